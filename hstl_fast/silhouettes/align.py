@@ -1,0 +1,115 @@
+"""Alignment: the body's height fills the frame, the median column of its mass is the centre column."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hstl_fast.silhouettes.errors import SilhouetteError
+
+BODY_THRESHOLD = 128
+"""A pixel at least this bright belongs to the body when its top and bottom rows are looked for."""
+
+
+def align(mask: NDArray[np.generic], size: int = 64) -> NDArray[np.uint8]:
+    """One person's mask `[H, W]` of any size as an aligned silhouette `[size, size]`, 0 background to 255 body.
+
+    Crops to the rows of the body (pixels of 128 or more), resizes both axes by `size / height` with a triangle filter as wide as
+    an output pixel (soft edges, no aliasing), puts the median column of the mass at column `size // 2` and cuts or pads to `size`
+    columns. An aligned silhouette no wider than the frame comes back unchanged.
+
+    mask: uint8 0..255 (a uint8 mask with nothing above 1 is taken as 0/1), bool, or floating 0..1.
+    Raises SilhouetteError (a ValueError) for another rank or dtype, values outside the range, and a mask without a body.
+    Source: spec section 1, as gait data sets are prepared.
+    """
+    if size < 2:
+        raise ValueError(f"size must be at least 2, got {size}")
+    if mask.ndim != 2:
+        raise SilhouetteError(f"mask: expected [H, W], got shape {list(mask.shape)}")
+    scaled = _fill_height(to_uint8(mask, "mask"), size)
+    if scaled is None:
+        raise SilhouetteError(f"mask: expected a body, got a mask {list(mask.shape)} with no pixel of {BODY_THRESHOLD} or more")
+    return _centre(scaled, size)
+
+
+def align_sequence(masks: NDArray[np.generic], size: int = 64) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+    """Every frame of `masks [T, H, W]` through `align`; frames without a body are dropped.
+
+    Returns the silhouettes `[K, size, size]` uint8 and the indices `[K]` of the frames kept.
+    Raises SilhouetteError where `align` does, and when no frame has a body.
+    """
+    if masks.ndim != 3:
+        raise SilhouetteError(f"masks: expected [T, H, W], got shape {list(masks.shape)}")
+    frames = to_uint8(masks, "masks")
+    kept = np.flatnonzero(frames.max(axis=(1, 2), initial=0) >= BODY_THRESHOLD)
+    if len(kept) == 0:
+        raise SilhouetteError(f"masks: expected a body in at least one frame, got {len(frames)} frames without one")
+    return np.stack([align(frames[t], size) for t in kept]), kept
+
+
+def to_uint8(values: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
+    """`values` as uint8 0..255: bool and 0/1 masks become 0/255, floats 0..1 are scaled; everything else is refused."""
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8) * np.uint8(255)
+    if values.dtype == np.uint8:
+        only_zero_one = values.size > 0 and values.max() == 1
+        return values * np.uint8(255) if only_zero_one else values.astype(np.uint8)
+    if np.issubdtype(values.dtype, np.floating):
+        return _unit_floats_to_uint8(values, name)
+    raise SilhouetteError(f"{name}: expected uint8, bool or floats in 0..1, got dtype {values.dtype}")
+
+
+def _unit_floats_to_uint8(values: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
+    floats = values.astype(np.float64)
+    if not np.isfinite(floats).all():
+        raise SilhouetteError(f"{name}: expected floats in 0..1, got NaN or infinity")
+    if floats.size and (floats.min() < 0 or floats.max() > 1):
+        raise SilhouetteError(f"{name}: expected floats in 0..1, got values in {floats.min():g}..{floats.max():g}")
+    return np.rint(floats * 255).astype(np.uint8)
+
+
+def _fill_height(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8] | None:
+    """The body resized to `size` rows, or None without a body. Rows so thin that resizing loses them are cropped away too:
+    the body then touches the first and last row of the result, which makes alignment idempotent."""
+    body = mask
+    while True:
+        rows = np.flatnonzero(body.max(axis=1, initial=0) >= BODY_THRESHOLD)
+        if len(rows) == 0:
+            return None
+        body = body[rows[0] : rows[-1] + 1]
+        scaled = _resize(body, size)
+        top, bottom = scaled[0].max() >= BODY_THRESHOLD, scaled[-1].max() >= BODY_THRESHOLD
+        if top and bottom:
+            return scaled
+        if len(body) == 1:
+            return None
+        body = body[int(not top) : len(body) - int(not bottom)]
+
+
+def _resize(image: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
+    """`image [h, w]` resized to `rows` rows and, by the same factor, as many columns as hold all of it."""
+    step = image.shape[0] / rows
+    reach = int(np.ceil(max(step, 1.0)))
+    padded = np.pad(image, ((0, 0), (reach, reach))).astype(np.float64)
+    columns = int(np.ceil(padded.shape[1] / step))
+    vertical = _triangle_filter(image.shape[0], rows, step)
+    horizontal = _triangle_filter(padded.shape[1], columns, step)
+    return np.rint(vertical @ padded @ horizontal.T).clip(0, 255).astype(np.uint8)
+
+
+def _triangle_filter(n_in: int, n_out: int, step: float) -> NDArray[np.float64]:
+    """Matrix `[n_out, n_in]` that samples every `step` input pixels with a triangle of half-width `max(step, 1)`."""
+    centres = (np.arange(n_out) + 0.5) * step - 0.5
+    distance = np.abs(np.arange(n_in)[None, :] - centres[:, None])
+    weights = np.maximum(0.0, 1.0 - distance / max(step, 1.0))
+    total = weights.sum(axis=1, keepdims=True)
+    return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+
+
+def _centre(scaled: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """`size` columns of `scaled [size, w]` with the median column of the mass at column `size // 2`."""
+    cumulated = np.cumsum(scaled.sum(axis=0, dtype=np.int64))
+    median = int(np.searchsorted(cumulated, cumulated[-1] / 2))
+    padded = np.pad(scaled, ((0, 0), (size, size)))
+    left = median + size - size // 2
+    return np.ascontiguousarray(padded[:, left : left + size])
