@@ -1,0 +1,157 @@
+"""HSTL's operators in plain torch: the definition that every backend is measured against.
+
+A feature map `x` is `[N, C, T, H, W]`. With `seq_lens`, `N` is 1 and sequences of these lengths stand one after another
+along `T`; each gets exactly what it would get alone. `split` lists the rows of each region and sums to `H`.
+`support`, bool `[N, T, H, W]`, is True where `x` may be non-zero: positions outside it count as 0, without gradient.
+Arguments are not checked here: `hstl_fast.functional` holds the same functions with every check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SMALLEST = 1e-6
+"""Lower clamp of the generalised mean."""
+
+
+def arme(
+    x: Tensor,
+    weights: Tensor | Sequence[Tensor],
+    split: Sequence[int],
+    *,
+    negative_slope: float | None = 0.01,
+    seq_lens: Sequence[int] | None = None,
+    support: Tensor | None = None,
+) -> Tensor:
+    """Every region convolved with its own 3x3x3 weights, zeros around the region, then LeakyReLU.
+
+    `weights` is `[m, C_out, C_in, 3, 3, 3]` or a list of m; `negative_slope=None` leaves the activation out.
+    Returns `[N, C_out, T, H, W]`; with `support`, exact zeros outside the support grown by one position.
+    """
+    sequences = _sequences(_inside(x, support), seq_lens)
+    y = torch.cat(
+        [
+            torch.cat(
+                [F.conv3d(rows, weight, padding=1) for rows, weight in zip(_regions(s, split), weights, strict=True)], 3
+            )
+            for s in sequences
+        ],
+        2,
+    )
+    if negative_slope is not None:
+        y = F.leaky_relu(y, negative_slope)
+    return y if support is None else _inside(y, grow_support(support, split, seq_lens))
+
+
+def grow_support(support: Tensor, split: Sequence[int], seq_lens: Sequence[int] | None = None) -> Tensor:
+    """Where `arme` may be non-zero: one position more in t, h and w, never across a region's or a sequence's end."""
+    maps = _sequences(support[:, None].float(), seq_lens)
+    grown = [torch.cat([F.max_pool3d(rows, 3, 1, 1) for rows in _regions(s, split)], 3) for s in maps]
+    return torch.cat(grown, 2)[:, 0] > 0
+
+
+def frame_maximum(x: Tensor, seq_lens: Sequence[int] | None = None) -> Tensor:
+    """Maximum over the frames of each sequence, `[N, C, H, W]`; the first maximum takes the gradient."""
+    return torch.cat([s.max(2).values for s in _sequences(x, seq_lens)], 0)
+
+
+def generalised_mean(x: Tensor, p: Tensor) -> Tensor:
+    """`mean(max(x, 1e-6) ^ p) ^ (1 / p)` over the last dimension, in float32 at least.
+
+    The result does not depend on the scale that is divided out, so the maximum needs no gradient of its own, and the
+    largest power is always 1: nothing that matters underflows.
+    """
+    x = _wide(x).clamp(min=SMALLEST)
+    p = p.to(x.dtype)
+    scale = x.detach().amax(-1, keepdim=True)
+    return (x / scale).pow(p).mean(-1).pow(1 / p) * scale.squeeze(-1)
+
+
+def astp(
+    x: Tensor,
+    proj: Tensor | None,
+    p: Tensor,
+    split: Sequence[int],
+    *,
+    seq_lens: Sequence[int] | None = None,
+    support: Tensor | None = None,
+) -> Tensor:
+    """Frame maximum, 1x1 convolution `proj` `[C_out, C_in]` (None: left out), generalised mean of each region.
+
+    `p` is `[m]`. Returns `[N, C_out, m]`, float32 for anything narrower than float64.
+    """
+    maximum = _wide(frame_maximum(_inside(x, support), seq_lens))
+    if proj is not None:
+        maximum = F.conv2d(maximum, proj.to(maximum.dtype)[:, :, None, None])
+    regions = maximum.split(list(split), 2)
+    return torch.stack([generalised_mean(rows.flatten(2), p_r) for rows, p_r in zip(regions, p, strict=True)], 2)
+
+
+def strip_pool(
+    x: Tensor,
+    p: Tensor,
+    bins: int,
+    *,
+    seq_lens: Sequence[int] | None = None,
+    support: Tensor | None = None,
+) -> Tensor:
+    """Frame maximum, then the generalised mean, with the one `p` `[1]`, of `bins` equal strips of rows.
+
+    Returns `[N, C, bins]`, float32 for anything narrower than float64.
+    """
+    maximum = frame_maximum(_inside(x, support), seq_lens)
+    return generalised_mean(maximum.unflatten(2, (bins, -1)).flatten(3), p)
+
+
+def fta(
+    x: Tensor,
+    weights: Tensor,
+    biases: Tensor,
+    split: Sequence[int],
+    *,
+    seq_lens: Sequence[int] | None = None,
+    support: Tensor | None = None,
+) -> Tensor:
+    """Frame maxima over windows of 3 and of 5, stride 3, mixed per region, channel and window by a learned gate.
+
+    `weights` `[m, 2, C, C]` and `biases` `[m, 2, C]` map the region's mean of their sum to the gate's two logits.
+    Returns `[N, C, T', H, W]`, `T' = T // 3` for every sequence; a sequence needs 3 frames.
+    """
+    sequences = _sequences(_inside(x, support), seq_lens)
+    narrow = torch.cat([F.max_pool3d(s, (3, 1, 1), (3, 1, 1)) for s in sequences], 2)
+    broad = torch.cat([F.max_pool3d(s, (5, 1, 1), (3, 1, 1), (1, 0, 0)) for s in sequences], 2)
+    regions = zip(_regions(narrow, split), _regions(broad, split), weights, biases, strict=True)
+    return torch.cat([_gated(a, b, weight, bias) for a, b, weight, bias in regions], 3)
+
+
+def fta_lengths(seq_lens: Sequence[int]) -> list[int]:
+    """Frames that `fta` leaves of sequences of these lengths: `(T - 3) // 3 + 1`."""
+    return [(t - 3) // 3 + 1 for t in seq_lens]
+
+
+def _gated(a: Tensor, b: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    wide_a, wide_b = _wide(a), _wide(b)
+    z = (wide_a + wide_b).mean((3, 4))  # n c t
+    logits = torch.einsum("kdc,nct->kndt", weight.to(z.dtype), z) + bias.to(z.dtype)[:, None, :, None]
+    share_a, share_b = logits.softmax(0)[..., None, None].to(wide_a.dtype)
+    return (share_a * wide_a + share_b * wide_b).to(a.dtype)
+
+
+def _sequences(x: Tensor, seq_lens: Sequence[int] | None) -> Sequence[Tensor]:
+    return [x] if seq_lens is None else x.split(list(seq_lens), 2)
+
+
+def _regions(x: Tensor, split: Sequence[int]) -> Sequence[Tensor]:
+    return x.split(list(split), 3)
+
+
+def _inside(x: Tensor, support: Tensor | None) -> Tensor:
+    return x if support is None else x.where(support[:, None], 0)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
