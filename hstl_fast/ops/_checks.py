@@ -1,0 +1,100 @@
+"""Checks of what a caller can get wrong: every message names the argument, what was expected and what was given."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def feature_map(x: Tensor) -> None:
+    """`x` is a floating-point feature map [n, c, t, h, w] without an empty axis."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a tensor [n, c, t, h, w], got {type(x).__name__}")
+    if x.dim() != 5:
+        raise ValueError(f"x must have the 5 dimensions [n, c, t, h, w], got {x.dim()}: {list(x.shape)}")
+    if x.dtype not in FLOATING:
+        raise TypeError(f"x must be float16, bfloat16, float32 or float64, got {x.dtype}")
+    if 0 in x.shape:
+        raise ValueError(f"x must have at least one sequence, channel, frame, row and column, got {list(x.shape)}")
+
+
+def rows(split: Sequence[int], h: int) -> list[int]:
+    """`split` as a list of positive row counts that sum to `h`."""
+    if isinstance(split, Tensor | str) or not isinstance(split, Sequence):
+        raise TypeError(f"split must be a list of row counts, got {type(split).__name__}")
+    if not split or any(isinstance(r, bool) or not isinstance(r, int) or r < 1 for r in split):
+        raise ValueError(f"split must be a non-empty list of positive integers, got {list(split)}")
+    if sum(split) != h:
+        raise ValueError(f"split must sum to H: sum({list(split)}) = {sum(split)}, H = {h}")
+    return list(split)
+
+
+def lengths(seq_lens: Sequence[int] | Tensor | None, x: Tensor, at_least: int = 1) -> list[int]:
+    """The lengths of the sequences packed in `x`, or [] for a batch of sequences of one length."""
+    n, t = x.shape[0], x.shape[2]
+    if seq_lens is None:
+        if t < at_least:
+            raise ValueError(f"x must have at least {at_least} frames, got {t}: {list(x.shape)}")
+        return []
+    given = _as_list(seq_lens)
+    if n != 1:
+        raise ValueError(f"x must have n = 1 when seq_lens is given (sequences packed along t), got n = {n}")
+    if not given or any(length < at_least for length in given):
+        raise ValueError(f"seq_lens must be lengths of at least {at_least}, got {given}")
+    if sum(given) != t:
+        raise ValueError(f"seq_lens must sum to the frames of x: sum({given}) = {sum(given)}, T = {t}")
+    return given
+
+
+def _as_list(seq_lens: Sequence[int] | Tensor) -> list[int]:
+    if isinstance(seq_lens, Tensor):
+        if seq_lens.device.type != "cpu":
+            raise TypeError(
+                f"seq_lens must be a list or a CPU tensor, got a tensor on {seq_lens.device}; reading it would wait "
+                "for the device"
+            )
+        if seq_lens.dim() != 1 or seq_lens.is_floating_point() or seq_lens.dtype == torch.bool:
+            raise TypeError(
+                f"seq_lens must be a 1-D integer tensor, got {seq_lens.dtype} with {seq_lens.dim()} dimensions"
+            )
+        return [int(length) for length in seq_lens.tolist()]
+    if isinstance(seq_lens, str) or not isinstance(seq_lens, Sequence):
+        raise TypeError(f"seq_lens must be a list or a 1-D CPU integer tensor, got {type(seq_lens).__name__}")
+    if any(isinstance(length, bool) or not isinstance(length, int) for length in seq_lens):
+        raise TypeError(f"seq_lens must hold integers, got {list(seq_lens)}")
+    return list(seq_lens)
+
+
+def parameter(value: Tensor, name: str, shape: tuple[int | str, ...], x: Tensor) -> None:
+    """`value` has `shape` (a letter stands for any size), x's device, and x's type (or float32 beside a narrower x)."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    fits = value.dim() == len(shape) and all(
+        isinstance(expected, str) or size == expected for size, expected in zip(value.shape, shape, strict=True)
+    )
+    if not fits or 0 in value.shape:
+        expected = ", ".join(str(size) for size in shape)
+        raise ValueError(f"{name} must have the shape [{expected}], got {list(value.shape)}")
+    if value.device != x.device:
+        raise ValueError(f"{name} must be on the device of x, {x.device}, got {value.device}")
+    allowed = (x.dtype,) if x.dtype.itemsize >= 4 else (x.dtype, torch.float32)
+    if value.dtype not in allowed:
+        raise TypeError(
+            f"{name} must be {' or '.join(str(d) for d in allowed)} beside x of {x.dtype}, got {value.dtype}"
+        )
+
+
+def support(value: Tensor | None, x: Tensor) -> None:
+    """`value` is None or a bool tensor [n, t, h, w] on x's device."""
+    if value is None:
+        return
+    n, _, t, h, w = x.shape
+    if not isinstance(value, Tensor) or value.dtype != torch.bool:
+        got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"support must be None or a bool tensor [n, t, h, w], got {got}")
+    if tuple(value.shape) != (n, t, h, w) or value.device != x.device:
+        raise ValueError(
+            f"support must have the shape {[n, t, h, w]} on {x.device}, got {list(value.shape)} on {value.device}"
+        )

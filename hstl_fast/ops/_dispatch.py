@@ -1,0 +1,104 @@
+"""Which backend computes an operator, and why."""
+
+import contextlib
+import contextvars
+import difflib
+import logging
+import os
+from collections.abc import Iterator
+
+import torch
+
+from hstl_fast.ops import _native
+
+BACKENDS = ("auto", "reference", "cpu", "triton", "cuda")
+OPERATORS = ("arme", "astp", "fta")
+ENVIRONMENT_VARIABLE = "HSTL_FAST_BACKEND"
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+_logger = logging.getLogger("hstl_fast")
+_requested: contextvars.ContextVar[str | None] = contextvars.ContextVar("hstl_fast_backend", default=None)
+_said: set[str] = set()
+
+
+@contextlib.contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Make `name` the backend of every operator called in this context (this thread, this task).
+
+    `name`: "auto", "reference", "cpu", "triton" or "cuda". An explicit `backend=` argument wins over the context, the
+    context over the environment variable HSTL_FAST_BACKEND. A function compiled by torch.compile keeps the backend
+    it was compiled with. Raises ValueError for an unknown name; a backend that cannot run raises where it is used.
+    """
+    token = _requested.set(check_name(name, "backend"))
+    try:
+        yield
+    finally:
+        _requested.reset(token)
+
+
+def check_name(name: str, source: str) -> str:
+    """Return `name` if it is a backend; otherwise raise ValueError with the nearest one."""
+    if name in BACKENDS:
+        return name
+    near = difflib.get_close_matches(str(name), BACKENDS, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{source} must be one of {', '.join(BACKENDS)}, got {name!r}{hint}")
+
+
+def requested() -> str:
+    """The backend asked for by the context or the environment, "auto" if neither asks."""
+    name = _requested.get()
+    if name is not None:
+        return name
+    return check_name(os.environ.get(ENVIRONMENT_VARIABLE, "auto") or "auto", ENVIRONMENT_VARIABLE)
+
+
+def why_not(operator: str, backend: str, device_type: str, dtype: torch.dtype) -> str | None:
+    """Why `backend` cannot compute `operator` for tensors of this device and type; None if it can.
+
+    The automatic choice, the exception for a backend asked for by name and the table of `hstl-fast info` all ask here.
+    """
+    if dtype not in FLOATING:
+        return f"{operator} computes float16, bfloat16, float32 and float64, not {dtype}"
+    if backend == "reference":
+        return None
+    if backend == "cpu":
+        if device_type != "cpu":
+            return f"the cpu backend computes tensors on the CPU, not on {device_type}"
+        return None if _native.cpu() is not None else _native.cpu_error()
+    return f"this version of hstl_fast has no {backend} kernel for {operator}"
+
+
+def candidates(device_type: str) -> tuple[str, ...]:
+    """The backends that "auto" tries for a device, best first."""
+    return {"cpu": ("cpu", "reference")}.get(device_type, ("cuda", "triton", "reference"))
+
+
+@torch.compiler.assume_constant_result
+def choose(operator: str, device_type: str, dtype: torch.dtype, backend: str | None) -> str:
+    """The backend that computes `operator`, by argument, context, environment or automatically.
+
+    Raises RuntimeError with the reason if a backend asked for by name cannot run; "auto" logs why it fell back.
+    """
+    name = requested() if backend is None else check_name(backend, "backend")
+    if name != "auto":
+        reason = why_not(operator, name, device_type, dtype)
+        if reason is not None:
+            raise RuntimeError(f"backend {name!r} cannot run {operator}: {reason}")
+        return name
+    reasons = []
+    for candidate in candidates(device_type):
+        reason = why_not(operator, candidate, device_type, dtype)
+        if reason is None:
+            _say_once(operator, candidate, device_type, reasons)
+            return candidate
+        reasons.append(f"{candidate}: {reason}")
+    raise RuntimeError(f"no backend can run {operator}: {'; '.join(reasons)}")
+
+
+def _say_once(operator: str, chosen: str, device_type: str, reasons: list[str]) -> None:
+    because = f" ({'; '.join(reasons)})" if reasons else ""
+    line = f"{operator} on {device_type} runs on the backend {chosen!r}{because}"
+    if line not in _said:
+        _said.add(line)
+        _logger.log(logging.WARNING if reasons else logging.DEBUG, line)

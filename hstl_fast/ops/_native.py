@@ -1,0 +1,33 @@
+"""The native binaries: loaded after torch, so that they share its OpenMP runtime; load errors are kept, not raised."""
+
+import importlib
+from types import ModuleType
+
+import torch  # noqa: F401  its libgomp must be mapped before the binary asks for one
+
+
+def _load(name: str) -> tuple[ModuleType | None, str]:
+    try:
+        return importlib.import_module(name), ""
+    except ImportError as error:
+        return None, f"{name} cannot be loaded ({error}); it is built by `pip install` where a C++ compiler is found"
+
+
+_cpu, _cpu_error = _load("hstl_fast._cpu")
+
+
+def cpu() -> ModuleType | None:
+    """The CPU binary, or None if it could not be loaded."""
+    return _cpu
+
+
+def cpu_error() -> str:
+    """Why the CPU binary could not be loaded, and what to do; empty if it was."""
+    return _cpu_error
+
+
+def require_cpu() -> ModuleType:
+    """The CPU binary; raises RuntimeError with the reason where there is none."""
+    if _cpu is None:
+        raise RuntimeError(_cpu_error)
+    return _cpu

@@ -1,0 +1,58 @@
+"""What the operators share: the library they are declared in, element types and the memory layout."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+LIBRARY = torch.library.Library("hstl_fast", "DEF")
+
+
+def computing_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float64 for float64, float32 for everything narrower."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def under_autocast(x: Tensor) -> Tensor:
+    """`x` as autocast would hand it to a convolution: in autocast's type if it is on, but never float64."""
+    device = x.device.type
+    if x.dtype == torch.float64 or not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return x
+    return x.to(torch.get_autocast_dtype(device))
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """`x` [n, c, t, h, w] with frames x rows x columns x channels in memory; no copy if it is so already."""
+    return x.contiguous(memory_format=torch.channels_last_3d)
+
+
+def empty_map(like: Tensor, n: int, c: int, t: int, h: int, w: int) -> Tensor:
+    """An uninitialised channels-last feature map [n, c, t, h, w] of like's type and device."""
+    return torch.empty((n, c, t, h, w), dtype=like.dtype, device=like.device, memory_format=torch.channels_last_3d)
+
+
+def frames_of(x: Tensor, seq_lens: list[int]) -> list[int]:
+    """The frames of every sequence in `x`: those packed, or one length for all."""
+    return seq_lens if seq_lens else [x.shape[2]] * x.shape[0]
+
+
+def dense(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`x` [n, c, t, h, w] as `dtype`, channels last."""
+    return channels_last(x.to(dtype))
+
+
+def scratch(size: int) -> Tensor:
+    """`size` uninitialised bytes for a native call to work in."""
+    return torch.empty(size, dtype=torch.uint8)
+
+
+def reference_dtype(x: Tensor) -> torch.dtype:
+    """The type in which the reference computes: x's own on an accelerator, at least float32 on a CPU."""
+    return computing_dtype(x.dtype) if x.device.type == "cpu" else x.dtype
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """A context in which torch computes in the types it is given."""
+    if torch.amp.is_autocast_available(x.device.type):
+        return torch.autocast(x.device.type, enabled=False)
+    return nullcontext()

@@ -1,0 +1,254 @@
+"""ASTP and strip pooling: frame maximum, 1x1 projection and the generalised mean of every region."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hstl_fast import reference
+from hstl_fast.ops import _checks, _dispatch, _native
+from hstl_fast.ops._tensors import (
+    LIBRARY,
+    channels_last,
+    computing_dtype,
+    dense,
+    empty_map,
+    frames_of,
+    reference_dtype,
+    under_autocast,
+    without_autocast,
+)
+
+LIBRARY.define(
+    "astp_forward(Tensor x, Tensor? proj, Tensor p, int[] split, int[] seq_lens)"
+    " -> (Tensor pooled, Tensor maximum, Tensor index)"
+)
+LIBRARY.define(
+    "astp_backward(Tensor grad, Tensor pooled, Tensor maximum, Tensor index, Tensor x, Tensor? proj, Tensor p,"
+    " int[] split, int[] seq_lens) -> (Tensor gx, Tensor gproj, Tensor gp)"
+)
+
+
+@torch.library.register_fake("hstl_fast::astp_forward", lib=LIBRARY)
+def _forward_fake(
+    x: Tensor, proj: Tensor | None, p: Tensor, split: list[int], seq_lens: list[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    n = len(seq_lens) or x.shape[0]
+    _, c_in, _, h, w = x.shape
+    c_out = c_in if proj is None else proj.shape[0]
+    dtype = computing_dtype(x.dtype)
+    pooled = x.new_empty((n, len(split), c_out), dtype=dtype).transpose(1, 2)
+    maximum = x.new_empty((n, h, w, c_in), dtype=dtype)
+    return pooled, maximum, torch.empty_like(maximum, dtype=torch.int16)
+
+
+@torch.library.register_fake("hstl_fast::astp_backward", lib=LIBRARY)
+def _backward_fake(
+    grad: Tensor,
+    pooled: Tensor,
+    maximum: Tensor,
+    index: Tensor,
+    x: Tensor,
+    proj: Tensor | None,
+    p: Tensor,
+    split: list[int],
+    seq_lens: list[int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    n, c_in, t, h, w = x.shape
+    gproj = p.new_empty(0) if proj is None else torch.empty_like(proj, memory_format=torch.contiguous_format)
+    return empty_map(x, n, c_in, t, h, w), gproj, torch.empty_like(p, memory_format=torch.contiguous_format)
+
+
+@torch.library.impl("hstl_fast::astp_forward", "CPU", lib=LIBRARY)
+def _forward_cpu(
+    x: Tensor, proj: Tensor | None, p: Tensor, split: list[int], seq_lens: list[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    native, threads = _native.require_cpu(), torch.get_num_threads()
+    dtype = computing_dtype(x.dtype)
+    x_, p_, proj_ = dense(x, dtype), p.to(dtype).contiguous(), None if proj is None else proj.to(dtype).contiguous()
+    lens = frames_of(x, seq_lens)
+    _, c_in, _, h, w = x.shape
+    c_out = c_in if proj_ is None else proj_.shape[0]
+    maximum = torch.empty((len(lens), h, w, c_in), dtype=dtype)
+    index = torch.empty(maximum.shape, dtype=torch.int16)
+    native.frame_maximum(maximum.data_ptr(), index.data_ptr(), x_.data_ptr(), lens, h, w, c_in, dtype.itemsize, threads)
+    pooled = torch.empty((len(lens), len(split), c_out), dtype=dtype)
+    native.astp_forward(
+        pooled.data_ptr(),
+        maximum.data_ptr(),
+        0 if proj_ is None else proj_.data_ptr(),
+        p_.data_ptr(),
+        len(lens),
+        split,
+        w,
+        c_in,
+        c_out,
+        dtype.itemsize,
+        threads,
+    )
+    return pooled.transpose(1, 2), maximum, index
+
+
+@torch.library.impl("hstl_fast::astp_backward", "CPU", lib=LIBRARY)
+def _backward_cpu(
+    grad: Tensor,
+    pooled: Tensor,
+    maximum: Tensor,
+    index: Tensor,
+    x: Tensor,
+    proj: Tensor | None,
+    p: Tensor,
+    split: list[int],
+    seq_lens: list[int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    native, threads = _native.require_cpu(), torch.get_num_threads()
+    dtype = pooled.dtype
+    g = grad.to(dtype).transpose(1, 2).contiguous()
+    pooled_, p_ = pooled.transpose(1, 2).contiguous(), p.to(dtype).contiguous()
+    proj_ = None if proj is None else proj.to(dtype).contiguous()
+    lens = frames_of(x, seq_lens)
+    n, c_in, t, h, w = x.shape
+    gmaximum = torch.empty_like(maximum)
+    gproj = torch.empty(0, dtype=dtype) if proj_ is None else torch.empty_like(proj_)
+    gp = torch.empty_like(p_)
+    native.astp_backward(
+        gmaximum.data_ptr(),
+        0 if proj_ is None else gproj.data_ptr(),
+        gp.data_ptr(),
+        g.data_ptr(),
+        pooled_.data_ptr(),
+        maximum.data_ptr(),
+        0 if proj_ is None else proj_.data_ptr(),
+        p_.data_ptr(),
+        len(lens),
+        split,
+        w,
+        c_in,
+        g.shape[2],
+        dtype.itemsize,
+        threads,
+    )
+    gx = empty_map(gmaximum, n, c_in, t, h, w)
+    native.frame_maximum_backward(
+        gx.data_ptr(), gmaximum.data_ptr(), index.data_ptr(), lens, h, w, c_in, dtype.itemsize, threads
+    )
+    return gx.to(x.dtype), gproj.to(p.dtype if proj is None else proj.dtype), gp.to(p.dtype)
+
+
+class _Astp(torch.autograd.Function):
+    """Saves the frame maximum and its two-byte frame index; the projection is computed again in backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, proj: Tensor | None, p: Tensor, split: list[int], seq_lens: list[int]) -> Tensor:
+        pooled: Tensor
+        pooled, maximum, index = torch.ops.hstl_fast.astp_forward(x, proj, p, split, seq_lens)
+        ctx.save_for_backward(pooled, maximum, index, x, proj, p)
+        ctx.arguments = (split, seq_lens)
+        return pooled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        pooled, maximum, index, x, proj, p = ctx.saved_tensors
+        gx, gproj, gp = torch.ops.hstl_fast.astp_backward(grad, pooled, maximum, index, x, proj, p, *ctx.arguments)
+        return gx, None if proj is None else gproj, gp, None, None
+
+
+def astp(
+    x: Tensor,
+    proj: Tensor | None,
+    p: Tensor,
+    split: Sequence[int],
+    *,
+    seq_lens: Sequence[int] | Tensor | None = None,
+    backend: str | None = None,
+    support: Tensor | None = None,
+) -> Tensor:
+    """Adaptive spatio-temporal pooling: frame maximum, 1x1 projection, generalised mean of every region.
+
+    Equivalent to::
+
+        u = x.amax(dim=2)                                       # the first maximum takes the gradient
+        u = torch.einsum("oc,nchw->nohw", proj, u)              # left out if proj is None
+        regions = [r.flatten(2).clamp(min=1e-6) for r in u.split(split, dim=2)]
+        pooled = torch.stack([(r**q).mean(2) ** (1 / q) for r, q in zip(regions, p)], dim=2)
+
+    computed relative to each region's maximum, so that nothing underflows.
+
+    :param x: feature map [n, c_in, t, h, w], float16, bfloat16, float32 or float64, any strides
+    :param proj: [c_out, c_in] or None for no projection (c_out = c_in); x's type, or float32 beside a narrower x
+    :param p: [m], exponent of each region, positive; x's type, or float32 beside a narrower x
+    :param split: rows of each of the m regions; they sum to h
+    :param seq_lens: lengths of the sequences packed along t (then n = 1); each is pooled by itself
+    :param backend: as for :func:`arme`
+    :param support: None, or bool [n, t, h, w], True where x may be non-zero; outside, x counts as 0
+    :returns: [n, c_out, m] (n = len(seq_lens) if packed), float32, or float64 for float64
+    :raises ValueError, TypeError: an argument does not fit, by name
+    :raises RuntimeError: the backend asked for cannot run, and why
+
+    Source: HSTL (ICCV 2023), ASTP; generalised mean after Radenovic et al. 2018.
+    """
+    _checks.feature_map(x)
+    x = under_autocast(x)
+    lens = _checks.lengths(seq_lens, x)
+    rows = _checks.rows(split, x.shape[3])
+    if proj is not None:
+        _checks.parameter(proj, "proj", ("c_out", x.shape[1]), x)
+    _checks.parameter(p, "p", (len(rows),), x)
+    _checks.support(support, x)
+    return _astp(x, proj, p, rows, lens, backend, support)
+
+
+def strip_pool(
+    x: Tensor,
+    p: Tensor,
+    bins: int,
+    *,
+    seq_lens: Sequence[int] | Tensor | None = None,
+    backend: str | None = None,
+    support: Tensor | None = None,
+) -> Tensor:
+    """Frame maximum, then the generalised mean of `bins` equal strips of rows, with one exponent for all.
+
+    Equivalent to ``astp(x, None, p.expand(bins), [h // bins] * bins)``.
+
+    :param x: feature map [n, c, t, h, w], float16, bfloat16, float32 or float64, any strides
+    :param p: [1], the exponent; x's type, or float32 beside a narrower x
+    :param bins: number of strips; it divides h
+    :param seq_lens, backend, support: as for :func:`astp`
+    :returns: [n, c, bins] (n = len(seq_lens) if packed), float32, or float64 for float64
+    :raises ValueError, TypeError: an argument does not fit, by name
+    :raises RuntimeError: the backend asked for cannot run, and why
+
+    Source: HSTL (ICCV 2023), the last level; horizontal pooling with a generalised mean.
+    """
+    _checks.feature_map(x)
+    x = under_autocast(x)
+    lens = _checks.lengths(seq_lens, x)
+    h = x.shape[3]
+    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1 or h % bins:
+        raise ValueError(f"bins must be a positive integer that divides H = {h}, got {bins!r}")
+    _checks.parameter(p, "p", (1,), x)
+    _checks.support(support, x)
+    return _astp(x, None, p.expand(bins), [h // bins] * bins, lens, backend, support)
+
+
+def _astp(
+    x: Tensor,
+    proj: Tensor | None,
+    p: Tensor,
+    rows: list[int],
+    lens: list[int],
+    backend: str | None,
+    support: Tensor | None,
+) -> Tensor:
+    chosen = _dispatch.choose("astp", x.device.type, x.dtype, backend)
+    if chosen == "reference":
+        dtype = reference_dtype(x)
+        with without_autocast(x):
+            proj_ = None if proj is None else proj.to(dtype)
+            return reference.astp(x.to(dtype), proj_, p.to(dtype), rows, seq_lens=lens or None, support=support)
+    pooled: Tensor = _Astp.apply(channels_last(x), proj, p, rows, lens)
+    return pooled
