@@ -1,0 +1,159 @@
+"""What this installation can do: versions, backends (and why one cannot run), and a check of agreement."""
+
+import os
+import platform
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hstl_fast import functional, reference
+from hstl_fast.ops import _dispatch, _native
+from hstl_fast.version import __version__
+
+TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
+"""Largest error of an operator relative to its largest value; gradients get ten times as much."""
+
+
+class Check(NamedTuple):
+    """One comparison of a backend with the float64 reference: `error` is relative to the largest value."""
+
+    backend: str
+    operator: str
+    device: str
+    dtype: str
+    error: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.tolerance
+
+
+def collect() -> dict[str, Any]:
+    """Versions, machine, threads, native binary and backends as plain values that `json.dumps` takes.
+
+    `backends` has a row for each operator, device and backend: {"operator", "device", "backend", "available",
+    "reason" (None if available), "automatic" (True for the one "auto" picks)}.
+    """
+    return {
+        "hstl_fast": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "native_cpu": _native_cpu(),
+        "requested_backend": _dispatch.requested(),
+        "backends": _backends(),
+    }
+
+
+def check() -> list[Check]:
+    """Run every operator, forward and backward, on every backend that can run here against the float64 reference."""
+    results = []
+    for device in _devices():
+        for backend in _dispatch.BACKENDS[1:]:
+            for operator in _dispatch.OPERATORS:
+                for dtype in TOLERANCES:
+                    if _dispatch.why_not(operator, backend, device, dtype) is None:
+                        results += _compare(operator, backend, device, dtype)
+    return results
+
+
+def _native_cpu() -> dict[str, Any]:
+    binary = _native.cpu()
+    if binary is None:
+        return {"loaded": False, "reason": _native.cpu_error()}
+    return {
+        "loaded": True,
+        "instruction_set": binary.instruction_set(),
+        "instruction_sets": binary.instruction_sets(),
+        "openmp": binary.openmp(),
+        **binary.build_info(),
+    }
+
+
+def _backends() -> list[dict[str, Any]]:
+    rows = []
+    for operator in _dispatch.OPERATORS:
+        for device in _devices():
+            reasons = {
+                name: _dispatch.why_not(operator, name, device, torch.float32) for name in _dispatch.BACKENDS[1:]
+            }
+            automatic = next(name for name in _dispatch.candidates(device) if reasons[name] is None)
+            rows += [
+                {
+                    "operator": operator,
+                    "device": device,
+                    "backend": name,
+                    "available": reason is None,
+                    "reason": reason,
+                    "automatic": name == automatic,
+                }
+                for name, reason in reasons.items()
+            ]
+    return rows
+
+
+def _devices() -> list[str]:
+    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _compare(operator: str, backend: str, device: str, dtype: torch.dtype) -> list[Check]:
+    inputs = _inputs(operator)
+    truth = _run(getattr(reference, operator), inputs, {})
+    own = [value.to(device, dtype) for value in inputs]
+    got = _run(getattr(functional, operator), own, {"backend": backend})
+    names = ["forward", *(f"gradient of {name}" for name in _ARGUMENTS[operator])]
+    return [
+        Check(
+            backend=backend,
+            operator=f"{operator}, {name}",
+            device=device,
+            dtype=str(dtype).removeprefix("torch."),
+            error=float((g.detach().cpu().double() - t).abs().max() / t.abs().max()),
+            tolerance=TOLERANCES[dtype] * (1 if name == "forward" else 10),
+        )
+        for name, g, t in zip(names, got, truth, strict=True)
+    ]
+
+
+_ARGUMENTS = {"arme": ("x", "weights"), "astp": ("x", "proj", "p"), "fta": ("x", "weights", "biases")}
+_SPLIT, _SEQ_LENS = [5, 1, 3], [4, 7, 3]
+
+
+def _inputs(operator: str) -> list[Tensor]:
+    """Values of well separated maxima, so that rounding cannot change which frame wins."""
+    generator = torch.Generator().manual_seed(1)
+    c, t, h, w, m = 6, sum(_SEQ_LENS), sum(_SPLIT), 7, len(_SPLIT)
+    x = torch.randperm(c * t * h * w, generator=generator).double().view(1, c, t, h, w) / (c * t * h * w) - 0.3
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64) / 5
+
+    if operator == "arme":
+        return [x, normal(m, 8, c, 3, 3, 3)]
+    if operator == "astp":
+        return [x, normal(10, c), 6.5 + normal(m)]
+    return [x, normal(m, 2, c, c), normal(m, 2, c)]
+
+
+def _run(function: Any, inputs: list[Tensor], options: dict[str, str]) -> list[Tensor]:
+    leaves = [value.detach().clone().requires_grad_() for value in inputs]
+    y = function(*leaves, _SPLIT, seq_lens=_SEQ_LENS, **options)
+    direction = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view(y.shape).to(y.device, y.dtype)
+    return [y, *torch.autograd.grad(y, leaves, direction)]
