@@ -1,0 +1,159 @@
+"""From silhouette files to embeddings, for the commands `embed` and `identify`."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import hstl_fast
+from hstl_fast import HSTL, PRESETS
+from hstl_fast.cli._options import choice, several
+from hstl_fast.cli._output import Failure, progress_bar, warn
+from hstl_fast.evaluation import Embeddings
+from hstl_fast.ops._dispatch import BACKENDS
+from hstl_fast.silhouettes import find_sequences, read
+
+DEFAULT_PRESET = "casia-b"
+DEFAULT_SEED = 2023
+# Sequences that are in memory at the same time, as silhouettes; the model itself bounds the frames of its batches.
+_SEQUENCES_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the shared options say; None where the user said nothing."""
+
+    preset: str | None
+    checkpoint: Path | None
+    seed: int | None
+    backend: str | None
+    max_frames: int
+
+
+class Network(NamedTuple):
+    model: HSTL
+    preset: str
+    weights: str
+
+
+class _Sequence(NamedTuple):
+    name: str
+    path: Path
+
+
+def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--preset, --checkpoint, --seed, --backend and --max-frames; the command gets them as the fields of `Settings`."""
+    return several(
+        choice("--preset", PRESETS, help=f"Network; by default {DEFAULT_PRESET}."),
+        click.option(
+            "--checkpoint",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="Released or trained weights (.pt); it also tells the preset.",
+        ),
+        click.option("--seed", type=click.IntRange(min=0), help=f"Of untrained weights; by default {DEFAULT_SEED}."),
+        choice("--backend", BACKENDS, help="What computes the layers; by default auto."),
+        click.option(
+            "--max-frames",
+            type=click.IntRange(min=1),
+            default=720,
+            show_default=True,
+            help="Use the first so many frames of a sequence; bounds the memory.",
+        ),
+    )(command)
+
+
+def load_network(settings: Settings) -> Network:
+    """The model; without a checkpoint its weights are seeded, and the user is told that they are untrained."""
+    if settings.checkpoint is not None:
+        if settings.seed is not None:
+            raise click.UsageError("--seed is for untrained weights; it cannot be combined with --checkpoint")
+        model = HSTL.from_official_checkpoint(settings.checkpoint, settings.preset)
+        digest = hashlib.sha256(settings.checkpoint.read_bytes()).hexdigest()
+        return Network(model, settings.preset or _preset_of(model), f"sha256:{digest}")
+    preset = settings.preset or DEFAULT_PRESET
+    seed = DEFAULT_SEED if settings.seed is None else settings.seed
+    warn(
+        f"No --checkpoint: the weights of {preset} are untrained (random, seed {seed}). "
+        "Results are repeatable but say little about who is who."
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        # The classifier is no part of an embedding, and as large as the rest of the network for many identities.
+        model = HSTL.from_preset(preset, num_classes=1)
+    return Network(model, preset, f"seed:{seed}")
+
+
+def embed_inputs(
+    network: Network, inputs: Iterable[Path], settings: Settings
+) -> tuple[Embeddings | None, list[Failure]]:
+    """Embed every sequence under files and folders in ragged batches. What cannot be read is in the list of failures.
+
+    None if nothing was left. Raises ValueError for a sequence name that occurs twice.
+    """
+    failures: list[Failure] = []
+    vectors: list[torch.Tensor] = []
+    lengths: dict[str, int] = {}
+    sequences = _find(inputs, failures)
+    chosen = nullcontext() if settings.backend is None else hstl_fast.use_backend(settings.backend)
+    with chosen, progress_bar() as advance:
+        for start in range(0, len(sequences), _SEQUENCES_AT_ONCE):
+            group = sequences[start : start + _SEQUENCES_AT_ONCE]
+            clips = _read(group, settings.max_frames, failures)
+            if clips:
+                vectors.append(network.model.embed(clips.values()).float())
+            lengths |= {name: len(clip) for name, clip in clips.items()}
+            advance("embedding", start + len(group), len(sequences))
+    if not lengths:
+        return None, failures
+    embeddings = Embeddings(
+        vectors=torch.cat(vectors).numpy(),
+        names=tuple(lengths),
+        lengths=np.array(list(lengths.values()), dtype=np.int64),
+        preset=network.preset,
+        weights=network.weights,
+        version=hstl_fast.__version__,
+    )
+    return embeddings, failures
+
+
+def _preset_of(model: HSTL) -> str:
+    return next(
+        name
+        for name, config in PRESETS.items()
+        if replace(config, num_classes=model.config.num_classes) == model.config
+    )
+
+
+def _find(inputs: Iterable[Path], failures: list[Failure]) -> list[_Sequence]:
+    found: dict[str, _Sequence] = {}
+    for path in inputs:
+        try:
+            sequences = [_Sequence(name, file) for name, file in find_sequences(path)]
+        except (ValueError, OSError) as error:
+            failures.append((str(path), str(error)))
+            continue
+        for sequence in sequences:
+            if sequence.name in found:
+                raise ValueError(
+                    f"sequence names must be unique; {sequence.name!r} is both "
+                    f"{found[sequence.name].path} and {sequence.path}"
+                )
+            found[sequence.name] = sequence
+    return list(found.values())
+
+
+def _read(sequences: Iterable[_Sequence], max_frames: int, failures: list[Failure]) -> dict[str, NDArray[np.uint8]]:
+    clips = {}
+    for name, path in sequences:
+        try:
+            clips[name] = read(path)[:max_frames]
+        except (ValueError, OSError, ImportError) as error:
+            failures.append((str(path), str(error)))
+    return clips

@@ -1,0 +1,49 @@
+"""Kinds of options that several commands share."""
+
+import difflib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def choice(flag: str, choices: Iterable[str], **attributes: Any) -> Callable[[_Function], _Function]:
+    """An option that takes one of a few names; a wrong one is answered with the list and the nearest."""
+    names = list(choices)
+
+    def check(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+        if value is None or value in names:
+            return value
+        near = difflib.get_close_matches(value, names, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise click.BadParameter(f"expected one of {', '.join(names)}; got {value!r}{hint}")
+
+    return click.option(flag, metavar=f"[{'|'.join(names)}]", callback=check, **attributes)
+
+
+def new_file(suffix: str) -> Callable[[str], Path]:
+    """The type of a file to be written: a mistyped folder or ending is found out before the work, not after it."""
+
+    def convert(value: str) -> Path:
+        path = Path(value)
+        if path.suffix.lower() != suffix or path.is_dir():
+            raise click.BadParameter(f"expected the name of a file that ends in {suffix}; got {value!r}")
+        if not path.parent.is_dir():
+            raise click.BadParameter(f"the folder {str(path.parent)!r} does not exist")
+        return path
+
+    return convert
+
+
+def several(*options: Callable[[_Function], _Function]) -> Callable[[_Function], _Function]:
+    """Several options as one decorator, shown by --help in the order given."""
+
+    def decorate(function: _Function) -> _Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate

@@ -1,0 +1,66 @@
+"""Tables and progress: with rich on a terminal, plain text in a pipe."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+Row = Sequence[str]
+Failure = tuple[str, str]
+"""(input, why it could not be used)"""
+
+
+def print_table(headers: Row, rows: Sequence[Row]) -> None:
+    """One line per row; in a pipe, columns padded with two spaces between them and nothing cut off."""
+    if sys.stdout.isatty():
+        _print_rich(headers, rows)
+        return
+    widths = [max(len(row[column]) for row in [headers, *rows]) for column in range(len(headers))]
+    for row in [headers, *rows]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def warn(message: str) -> None:
+    click.echo(message, err=True)
+
+
+class SomeFailed(click.ClickException):
+    """The end of a batch of which not everything could be used: lists what and why, exit code 1."""
+
+    def __init__(self, failures: Sequence[Failure]) -> None:
+        super().__init__("\n".join([f"{len(failures)} failed:", *(f"  {name}: {why}" for name, why in failures)]))
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(self.message, file=file, err=file is None)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A function (stage, done, total) that draws a bar per stage on a terminal's standard error, else nothing."""
+    if not sys.stderr.isatty():
+        yield lambda stage, done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield advance
+
+
+def _print_rich(headers: Row, rows: Sequence[Row]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(markup=False, highlight=False).print(table)

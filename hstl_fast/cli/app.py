@@ -1,0 +1,46 @@
+"""The program: its commands, and how every failure becomes one sentence and an exit code."""
+
+import traceback
+from typing import Any
+
+import click
+
+import hstl_fast
+from hstl_fast.cli.embed import embed
+from hstl_fast.cli.identify import identify
+from hstl_fast.cli.info import info
+from hstl_fast.cli.silhouettes import silhouettes
+
+
+class _Program(click.Group):
+    """Turns what a command raises into `Error: <sentence>` with exit code 1; `--debug` prints the traceback as well."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if ctx.params["debug"]:
+                traceback.print_exc()
+            raise click.ClickException(_sentence(error)) from error
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(hstl_fast.__version__, prog_name="hstl-fast")
+@click.option("--debug", is_flag=True, envvar="HSTL_FAST_DEBUG", help="Print the traceback of an error too.")
+def program(debug: bool) -> None:
+    """Gait recognition with HSTL: who walks here, judged by silhouettes alone."""
+
+
+for command in (info, silhouettes, embed, identify):
+    program.add_command(command)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    message = " ".join(str(error).split())
+    if isinstance(error, (ValueError, OSError, ImportError, TypeError, RuntimeError)) and message:
+        return message
+    return f"unexpected {type(error).__name__}: {message}; `hstl-fast --debug ...` shows where"

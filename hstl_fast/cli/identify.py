@@ -1,0 +1,135 @@
+"""`hstl-fast identify`: who of the gallery walks in each probe."""
+
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from hstl_fast.cli._embedding import Network, Settings, embed_inputs, load_network, network_options
+from hstl_fast.cli._options import choice, new_file
+from hstl_fast.cli._output import Failure, SomeFailed, print_table
+from hstl_fast.evaluation import (
+    METRICS,
+    Embeddings,
+    check_comparable,
+    is_embedding_file,
+    load_embeddings,
+    nearest,
+    part_distances,
+    rank_one,
+    written_whole,
+)
+
+_INPUT = click.Path(exists=True, path_type=Path)
+
+
+@click.command()
+@click.option("--gallery", required=True, metavar="A", type=_INPUT, help="Known people: embeddings or silhouettes.")
+@click.option("--probe", required=True, metavar="B", type=_INPUT, help="People to find: embeddings or silhouettes.")
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Length of each ranked list.")
+@choice("--metric", METRICS, default="euclidean", help="Distance of two part embeddings.")
+@click.option("--csv", "csv_file", metavar="FILE.csv", type=new_file(".csv"), help="Also write the lists as CSV.")
+@click.option("--json", "json_file", metavar="FILE.json", type=new_file(".json"), help="Also write the lists as JSON.")
+@network_options
+def identify(
+    gallery: Path,
+    probe: Path,
+    top: int,
+    metric: str,
+    csv_file: Path | None,
+    json_file: Path | None,
+    **options: Any,
+) -> None:
+    """Rank the gallery's sequences by their distance to each probe.
+
+    The distance of two sequences is the mean over parts of the distance of their embeddings. A name up to its first
+    slash is the person; where probes have a partner of that name in the gallery, rank-1 is printed too.
+    """
+    failures: list[Failure] = []
+    known, unknown = _embeddings(gallery, probe, Settings(**options), failures)
+    check_comparable(known, unknown)
+    distances = part_distances(torch.from_numpy(unknown.vectors), torch.from_numpy(known.vectors), metric)
+    ranking = _ranking(distances, known, unknown, top)
+    hits, scored = rank_one(distances, unknown.names, known.names)
+    if csv_file:
+        with written_whole(csv_file) as file:
+            file.write(_csv(ranking).encode())
+    if json_file:
+        with written_whole(json_file) as file:
+            file.write(_json(ranking, known, metric, hits, scored).encode())
+    print_table(["probe", "rank", "gallery", "distance"], [[p, str(r), g, f"{d:.4f}"] for p, r, g, d in ranking])
+    if scored:
+        click.echo(f"rank-1: {hits} of {scored} ({hits / scored:.1%})")
+    if failures:
+        raise SomeFailed(failures)
+
+
+_Ranking = list[tuple[str, int, str, float]]
+"""(probe, rank from 1, gallery, distance), grouped by probe."""
+
+
+def _embeddings(
+    gallery: Path, probe: Path, settings: Settings, failures: list[Failure]
+) -> tuple[Embeddings, Embeddings]:
+    """Both sides; silhouettes are embedded with the network of the other side's file if that can be known."""
+    sides = {path: load_embeddings(path) for path in (gallery, probe) if is_embedding_file(path)}
+    for embeddings in sides.values():
+        settings = _like(embeddings, settings)
+    if gallery not in sides or probe not in sides:
+        network = load_network(settings)
+        for path in {gallery, probe} - set(sides):
+            sides[path] = _embed(path, network, settings, failures)
+    return sides[gallery], sides[probe]
+
+
+def _like(embeddings: Embeddings, settings: Settings) -> Settings:
+    if settings.checkpoint is None and settings.seed is None and embeddings.untrained:
+        settings = dataclasses.replace(settings, seed=int(embeddings.weights.removeprefix("seed:")))
+    if settings.checkpoint is None and not embeddings.untrained:
+        raise click.UsageError(
+            f"the embeddings were made with a checkpoint ({embeddings.weights}); pass it as --checkpoint"
+        )
+    return dataclasses.replace(settings, preset=settings.preset or embeddings.preset)
+
+
+def _embed(path: Path, network: Network, settings: Settings, failures: list[Failure]) -> Embeddings:
+    embeddings, failed = embed_inputs(network, [path], settings)
+    failures += failed
+    if embeddings is None:
+        raise SomeFailed(failures)
+    return embeddings
+
+
+def _ranking(distances: torch.Tensor, gallery: Embeddings, probe: Embeddings, top: int) -> _Ranking:
+    return [
+        (name, rank, gallery.names[index], float(distances[row, index]))
+        for row, (name, indices) in enumerate(zip(probe.names, nearest(distances, top).tolist()))
+        for rank, index in enumerate(indices, 1)
+    ]
+
+
+def _csv(ranking: _Ranking) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["probe", "rank", "gallery", "distance"])
+    writer.writerows(ranking)
+    return text.getvalue()
+
+
+def _json(ranking: _Ranking, gallery: Embeddings, metric: str, hits: int, scored: int) -> str:
+    matches: dict[str, list[dict[str, Any]]] = {}
+    for probe, rank, name, distance in ranking:
+        matches.setdefault(probe, []).append({"rank": rank, "gallery": name, "distance": distance})
+    result = {
+        "preset": gallery.preset,
+        "weights": gallery.weights,
+        "metric": metric,
+        "rank_1": {"hits": hits, "probes": scored},
+        "probes": [{"probe": probe, "matches": found} for probe, found in matches.items()],
+    }
+    return json.dumps(result, indent=2) + "\n"

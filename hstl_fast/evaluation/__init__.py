@@ -1,0 +1,26 @@
+"""Comparing sequences by their embeddings: files, distances, rankings. Needs torch and numpy only."""
+
+from hstl_fast.evaluation.distances import METRICS, part_distances
+from hstl_fast.evaluation.embeddings import (
+    Embeddings,
+    check_comparable,
+    is_embedding_file,
+    load_embeddings,
+    save_embeddings,
+    written_whole,
+)
+from hstl_fast.evaluation.ranking import identity, nearest, rank_one
+
+__all__ = [
+    "METRICS",
+    "Embeddings",
+    "check_comparable",
+    "identity",
+    "is_embedding_file",
+    "load_embeddings",
+    "nearest",
+    "part_distances",
+    "rank_one",
+    "save_embeddings",
+    "written_whole",
+]
