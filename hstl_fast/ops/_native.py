@@ -5,12 +5,18 @@ from types import ModuleType
 
 import torch  # noqa: F401  its libgomp must be mapped before the binary asks for one
 
+_ADVICE = "install again with a C++ compiler (GCC or Clang) and HSTL_FAST_CPU=1, which makes a failing build say why"
+
 
 def _load(name: str) -> tuple[ModuleType | None, str]:
     try:
         return importlib.import_module(name), ""
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            return None, f"{name} was not built; {_ADVICE}"
+        return None, f"{name} cannot be loaded ({error})"
     except ImportError as error:
-        return None, f"{name} cannot be loaded ({error}); it is built by `pip install` where a C++ compiler is found"
+        return None, f"{name} cannot be loaded ({error}); {_ADVICE}"
 
 
 _cpu, _cpu_error = _load("hstl_fast._cpu")

@@ -1,0 +1,383 @@
+// One driver for forward and data gradient: blocks of frames and rows of one region are copied into a padded patch, and
+// tiles of positions x output channels are accumulated over all taps and input channels in registers. The inner kernel
+// knows neither regions nor sequences; another one (fewer multiplications) may stand under the same driver.
+#include "geometry.h"
+#include "parallel.h"
+#include "simd.h"
+#include "tables.h"
+
+namespace hstl {
+namespace HSTL_ISA {
+namespace {
+
+// Channels that stand together in a patch: one cache line, so that a tile's positions are at constant distances.
+template <class T>
+constexpr int kChunk = 64 / int(sizeof(T));
+
+// A tile of kTile positions x 2 vectors of output channels fills the registers.
+constexpr int kTile = kVectorRegisters == 32 ? 14 : 6;
+template <class T>
+constexpr int kOut = 2 * lanes<T>;
+
+// Bytes of a patch: with a panel of packed weights it stays in a second-level cache of 1 MiB.
+constexpr int64_t kPatchBytes = 448 << 10;
+
+// Channels and their division into chunks of C.
+struct Channels {
+  int64_t count, chunk;
+  int64_t chunks() const { return ceil_div(count, chunk); }
+  int64_t padded() const { return chunks() * chunk; }
+};
+
+template <class T>
+Channels input_channels(int64_t count) {
+  return {count, count == 1 ? 1 : kChunk<T>};
+}
+
+// ---- weights: [m][blocks of kOut][3 frames][3 rows][chunks][3 columns][chunk][kOut]
+
+template <class T>
+int64_t panel_size(int64_t cin) {
+  return 27 * input_channels<T>(cin).padded() * kOut<T>;
+}
+
+template <class T>
+int64_t packed_size(const Shape& s, int64_t cin, int64_t cout) {
+  return s.regions * ceil_div(cout, kOut<T>) * panel_size<T>(cin);
+}
+
+// Strides of a weight tensor as the driver sees it: the data gradient swaps the channels and flips the taps.
+struct WeightView {
+  int64_t out_stride, in_stride;
+  bool flipped;
+};
+
+template <class T>
+void pack_weights(T* packed, const T* w, const Shape& s, int64_t cin, int64_t cout, WeightView view) {
+  Channels channels = input_channels<T>(cin);
+  int64_t panels = ceil_div(cout, kOut<T>);
+  parallel_for(s.threads, s.regions * panels * 9, [&](int64_t i, int) {
+    int64_t pair = i % 9, panel = i / 9 % panels, r = i / 9 / panels;
+    T* to = packed + i * 3 * channels.padded() * kOut<T>;
+    const T* region = w + r * cin * cout * 27;
+    for (int64_t chunk = 0; chunk < channels.chunks(); ++chunk)
+      for (int64_t dx = 0; dx < 3; ++dx)
+        for (int64_t k = chunk * channels.chunk; k < (chunk + 1) * channels.chunk; ++k, to += kOut<T>)
+          for (int64_t o = 0; o < kOut<T>; ++o) {
+            int64_t out = panel * kOut<T> + o, tap = pair * 3 + dx;
+            if (view.flipped) tap = 26 - tap;
+            bool inside = out < cout && k < cin;
+            to[o] = inside ? region[out * view.out_stride + k * view.in_stride + tap] : T(0);
+          }
+  });
+}
+
+// ---- patches: [frames][rows][chunks][W + 2][chunk], zero at columns -1 and W
+
+template <class T>
+struct Patch {
+  T* data;
+  Channels channels;
+  int64_t width;
+  int64_t row_size() const { return channels.padded() * (width + 2); }
+};
+
+// One row of a map; where `y` is given, the row is a gradient and is taken through LeakyReLU.
+template <class T>
+void copy_row(T* to, const T* from, const T* y, T negative_slope, const Patch<T>& patch) {
+  const Channels& channels = patch.channels;
+  for (int64_t chunk = 0; chunk < channels.chunks(); ++chunk) {
+    int64_t first = chunk * channels.chunk, valid = smaller(channels.count - first, channels.chunk);
+    for (int64_t k = 0; k < channels.chunk; ++k) *to++ = 0;
+    for (int64_t q = 0; q < patch.width; ++q) {
+      const T* source = from + q * channels.count + first;
+      const T* sign = y ? y + q * channels.count + first : nullptr;
+      for (int64_t k = 0; k < valid; ++k) to[k] = sign && !(sign[k] > 0) ? source[k] * negative_slope : source[k];
+      for (int64_t k = valid; k < channels.chunk; ++k) to[k] = 0;
+      to += channels.chunk;
+    }
+    for (int64_t k = 0; k < channels.chunk; ++k) *to++ = 0;
+  }
+}
+
+// ---- the inner kernel
+
+template <class T>
+struct Tile {
+  const T* patch;                             // frame and row of tap (0, 0, 0), first position
+  const T* panel;                             // packed weights of these output channels
+  T* y;                                       // first position, first channel
+  int64_t frame_size, row_size, column_size;  // of the patch: to the next frame, row, chunk
+  int64_t y_stride, y_valid;                  // channels of y; channels to store
+  Range frames, rows;                         // taps inside the sequence and the region
+  Channels channels;
+  T negative_slope;
+};
+
+// FLOPs: 2 * 27 * cin * P * N * lanes. Registers: P * N sums, N weights, 1 input. Per input channel N vector loads of
+// weights (streamed from L2: 64 N bytes in P * N cycles) and P broadcasts from L1.
+template <class T, int C, int P, int N>
+void multiply_tile(const Tile<T>& tile) {
+  Vec<T> sums[P][N] = {};
+  const int64_t pair_size = 3 * tile.channels.padded() * kOut<T>;
+  for (int64_t dt = tile.frames.begin; dt < tile.frames.end; ++dt)
+    for (int64_t dy = tile.rows.begin; dy < tile.rows.end; ++dy) {
+      const T* x = tile.patch + dt * tile.frame_size + dy * tile.row_size;
+      const T* w = tile.panel + (dt * 3 + dy) * pair_size;
+      for (int64_t left = tile.channels.count; left > 0; left -= C, x += tile.column_size) {
+        int64_t valid = left < C ? left : C;
+        for (int64_t dx = 0; dx < 3; ++dx, w += C * kOut<T>) {
+          const T* xk = x + dx * C;
+          const T* wk = w;
+#pragma GCC unroll 2
+          for (int64_t k = 0; k < valid; ++k, ++xk, wk += kOut<T>) {
+            Vec<T> weights[N];
+#pragma GCC unroll 2
+            for (int v = 0; v < N; ++v) weights[v] = load(wk + v * lanes<T>);
+#pragma GCC unroll 16
+            for (int p = 0; p < P; ++p)
+#pragma GCC unroll 2
+              for (int v = 0; v < N; ++v) sums[p][v] += weights[v] * xk[p * C];
+          }
+        }
+      }
+    }
+#pragma GCC unroll 16
+  for (int p = 0; p < P; ++p)
+#pragma GCC unroll 2
+    for (int v = 0; v < N; ++v) {
+      Vec<T> result = leaky<T>(sums[p][v], tile.negative_slope);
+      store_some(tile.y + p * tile.y_stride + v * lanes<T>, result, tile.y_valid - v * lanes<T>);
+    }
+}
+
+template <class T>
+using TileKernel = void (*)(const Tile<T>&);
+
+template <class T, int C, int N, int P = kTile>
+TileKernel<T> kernel_of(int64_t positions) {
+  if constexpr (P == 1) {
+    return multiply_tile<T, C, 1, N>;
+  } else {
+    return positions == P ? multiply_tile<T, C, P, N> : kernel_of<T, C, N, P - 1>(positions);
+  }
+}
+
+template <class T>
+TileKernel<T> kernel_for(const Channels& channels, int64_t positions, int64_t valid) {
+  if (valid <= lanes<T>)
+    return channels.chunk == 1 ? kernel_of<T, 1, 1>(positions) : kernel_of<T, kChunk<T>, 1>(positions);
+  return channels.chunk == 1 ? kernel_of<T, 1, 2>(positions) : kernel_of<T, kChunk<T>, 2>(positions);
+}
+
+// ---- the driver
+
+// Frames and rows of the blocks that one thread computes from one patch.
+struct BlockSize {
+  int64_t frames, rows;
+};
+
+// The block that copies least per output position and whose patch fits; never so large that threads starve.
+template <class T>
+BlockSize block_size(const Shape& s, int64_t cin) {
+  int64_t row_bytes = input_channels<T>(cin).padded() * (s.width + 2) * int64_t(sizeof(T));
+  int64_t rows_available = 0, frames_available = 0, positions = 0;
+  for (int64_t r = 0; r < s.regions; ++r) rows_available = larger(rows_available, s.split[r]);
+  for (int64_t n = 0; n < s.sequences; ++n) frames_available = larger(frames_available, s.seq_lens[n]);
+  positions = frames_of(s) * rows_of(s);
+  int64_t most = larger(1, positions / (int64_t(s.threads) * 8));
+  BlockSize best = {1, 1};
+  double best_cost = 9.0;
+  for (int64_t frames = 1; frames <= smaller(frames_available, 16); ++frames)
+    for (int64_t rows = 1; rows <= smaller(rows_available, 16); ++rows) {
+      if ((frames + 2) * (rows + 2) * row_bytes > kPatchBytes || frames * rows > most) continue;
+      double cost = double((frames + 2) * (rows + 2)) / double(frames * rows);
+      if (cost < best_cost) best_cost = cost, best = {frames, rows};
+    }
+  return best;
+}
+
+struct Block {
+  int64_t region, first_row_of_region, first_frame_of_sequence;
+  Range frames, rows;            // computed, among all F and H
+  Range frames_read, rows_read;  // in the patch: one more on every side, inside the sequence and the region
+};
+
+int64_t frame_blocks(const Shape& s, BlockSize size) {
+  int64_t count = 0;
+  for (int64_t n = 0; n < s.sequences; ++n) count += ceil_div(s.seq_lens[n], size.frames);
+  return count;
+}
+
+int64_t row_blocks(const Shape& s, BlockSize size) {
+  int64_t count = 0;
+  for (int64_t r = 0; r < s.regions; ++r) count += ceil_div(s.split[r], size.rows);
+  return count;
+}
+
+struct Piece {
+  int64_t owner;        // sequence or region
+  Range whole, inside;  // the owner's range and the piece of it
+};
+
+// The i-th piece when every size is cut into pieces of `step`, nearly equal ones.
+Piece piece_of(const int64_t* sizes, int64_t step, int64_t i) {
+  int64_t begin = 0, owner = 0;
+  for (; i >= ceil_div(sizes[owner], step); ++owner) {
+    i -= ceil_div(sizes[owner], step);
+    begin += sizes[owner];
+  }
+  Slice part = slice_of(sizes[owner], ceil_div(sizes[owner], step), i);
+  return {owner, {begin, begin + sizes[owner]}, {begin + part.begin, begin + part.end}};
+}
+
+Range grown(const Piece& piece) {
+  return {larger(piece.inside.begin - 1, piece.whole.begin), smaller(piece.inside.end + 1, piece.whole.end)};
+}
+
+template <class T>
+struct Convolution {
+  T* y;            // [F, H, W, cout]
+  const T* x;      // [F, H, W, cin]
+  const T* sign;   // [F, H, W, cin] output of the activation that x, a gradient, goes back through; or null
+  T input_slope;   // of that activation
+  T output_slope;  // of the activation of y; 1: none
+  int64_t cin, cout;
+};
+
+template <class T>
+void fill_patch(Patch<T>& patch, const Convolution<T>& conv, const Piece& frames, const Piece& rows, int64_t height) {
+  Range t = grown(frames), h = grown(rows);
+  T* to = patch.data;
+  for (int64_t f = t.begin; f < t.end; ++f)
+    for (int64_t row = h.begin; row < h.end; ++row, to += patch.row_size()) {
+      int64_t offset = (f * height + row) * patch.width * conv.cin;
+      copy_row(to, conv.x + offset, conv.sign ? conv.sign + offset : nullptr, conv.input_slope, patch);
+    }
+}
+
+// Taps -1, 0, 1 (as 0, 1, 2) around `at` that stay inside.
+Range taps_inside(int64_t at, const Range& whole) { return {at == whole.begin ? 1 : 0, at == whole.end - 1 ? 2 : 3}; }
+
+template <class T>
+void compute_block(const Patch<T>& patch, const T* panels, const Convolution<T>& conv, const Piece& frames,
+                   const Piece& rows, int64_t height) {
+  Range t_read = grown(frames), h_read = grown(rows);
+  Tile<T> tile;
+  tile.row_size = patch.row_size();
+  tile.frame_size = h_read.size() * tile.row_size;
+  tile.column_size = (patch.width + 2) * patch.channels.chunk;
+  tile.y_stride = conv.cout;
+  tile.channels = patch.channels;
+  tile.negative_slope = conv.output_slope;
+  int64_t tiles = ceil_div(patch.width, kTile);
+  for (int64_t first = 0; first < conv.cout; first += kOut<T>) {
+    tile.y_valid = smaller(conv.cout - first, kOut<T>);
+    tile.panel = panels + first / kOut<T> * panel_size<T>(conv.cin);
+    for (int64_t f = frames.inside.begin; f < frames.inside.end; ++f)
+      for (int64_t row = rows.inside.begin; row < rows.inside.end; ++row)
+        for (int64_t i = 0; i < tiles; ++i) {
+          Slice columns = slice_of(patch.width, tiles, i);
+          tile.frames = taps_inside(f, frames.whole);
+          tile.rows = taps_inside(row, rows.whole);
+          tile.patch = patch.data + (f - 1 - t_read.begin) * tile.frame_size +
+                       (row - 1 - h_read.begin) * tile.row_size + columns.begin * patch.channels.chunk;
+          tile.y = conv.y + ((f * height + row) * patch.width + columns.begin) * conv.cout + first;
+          kernel_for<T>(patch.channels, columns.end - columns.begin, tile.y_valid)(tile);
+        }
+  }
+}
+
+template <class T>
+int64_t patch_size(const Shape& s, int64_t cin) {
+  BlockSize size = block_size<T>(s, cin);
+  return (size.frames + 2) * (size.rows + 2) * input_channels<T>(cin).padded() * (s.width + 2);
+}
+
+template <class T>
+void convolve(const Convolution<T>& conv, const T* w, WeightView view, void* workspace, const Shape& s) {
+  Carver carver(workspace);
+  T* packed = carver.take<T>(packed_size<T>(s, conv.cin, conv.cout));
+  int64_t stride = round_up(patch_size<T>(s, conv.cin), kChunk<T>);
+  T* patches = carver.take<T>(s.threads * stride);
+  pack_weights(packed, w, s, conv.cin, conv.cout, view);
+  BlockSize size = block_size<T>(s, conv.cin);
+  int64_t height = rows_of(s), across = frame_blocks(s, size);
+  int64_t region_panels = packed_size<T>(s, conv.cin, conv.cout) / s.regions;
+  parallel_for(s.threads, row_blocks(s, size) * across, [&](int64_t i, int thread) {
+    Piece frames = piece_of(s.seq_lens, size.frames, i % across), rows = piece_of(s.split, size.rows, i / across);
+    Patch<T> patch = {patches + thread * stride, input_channels<T>(conv.cin), s.width};
+    fill_patch(patch, conv, frames, rows, height);
+    compute_block(patch, packed + rows.owner * region_panels, conv, frames, rows, height);
+  });
+}
+
+template <class T>
+void arme_forward(T* y, const T* x, const T* w, void* workspace, const Shape& s, int64_t cin, int64_t cout,
+                  T negative_slope) {
+  Convolution<T> conv = {y, x, nullptr, T(1), negative_slope, cin, cout};
+  convolve(conv, w, {cin * 27, 27, false}, workspace, s);
+}
+
+template <class T>
+void arme_backward_data(T* gx, const T* gy, const T* y, const T* w, void* workspace, const Shape& s, int64_t cin,
+                        int64_t cout, T negative_slope) {
+  Convolution<T> conv = {gx, gy, negative_slope == 1 ? nullptr : y, negative_slope, T(1), cout, cin};
+  convolve(conv, w, {27, cin * 27, true}, workspace, s);
+}
+
+template <class T>
+void arme_backward_weight(T* gw, const T* x, const T* gy, const T* y, void*, const Shape& s, int64_t cin, int64_t cout,
+                          T negative_slope) {
+  int64_t height = rows_of(s), width = s.width;
+  bool active = y && negative_slope != 1;
+  parallel_for(s.threads, s.regions * cout, [&](int64_t i, int) {
+    int64_t r = i / cout, o = i % cout;
+    Range rows = region_rows(s, r);
+    T* to = gw + i * cin * 27;
+    for (int64_t k = 0; k < cin * 27; ++k) to[k] = 0;
+    for (int64_t n = 0, begin = 0; n < s.sequences; begin += s.seq_lens[n++])
+      for (int64_t f = begin; f < begin + s.seq_lens[n]; ++f)
+        for (int64_t h = rows.begin; h < rows.end; ++h)
+          for (int64_t q = 0; q < width; ++q) {
+            int64_t at = ((f * height + h) * width + q) * cout + o;
+            T g = active && !(y[at] > 0) ? gy[at] * negative_slope : gy[at];
+            for (int tap = 0; tap < 27; ++tap) {
+              int64_t tf = f + tap / 9 - 1, th = h + tap / 3 % 3 - 1, tq = q + tap % 3 - 1;
+              if (tf < begin || tf >= begin + s.seq_lens[n] || th < rows.begin || th >= rows.end || tq < 0 ||
+                  tq >= width)
+                continue;
+              const T* in = x + ((tf * height + th) * width + tq) * cin;
+              for (int64_t k = 0; k < cin; ++k) to[k * 27 + tap] += g * in[k];
+            }
+          }
+  });
+}
+
+template <class T>
+size_t arme_workspace(const Shape& s, int64_t cin, int64_t cout) {
+  int64_t forward = packed_size<T>(s, cin, cout) + s.threads * round_up(patch_size<T>(s, cin), kChunk<T>);
+  int64_t backward = packed_size<T>(s, cout, cin) + s.threads * round_up(patch_size<T>(s, cout), kChunk<T>);
+  Carver carver(nullptr);
+  carver.take<T>(larger(forward, backward));
+  carver.take<T>(kChunk<T>);
+  return carver.bytes();
+}
+
+template <class T>
+void fill(Operators<T>& table) {
+  table.arme_workspace = arme_workspace<T>;
+  table.arme_forward = arme_forward<T>;
+  table.arme_backward_data = arme_backward_data<T>;
+  table.arme_backward_weight = arme_backward_weight<T>;
+}
+
+}  // namespace
+
+void fill_arme(Operators<float>& single, Operators<double>& dual) {
+  fill(single);
+  fill(dual);
+}
+
+}  // namespace HSTL_ISA
+}  // namespace hstl

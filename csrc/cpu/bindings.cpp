@@ -1,0 +1,216 @@
+// hstl_fast._cpu: the launch functions of hstl.h with addresses as integers (0: absent). Arguments are checked in
+// Python.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../hstl.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using Address = uintptr_t;
+using Sizes = const std::vector<int64_t>&;
+
+template <class T>
+T* at(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+hstl::Shape shape_of(Sizes seq_lens, Sizes split, int64_t width, int threads) {
+  return {seq_lens.data(), int64_t(seq_lens.size()),
+          split.data(),    int64_t(split.size()),
+          width,           threads < 1 || !hstl::built_with_openmp() ? 1 : threads};
+}
+
+// Calls f with a value of the type that has this size.
+template <class F>
+auto with_type(int itemsize, const F& f) {
+  if (itemsize == 4) return f(float());
+  if (itemsize == 8) return f(double());
+  throw py::value_error("itemsize: expected 4 (float32) or 8 (float64), got " + std::to_string(itemsize));
+}
+
+size_t arme_workspace(Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout, int itemsize, int threads) {
+  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
+  return with_type(itemsize,
+                   [&](auto type) { return hstl::operators<decltype(type)>().arme_workspace(shape, cin, cout); });
+}
+
+void arme_forward(Address y, Address x, Address weights, Address workspace, Sizes seq_lens, Sizes split, int64_t w,
+                  int64_t cin, int64_t cout, double negative_slope, int itemsize, int threads) {
+  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
+  with_type(itemsize, [&](auto type) {
+    using T = decltype(type);
+    hstl::operators<T>().arme_forward(at<T>(y), at<T>(x), at<T>(weights), at<void>(workspace), shape, cin, cout,
+                                      T(negative_slope));
+  });
+}
+
+void arme_backward_data(Address gx, Address gy, Address y, Address weights, Address workspace, Sizes seq_lens,
+                        Sizes split, int64_t w, int64_t cin, int64_t cout, double negative_slope, int itemsize,
+                        int threads) {
+  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
+  with_type(itemsize, [&](auto type) {
+    using T = decltype(type);
+    hstl::operators<T>().arme_backward_data(at<T>(gx), at<T>(gy), at<T>(y), at<T>(weights), at<void>(workspace), shape,
+                                            cin, cout, T(negative_slope));
+  });
+}
+
+void arme_backward_weight(Address gw, Address x, Address gy, Address y, Address workspace, Sizes seq_lens, Sizes split,
+                          int64_t w, int64_t cin, int64_t cout, double negative_slope, int itemsize, int threads) {
+  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
+  with_type(itemsize, [&](auto type) {
+    using T = decltype(type);
+    hstl::operators<T>().arme_backward_weight(at<T>(gw), at<T>(x), at<T>(gy), at<T>(y), at<void>(workspace), shape, cin,
+                                              cout, T(negative_slope));
+  });
+}
+
+void frame_maximum(Address maximum, Address index, Address x, Sizes seq_lens, int64_t h, int64_t w, int64_t c,
+                   int itemsize, int threads) {
+  std::vector<int64_t> split = {h};
+  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
+  with_type(itemsize, [&](auto type) {
+    using T = decltype(type);
+    hstl::operators<T>().frame_maximum(at<T>(maximum), at<int16_t>(index), at<T>(x), shape, c);
+  });
+}
+
+void frame_maximum_backward(Address gx, Address gmaximum, Address index, Sizes seq_lens, int64_t h, int64_t w,
+                            int64_t c, int itemsize, int threads) {
+  std::vector<int64_t> split = {h};
+  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
+  with_type(itemsize, [&](auto type) {
+    using T = decltype(type);
+    hstl::operators<T>().frame_maximum_backward(at<T>(gx), at<T>(gmaximum), at<int16_t>(index), shape, c);
+  });
+}
+
+hstl::Shape pooled_shape(int64_t n, Sizes split, int64_t w, int threads) {
+  hstl::Shape shape = shape_of({}, split, w, threads);
+  shape.sequences = n;
+  return shape;
+}
+
+template <class T>
+std::unique_ptr<char[]> astp_workspace(const hstl::Shape& shape, int64_t cin, int64_t cout) {
+  return std::unique_ptr<char[]>(new char[hstl::operators<T>().astp_workspace(shape, cin, cout)]);
+}
+
+void astp_forward(Address pooled, Address maximum, Address proj, Address p, int64_t n, Sizes split, int64_t w,
+                  int64_t cin, int64_t cout, int itemsize, int threads) {
+  hstl::Shape shape = pooled_shape(n, split, w, threads);
+  with_type(itemsize, [&](auto type) {
+    using T = decltype(type);
+    auto workspace = astp_workspace<T>(shape, cin, cout);
+    hstl::operators<T>().astp_forward(at<T>(pooled), at<T>(maximum), at<T>(proj), at<T>(p), workspace.get(), shape, cin,
+                                      cout);
+  });
+}
+
+void astp_backward(Address gmaximum, Address gproj, Address gp, Address gpooled, Address pooled, Address maximum,
+                   Address proj, Address p, int64_t n, Sizes split, int64_t w, int64_t cin, int64_t cout, int itemsize,
+                   int threads) {
+  hstl::Shape shape = pooled_shape(n, split, w, threads);
+  with_type(itemsize, [&](auto type) {
+    using T = decltype(type);
+    auto workspace = astp_workspace<T>(shape, cin, cout);
+    hstl::operators<T>().astp_backward(at<T>(gmaximum), at<T>(gproj), at<T>(gp), at<T>(gpooled), at<T>(pooled),
+                                       at<T>(maximum), at<T>(proj), at<T>(p), workspace.get(), shape, cin, cout);
+  });
+}
+
+size_t fta_workspace(Sizes seq_lens, Sizes split, int64_t w, int64_t c, int itemsize, int threads) {
+  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
+  return with_type(itemsize, [&](auto type) { return hstl::operators<decltype(type)>().fta_workspace(shape, c); });
+}
+
+void fta_forward(Address y, Address z, Address x, Address weights, Address biases, Address workspace, Sizes seq_lens,
+                 Sizes split, int64_t w, int64_t c, int itemsize, int threads) {
+  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
+  with_type(itemsize, [&](auto type) {
+    using T = decltype(type);
+    hstl::operators<T>().fta_forward(at<T>(y), at<T>(z), at<T>(x), at<T>(weights), at<T>(biases), at<void>(workspace),
+                                     shape, c);
+  });
+}
+
+void fta_backward(Address gx, Address gweights, Address gbiases, Address gy, Address x, Address z, Address weights,
+                  Address biases, Address workspace, Sizes seq_lens, Sizes split, int64_t w, int64_t c, int itemsize,
+                  int threads) {
+  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
+  with_type(itemsize, [&](auto type) {
+    using T = decltype(type);
+    hstl::operators<T>().fta_backward(at<T>(gx), at<T>(gweights), at<T>(gbiases), at<T>(gy), at<T>(x), at<T>(z),
+                                      at<T>(weights), at<T>(biases), at<void>(workspace), shape, c);
+  });
+}
+
+std::vector<std::string> instruction_sets() {
+  std::vector<std::string> names;
+  for (int i = 0; hstl::instruction_set_name(i); ++i) names.push_back(hstl::instruction_set_name(i));
+  return names;
+}
+
+void use_instruction_set(const std::string& name) {
+  if (hstl::use_instruction_set(name.c_str())) return;
+  std::string known;
+  for (const std::string& each : instruction_sets()) known += (known.empty() ? "'" : ", '") + each + "'";
+  throw py::value_error("instruction set: expected one that this machine runs (" + known + "), got '" + name + "'");
+}
+
+py::dict build_info() {
+  py::dict info;
+  info["compiler"] = __VERSION__;
+  info["flags"] = HSTL_FLAGS;
+  info["version"] = HSTL_VERSION;
+  return info;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_cpu, m) {
+  using namespace py::literals;
+  const py::call_guard<py::gil_scoped_release> no_gil;
+  m.doc() = "Native CPU operators of hstl_fast; csrc/hstl.h says what each computes.";
+  m.def("arme_workspace", &arme_workspace, "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a,
+        "threads"_a);
+  m.def("arme_forward", &arme_forward, no_gil, "y"_a, "x"_a, "weights"_a, "workspace"_a, "seq_lens"_a, "split"_a, "w"_a,
+        "cin"_a, "cout"_a, "negative_slope"_a, "itemsize"_a, "threads"_a);
+  m.def("arme_backward_data", &arme_backward_data, no_gil, "gx"_a, "gy"_a, "y"_a, "weights"_a, "workspace"_a,
+        "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a, "itemsize"_a, "threads"_a);
+  m.def("arme_backward_weight", &arme_backward_weight, no_gil, "gw"_a, "x"_a, "gy"_a, "y"_a, "workspace"_a,
+        "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a, "itemsize"_a, "threads"_a);
+  m.def("frame_maximum", &frame_maximum, no_gil, "maximum"_a, "index"_a, "x"_a, "seq_lens"_a, "h"_a, "w"_a, "c"_a,
+        "itemsize"_a, "threads"_a);
+  m.def("frame_maximum_backward", &frame_maximum_backward, no_gil, "gx"_a, "gmaximum"_a, "index"_a, "seq_lens"_a, "h"_a,
+        "w"_a, "c"_a, "itemsize"_a, "threads"_a);
+  m.def("astp_forward", &astp_forward, no_gil, "pooled"_a, "maximum"_a, "proj"_a, "p"_a, "n"_a, "split"_a, "w"_a,
+        "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
+  m.def("astp_backward", &astp_backward, no_gil, "gmaximum"_a, "gproj"_a, "gp"_a, "gpooled"_a, "pooled"_a, "maximum"_a,
+        "proj"_a, "p"_a, "n"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
+  m.def("fta_workspace", &fta_workspace, "seq_lens"_a, "split"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a);
+  m.def("fta_forward", &fta_forward, no_gil, "y"_a, "z"_a, "x"_a, "weights"_a, "biases"_a, "workspace"_a, "seq_lens"_a,
+        "split"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a);
+  m.def("fta_backward", &fta_backward, no_gil, "gx"_a, "gweights"_a, "gbiases"_a, "gy"_a, "x"_a, "z"_a, "weights"_a,
+        "biases"_a, "workspace"_a, "seq_lens"_a, "split"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a);
+  m.def("instruction_sets", &instruction_sets, "Instruction sets that this machine runs, best first.");
+  m.def("instruction_set", &hstl::instruction_set, "The instruction set in use.");
+  m.def("use_instruction_set", &use_instruction_set, "name"_a);
+  m.def("openmp", &hstl::built_with_openmp);
+  m.def("build_info", &build_info);
+  if (const char* wanted = std::getenv("HSTL_FAST_CPU_ISA")) {
+    try {
+      use_instruction_set(wanted);
+    } catch (const py::value_error& error) {
+      throw py::import_error(std::string("HSTL_FAST_CPU_ISA: ") + error.what());
+    }
+  }
+}

@@ -1,0 +1,14 @@
+// What each operator's file contributes to the function tables, once per instruction set.
+#pragma once
+
+#include "../hstl.h"
+
+namespace hstl {
+namespace HSTL_ISA {
+
+void fill_arme(Operators<float>& single, Operators<double>& dual);
+void fill_astp(Operators<float>& single, Operators<double>& dual);
+void fill_fta(Operators<float>& single, Operators<double>& dual);
+
+}  // namespace HSTL_ISA
+}  // namespace hstl

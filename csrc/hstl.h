@@ -1,0 +1,118 @@
+// Every launch function of the native CPU code. Raw pointers and sizes only: memory belongs to the caller, arguments
+// are checked in Python, every element of an output is written.
+//
+// Feature maps are frames x rows x columns x channels, channels last, densely packed; the frames of all sequences stand
+// one after another (F = sum(seq_lens)), the rows of all regions one below another (H = sum(split)).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace hstl {
+
+struct Shape {
+  const int64_t* seq_lens;  // [sequences] frames of each sequence
+  int64_t sequences;        // N
+  const int64_t* split;     // [regions] rows of each region
+  int64_t regions;          // m
+  int64_t width;            // W
+  int threads;              // >= 1
+};
+
+// The operators for T = float or double, compiled for one instruction set.
+template <class T>
+struct Operators {
+  // Bytes that each of the three functions below may use.
+  size_t (*arme_workspace)(const Shape& shape, int64_t cin, int64_t cout);
+
+  // y = leaky(conv3d of every region with its own weights, zero padding 1 around region and sequence).
+  void (*arme_forward)(T* y,             // [F, H, W, cout]
+                       const T* x,       // [F, H, W, cin]
+                       const T* w,       // [m, cout, cin, 3, 3, 3]
+                       void* workspace,  // [arme_workspace(...)]
+                       const Shape& shape, int64_t cin, int64_t cout,
+                       T negative_slope);  // 1: no activation
+
+  // gx = transposed convolution of gy * (y > 0 ? 1 : negative_slope).
+  void (*arme_backward_data)(T* gx,            // [F, H, W, cin]
+                             const T* gy,      // [F, H, W, cout]
+                             const T* y,       // [F, H, W, cout], or null when negative_slope is 1
+                             const T* w,       // [m, cout, cin, 3, 3, 3]
+                             void* workspace,  // [arme_workspace(...)]
+                             const Shape& shape, int64_t cin, int64_t cout, T negative_slope);
+
+  void (*arme_backward_weight)(T* gw,            // [m, cout, cin, 3, 3, 3]
+                               const T* x,       // [F, H, W, cin]
+                               const T* gy,      // [F, H, W, cout]
+                               const T* y,       // [F, H, W, cout], or null when negative_slope is 1
+                               void* workspace,  // [arme_workspace(...)]
+                               const Shape& shape, int64_t cin, int64_t cout, T negative_slope);
+
+  void (*frame_maximum)(T* maximum,      // [N, H, W, C] over the frames of each sequence
+                        int16_t* index,  // [N, H, W, C] first frame of the sequence that attains it
+                        const T* x,      // [F, H, W, C]
+                        const Shape& shape, int64_t c);
+
+  void (*frame_maximum_backward)(T* gx,                 // [F, H, W, C]: gmaximum at the index frame, else 0
+                                 const T* gmaximum,     // [N, H, W, C]
+                                 const int16_t* index,  // [N, H, W, C]
+                                 const Shape& shape, int64_t c);
+
+  // Bytes that each of the two functions below may use. They read shape.sequences, not shape.seq_lens.
+  size_t (*astp_workspace)(const Shape& shape, int64_t cin, int64_t cout);
+
+  // pooled = mean over the region of max(u, 1e-6)^p, to the power 1 / p; u = proj applied to the maximum.
+  void (*astp_forward)(T* pooled,         // [N, m, cout]
+                       const T* maximum,  // [N, H, W, cin]
+                       const T* proj,     // [cout, cin], or null: u is the maximum, cout == cin
+                       const T* p,        // [m]
+                       void* workspace,   // [astp_workspace(...)]
+                       const Shape& shape, int64_t cin, int64_t cout);
+
+  void (*astp_backward)(T* gmaximum,       // [N, H, W, cin]
+                        T* gproj,          // [cout, cin], or null with proj
+                        T* gp,             // [m]
+                        const T* gpooled,  // [N, m, cout]
+                        const T* pooled,   // [N, m, cout], the output of astp_forward
+                        const T* maximum,  // [N, H, W, cin]
+                        const T* proj,     // [cout, cin] or null
+                        const T* p,        // [m]
+                        void* workspace,   // [astp_workspace(...)]
+                        const Shape& shape, int64_t cin, int64_t cout);
+
+  // Bytes that each of the two functions below may use.
+  size_t (*fta_workspace)(const Shape& shape, int64_t c);
+
+  // F' = sum(floor(seq_lens / 3)); a = maximum of frames 3t'..3t'+2, b = of 3t'-1..3t'+3 inside the sequence;
+  // y = s_a a + s_b b, (s_a, s_b) = softmax(W_a z + b_a, W_b z + b_b).
+  void (*fta_forward)(T* y,             // [F', H, W, C]
+                      T* z,             // [F', m, C] mean over the region of a + b
+                      const T* x,       // [F, H, W, C]
+                      const T* w,       // [m, 2, C, C]: W_a, W_b
+                      const T* biases,  // [m, 2, C]
+                      void* workspace,  // [fta_workspace(...)]
+                      const Shape& shape, int64_t c);
+
+  void (*fta_backward)(T* gx,            // [F, H, W, C]
+                       T* gw,            // [m, 2, C, C]
+                       T* gbiases,       // [m, 2, C]
+                       const T* gy,      // [F', H, W, C]
+                       const T* x,       // [F, H, W, C]
+                       const T* z,       // [F', m, C], the output of fta_forward
+                       const T* w,       // [m, 2, C, C]
+                       const T* biases,  // [m, 2, C]
+                       void* workspace,  // [fta_workspace(...)]
+                       const Shape& shape, int64_t c);
+};
+
+// The operators for the instruction set in use.
+template <class T>
+const Operators<T>& operators();
+
+// Name of the i-th instruction set that this machine runs, best first; null past the last.
+const char* instruction_set_name(int i);
+const char* instruction_set();
+bool use_instruction_set(const char* name);  // false when the name is unknown or the machine cannot run it
+bool built_with_openmp();
+
+}  // namespace hstl
