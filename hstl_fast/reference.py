@@ -137,16 +137,16 @@ def _gated(a: Tensor, b: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     wide_a, wide_b = _wide(a), _wide(b)
     z = (wide_a + wide_b).mean((3, 4))  # n c t
     logits = torch.einsum("kdc,nct->kndt", weight.to(z.dtype), z) + bias.to(z.dtype)[:, None, :, None]
-    share_a, share_b = logits.softmax(0)[..., None, None].to(wide_a.dtype)
-    return (share_a * wide_a + share_b * wide_b).to(a.dtype)
+    share = logits.softmax(0)[..., None, None].to(wide_a.dtype)
+    return (share[0] * wide_a + share[1] * wide_b).to(a.dtype)
 
 
 def _sequences(x: Tensor, seq_lens: Sequence[int] | None) -> Sequence[Tensor]:
-    return [x] if seq_lens is None else x.split(list(seq_lens), 2)
+    return (x,) if seq_lens is None else torch.split(x, list(seq_lens), 2)
 
 
 def _regions(x: Tensor, split: Sequence[int]) -> Sequence[Tensor]:
-    return x.split(list(split), 3)
+    return torch.split(x, list(split), 3)
 
 
 def _inside(x: Tensor, support: Tensor | None) -> Tensor:

@@ -1,0 +1,323 @@
+"""Released checkpoints in and out: the same tensors under the released names, with the state of their optimiser.
+
+A released `.pt` file is a dict with `model`, `optimizer`, `scheduler` and `iteration`. Where the released model keeps
+one tensor per region, ours keeps one tensor stacked over regions; nothing else differs.
+"""
+
+import os
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hstl_fast.models import HSTL, PRESETS, HSTLConfig
+from hstl_fast.models import preset as preset_config
+
+BUFFERS = ("Bn.running_mean", "Bn.running_var", "Bn.num_batches_tracked")
+CLASSIFIER = "Head1.fc_bin"
+ELEMENTWISE = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
+"""Optimiser state that has one number for every number of the parameter (Adam, SGD with momentum)."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One released tensor: its key and shape, and where it lives in ours, `state_dict()[name][index]`."""
+
+    key: str
+    shape: tuple[int, ...]
+    name: str
+    index: tuple[int, ...] = ()
+
+
+@dataclass
+class Checkpoint:
+    """A released checkpoint, read.
+
+    optimizer: a state for `torch.optim.Adam` or `torch.optim.SGD` over `model.parameters()`, None if there was none.
+    scheduler: as stored. not_carried: one sentence for everything in the file that has no place here.
+    """
+
+    model: HSTL
+    optimizer: dict[str, Any] | None = None
+    scheduler: dict[str, Any] | None = None
+    iteration: int = 0
+    not_carried: list[str] = field(default_factory=list)
+
+
+def slots(config: HSTLConfig) -> list[Slot]:
+    """Every tensor of the released network of this shape, in its order."""
+    return list(_slots(config))
+
+
+def _slots(config: HSTLConfig) -> Iterator[Slot]:
+    c, pools = config.channels, config.pools
+    c_in = 1
+    for i, c_out in enumerate(config.stem):
+        yield Slot(f"arme1.{2 * i}.conv3d.weight", (c_out, c_in, 3, 3, 3), f"stem.{i}.weight", (0,))
+        c_in = c_out
+    yield from _astp("astp1", 0, pools[0])
+    for s, stage in enumerate(config.stages):
+        for i, c_out in enumerate(stage.channels):
+            for r in range(len(stage.split)):
+                key = f"arme{s + 2}.{i}.conv3d.{r}.conv3d.weight"
+                yield Slot(key, (c_out, c_in, 3, 3, 3), f"stages.{s}.{i}.weight", (r,))
+            c_in = c_out
+        if s == 0:
+            yield from _astp("astp2", 1, pools[1])
+            yield from _fta(c_in, len(stage.split))
+            yield from _astp("astp2_fta", 2, pools[2])
+        else:
+            yield from _astp(f"astp{s + 2}", s + 2, pools[s + 2])
+    yield Slot("HPP.p", (1,), "strips.p")
+    yield Slot("Head0.fc_bin", (config.parts, c, c), "parts.weight")
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        yield Slot(f"Bn.{name}", (c,), f"norm.{name}")
+    yield Slot("Bn.num_batches_tracked", (), "norm.num_batches_tracked")
+    yield Slot(CLASSIFIER, (config.parts, c, config.num_classes), "classifier.weight")
+
+
+def _astp(key: str, i: int, pool: tuple[int, int | None, tuple[int, ...]]) -> Iterator[Slot]:
+    c_in, c_out, split = pool
+    for r in range(len(split)):
+        yield Slot(f"{key}.hpp.{r}.p", (1,), f"pools.{i}.p", (r,))
+    if c_out is not None:
+        yield Slot(f"{key}.proj.conv.weight", (c_out, c_in, 1, 1), f"pools.{i}.proj")
+
+
+def _fta(c: int, m: int) -> Iterator[Slot]:
+    for r in range(m):
+        for k in range(2):
+            yield Slot(f"fta.mma.{r}.fcs.{k}.weight", (c, c, 1), "fta.weight", (r, k))
+            yield Slot(f"fta.mma.{r}.fcs.{k}.bias", (c,), "fta.bias", (r, k))
+
+
+def to_official(model: HSTL) -> dict[str, Tensor]:
+    """Copies of the model's tensors under the released names, in their order."""
+    tensors = model.state_dict()
+    return {slot.key: tensors[slot.name][slot.index].reshape(slot.shape).clone() for slot in slots(model.config)}
+
+
+def load_official(model: HSTL, state_dict: Mapping[str, Tensor]) -> None:
+    """Copy tensors with the released names into the model; ValueError, before any copy, unless all fit exactly."""
+    faults = _faults(state_dict, model.config)
+    if faults:
+        raise ValueError(f"state_dict does not fit this HSTL model: {'; '.join(faults)}")
+    tensors = model.state_dict()
+    with torch.no_grad():
+        for slot in slots(model.config):
+            target = tensors[slot.name][slot.index]
+            target.copy_(state_dict[slot.key].reshape(target.shape))
+
+
+def load_checkpoint(path: str | os.PathLike[str], preset: str | None = None) -> Checkpoint:
+    """Read a released checkpoint without running any code from it.
+
+    preset: its network; None finds it, and the number of identities always, from the tensors' shapes. `grew` has
+    `oumvlp`'s shape and must be named. Raises OSError for a file that cannot be opened; ValueError, naming the file,
+    for one that is truncated, holds pickled code, is another network's checkpoint or lacks keys.
+    """
+    content = _read(path)
+    state_dict = content["model"]
+    try:
+        config = _recognised(state_dict) if preset is None else _with_classes(preset_config(preset), state_dict)
+        model = HSTL(config)
+        load_official(model, state_dict)
+    except ValueError as fault:
+        raise ValueError(f"{os.fspath(path)}: {fault}") from None
+    found = Checkpoint(model, scheduler=content.get("scheduler"), iteration=int(content.get("iteration") or 0))
+    if content.get("optimizer"):
+        found.optimizer, found.not_carried = load_optimizer_state(content["optimizer"], model)
+    return found
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    model: HSTL,
+    optimizer: Mapping[str, Any] | None = None,
+    scheduler: Mapping[str, Any] | None = None,
+    iteration: int = 0,
+) -> None:
+    """Write a checkpoint in the released form, whole or not at all.
+
+    optimizer: the `state_dict()` of an optimiser over `model.parameters()`; scheduler: its `state_dict()`.
+    """
+    content = {
+        "model": to_official(model),
+        "optimizer": None if optimizer is None else official_optimizer_state(optimizer, model),
+        "scheduler": None if scheduler is None else dict(scheduler),
+        "iteration": iteration,
+    }
+    target = Path(path)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(content, file)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def load_optimizer_state(state: Mapping[str, Any], model: HSTL) -> tuple[dict[str, Any] | None, list[str]]:
+    """The released optimiser's `state_dict()` for `model.parameters()`, and a sentence for everything left behind.
+
+    The released optimiser numbers its parameters in the order of the released names. Averages and momenta are stacked
+    over regions like the parameters; a parameter whose state is incomplete or misshaped starts afresh.
+    """
+    official = [slot for slot in slots(model.config) if slot.key not in BUFFERS]
+    numbers = {slot.key: i for i, slot in enumerate(official)}
+    groups = state.get("param_groups") or [{}]
+    if len(groups) != 1 or len(groups[0].get("params", ())) != len(official):
+        sizes = [len(group.get("params", ())) for group in groups]
+        return None, [f"optimizer: expected one group of {len(official)} parameters, got groups of {sizes}"]
+    kept = _numbered(state, groups[0]["params"])
+    carried: dict[int, dict[str, Any]] = {}
+    left: list[str] = []
+    for i, (name, parameter) in enumerate(model.named_parameters()):
+        own = [slot for slot in official if slot.name == name]
+        entries = [kept.get(numbers[slot.key], {}) for slot in own]
+        stacked = _stacked(own, entries, parameter, left)
+        if stacked:
+            carried[i] = stacked
+    return {"state": carried, "param_groups": [_regrouped(groups[0], len(list(model.parameters())))]}, left
+
+
+def official_optimizer_state(state: Mapping[str, Any], model: HSTL) -> dict[str, Any]:
+    """The `state_dict()` of one optimiser over `model.parameters()`, for the released network's parameters.
+
+    Raises ValueError if the optimiser is not over all of the model's parameters in one group.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    groups = state["param_groups"]
+    if len(groups) != 1 or len(groups[0]["params"]) != len(names):
+        sizes = [len(group["params"]) for group in groups]
+        raise ValueError(f"optimizer must hold one group of the model's {len(names)} parameters, got groups of {sizes}")
+    kept = _numbered(state, groups[0]["params"])
+    numbers = {name: i for i, name in enumerate(names)}
+    official = [slot for slot in slots(model.config) if slot.key not in BUFFERS]
+    return {
+        "state": {
+            i: {key: _part(slot, key, value) for key, value in kept[numbers[slot.name]].items()}
+            for i, slot in enumerate(official)
+            if numbers[slot.name] in kept
+        },
+        "param_groups": [_regrouped(groups[0], len(official))],
+    }
+
+
+def _numbered(state: Mapping[str, Any], params: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """The entries by the parameters' positions in their group, whatever numbers the file gave them."""
+    entries = state.get("state") or {}
+    return {position: entries[number] for position, number in enumerate(params) if number in entries}
+
+
+def _regrouped(group: Mapping[str, Any], count: int) -> dict[str, Any]:
+    return {**{key: value for key, value in group.items() if key != "param_names"}, "params": list(range(count))}
+
+
+def _stacked(
+    own: Sequence[Slot], entries: Sequence[Mapping[str, Any]], parameter: Tensor, left: list[str]
+) -> dict[str, Any]:
+    present = [slot.key for slot, entry in zip(own, entries) if entry]
+    if not present:
+        return {}
+    keys = set().union(*entries)
+    for slot, entry in zip(own, entries):
+        if keys - set(entry):
+            left.append(f"optimizer: {own[0].name}: {slot.key} lacks {', '.join(sorted(keys - set(entry)))}")
+            return {}
+    stacked: dict[str, Any] = {}
+    for key in sorted(keys):
+        values = [entry[key] for entry in entries]
+        if key not in ELEMENTWISE or values[0] is None:
+            stacked[key] = values[0]
+            if any(bool(value != values[0]) for value in values):
+                left.append(f"optimizer: {own[0].name}: its tensors differ in {key}; {values[0]} is kept")
+            continue
+        whole = torch.zeros_like(parameter, dtype=values[0].dtype, device=values[0].device)
+        for slot, value in zip(own, values):
+            if tuple(value.shape) != slot.shape:
+                left.append(
+                    f"optimizer: {slot.key}: {key} must have the shape {list(slot.shape)}, got {list(value.shape)}"
+                )
+                return {}
+            whole[slot.index] = value.reshape(whole[slot.index].shape)
+        stacked[key] = whole
+    return stacked
+
+
+def _part(slot: Slot, key: str, value: Any) -> Any:
+    if key in ELEMENTWISE and value is not None:
+        return value[slot.index].reshape(slot.shape).clone()
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    name = os.fspath(path)
+    with Path(path).open("rb") as file:
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as fault:
+            if "weights_only" in str(fault) or "Weights only" in str(fault):
+                raise ValueError(
+                    f"{name}: holds pickled objects other than tensors and plain containers; they are never loaded"
+                ) from None
+            raise ValueError(f"{name}: is truncated or not a file written by torch.save") from None
+        except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, zipfile.BadZipFile):
+            raise ValueError(f"{name}: is truncated or not a file written by torch.save") from None
+    if not isinstance(content, dict) or not isinstance(content.get("model"), Mapping):
+        got = sorted(map(str, content))[:8] if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{name}: must be a dict with model, optimizer, scheduler and iteration, got {got}")
+    return content
+
+
+def _recognised(state_dict: Mapping[str, Tensor]) -> HSTLConfig:
+    candidates = [_with_classes(PRESETS[name], state_dict) for name in ("casia-b", "oumvlp", "gait3d")]
+    matches = [sum(_fits(state_dict, slot) for slot in slots(config)) for config in candidates]
+    best = max(range(len(candidates)), key=matches.__getitem__)
+    total = len(slots(candidates[best]))
+    if 2 * matches[best] < total:
+        example = next(iter(state_dict), None)
+        raise ValueError(f"is not the checkpoint of an HSTL network (its first key is {example!r})")
+    return candidates[best]
+
+
+def _with_classes(config: HSTLConfig, state_dict: Mapping[str, Tensor]) -> HSTLConfig:
+    classifier = state_dict.get(CLASSIFIER)
+    if isinstance(classifier, Tensor) and classifier.dim() == 3 and classifier.shape[2] > 0:
+        return replace(config, num_classes=classifier.shape[2])
+    return config
+
+
+def _fits(state_dict: Mapping[str, Tensor], slot: Slot) -> bool:
+    value = state_dict.get(slot.key)
+    return isinstance(value, Tensor) and tuple(value.shape) == slot.shape
+
+
+def _faults(state_dict: Mapping[str, Tensor], config: HSTLConfig) -> list[str]:
+    expected = {slot.key: slot.shape for slot in slots(config)}
+    missing = [key for key in expected if key not in state_dict]
+    unexpected = [str(key) for key in state_dict if key not in expected]
+    misshaped = [
+        f"{slot.key} must have the shape {list(slot.shape)}, got {_shape(state_dict[slot.key])}"
+        for slot in slots(config)
+        if slot.key in state_dict and not _fits(state_dict, slot)
+    ]
+    faults = [f"missing {_listed(missing)}"] if missing else []
+    faults += [f"unexpected {_listed(unexpected)}"] if unexpected else []
+    return faults + ([_listed(misshaped)] if misshaped else [])
+
+
+def _shape(value: object) -> object:
+    return list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _listed(items: Sequence[str], shown: int = 6) -> str:
+    rest = f" and {len(items) - shown} more" if len(items) > shown else ""
+    return ", ".join(items[:shown]) + rest

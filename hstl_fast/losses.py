@@ -1,0 +1,55 @@
+"""The two losses HSTL is trained with, in plain torch (spec: section 5). Their sum, unweighted, is minimised."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def triplet_loss(embeddings: Tensor, labels: Tensor, margin: float = 0.2) -> Tensor:
+    """Batch-all triplet loss, a scalar.
+
+    embeddings: `[N, P, C]`; labels: `[N]` integers. For every part, the mean of the terms
+    `max(0, d(anchor, positive) - d(anchor, negative) + margin)` that are not zero (0 if all are), over all anchors,
+    all positives (the anchor itself among them) and all negatives; then the mean over parts. `d` is the Euclidean
+    distance. Identities may have unequal numbers of sequences. Computed in float32 at least.
+    """
+    if embeddings.dim() != 3:
+        raise ValueError(f"embeddings must be [N, P, C], got {list(embeddings.shape)}")
+    _check_labels(labels, embeddings.shape[0])
+    distance = _distances(_wide(embeddings).transpose(0, 1))  # p n n
+    same = labels[:, None] == labels[None, :]
+    terms = (distance[:, :, :, None] - distance[:, :, None, :] + margin).relu()  # p anchor positive negative
+    terms = terms * (same[:, :, None] & ~same[:, None, :])
+    counts = (terms > 0).sum((1, 2, 3))
+    return (terms.sum((1, 2, 3)) / counts.clamp(min=1)).mean()
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, scale: float = 1.0, smoothing: float = 0.0) -> Tensor:
+    """Cross entropy of `scale * logits`, a scalar: the mean over N and parts.
+
+    logits: `[N, P, K]`; labels: `[N]` integers in 0..K-1. With label smoothing e the loss is
+    `e * mean over classes of (-log p) + (1 - e) * CE`. Computed in float32 at least.
+    """
+    if logits.dim() != 3:
+        raise ValueError(f"logits must be [N, P, K], got {list(logits.shape)}")
+    n, parts, k = logits.shape
+    _check_labels(labels, n)
+    targets = labels.long()[:, None].expand(n, parts).flatten()
+    return F.cross_entropy((_wide(logits) * scale).reshape(n * parts, k), targets, label_smoothing=smoothing)
+
+
+def _distances(x: Tensor) -> Tensor:
+    """Euclidean distances `[P, N, N]` of `x` `[P, N, C]`; a distance that is exactly zero has gradient 0, not NaN."""
+    norms = x.square().sum(-1)
+    squared = (norms[:, :, None] + norms[:, None, :] - 2 * x @ x.transpose(1, 2)).relu()
+    apart = squared > 0
+    return torch.where(apart, squared, 1.0).sqrt() * apart
+
+
+def _check_labels(labels: Tensor, n: int) -> None:
+    if labels.shape != (n,) or labels.is_floating_point():
+        raise ValueError(f"labels must be {n} integers, one per sequence, got {labels.dtype} {list(labels.shape)}")
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,377 @@
+"""The HSTL network: its configuration, the published presets and the model itself (spec: sections 1 to 3)."""
+
+import difflib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hstl_fast.nn import ARME, ASTP, FTA, SeparateFCs, StripPool
+from hstl_fast.ops import _checks
+from hstl_fast.ops._tensors import channels_last, without_autocast
+
+ROWS, COLUMNS = 64, 44
+SIDE = 10
+"""Columns cut off on each side of a 64 x 64 silhouette."""
+FEWEST_FRAMES = 3
+"""FTA's shortest window; shorter sequences are repeated until they have as many."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One level of the hierarchy: ARME layers over the regions of `split`, one for each entry of `channels`."""
+
+    split: tuple[int, ...]
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class HSTLConfig:
+    """The shape of an HSTL network.
+
+    stem: output channels of the plain 3x3x3 convolutions on the whole silhouette.
+    stages: the levels after it, coarse to fine; FTA follows the first. Splits sum to 64 rows, or to 32 after `pool`.
+    pool: a 2x2 spatial maximum between the stem and the stages.
+    strips: equal strips of rows pooled from the last stage's output.
+    num_classes: identities in training, K.
+
+    Every pooled part has the last stage's channels, C. Raises ValueError, naming the field, for a network that cannot
+    be built. `PRESETS` holds the published ones.
+    """
+
+    stem: tuple[int, ...]
+    stages: tuple[Stage, ...]
+    pool: bool
+    strips: int
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        if not self.stem or not all(_is_count(c) for c in self.stem):
+            raise ValueError(f"stem must be one or more positive channel counts, got {self.stem}")
+        if not self.stages:
+            raise ValueError("stages must hold at least one Stage, got none")
+        for i, stage in enumerate(self.stages):
+            if not stage.channels or not all(_is_count(c) for c in stage.channels):
+                raise ValueError(f"stages[{i}].channels must be one or more positive counts, got {stage.channels}")
+            if not stage.split or not all(_is_count(h) for h in stage.split) or sum(stage.split) != self.rows:
+                raise ValueError(
+                    f"stages[{i}].split must be positive row counts that sum to {self.rows}, got {stage.split}"
+                )
+        if not _is_count(self.strips) or self.rows % self.strips:
+            raise ValueError(f"strips must divide {self.rows} rows, got {self.strips}")
+        if not _is_count(self.num_classes):
+            raise ValueError(f"num_classes must be a positive integer, got {self.num_classes!r}")
+
+    @property
+    def rows(self) -> int:
+        """Rows of the feature maps after the stem."""
+        return ROWS // 2 if self.pool else ROWS
+
+    @property
+    def channels(self) -> int:
+        """Length C of a part's embedding."""
+        return self.stages[-1].channels[-1]
+
+    @property
+    def pools(self) -> tuple[tuple[int, int | None, tuple[int, ...]], ...]:
+        """Input channels, output channels (None: not projected) and split of every ASTP, in the order of the parts."""
+        c = self.channels
+        first, *others = self.stages
+        last = len(others) - 1
+        entries: list[tuple[int, int | None, tuple[int, ...]]] = [(self.stem[-1], c, (ROWS,))]
+        entries += [(first.channels[-1], c, first.split)] * 2
+        entries += [(s.channels[-1], None if i == last else c, s.split) for i, s in enumerate(others)]
+        return tuple(entries)
+
+    @property
+    def parts(self) -> int:
+        """Number P of parts: the regions of every level and the strips."""
+        return sum(len(split) for _, _, split in self.pools) + self.strips
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+_OUMVLP = HSTLConfig(
+    stem=(32, 32),
+    stages=(
+        Stage((4, 24, 4), (64, 64)),
+        Stage((4, 4, 12, 8, 4), (128, 128)),
+        Stage((4, 4, 12, 4, 4, 4), (256, 256)),
+    ),
+    pool=True,
+    strips=32,
+    num_classes=5153,
+)
+
+PRESETS: dict[str, HSTLConfig] = {
+    "casia-b": HSTLConfig(
+        stem=(32,),
+        stages=(Stage((40, 24), (32, 64)), Stage((8, 32, 16, 8), (128, 128))),
+        pool=False,
+        strips=64,
+        num_classes=74,
+    ),
+    "oumvlp": _OUMVLP,
+    "grew": replace(_OUMVLP, num_classes=20000),
+    "gait3d": HSTLConfig(
+        stem=(32, 32),
+        stages=(
+            Stage((20, 12), (64, 64)),
+            Stage((4, 16, 8, 4), (128, 128)),
+            Stage((4, 4, 12, 8, 4), (256, 256)),
+        ),
+        pool=True,
+        strips=32,
+        num_classes=3000,
+    ),
+}
+"""The published networks. No configuration was released for GREW: comments in the released code point to the OUMVLP
+network, so `grew` is `oumvlp` with another number of identities."""
+
+
+def preset(name: str) -> HSTLConfig:
+    """The configuration of a published network; ValueError with the nearest name for an unknown one."""
+    if name in PRESETS:
+        return PRESETS[name]
+    near = difflib.get_close_matches(str(name), PRESETS, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}{hint}")
+
+
+class HSTLOutput(NamedTuple):
+    """What HSTL makes of N sequences: P parts each, float32 (float64 from a float64 model)."""
+
+    embeddings: Tensor
+    """`[N, P, C]`: after batch norm; what both losses see and what is compared at test."""
+    logits: Tensor
+    """`[N, P, K]`: one linear classifier per part."""
+
+
+class HSTL(nn.Module):
+    """Hierarchical spatio-temporal representation learning for gait recognition (ICCV 2023, arXiv 2307.09856).
+
+    config: the network's shape. check_input: look for values outside the contract on an accelerator too, where it
+    costs a synchronisation (on the CPU they are always looked for, except under torch.compile).
+    Weights start as spec section 3 says, from torch's global generator.
+    """
+
+    def __init__(self, config: HSTLConfig, check_input: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.check_input = check_input
+        c, first = config.channels, config.stages[0]
+        self.stem = _layers(1, config.stem, (ROWS,))
+        widths = [config.stem[-1], *(stage.channels[-1] for stage in config.stages)]
+        self.stages = nn.ModuleList(_layers(c_in, s.channels, s.split) for c_in, s in zip(widths, config.stages))
+        self.fta = FTA(first.channels[-1], first.split)
+        self.pools = nn.ModuleList(ASTP(*entry) for entry in config.pools)
+        self.strips = StripPool(config.strips)
+        self.parts = SeparateFCs(config.parts, c, c)
+        self.norm = nn.BatchNorm1d(c)
+        self.classifier = SeparateFCs(config.parts, c, config.num_classes)
+        nn.init.normal_(self.norm.weight, 1.0, 0.02)
+
+    @classmethod
+    def from_preset(cls, name: str, num_classes: int | None = None, check_input: bool = False) -> "HSTL":
+        """An untrained published network: "casia-b", "oumvlp", "grew" or "gait3d", with the preset's K by default."""
+        config = preset(name)
+        return cls(config if num_classes is None else replace(config, num_classes=num_classes), check_input)
+
+    def forward(self, silhouettes: Tensor, seq_lens: Sequence[int] | Tensor | None = None) -> HSTLOutput:
+        """Embeddings and logits of N sequences.
+
+        silhouettes: `[N, T, 64, 44]`, uint8 0..255 or floating 0..1; with `seq_lens` (a list or 1-D CPU integer
+        tensor) `[1, sum(seq_lens), 64, 44]`, packed along T, and N is the number of lengths. Sequences shorter than
+        3 frames are repeated until they have 3 (spec: section 1). Every sequence gets what it would get alone, except
+        that batch norm in training mode sees the whole batch.
+        Raises TypeError or ValueError, naming the argument, for anything outside this contract.
+        """
+        lengths = self._lengths(silhouettes, seq_lens)
+        return self._head(self._features(silhouettes, lengths), self.norm.training)
+
+    @torch.no_grad()
+    def embed(self, clips: Iterable[Any], max_frames: int = 256) -> Tensor:
+        """Embeddings `[N, P, C]` of N clips in evaluation mode, whatever mode the model is in, without gradients.
+
+        clips: a list or a generator of arrays or tensors `[T_i, 64, 44]` or `[T_i, 64, 64]` (then 10 columns are cut
+        off on each side), uint8 0..255 or floating 0..1, of any lengths. They are packed, in order, into ragged
+        batches of at most `max_frames` frames, so that memory stays bounded; a longer clip goes alone.
+        The model's mode is not touched: several threads may embed at once. Errors name the clip's position.
+        """
+        if not _is_count(max_frames):
+            raise ValueError(f"max_frames must be a positive integer, got {max_frames!r}")
+        embeddings = [
+            self._head(self._features(torch.cat(batch)[None], [len(clip) for clip in batch]), False).embeddings
+            for batch in _batches(self._clips(clips), max_frames)
+        ]
+        if not embeddings:
+            raise ValueError("clips must hold at least one clip, got none")
+        return torch.cat(embeddings)
+
+    def official_state_dict(self) -> dict[str, Tensor]:
+        """Copies of this model's tensors under the names of the released checkpoints."""
+        from hstl_fast import checkpoints
+
+        return checkpoints.to_official(self)
+
+    def load_official_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load tensors with the released names; ValueError, listing them, if any is missing, unexpected or misshaped.
+
+        Nothing is loaded if anything is wrong.
+        """
+        from hstl_fast import checkpoints
+
+        checkpoints.load_official(self, state_dict)
+
+    @classmethod
+    def from_official_checkpoint(cls, path: str | os.PathLike[str], preset: str | None = None) -> "HSTL":
+        """The model in a released `.pt` file, its preset and number of identities found from the tensors' shapes.
+
+        `oumvlp` and `grew` have one shape: it is `oumvlp` unless `preset="grew"`. No code from the file is run. Raises
+        OSError for a file that cannot be opened and ValueError for one that is not such a checkpoint.
+        """
+        from hstl_fast import checkpoints
+
+        return checkpoints.load_checkpoint(path, preset).model
+
+    def _lengths(self, silhouettes: Tensor, seq_lens: Sequence[int] | Tensor | None) -> list[int]:
+        if torch.compiler.is_compiling():
+            return [] if seq_lens is None else list(seq_lens)
+        if not isinstance(silhouettes, Tensor):
+            raise TypeError(f"silhouettes must be a tensor [N, T, 64, 44], got {type(silhouettes).__name__}")
+        shape = list(silhouettes.shape)
+        if len(shape) != 4 or shape[2:] != [ROWS, COLUMNS] or 0 in shape:
+            raise ValueError(f"silhouettes must have the shape [N, T, {ROWS}, {COLUMNS}], got {shape}")
+        self._check_values(silhouettes, "silhouettes")
+        if seq_lens is not None and shape[0] != 1:
+            raise ValueError(
+                f"silhouettes must be packed as [1, sum(seq_lens), {ROWS}, {COLUMNS}] beside seq_lens, got {shape}"
+            )
+        return _checks.lengths(seq_lens, silhouettes[:, None])
+
+    def _check_values(self, silhouettes: Tensor, name: str) -> None:
+        if silhouettes.dtype == torch.uint8:
+            return
+        if silhouettes.dtype not in _checks.FLOATING:
+            raise TypeError(f"{name} must be uint8 0..255 or floating 0..1, got {silhouettes.dtype}")
+        if silhouettes.device.type != "cpu" and not self.check_input:
+            return
+        low, high = (value.item() for value in silhouettes.detach().aminmax())
+        if not (low >= 0 and high <= 1):
+            found = "NaN" if low != low else f"values in {low:g}..{high:g}"
+            raise ValueError(f"{name} of {silhouettes.dtype} must lie in 0..1 (0..255 is for uint8), got {found}")
+
+    def _features(self, silhouettes: Tensor, lengths: list[int]) -> Tensor:
+        """All pooled parts `[N, C, P]` of checked silhouettes."""
+        silhouettes, lengths = _repeated(silhouettes, lengths)
+        seq_lens = lengths or None
+        weight = self.parts.weight
+        x = channels_last(_scaled(silhouettes.to(weight.device), weight.dtype)[:, None])
+        for layer in self.stem:
+            x = layer(x, seq_lens)
+        pools = iter(self.pools)
+        parts = [next(pools)(x, seq_lens)]
+        if self.config.pool:
+            x = _halved(x)
+        for i, stage in enumerate(self.stages):
+            for layer in stage.children():
+                x = layer(x, seq_lens)
+            parts.append(next(pools)(x, seq_lens))
+            if i == 0:
+                x = self.fta(x, seq_lens)
+                seq_lens = None if seq_lens is None else [t // FEWEST_FRAMES for t in seq_lens]
+                parts.append(next(pools)(x, seq_lens))
+        parts.append(self.strips(x, seq_lens))
+        return torch.cat(parts, 2)
+
+    def _head(self, parts: Tensor, batch_statistics: bool) -> HSTLOutput:
+        with without_autocast(parts):
+            mapped = self.parts(parts.transpose(1, 2)).transpose(1, 2)  # n c p
+            embeddings = self._normalised(mapped, batch_statistics).transpose(1, 2)
+            return HSTLOutput(embeddings, self.classifier(embeddings))
+
+    def _normalised(self, x: Tensor, batch_statistics: bool) -> Tensor:
+        norm = self.norm
+        if batch_statistics:
+            y: Tensor = norm(x.to(norm.weight.dtype))
+            return y.to(x.dtype)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        tensors = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        mean, variance, weight, bias = (tensor.to(x.dtype) for tensor in tensors)
+        return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, norm.eps)
+
+    def _clips(self, clips: Iterable[Any]) -> Iterator[Tensor]:
+        weight = self.parts.weight
+        for i, clip in enumerate(clips):
+            name = f"clips[{i}]"
+            if isinstance(clip, np.ndarray):
+                clip = _tensor(clip, name)
+            if not isinstance(clip, Tensor):
+                raise TypeError(f"{name} must be an array or a tensor [T, 64, 44 or 64], got {type(clip).__name__}")
+            shape = list(clip.shape)
+            if len(shape) != 3 or shape[1] != ROWS or shape[2] not in (COLUMNS, COLUMNS + 2 * SIDE) or 0 in shape:
+                raise ValueError(f"{name} must have the shape [T, {ROWS}, 44 or 64] with T >= 1, got {shape}")
+            self._check_values(clip, name)
+            yield _scaled(_cropped(clip).to(weight.device), weight.dtype)
+
+
+def _layers(c_in: int, channels: Sequence[int], split: Sequence[int]) -> nn.ModuleList:
+    return nn.ModuleList(ARME(i, o, split) for i, o in zip((c_in, *channels), channels))
+
+
+def _tensor(clip: np.ndarray, name: str) -> Tensor:
+    try:
+        return torch.tensor(clip)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name} must be uint8 0..255 or floating 0..1, got an array of {clip.dtype}") from None
+
+
+def _cropped(clip: Tensor) -> Tensor:
+    return clip if clip.shape[2] == COLUMNS else clip[:, :, SIDE:-SIDE]
+
+
+def _scaled(silhouettes: Tensor, dtype: torch.dtype) -> Tensor:
+    """Silhouettes as `dtype` in 0..1."""
+    return silhouettes.to(dtype) / 255 if silhouettes.dtype == torch.uint8 else silhouettes.to(dtype)
+
+
+def _batches(clips: Iterable[Tensor], max_frames: int) -> Iterator[list[Tensor]]:
+    batch: list[Tensor] = []
+    frames = 0
+    for clip in clips:
+        if batch and frames + len(clip) > max_frames:
+            yield batch
+            batch, frames = [], 0
+        batch.append(clip)
+        frames += len(clip)
+    if batch:
+        yield batch
+
+
+def _repeated(silhouettes: Tensor, lengths: list[int]) -> tuple[Tensor, list[int]]:
+    """Every sequence after itself until it has 3 frames: 1 becomes 0, 0, 0 and 2 becomes 0, 1, 0, 1."""
+    if not lengths:
+        times = -(-FEWEST_FRAMES // silhouettes.shape[1])
+        return (silhouettes if times == 1 else torch.cat([silhouettes] * times, 1)), lengths
+    counts = [-(-FEWEST_FRAMES // t) for t in lengths]
+    if max(counts) == 1:
+        return silhouettes, lengths
+    pieces = silhouettes.split(lengths, 1)
+    repeated = torch.cat([piece for piece, count in zip(pieces, counts) for _ in range(count)], 1)
+    return repeated, [t * count for t, count in zip(lengths, counts)]
+
+
+def _halved(x: Tensor) -> Tensor:
+    """2x2 spatial maximum, stride 2, frame by frame; channels-last in and out."""
+    n, _, t, _, _ = x.shape
+    frames = channels_last(x).transpose(1, 2).flatten(0, 1)  # (n t) c h w
+    halved: Tensor = F.max_pool2d(frames, 2)
+    return halved.view(n, t, *halved.shape[1:]).transpose(1, 2)
