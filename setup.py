@@ -124,8 +124,8 @@ class BuildNative(build_ext):
         except CannotBuild as error:
             if MODE == "1":
                 raise SystemExit(f"HSTL_FAST_CPU=1, but {error}") from error
-            line = "=" * 100
-            print(f"{line}\nWARNING: hstl_fast is installed WITHOUT its native CPU code: {error}\n{line}", file=sys.stderr)
+            line = "=" * 80
+            print(line, f"WARNING: hstl_fast has NO native CPU code: {error}", line, sep="\n", file=sys.stderr)
 
 
 MODE = os.environ.get("HSTL_FAST_CPU", "auto")

@@ -17,19 +17,15 @@ struct Slice {
 // Part i of `parts` nearly equal parts of 0..n-1.
 inline Slice slice_of(int64_t n, int64_t parts, int64_t i) { return {n * i / parts, n * (i + 1) / parts}; }
 
-// body(i, thread) for i = 0..n-1; each thread runs one contiguous part. A body writes only what belongs to its i and
-// its thread's scratch, so results do not depend on the number of threads.
+// body(i, thread) for i = 0..n-1. Which thread runs which i is left to chance, so that a busy machine's slower core gets
+// less; a body writes only what belongs to its i and its thread's scratch, so results never depend on it.
 template <class Body>
 void parallel_for(int threads, int64_t n, const Body& body) {
 #ifdef _OPENMP
   if (threads > 1 && n > 1) {
     int team = n < threads ? int(n) : threads;
-#pragma omp parallel num_threads(team)
-    {
-      int thread = omp_get_thread_num();
-      Slice mine = slice_of(n, omp_get_num_threads(), thread);
-      for (int64_t i = mine.begin; i < mine.end; ++i) body(i, thread);
-    }
+#pragma omp parallel for schedule(dynamic, 1) num_threads(team)
+    for (int64_t i = 0; i < n; ++i) body(i, omp_get_thread_num());
     return;
   }
 #endif
