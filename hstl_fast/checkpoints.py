@@ -122,15 +122,17 @@ def load_checkpoint(path: str | os.PathLike[str], preset: str | None = None) -> 
     `oumvlp`'s shape and must be named. Raises OSError for a file that cannot be opened; ValueError, naming the file,
     for one that is truncated, holds pickled code, is another network's checkpoint or lacks keys.
     """
+    named = None if preset is None else preset_config(preset)
     content = _read(path)
     state_dict = content["model"]
     try:
-        config = _recognised(state_dict) if preset is None else _with_classes(preset_config(preset), state_dict)
-        model = HSTL(config)
+        model = HSTL(_recognised(state_dict) if named is None else _with_classes(named, state_dict))
         load_official(model, state_dict)
     except ValueError as fault:
         raise ValueError(f"{os.fspath(path)}: {fault}") from None
-    found = Checkpoint(model, scheduler=content.get("scheduler"), iteration=int(content.get("iteration") or 0))
+    found = Checkpoint(model, scheduler=content.get("scheduler"))
+    if isinstance(content.get("iteration"), int):
+        found.iteration = content["iteration"]
     if content.get("optimizer"):
         found.optimizer, found.not_carried = load_optimizer_state(content["optimizer"], model)
     return found
@@ -172,7 +174,9 @@ def load_optimizer_state(state: Mapping[str, Any], model: HSTL) -> tuple[dict[st
     """
     official = [slot for slot in slots(model.config) if slot.key not in BUFFERS]
     numbers = {slot.key: i for i, slot in enumerate(official)}
-    groups = state.get("param_groups") or [{}]
+    groups = state.get("param_groups") if isinstance(state, Mapping) else None
+    if not groups:
+        return None, ["optimizer: has no param_groups"]
     if len(groups) != 1 or len(groups[0].get("params", ())) != len(official):
         sizes = [len(group.get("params", ())) for group in groups]
         return None, [f"optimizer: expected one group of {len(official)} parameters, got groups of {sizes}"]
@@ -311,13 +315,13 @@ def _faults(state_dict: Mapping[str, Tensor], config: HSTLConfig) -> list[str]:
     ]
     faults = [f"missing {_listed(missing)}"] if missing else []
     faults += [f"unexpected {_listed(unexpected)}"] if unexpected else []
-    return faults + ([_listed(misshaped)] if misshaped else [])
+    return faults + ([_listed(misshaped, "; ")] if misshaped else [])
 
 
 def _shape(value: object) -> object:
     return list(value.shape) if isinstance(value, Tensor) else type(value).__name__
 
 
-def _listed(items: Sequence[str], shown: int = 6) -> str:
+def _listed(items: Sequence[str], separator: str = ", ", shown: int = 4) -> str:
     rest = f" and {len(items) - shown} more" if len(items) > shown else ""
-    return ", ".join(items[:shown]) + rest
+    return separator.join(items[:shown]) + rest
