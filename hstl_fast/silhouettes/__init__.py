@@ -1,8 +1,25 @@
-"""Silhouettes: reading and writing sequences, alignment, and people cut out of video. Needs numpy only; Pillow and OpenCV are
-imported when a function that uses them is called."""
+"""Silhouettes: reading and writing sequences, alignment, and people cut out of video. Needs numpy only; Pillow (extra
+`[cli]`), OpenCV and the tracker (extra `[video]`) are imported when a function that uses them is called."""
 
 from hstl_fast.silhouettes.align import align, align_sequence
 from hstl_fast.silhouettes.errors import SilhouetteError
-from hstl_fast.silhouettes.video import SavedTrack, Summary, video_to_silhouettes
+from hstl_fast.silhouettes.io import find_sequences, is_sequence, read, write
+from hstl_fast.silhouettes.sheet import contact_sheet
+from hstl_fast.silhouettes.video import Progress, SavedTrack, Summary, Track, extract, video_to_silhouettes
 
-__all__ = ["SavedTrack", "SilhouetteError", "Summary", "align", "align_sequence", "video_to_silhouettes"]
+__all__ = [
+    "Progress",
+    "SavedTrack",
+    "SilhouetteError",
+    "Summary",
+    "Track",
+    "align",
+    "align_sequence",
+    "contact_sheet",
+    "extract",
+    "find_sequences",
+    "is_sequence",
+    "read",
+    "video_to_silhouettes",
+    "write",
+]

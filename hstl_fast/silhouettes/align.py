@@ -14,13 +14,13 @@ BODY_THRESHOLD = 128
 def align(mask: NDArray[np.generic], size: int = 64) -> NDArray[np.uint8]:
     """One person's mask `[H, W]` of any size as an aligned silhouette `[size, size]`, 0 background to 255 body.
 
-    Crops to the rows of the body (pixels of 128 or more), resizes both axes by `size / height` with a triangle filter as wide as
-    an output pixel (soft edges, no aliasing), puts the median column of the mass at column `size // 2` and cuts or pads to `size`
-    columns. An aligned silhouette no wider than the frame comes back unchanged.
+    Crops to the rows of the body (pixels of 128 or more), resizes both axes by `size / height` with a triangle filter
+    as wide as an output pixel (soft edges, no aliasing), puts the median column of the mass at column `size // 2` and
+    cuts or pads to `size` columns. An aligned silhouette no wider than the frame comes back unchanged.
 
     mask: uint8 0..255 (a uint8 mask with nothing above 1 is taken as 0/1), bool, or floating 0..1.
-    Raises SilhouetteError (a ValueError) for another rank or dtype, values outside the range, and a mask without a body.
-    Source: spec section 1, as gait data sets are prepared.
+    Raises SilhouetteError (a ValueError) for another rank or dtype, values outside the range, and a mask without a
+    body. Source: spec section 1, as gait data sets are prepared.
     """
     if size < 2:
         raise ValueError(f"size must be at least 2, got {size}")
@@ -28,7 +28,9 @@ def align(mask: NDArray[np.generic], size: int = 64) -> NDArray[np.uint8]:
         raise SilhouetteError(f"mask: expected [H, W], got shape {list(mask.shape)}")
     scaled = _fill_height(to_uint8(mask, "mask"), size)
     if scaled is None:
-        raise SilhouetteError(f"mask: expected a body, got a mask {list(mask.shape)} with no pixel of {BODY_THRESHOLD} or more")
+        raise SilhouetteError(
+            f"mask: expected a body, got a mask {list(mask.shape)} with no pixel of {BODY_THRESHOLD} or more"
+        )
     return _centre(scaled, size)
 
 
@@ -53,7 +55,7 @@ def to_uint8(values: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
         return values.astype(np.uint8) * np.uint8(255)
     if values.dtype == np.uint8:
         only_zero_one = values.size > 0 and values.max() == 1
-        return values * np.uint8(255) if only_zero_one else values.astype(np.uint8)
+        return values.astype(np.uint8) * np.uint8(255 if only_zero_one else 1)
     if np.issubdtype(values.dtype, np.floating):
         return _unit_floats_to_uint8(values, name)
     raise SilhouetteError(f"{name}: expected uint8, bool or floats in 0..1, got dtype {values.dtype}")
@@ -69,8 +71,8 @@ def _unit_floats_to_uint8(values: NDArray[np.generic], name: str) -> NDArray[np.
 
 
 def _fill_height(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8] | None:
-    """The body resized to `size` rows, or None without a body. Rows so thin that resizing loses them are cropped away too:
-    the body then touches the first and last row of the result, which makes alignment idempotent."""
+    """The body resized to `size` rows, or None without a body. Rows so thin that resizing loses them are cropped away
+    too: the body then touches the first and last row of the result, which makes alignment idempotent."""
     body = mask
     while True:
         rows = np.flatnonzero(body.max(axis=1, initial=0) >= BODY_THRESHOLD)
@@ -103,7 +105,7 @@ def _triangle_filter(n_in: int, n_out: int, step: float) -> NDArray[np.float64]:
     distance = np.abs(np.arange(n_in)[None, :] - centres[:, None])
     weights = np.maximum(0.0, 1.0 - distance / max(step, 1.0))
     total = weights.sum(axis=1, keepdims=True)
-    return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+    return np.asarray(weights / np.where(total > 0, total, 1.0))
 
 
 def _centre(scaled: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

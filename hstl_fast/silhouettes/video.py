@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hstl_fast.silhouettes._extras import opencv
+from hstl_fast.silhouettes.align import align
+from hstl_fast.silhouettes.blobs import Blob, find_blobs
+from hstl_fast.silhouettes.errors import SilhouetteError
+from hstl_fast.silhouettes.foreground import BackgroundModel, Footage, training_indices
+from hstl_fast.silhouettes.io import CONTACT_SHEET, write
+from hstl_fast.silhouettes.output import refuse_if_taken, whole_folder
+from hstl_fast.silhouettes.sheet import contact_sheet
+from hstl_fast.silhouettes.tracking import track_people
+
+TRACKS_JSON = "tracks.json"
+FINE_ROWS = 256
+"""Outlines are smoothed on a grid of about this many rows per body before they are aligned."""
+OUTLINE_SIGMA = 0.8
+"""Smoothing of the outline, in pixels of the video."""
 
 Progress = Callable[[str, int, int], None]
-"""Called as `progress(stage, done, total)`; `stage` is a short English phrase, `done` runs from 0 to `total` within it."""
+"""Called as `progress(stage, done, total)`; `stage` is a short English phrase, `done` runs from 0 to `total` within
+it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One person's walk: `frames [K]` indices in the video, `boxes [K, 4]` (x, y, width, height) in its pixels,
+    `silhouettes [K, 64, 64]` uint8, aligned."""
+
+    name: str
+    frames: NDArray[np.intp]
+    boxes: NDArray[np.intp]
+    silhouettes: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -40,17 +73,120 @@ def video_to_silhouettes(
     out_dir: str | os.PathLike[str],
     *,
     min_frames: int = 30,
-    min_height: int = 32,
+    min_height: int = 48,
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Summary:
     """Find the people in `video` (fixed camera) and write `out_dir/<track>.npz`, `contact_sheet.png` and `tracks.json`.
 
     min_frames: shortest track kept, in frames; min_height: smallest body kept, in pixels of the video.
-    Everything is written beside `out_dir` first and renamed into place at the end: a failure or an interruption leaves nothing
-    behind. A non-empty `out_dir` is refused, unless `overwrite` is set and it is an earlier output of this function.
+    Everything is written beside `out_dir` first and renamed into place at the end: a failure or an interruption
+    leaves nothing behind. A non-empty `out_dir` is refused, unless `overwrite` is set and it is an earlier output of
+    this function.
 
-    Raises SilhouetteError (a ValueError) when the video cannot be opened or has no frames, and when nobody is found; ValueError for
-    other arguments out of range; FileExistsError for an `out_dir` in the way; ImportError naming the extra `[video]` without OpenCV.
+    Raises SilhouetteError (a ValueError) when the video cannot be opened or has no frames, and when nobody is found;
+    ValueError for other arguments out of range; FileExistsError for an `out_dir` in the way; ImportError naming the
+    extra `[video]` without OpenCV.
     """
-    raise NotImplementedError
+    out = Path(out_dir)
+    refuse_if_taken(out, TRACKS_JSON, overwrite)
+    footage = Footage(video)
+    tracks = _extract(footage, min_frames, min_height, progress or _silent)
+    with whole_folder(out) as draft:
+        for track in tracks:
+            write(draft / f"{track.name}.npz", track.silhouettes)
+        _write_png(draft / CONTACT_SHEET, contact_sheet(tracks))
+        (draft / TRACKS_JSON).write_text(json.dumps(_description(footage, tracks), indent=1) + "\n", encoding="utf-8")
+    saved = [
+        SavedTrack(t.name, out / f"{t.name}.npz", len(t.frames), int(t.frames[0]), int(t.frames[-1])) for t in tracks
+    ]
+    return Summary(footage.path, out, footage.num_frames, footage.fps, out / CONTACT_SHEET, out / TRACKS_JSON, saved)
+
+
+def extract(
+    video: str | os.PathLike[str], *, min_frames: int = 30, min_height: int = 48, progress: Progress | None = None
+) -> list[Track]:
+    """The people who walk through `video`, in order of appearance; one person may give several tracks.
+
+    For a fixed camera. A background model (Gaussian mixture, learnt over the whole footage) gives moving pixels
+    without shadows; blobs of a person's shape are followed by ByteTrack; a track is cut where two people touch and
+    where somebody leaves the image, and frames in which the body is torn or changes size at once are left out, so
+    `frames` may have gaps of up to 3. The same video gives the same tracks. Arguments and errors as in
+    `video_to_silhouettes`; nothing is written.
+    """
+    return _extract(Footage(video), min_frames, min_height, progress or _silent)
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """No progress wanted."""
+
+
+def _extract(footage: Footage, min_frames: int, min_height: int, progress: Progress) -> list[Track]:
+    if min_frames < 1:
+        raise ValueError(f"min_frames must be at least 1, got {min_frames}")
+    if min_height < 16:
+        raise ValueError(f"min_height must be at least 16 pixels, got {min_height}")
+    background = _learn_background(footage, progress)
+    blobs = [
+        find_blobs(background.mask(frame), t, min_height)
+        for t, frame in enumerate(_reported(footage, "cutting out people", footage.num_frames, progress))
+    ]
+    runs, longest = track_people(blobs, min_frames)
+    if not runs:
+        raise SilhouetteError(
+            f"{footage.path}: no track of {min_frames} frames or more (longest {longest}), "
+            f"looking for people {min_height} pixels high or more in {footage.num_frames} frames"
+        )
+    digits = max(2, len(str(len(runs))))
+    return [
+        _track(f"track{i:0{digits}d}", run)
+        for i, run in enumerate(_reported(runs, "aligning silhouettes", len(runs), progress), start=1)
+    ]
+
+
+def _learn_background(footage: Footage, progress: Progress) -> BackgroundModel:
+    frame_bytes = next(iter(footage)).nbytes
+    wanted = set(training_indices(footage.num_frames, frame_bytes).tolist())
+    frames = _reported(footage, "learning the background", footage.num_frames, progress)
+    return BackgroundModel([frame for t, frame in enumerate(frames) if t in wanted])
+
+
+def _reported(items: Iterable[Any], stage: str, total: int, progress: Progress) -> Iterator[Any]:
+    progress(stage, 0, total)
+    for done, item in enumerate(items, start=1):
+        yield item
+        progress(stage, done, total)
+
+
+def _track(name: str, run: list[Blob]) -> Track:
+    frames = np.array([b.frame for b in run], dtype=np.intp)
+    boxes = np.array([b.box for b in run], dtype=np.intp)
+    return Track(name, frames, boxes, np.stack([align(_smooth_outline(b.mask)) for b in run]))
+
+
+def _smooth_outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The body on a finer grid, without the stairs of the video's pixels."""
+    cv2 = opencv()
+    fineness = -(-FINE_ROWS // mask.shape[0])
+    soft = cv2.GaussianBlur(np.pad(mask, 4).astype(np.float32), (0, 0), OUTLINE_SIGMA)
+    fine = cv2.resize(soft, None, fx=fineness, fy=fineness, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(fine > 0.5)
+
+
+def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    ok, data = opencv().imencode(".png", picture)
+    if not ok:
+        raise RuntimeError(f"{path}: the picture {list(picture.shape)} could not be encoded as PNG")
+    path.write_bytes(data.tobytes())
+
+
+def _description(footage: Footage, tracks: list[Track]) -> dict[str, Any]:
+    return {
+        "video": footage.path.name,
+        "num_frames": footage.num_frames,
+        "fps": footage.fps,
+        "tracks": [
+            {"name": t.name, "file": f"{t.name}.npz", "frames": t.frames.tolist(), "boxes_xywh": t.boxes.tolist()}
+            for t in tracks
+        ],
+    }

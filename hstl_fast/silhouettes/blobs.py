@@ -1,0 +1,122 @@
+"""Foreground masks to person-shaped blobs, and where blobs of two people touch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hstl_fast.silhouettes._extras import opencv
+
+SLIMMEST, STOUTEST = 5.5, 1.2
+"""Height over width of a body: from a person seen from the side with legs together to a long stride with swinging
+arms."""
+EMPTIEST = 0.3
+"""Share of its box that a body fills at least."""
+HOLE_SHARE = 0.04
+"""Holes up to this share of the body are gaps in the mask (a coat of the background's colour), larger ones are real."""
+WHOLENESS = 0.95
+"""Share of a body that its largest connected piece holds."""
+CONTACT_SHARE = 0.3
+"""Two blobs of neighbouring frames are of one body when they share this much of the smaller one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Blob:
+    """Connected foreground in one frame: `box` is (x, y, width, height) in pixels, `mask [height, width]` bool."""
+
+    frame: int
+    box: tuple[int, int, int, int]
+    mask: NDArray[np.bool_]
+    touches_border: bool
+
+    @property
+    def height(self) -> int:
+        return self.box[3]
+
+    @cached_property
+    def area(self) -> int:
+        return int(np.count_nonzero(self.mask))
+
+    @property
+    def looks_like_a_body(self) -> bool:
+        _, _, width, height = self.box
+        shape_fits = STOUTEST * width <= height <= SLIMMEST * width and self.area >= EMPTIEST * width * height
+        return shape_fits and self.in_one_piece
+
+    @cached_property
+    def in_one_piece(self) -> bool:
+        """False for a body that the mask has torn: somebody who stood still for long, or who walks behind a post."""
+        _, _, stats, _ = opencv().connectedComponentsWithStats(self.mask.astype(np.uint8), connectivity=8)
+        return bool(stats[1:, opencv().CC_STAT_AREA].max() >= WHOLENESS * self.area)
+
+
+def find_blobs(mask: NDArray[np.bool_], frame: int, min_height: int) -> list[Blob]:
+    """Blobs of `mask [H, W]` at least `min_height` rows high. Pieces one above the other with a small gap belong
+    together."""
+    cv2 = opencv()
+    moving = mask.astype(np.uint8)
+    reach = max(3, min_height // 5 | 1)
+    joined = cv2.dilate(moving, np.ones((reach, 1), np.uint8))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
+    blobs = []
+    for label in np.flatnonzero(stats[:, cv2.CC_STAT_HEIGHT] >= min_height):
+        if label == 0:
+            continue
+        x, y, width, height = (int(v) for v in stats[label, : cv2.CC_STAT_AREA])
+        window = np.s_[y : y + height, x : x + width]
+        blob = _cut_out((labels[window] == label) & mask[window], (x, y), frame, mask.shape)
+        if blob.height >= min_height:
+            blobs.append(blob)
+    return blobs
+
+
+def _cut_out(window: NDArray[np.bool_], origin: tuple[int, int], frame: int, image: tuple[int, ...]) -> Blob:
+    window = _without_islands(window)
+    rows, columns = np.flatnonzero(window.any(axis=1)), np.flatnonzero(window.any(axis=0))
+    body = window[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    x, y = origin[0] + int(columns[0]), origin[1] + int(rows[0])
+    height, width = body.shape
+    border = x <= 1 or y <= 1 or x + width >= image[1] - 1 or y + height >= image[0] - 1
+    return Blob(frame, (x, y, width, height), _fill_small_holes(body), border)
+
+
+def _without_islands(window: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keeps the largest piece and the pieces of at least a twentieth of its area: a head or a leg that the mask cut
+    off."""
+    cv2 = opencv()
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(window.astype(np.uint8), connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    kept = 1 + np.flatnonzero(areas >= 0.05 * areas.max())
+    return np.isin(labels, kept)
+
+
+def _fill_small_holes(body: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    cv2 = opencv()
+    outside = np.pad(~body, 1, constant_values=True).astype(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(outside, connectivity=4)
+    small = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] <= HOLE_SHARE * np.count_nonzero(body))
+    holes = np.isin(labels, small[small > 0]) & (labels != labels[0, 0])
+    return np.asarray(body | holes[1:-1, 1:-1])
+
+
+def meeting_blobs(before: list[Blob], after: list[Blob]) -> tuple[set[int], set[int]]:
+    """Indices of the blobs in `after` that two or more of `before` run into, and of those in `before` that fall apart
+    in `after`."""
+    shared = np.zeros((len(before), len(after)), dtype=bool)
+    for i, a in enumerate(before):
+        for j, b in enumerate(after):
+            shared[i, j] = _common_pixels(a, b) >= CONTACT_SHARE * min(a.area, b.area)
+    return set(np.flatnonzero(shared.sum(axis=0) >= 2).tolist()), set(np.flatnonzero(shared.sum(axis=1) >= 2).tolist())
+
+
+def _common_pixels(a: Blob, b: Blob) -> int:
+    (ax, ay, aw, ah), (bx, by, bw, bh) = a.box, b.box
+    left, top, right, bottom = max(ax, bx), max(ay, by), min(ax + aw, bx + bw), min(ay + ah, by + bh)
+    if left >= right or top >= bottom:
+        return 0
+    in_a = a.mask[top - ay : bottom - ay, left - ax : right - ax]
+    in_b = b.mask[top - by : bottom - by, left - bx : right - bx]
+    return int(np.count_nonzero(in_a & in_b))

@@ -1,0 +1,99 @@
+"""Moving pixels of footage from a fixed camera: frames in, foreground masks out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hstl_fast.silhouettes._extras import opencv
+from hstl_fast.silhouettes.errors import SilhouetteError
+
+TRAINING_FRAMES = 200
+TRAINING_BYTES = 512 * 2**20
+MIN_CONTRAST = 25.0
+"""Squared distance to the background, in variances of the pixel, from which a pixel is foreground."""
+SHADOW_DARKEST = 0.5
+"""A pixel at least this fraction as bright as the background and of its colour is a shadow."""
+FOREGROUND = 255
+
+
+class Footage:
+    """A video file as BGR frames `[H, W, 3]` uint8; `num_frames` counts the frames that decode, not what the header
+    says."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise SilhouetteError(
+                f"{self.path}: expected a video file, got {'a folder' if self.path.is_dir() else 'nothing there'}"
+            )
+        capture = self._open()
+        self.fps = float(capture.get(opencv().CAP_PROP_FPS))
+        first_is_readable, _ = capture.read()
+        if not first_is_readable:
+            raise SilhouetteError(f"{self.path}: expected a video with frames, got none that decodes")
+        self.num_frames = 1
+        while capture.grab():
+            self.num_frames += 1
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        capture = self._open()
+        try:
+            for _ in range(self.num_frames):
+                ok, frame = capture.read()
+                if not ok:
+                    return
+                yield frame
+        finally:
+            capture.release()
+
+    def _open(self) -> Any:
+        capture = opencv().VideoCapture(str(self.path))
+        if not capture.isOpened():
+            raise SilhouetteError(f"{self.path}: expected a video that OpenCV can open, got a file it cannot")
+        return capture
+
+
+class BackgroundModel:
+    """OpenCV's Gaussian mixture (MOG2), learnt from frames spread over the whole footage before the first mask is made.
+
+    The training frames are fed in an interleaved order, so that somebody who stands still for a while is not learnt
+    as background and early frames are as good as late ones. The model is then frozen: the same frame always gives the
+    same mask.
+    """
+
+    def __init__(self, frames: list[NDArray[np.uint8]]) -> None:
+        self._mixture = opencv().createBackgroundSubtractorMOG2(
+            history=2 * len(frames), varThreshold=MIN_CONTRAST, detectShadows=True
+        )
+        self._mixture.setShadowThreshold(SHADOW_DARKEST)
+        for i in _interleaved(len(frames)):
+            self._mixture.apply(frames[i])
+
+    def mask(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Foreground pixels `[H, W]` of a frame `[H, W, 3]`, without shadows, specks and lines thinner than three
+        rows."""
+        cv2 = opencv()
+        raw = self._mixture.apply(frame, learningRate=0)
+        moving = cv2.medianBlur((raw == FOREGROUND).astype(np.uint8), 3)
+        moving = cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((3, 1), np.uint8))
+        closed = cv2.morphologyEx(moving, cv2.MORPH_CLOSE, np.ones((5, 1), np.uint8))
+        return np.asarray(closed > 0)
+
+
+def training_indices(num_frames: int, frame_bytes: int) -> NDArray[np.intp]:
+    """Evenly spread frames for the background model: at most TRAINING_FRAMES of them and at most TRAINING_BYTES
+    together."""
+    count = min(num_frames, TRAINING_FRAMES, max(1, TRAINING_BYTES // frame_bytes))
+    return np.unique(np.linspace(0, num_frames - 1, count).round().astype(np.intp))
+
+
+def _interleaved(count: int) -> list[int]:
+    """0..count-1 in an order in which neighbours are far apart."""
+    stride = max(1, int(count**0.5))
+    return [i for start in range(stride) for i in range(start, count, stride)]

@@ -1,0 +1,272 @@
+"""Silhouette sequences on disk: folders of PNGs, `.npy`, `.npz` and OpenGait `.pkl` in; `.npz`, `.npy` and folders of
+PNGs out."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hstl_fast.silhouettes._extras import pillow
+from hstl_fast.silhouettes.align import align_sequence, to_uint8
+from hstl_fast.silhouettes.errors import SilhouetteError, reason_of
+from hstl_fast.silhouettes.output import whole_file, whole_folder
+from hstl_fast.silhouettes.pickles import load_array
+
+SIZE = 64
+NARROW = 44
+KEY = "silhouettes"
+CONTACT_SHEET = "contact_sheet.png"
+"""A picture of this name is never a frame."""
+FILE_SUFFIXES = (".npy", ".npz", ".pkl")
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    MemoryError,
+    OverflowError,
+    SyntaxError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def read(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """One person's sequence as aligned silhouettes `[T, 64, 64]` uint8, 0 background to 255 body.
+
+    path: a folder of PNGs (frames in natural order of their names, all of one size; grey, 1-bit, palette, RGB and
+    RGBA), a `.npy`, a `.npz` (its only array, or the one called `silhouettes`), or an OpenGait `.pkl`, of which
+    nothing but arrays is ever loaded. Arrays are `[T, H, W]`, uint8 or bool or floating 0..1; a uint8 array with
+    nothing above 1 is taken as 0/1. Frames of 64 x 64, and of 64 x 44 (padded by 10 columns on each side), are taken
+    as aligned already; frames of other sizes go through `align_sequence`, which drops those without a body.
+
+    Raises SilhouetteError (a ValueError) with one sentence for everything that cannot be read as such; ImportError
+    naming the extra `[cli]` when a PNG is met without Pillow.
+    """
+    source = Path(path)
+    if source.is_dir():
+        return _aligned(_read_folder(source), str(source))
+    if not source.exists():
+        raise SilhouetteError(f"{source}: expected a silhouette sequence, got nothing there")
+    if source.suffix.lower() not in FILE_SUFFIXES:
+        raise SilhouetteError(f"{source}: expected a folder of PNGs, .npy, .npz or .pkl, got {_kind(source)}")
+    return _aligned(_read_file(source), str(source))
+
+
+def is_sequence(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` looks like one sequence: a file with a known suffix or a folder with PNGs in it. Nothing is
+    opened."""
+    source = Path(path)
+    if source.is_dir():
+        return bool(_frame_files(source))
+    return source.is_file() and source.suffix.lower() in FILE_SUFFIXES and not _hidden(source)
+
+
+def find_sequences(inputs: Iterable[str | os.PathLike[str]]) -> list[tuple[str, Path]]:
+    """All sequences under `inputs` as (name, path), each folder's in natural order.
+
+    A file, or a folder with PNGs, is one sequence named after itself without suffix; any other folder is walked, and
+    what is found is named by its path inside that folder, without suffix, with `/` between. Hidden files are skipped.
+    Names are unique: sequences that would share one are named by the path from the input's own name on, then by their
+    whole path. An input that is missing, of an unknown kind or without sequences is returned too, for `read` to say
+    what is wrong with it, so that the others can still be processed. Raises ValueError for no input at all.
+    """
+    roots = [Path(i) for i in inputs]
+    if not roots:
+        raise ValueError("inputs: expected at least one file or folder, got none")
+    found: dict[Path, tuple[Path, Path]] = {}
+    for root in roots:
+        for path in _walk(root):
+            found.setdefault(path.resolve(), (root, path))
+    names = _shortest_unique([_names(root, path) for root, path in found.values()])
+    return [(name, path) for name, (_, path) in zip(names, found.values(), strict=True)]
+
+
+def write(path: str | os.PathLike[str], silhouettes: NDArray[np.generic]) -> None:
+    """Write a sequence so that it appears whole or not at all.
+
+    path: `.npz` (compressed, key `silhouettes`), `.npy`, or a name without suffix for a folder of PNGs `00000.png`,
+    `00001.png`, ... A file is replaced; a folder that has something in it is refused.
+    silhouettes: `[T, 64, 64]` or `[T, 64, 44]`, dtypes as in `read`. Raises SilhouetteError (a ValueError) for
+    anything else.
+    """
+    target = Path(path)
+    frames = _checked(silhouettes, str(target))
+    if frames.shape[1:] != (SIZE, SIZE) and frames.shape[1:] != (SIZE, NARROW):
+        raise SilhouetteError(f"{target}: expected silhouettes [T, 64, 64] or [T, 64, 44], got {list(frames.shape)}")
+    writers = {".npz": _write_npz, ".npy": _write_npy, "": _write_folder}
+    writer = writers.get(target.suffix.lower())
+    if writer is None:
+        raise SilhouetteError(
+            f"{target}: expected .npz, .npy or a folder name without suffix, got suffix {target.suffix}"
+        )
+    writer(target, frames)
+
+
+def _aligned(array: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
+    frames = _checked(array, name)
+    if frames.shape[1:] == (SIZE, SIZE):
+        return frames
+    if frames.shape[1:] == (SIZE, NARROW):
+        side = (SIZE - NARROW) // 2
+        return np.pad(frames, ((0, 0), (0, 0), (side, side)))
+    try:
+        return align_sequence(frames)[0]
+    except SilhouetteError as error:
+        raise SilhouetteError(f"{name}: {error}") from None
+
+
+def _checked(array: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
+    if array.ndim != 3:
+        raise SilhouetteError(f"{name}: expected an array [T, H, W], got shape {list(array.shape)}")
+    if 0 in array.shape:
+        raise SilhouetteError(
+            f"{name}: expected at least one frame of at least one pixel, got shape {list(array.shape)}"
+        )
+    return to_uint8(array, name)
+
+
+def _read_file(source: Path) -> NDArray[np.generic]:
+    try:
+        if source.suffix.lower() == ".pkl":
+            return load_array(source)
+        with source.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            return _only_array(loaded, source) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
+    except SilhouetteError:
+        raise
+    except UNREADABLE as error:
+        raise SilhouetteError(
+            f"{source}: expected a {source.suffix} file with an array, got one that cannot be read ({reason_of(error)})"
+        ) from error
+
+
+def _only_array(archive: np.lib.npyio.NpzFile, source: Path) -> NDArray[np.generic]:
+    keys = archive.files
+    if KEY not in keys and len(keys) != 1:
+        held = ", ".join(keys) if keys else "none"
+        raise SilhouetteError(f"{source}: expected one array or one called {KEY}, got {len(keys)} ({held})")
+    array: NDArray[np.generic] = archive[KEY if KEY in keys else keys[0]]
+    return array
+
+
+def _read_folder(folder: Path) -> NDArray[np.uint8]:
+    files = _frame_files(folder)
+    if not files:
+        raise SilhouetteError(f"{folder}: expected a folder with PNGs, got one with none")
+    frames = [_read_png(file) for file in files]
+    for file, frame in zip(files, frames, strict=True):
+        if frame.shape != frames[0].shape:
+            expected, got = _by(frames[0].shape), _by(frame.shape)
+            raise SilhouetteError(
+                f"{file}: expected all frames of a folder to have one size, {expected} as {files[0].name}, got {got}"
+            )
+    return np.stack(frames)
+
+
+def _read_png(file: Path) -> NDArray[np.uint8]:
+    image = pillow()
+    try:
+        with image.open(file, formats=["PNG"]) as picture:
+            picture.load()
+            if picture.mode.startswith("I"):
+                return (np.asarray(picture).astype(np.int64) // 257).clip(0, 255).astype(np.uint8)
+            pixels = np.asarray(picture.convert("LA"), dtype=np.uint16)
+    except (*UNREADABLE, image.DecompressionBombError) as error:
+        raise SilhouetteError(
+            f"{file}: expected a PNG, got a file that cannot be read as one ({reason_of(error)})"
+        ) from error
+    return (pixels[..., 0] * pixels[..., 1] // 255).astype(np.uint8)
+
+
+def _frame_files(folder: Path) -> list[Path]:
+    pngs = (p for p in folder.iterdir() if p.suffix.lower() == ".png" and p.is_file())
+    return sorted((p for p in pngs if not _hidden(p) and p.name != CONTACT_SHEET), key=_natural)
+
+
+def _walk(root: Path) -> list[Path]:
+    if is_sequence(root) or not root.is_dir():
+        return [root]
+    return _inside(root) or [root]
+
+
+def _inside(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for child in sorted(folder.iterdir(), key=_natural):
+        if _hidden(child):
+            continue
+        if is_sequence(child):
+            found.append(child)
+        elif child.is_dir():
+            found += _inside(child)
+    return found
+
+
+def _names(root: Path, path: Path) -> list[str]:
+    """Names to choose from, the shortest first; the last one is unique."""
+    own = path.resolve().name
+    stem = own if path.is_dir() else Path(own).stem
+    if path == root:
+        return [stem, (path.parent / stem).as_posix(), path.as_posix()]
+    short = path.relative_to(root).with_name(stem).as_posix()
+    return [short, f"{root.resolve().name}/{short}", path.with_name(stem).as_posix(), path.as_posix()]
+
+
+def _shortest_unique(choices: list[list[str]]) -> list[str]:
+    """For everyone the first name that nobody else has."""
+    level = [0] * len(choices)
+    while True:
+        names = [choice[k] for choice, k in zip(choices, level, strict=True)]
+        shared = Counter(names)
+        longer = [i for i, name in enumerate(names) if shared[name] > 1 and level[i] + 1 < len(choices[i])]
+        if not longer:
+            return names
+        for i in longer:
+            level[i] += 1
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """Sorts `frame2` before `frame10`."""
+    pieces = re.split(r"(\d+)", path.name)
+    return [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in pieces if p]
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".")
+
+
+def _kind(path: Path) -> str:
+    return f"suffix {path.suffix}" if path.suffix else "a file without suffix"
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} x {shape[1]}"
+
+
+def _write_npz(target: Path, frames: NDArray[np.uint8]) -> None:
+    with whole_file(target) as draft, draft.open("wb") as file:
+        np.savez_compressed(file, silhouettes=frames)
+
+
+def _write_npy(target: Path, frames: NDArray[np.uint8]) -> None:
+    with whole_file(target) as draft, draft.open("wb") as file:
+        np.save(file, frames, allow_pickle=False)
+
+
+def _write_folder(target: Path, frames: NDArray[np.uint8]) -> None:
+    image = pillow()
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        got = "a file" if target.is_file() else "files in it"
+        raise SilhouetteError(f"{target}: expected an empty folder or nothing there, got {got}")
+    digits = max(5, len(str(len(frames) - 1)))
+    with whole_folder(target) as draft:
+        for t, frame in enumerate(frames):
+            image.fromarray(frame).save(draft / f"{t:0{digits}d}.png")

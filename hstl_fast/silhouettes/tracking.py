@@ -1,0 +1,149 @@
+"""Blobs over time to one person's clean sequence of blobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hstl_fast.silhouettes._extras import byte_track
+from hstl_fast.silhouettes.blobs import Blob, meeting_blobs
+
+MAX_GAP = 3
+"""A track goes on over this many missing frames in a row; after more it is cut."""
+TICK_NS = 10**9
+"""Nanoseconds per frame told to the tracker, whose clock only has to be regular."""
+OVERLAP_GATE = 0.1
+"""Smallest overlap (intersection over union) of a box with the place the tracker expects it."""
+WINDOW = 15
+"""Frames around one over which a body's usual height and area are taken."""
+HEIGHT_TOLERANCE, AREA_TOLERANCE = 1.12, 1.3
+"""How far a body may be from its usual height and area before its frame is dropped."""
+PERSPECTIVE_TOLERANCE = 1.3
+"""How far a body may be from the height of others who stood at its place."""
+PERSPECTIVE_BLOBS = 100
+"""Bodies needed before their heights are compared over the image."""
+
+
+@dataclass
+class _Sighting:
+    blob: Blob
+    merges: bool = False
+    falls_apart: bool = False
+
+
+def track_people(blobs: list[list[Blob]], min_frames: int) -> tuple[list[list[Blob]], int]:
+    """Clean runs of one person's blobs, `min_frames` or longer, in order of appearance, and the length of the longest
+    run found.
+
+    blobs: those of every frame. A run ends where a body touches another one (until they part again), where it changes
+    its size at once, leaves the image or is gone for more than MAX_GAP frames; single frames like that are left out.
+    """
+    sightings = _with_meetings(blobs)
+    usual = _Perspective([b for frame in blobs for b in frame if b.looks_like_a_body and not b.touches_border])
+    runs = []
+    for track in _follow(sightings):
+        for run in _between_meetings(track):
+            bodies = [b for b in run if b.looks_like_a_body and not b.touches_border and usual.admits(b)]
+            runs += _split_at_gaps(_steady(bodies))
+    longest = max((len(run) for run in runs), default=0)
+    kept = [run for run in runs if len(run) >= min_frames]
+    return sorted(kept, key=lambda run: (run[0].frame, run[0].box)), longest
+
+
+def _with_meetings(blobs: list[list[Blob]]) -> list[list[_Sighting]]:
+    sightings = [[_Sighting(b) for b in frame] for frame in blobs]
+    for t in range(1, len(blobs)):
+        merged, parted = meeting_blobs(blobs[t - 1], blobs[t])
+        for j in merged:
+            sightings[t][j].merges = True
+        for i in parted:
+            sightings[t - 1][i].falls_apart = True
+    return sightings
+
+
+def _follow(frames: list[list[_Sighting]]) -> list[list[_Sighting]]:
+    """Sightings grouped by the identity that ByteTrack gives them."""
+    # update=1: the filter follows the boxes without lag, since blobs are measured to the pixel
+    tracker = byte_track()(high_conf=0.5, iou=OVERLAP_GATE, update=1.0, lifespan_ns=(MAX_GAP + 1) * TICK_NS)
+    tracks: dict[str, list[_Sighting]] = {}
+    for t, sightings in enumerate(frames):
+        boxes = np.array([_corners(s.blob) for s in sightings], dtype=np.float32).reshape(-1, 4)
+        scores, labels = np.ones(len(boxes), np.float32), np.zeros(len(boxes), np.uintp)
+        for sighting, info in zip(sightings, tracker.update(boxes, scores, labels, t * TICK_NS), strict=True):
+            if info is not None:
+                tracks.setdefault(info.uuid, []).append(sighting)
+    return list(tracks.values())
+
+
+def _corners(blob: Blob) -> tuple[int, int, int, int]:
+    x, y, width, height = blob.box
+    return x, y, x + width, y + height
+
+
+def _between_meetings(track: list[_Sighting]) -> list[list[Blob]]:
+    """The parts of a track in which its blob is one person: not from where it merges with another one until it falls
+    apart."""
+    runs: list[list[Blob]] = []
+    run: list[Blob] = []
+    alone = True
+    for sighting in track:
+        if sighting.merges:
+            runs, run, alone = ([*runs, run] if alone else runs), [], False
+        run.append(sighting.blob)
+        if sighting.falls_apart:
+            run, alone = [], True
+    return [r for r in ([*runs, run] if alone else runs) if r]
+
+
+class _Perspective:
+    """Height of a standing person by the place of the feet: a plane fitted to all bodies, since the camera does not
+    move."""
+
+    def __init__(self, bodies: list[Blob]) -> None:
+        self._plane: NDArray[np.float64] | None = None
+        if len(bodies) < PERSPECTIVE_BLOBS:
+            return
+        places = np.array([self._place(b) for b in bodies])
+        heights = np.array([b.height for b in bodies], dtype=np.float64)
+        trusted = np.ones(len(bodies), dtype=bool)
+        for _ in range(5):
+            self._plane = np.linalg.lstsq(places[trusted], heights[trusted], rcond=None)[0]
+            error = np.abs(places @ self._plane - heights)
+            trusted = error <= 2.5 * max(1.0, float(np.median(error)))
+
+    def admits(self, body: Blob) -> bool:
+        if self._plane is None:
+            return True
+        expected = float(self._place(body) @ self._plane)
+        return expected / PERSPECTIVE_TOLERANCE <= body.height <= expected * PERSPECTIVE_TOLERANCE
+
+    @staticmethod
+    def _place(body: Blob) -> NDArray[np.float64]:
+        x, y, width, height = body.box
+        return np.array([x + width / 2, y + height, 1.0])
+
+
+def _steady(bodies: list[Blob]) -> list[Blob]:
+    """Without the frames whose height or area is off the running median of the run."""
+    heights = np.array([b.height for b in bodies], dtype=np.float64)
+    areas = np.array([b.area for b in bodies], dtype=np.float64)
+    steady = _near_median(heights, HEIGHT_TOLERANCE) & _near_median(areas, AREA_TOLERANCE)
+    return [b for b, ok in zip(bodies, steady, strict=True) if ok]
+
+
+def _near_median(values: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
+    half = WINDOW // 2
+    usual = np.array([np.median(values[max(0, i - half) : i + half + 1]) for i in range(len(values))])
+    return (values <= usual * tolerance) & (values * tolerance >= usual)
+
+
+def _split_at_gaps(bodies: list[Blob]) -> list[list[Blob]]:
+    runs: list[list[Blob]] = []
+    for body in bodies:
+        if runs and body.frame - runs[-1][-1].frame <= MAX_GAP + 1:
+            runs[-1].append(body)
+        else:
+            runs.append([body])
+    return runs
