@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import hstl_fast
 from hstl_fast import HSTL, PRESETS
 from hstl_fast.cli._options import choice, several
-from hstl_fast.cli._output import Failure, progress_bar, warn
+from hstl_fast.cli._output import progress_bar, warn
 from hstl_fast.evaluation import Embeddings
 from hstl_fast.ops._dispatch import BACKENDS
 from hstl_fast.silhouettes import find_sequences, read
@@ -41,11 +41,6 @@ class Network(NamedTuple):
     model: HSTL
     preset: str
     weights: str
-
-
-class _Sequence(NamedTuple):
-    name: str
-    path: Path
 
 
 def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -90,17 +85,15 @@ def load_network(settings: Settings) -> Network:
     return Network(model, preset, f"seed:{seed}")
 
 
-def embed_inputs(
-    network: Network, inputs: Iterable[Path], settings: Settings
-) -> tuple[Embeddings | None, list[Failure]]:
+def embed_inputs(network: Network, inputs: Iterable[Path], settings: Settings) -> tuple[Embeddings | None, list[str]]:
     """Embed every sequence under files and folders in ragged batches. What cannot be read is in the list of failures.
 
-    None if nothing was left. Raises ValueError for a sequence name that occurs twice.
+    None if nothing was left.
     """
-    failures: list[Failure] = []
+    failures: list[str] = []
     vectors: list[torch.Tensor] = []
     lengths: dict[str, int] = {}
-    sequences = _find(inputs, failures)
+    sequences = find_sequences(inputs)
     chosen = nullcontext() if settings.backend is None else hstl_fast.use_backend(settings.backend)
     with chosen, progress_bar() as advance:
         for start in range(0, len(sequences), _SEQUENCES_AT_ONCE):
@@ -131,29 +124,11 @@ def _preset_of(model: HSTL) -> str:
     )
 
 
-def _find(inputs: Iterable[Path], failures: list[Failure]) -> list[_Sequence]:
-    found: dict[str, _Sequence] = {}
-    for path in inputs:
-        try:
-            sequences = [_Sequence(name, file) for name, file in find_sequences(path)]
-        except (ValueError, OSError) as error:
-            failures.append((str(path), str(error)))
-            continue
-        for sequence in sequences:
-            if sequence.name in found:
-                raise ValueError(
-                    f"sequence names must be unique; {sequence.name!r} is both "
-                    f"{found[sequence.name].path} and {sequence.path}"
-                )
-            found[sequence.name] = sequence
-    return list(found.values())
-
-
-def _read(sequences: Iterable[_Sequence], max_frames: int, failures: list[Failure]) -> dict[str, NDArray[np.uint8]]:
+def _read(sequences: Iterable[tuple[str, Path]], max_frames: int, failures: list[str]) -> dict[str, NDArray[np.uint8]]:
     clips = {}
     for name, path in sequences:
         try:
             clips[name] = read(path)[:max_frames]
         except (ValueError, OSError, ImportError) as error:
-            failures.append((str(path), str(error)))
+            failures.append(str(error) if str(path) in str(error) else f"{path}: {error}")
     return clips

@@ -11,8 +11,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 Row = Sequence[str]
-Failure = tuple[str, str]
-"""(input, why it could not be used)"""
 
 
 def print_table(headers: Row, rows: Sequence[Row]) -> None:
@@ -30,10 +28,10 @@ def warn(message: str) -> None:
 
 
 class SomeFailed(click.ClickException):
-    """The end of a batch of which not everything could be used: lists what and why, exit code 1."""
+    """The end of a batch of which not everything could be used: lists what and why, with exit code 1."""
 
-    def __init__(self, failures: Sequence[Failure]) -> None:
-        super().__init__("\n".join([f"{len(failures)} failed:", *(f"  {name}: {why}" for name, why in failures)]))
+    def __init__(self, failures: Sequence[str]) -> None:
+        super().__init__("\n".join([f"{len(failures)} failed:", *(f"  {failure}" for failure in failures)]))
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(self.message, file=file, err=file is None)

@@ -12,7 +12,7 @@ import torch
 
 from hstl_fast.cli._embedding import Network, Settings, embed_inputs, load_network, network_options
 from hstl_fast.cli._options import choice, new_file
-from hstl_fast.cli._output import Failure, SomeFailed, print_table
+from hstl_fast.cli._output import SomeFailed, print_table
 from hstl_fast.evaluation import (
     METRICS,
     Embeddings,
@@ -50,7 +50,7 @@ def identify(
     The distance of two sequences is the mean over parts of the distance of their embeddings. A name up to its first
     slash is the person; where probes have a partner of that name in the gallery, rank-1 is printed too.
     """
-    failures: list[Failure] = []
+    failures: list[str] = []
     known, unknown = _embeddings(gallery, probe, Settings(**options), failures)
     check_comparable(known, unknown)
     distances = part_distances(torch.from_numpy(unknown.vectors), torch.from_numpy(known.vectors), metric)
@@ -73,9 +73,7 @@ _Ranking = list[tuple[str, int, str, float]]
 """(probe, rank from 1, gallery, distance), grouped by probe."""
 
 
-def _embeddings(
-    gallery: Path, probe: Path, settings: Settings, failures: list[Failure]
-) -> tuple[Embeddings, Embeddings]:
+def _embeddings(gallery: Path, probe: Path, settings: Settings, failures: list[str]) -> tuple[Embeddings, Embeddings]:
     """Both sides; silhouettes are embedded with the network of the other side's file if that can be known."""
     sides = {path: load_embeddings(path) for path in (gallery, probe) if is_embedding_file(path)}
     for embeddings in sides.values():
@@ -97,7 +95,7 @@ def _like(embeddings: Embeddings, settings: Settings) -> Settings:
     return dataclasses.replace(settings, preset=settings.preset or embeddings.preset)
 
 
-def _embed(path: Path, network: Network, settings: Settings, failures: list[Failure]) -> Embeddings:
+def _embed(path: Path, network: Network, settings: Settings, failures: list[str]) -> Embeddings:
     embeddings, failed = embed_inputs(network, [path], settings)
     failures += failed
     if embeddings is None:

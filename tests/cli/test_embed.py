@@ -1,0 +1,153 @@
+"""`hstl-fast embed`: the file it writes, and what becomes of bad input."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hstl_fast import HSTL, __version__, checkpoints
+from hstl_fast.evaluation import load_embeddings
+from tests.cli.helpers import run
+
+
+def test_writes_embeddings_names_lengths_and_metadata(gallery: Path, tmp_path: Path) -> None:
+    output = tmp_path / "gallery.npz"
+    result = run("embed", gallery, "-o", output)
+    assert "untrained" in result.stderr
+    assert "3 sequences, 24 frames" in result.stdout
+    with np.load(output, allow_pickle=False) as file:
+        assert sorted(file) == ["embeddings", "lengths", "metadata", "names"]
+        assert file["embeddings"].shape == (3, 73, 128)
+        assert file["embeddings"].dtype == np.float32
+        assert list(file["names"]) == ["person-0", "person-1", "person-2"]
+        assert list(file["lengths"]) == [9, 1, 14]
+        metadata = json.loads(str(file["metadata"]))
+    assert metadata == {"preset": "casia-b", "weights": "seed:2023", "version": __version__}
+
+
+def test_ragged_batch_equals_one_by_one(gallery: Path, tmp_path: Path) -> None:
+    run("embed", gallery, "-o", tmp_path / "all.npz")
+    together = load_embeddings(tmp_path / "all.npz").vectors
+    for row, file in enumerate(sorted(gallery.iterdir())):
+        run("embed", file, "-o", tmp_path / "one.npz")
+        alone = load_embeddings(tmp_path / "one.npz").vectors[0]
+        assert np.abs(alone - together[row]).max() <= 1e-5 * np.abs(alone).max()
+
+
+def test_runs_agree_and_seeds_differ(gallery: Path, tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.npz" for name in "abc"]
+    for file, seed in zip(files, (7, 7, 8), strict=True):
+        run("embed", gallery, "-o", file, "--seed", seed)
+    a, b, c = (load_embeddings(file) for file in files)
+    assert np.array_equal(a.vectors, b.vectors)
+    assert not np.allclose(a.vectors, c.vectors)
+    assert (a.weights, c.weights) == ("seed:7", "seed:8")
+
+
+def test_reference_and_cpu_agree(gallery: Path, tmp_path: Path) -> None:
+    for backend in ("reference", "auto"):
+        run("embed", gallery, "-o", tmp_path / f"{backend}.npz", "--backend", backend)
+    a, b = (load_embeddings(tmp_path / f"{backend}.npz").vectors for backend in ("reference", "auto"))
+    assert np.abs(a - b).max() <= 1e-4 * np.abs(a).max()
+
+
+def test_max_frames(gallery: Path, tmp_path: Path) -> None:
+    run("embed", gallery, "-o", tmp_path / "short.npz", "--max-frames", 4)
+    assert list(load_embeddings(tmp_path / "short.npz").lengths) == [4, 1, 4]
+
+
+def test_checkpoint_tells_the_preset(gallery: Path, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = HSTL.from_preset("gait3d", num_classes=2)
+    checkpoint = tmp_path / "weights.pt"
+    checkpoints.save_checkpoint(checkpoint, model)
+    result = run("embed", gallery / "person-0.npy", "-o", tmp_path / "a.npz", "--checkpoint", checkpoint)
+    assert "untrained" not in result.output
+    written = load_embeddings(tmp_path / "a.npz")
+    assert written.preset == "gait3d"
+    assert written.weights.startswith("sha256:")
+    expected = model.embed([np.load(gallery / "person-0.npy")]).numpy()
+    assert np.abs(written.vectors - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_bad_files_are_listed_and_the_others_embedded(gallery: Path, tmp_path: Path) -> None:
+    (gallery / "broken.npy").write_bytes((gallery / "person-0.npy").read_bytes()[:200])
+    np.save(gallery / "wrong.npy", np.zeros((5, 32), np.uint8))
+    output = tmp_path / "gallery.npz"
+    result = run("embed", gallery, tmp_path / "missing", "-o", output, exit_code=1)
+    assert load_embeddings(output).names == ("person-0", "person-1", "person-2")
+    assert "3 failed:" in result.stderr
+    for name in ("broken.npy", "wrong.npy", "missing"):
+        assert name in result.stderr.split("3 failed:")[1]
+
+
+def test_nothing_is_written_when_nothing_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "broken.npy").write_bytes(b"nonsense")
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.iterdir())
+    result = run("embed", tmp_path / "broken.npy", tmp_path / "empty", "-o", tmp_path / "out.npz", exit_code=1)
+    assert "2 failed:" in result.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_equal_names_are_told_apart(gallery: Path, probe: Path, tmp_path: Path) -> None:
+    run("embed", gallery / "person-0.npy", probe / "person-0.npy", "-o", tmp_path / "out.npz")
+    first, second = load_embeddings(tmp_path / "out.npz").names
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--preset", "casia"], "did you mean 'casia-b'?"),
+        (["--backend", "refernce"], "did you mean 'reference'?"),
+        (["--max-frames", 0], "--max-frames"),
+        (["-o", "missing-folder/out.npz"], "the folder 'missing-folder' does not exist"),
+        (["-o", "out.txt"], "ends in .npz; got 'out.txt'"),
+    ],
+)
+def test_wrong_options(gallery: Path, tmp_path: Path, arguments: list[object], sentence: str) -> None:
+    result = run("embed", gallery, "-o", tmp_path / "out.npz", *arguments, exit_code=2)
+    assert sentence in result.stderr
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_seed_and_checkpoint_exclude_each_other(gallery: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "weights.pt"
+    checkpoint.touch()
+    result = run("embed", gallery, "-o", tmp_path / "o.npz", "--seed", 1, "--checkpoint", checkpoint, exit_code=2)
+    assert "--seed is for untrained weights" in result.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense"])
+def test_broken_checkpoint(gallery: Path, tmp_path: Path, content: bytes) -> None:
+    checkpoint = tmp_path / "weights.pt"
+    checkpoint.write_bytes(content)
+    result = run("embed", gallery, "-o", tmp_path / "out.npz", "--checkpoint", checkpoint, exit_code=1)
+    assert "weights.pt" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out.npz").exists()
+
+
+@pytest.mark.parametrize("backend", ["cuda", "triton"])
+def test_backend_that_cannot_run_says_why(gallery: Path, tmp_path: Path, backend: str) -> None:
+    result = run("embed", gallery, "-o", tmp_path / "out.npz", "--backend", backend, exit_code=1)
+    assert f"backend {backend!r} cannot run" in result.stderr
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_failed_write_leaves_the_old_file(gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "out.npz"
+    output.write_bytes(b"old")
+
+    def full_disk(file: object, **arrays: object) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full_disk)
+    result = run("embed", gallery / "person-1.npy", "-o", output, exit_code=1)
+    assert "No space left on device" in result.stderr
+    assert output.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gallery", "out.npz"]

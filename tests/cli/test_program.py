@@ -1,0 +1,105 @@
+"""The program as a whole: real processes, the missing extra, `info`, and errors without tracebacks."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hstl_fast.info
+from hstl_fast import __version__
+from tests.cli.helpers import run
+
+COMMANDS = ("info", "silhouettes", "embed", "identify")
+
+
+def process(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hstl_fast", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120, check=False
+    )
+
+
+def test_help_names_every_command() -> None:
+    output = run("--help").stdout
+    assert all(f"\n  {command} " in output for command in COMMANDS)
+    for command in COMMANDS:
+        assert "Usage:" in run(command, "--help").stdout
+
+
+def test_module_and_script_are_one_program() -> None:
+    result = process("--version")
+    assert result.returncode == 0
+    assert result.stdout.strip() == f"hstl-fast, version {__version__}"
+    script = Path(sys.executable).with_name("hstl-fast")
+    if script.exists():
+        assert subprocess.check_output([script, "--version"], text=True) == result.stdout
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path, missing: str) -> None:
+    (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError('hidden', name={missing!r})\n")
+    result = process("info", PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    assert result.returncode == 1
+    assert result.stderr == f"hstl-fast needs {missing}, which is not installed: pip install 'hstl_fast[cli]'\n"
+
+
+def test_info_table_and_json_agree() -> None:
+    facts = json.loads(run("info", "--json").stdout)
+    assert facts["hstl_fast"] == __version__
+    assert {row["backend"] for row in facts["backends"]} == {"reference", "cpu", "triton", "cuda"}
+    table = run("info").stdout
+    for row in facts["backends"]:
+        assert row["reason"] is None or row["reason"] in table
+
+
+def test_info_check_passes() -> None:
+    facts = json.loads(run("info", "--json", "--check").stdout)
+    assert {result["backend"] for result in facts["check"]} >= {"reference"}
+    assert all(result["passed"] for result in facts["check"])
+
+
+def test_info_check_fails_when_a_backend_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = hstl_fast.info.Check("cpu", "arme, forward", "cpu", "float32", error=1.0, tolerance=1e-5)
+    monkeypatch.setattr(hstl_fast.info, "check", lambda: [wrong])
+    result = run("info", "--check", exit_code=1)
+    assert "FAILED" in result.stdout
+    assert "disagrees" in result.stderr
+
+
+def test_unexpected_errors_are_one_line_unless_debugging(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(hstl_fast.info, "collect", broken)
+    result = run("info", exit_code=1)
+    assert result.stderr.splitlines() == ["Error: unexpected KeyError: 'surprise'; `hstl-fast --debug ...` shows where"]
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.npy"
+    bad.write_bytes(b"nonsense")
+    arguments = ("identify", "--gallery", bad, "--probe", bad, "--checkpoint", bad)
+    quiet, loud = process(*arguments), process("--debug", *arguments)
+    assert quiet.returncode == loud.returncode == 1
+    assert "Traceback" not in quiet.stdout + quiet.stderr
+    assert "Traceback" in loud.stderr
+
+
+def test_unknown_backend_in_the_environment(gallery: Path, tmp_path: Path) -> None:
+    result = process("embed", gallery, "-o", tmp_path / "out.npz", HSTL_FAST_BACKEND="cup")
+    assert result.returncode == 1
+    assert "HSTL_FAST_BACKEND must be one of" in result.stderr
+    assert "did you mean 'cpu'?" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_embed_and_identify_as_processes(gallery: Path, probe: Path, tmp_path: Path) -> None:
+    output = tmp_path / "gallery.npz"
+    assert process("embed", gallery, "-o", output).returncode == 0
+    result = process("identify", "--gallery", output, "--probe", probe)
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[0].split() == ["probe", "rank", "gallery", "distance"]
