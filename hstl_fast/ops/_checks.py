@@ -8,7 +8,7 @@ from torch import Tensor
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def feature_map(x: Tensor) -> None:
+def feature_map(x: object) -> None:
     """`x` is a floating-point feature map [n, c, t, h, w] without an empty axis."""
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a tensor [n, c, t, h, w], got {type(x).__name__}")
@@ -20,7 +20,7 @@ def feature_map(x: Tensor) -> None:
         raise ValueError(f"x must have at least one sequence, channel, frame, row and column, got {list(x.shape)}")
 
 
-def rows(split: Sequence[int], h: int) -> list[int]:
+def rows(split: object, h: int) -> list[int]:
     """`split` as a list of positive row counts that sum to `h`."""
     if isinstance(split, Tensor | str) or not isinstance(split, Sequence):
         raise TypeError(f"split must be a list of row counts, got {type(split).__name__}")
@@ -31,7 +31,7 @@ def rows(split: Sequence[int], h: int) -> list[int]:
     return list(split)
 
 
-def lengths(seq_lens: Sequence[int] | Tensor | None, x: Tensor, at_least: int = 1) -> list[int]:
+def lengths(seq_lens: object, x: Tensor, at_least: int = 1) -> list[int]:
     """The lengths of the sequences packed in `x`, or [] for a batch of sequences of one length."""
     n, t = x.shape[0], x.shape[2]
     if seq_lens is None:
@@ -48,7 +48,7 @@ def lengths(seq_lens: Sequence[int] | Tensor | None, x: Tensor, at_least: int = 
     return given
 
 
-def _as_list(seq_lens: Sequence[int] | Tensor) -> list[int]:
+def _as_list(seq_lens: object) -> list[int]:
     if isinstance(seq_lens, Tensor):
         if seq_lens.device.type != "cpu":
             raise TypeError(
@@ -67,7 +67,7 @@ def _as_list(seq_lens: Sequence[int] | Tensor) -> list[int]:
     return list(seq_lens)
 
 
-def parameter(value: Tensor, name: str, shape: tuple[int | str, ...], x: Tensor) -> None:
+def parameter(value: object, name: str, shape: tuple[int | str, ...], x: Tensor) -> None:
     """`value` has `shape` (a letter stands for any size), x's device, and x's type (or float32 beside a narrower x)."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
@@ -86,7 +86,7 @@ def parameter(value: Tensor, name: str, shape: tuple[int | str, ...], x: Tensor)
         )
 
 
-def support(value: Tensor | None, x: Tensor) -> None:
+def support(value: object, x: Tensor) -> None:
     """`value` is None or a bool tensor [n, t, h, w] on x's device."""
     if value is None:
         return

@@ -86,7 +86,7 @@ def choose(operator: str, device_type: str, dtype: torch.dtype, backend: str | N
         if reason is not None:
             raise RuntimeError(f"backend {name!r} cannot run {operator}: {reason}")
         return name
-    reasons = []
+    reasons: list[str] = []
     for candidate in candidates(device_type):
         reason = why_not(operator, candidate, device_type, dtype)
         if reason is None:

@@ -5,16 +5,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from hstl_fast import reference
 from hstl_fast.ops import _checks, _dispatch, _native
-from hstl_fast.ops._tensors import (
+from hstl_fast.ops._shared import (
     LIBRARY,
     channels_last,
     computing_dtype,
     dense,
     empty_map,
+    first_derivative_only,
     frames_of,
     reference_dtype,
     scratch,
@@ -154,7 +154,7 @@ class _Arme(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weights, y = ctx.saved_tensors
         gx = gw = None

@@ -5,21 +5,24 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from hstl_fast import reference
 from hstl_fast.ops import _checks, _dispatch, _native
-from hstl_fast.ops._tensors import (
+from hstl_fast.ops._shared import (
     LIBRARY,
     channels_last,
     computing_dtype,
     dense,
     empty_map,
+    first_derivative_only,
     frames_of,
     reference_dtype,
     under_autocast,
     without_autocast,
 )
+
+LONGEST = torch.iinfo(torch.int16).max
+"""Frames of the longest sequence whose maxima the two-byte frame index can name."""
 
 LIBRARY.define(
     "astp_forward(Tensor x, Tensor? proj, Tensor p, int[] split, int[] seq_lens)"
@@ -68,7 +71,7 @@ def _forward_cpu(
     native, threads = _native.require_cpu(), torch.get_num_threads()
     dtype = computing_dtype(x.dtype)
     x_, p_, proj_ = dense(x, dtype), p.to(dtype).contiguous(), None if proj is None else proj.to(dtype).contiguous()
-    lens = frames_of(x, seq_lens)
+    lens = _indexable(frames_of(x, seq_lens))
     _, c_in, _, h, w = x.shape
     c_out = c_in if proj_ is None else proj_.shape[0]
     maximum = torch.empty((len(lens), h, w, c_in), dtype=dtype)
@@ -137,6 +140,16 @@ def _backward_cpu(
     return gx.to(x.dtype), gproj.to(p.dtype if proj is None else proj.dtype), gp.to(p.dtype)
 
 
+def _indexable(lens: list[int]) -> list[int]:
+    longest = max(lens)
+    if longest > LONGEST:
+        raise ValueError(
+            f"the cpu backend pools sequences of at most {LONGEST} frames, got {longest}; shorten the sequence or "
+            'use backend="reference"'
+        )
+    return lens
+
+
 class _Astp(torch.autograd.Function):
     """Saves the frame maximum and its two-byte frame index; the projection is computed again in backward."""
 
@@ -149,7 +162,7 @@ class _Astp(torch.autograd.Function):
         return pooled
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         pooled, maximum, index, x, proj, p = ctx.saved_tensors
         gx, gproj, gp = torch.ops.hstl_fast.astp_backward(grad, pooled, maximum, index, x, proj, p, *ctx.arguments)

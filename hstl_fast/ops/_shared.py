@@ -1,6 +1,9 @@
-"""What the operators share: the library they are declared in, element types and the memory layout."""
+"""What the operators share: the library they are declared in, element types, memory layout, and backward's one rule."""
 
+import functools
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,3 +59,23 @@ def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     if torch.amp.is_autocast_available(x.device.type):
         return torch.autocast(x.device.type, enabled=False)
     return nullcontext()
+
+
+def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A `backward` of an autograd.Function that refuses to be differentiated itself.
+
+    `torch.autograd.function.once_differentiable` refuses only where the incoming gradient needs a gradient; what is
+    saved may need one too, and would silently count as constant.
+    """
+
+    @functools.wraps(backward)
+    def refusing(ctx: Any, *gradients: Tensor) -> Any:
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            raise RuntimeError(
+                "the native operators have first derivatives only, got create_graph=True; for second derivatives use "
+                'backend="reference"'
+            )
+        with torch.no_grad():
+            return backward(ctx, *gradients)
+
+    return refusing

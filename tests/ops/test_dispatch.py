@@ -1,0 +1,97 @@
+"""Who computes: argument over context over environment over the automatic choice, and what is said about it."""
+
+import contextlib
+import logging
+import threading
+
+import pytest
+import torch
+
+from hstl_fast import functional, info, use_backend
+from hstl_fast.ops import _dispatch, _native
+
+X = torch.rand(1, 2, 3, 4, 5)
+W = torch.rand(1, 2, 2, 3, 3, 3)
+
+
+def chosen(backend: str | None = None) -> str:
+    return _dispatch.choose("arme", "cpu", torch.float32, backend)
+
+
+def test_auto_prefers_the_native_backend(native: str) -> None:
+    assert chosen() == "cpu"
+
+
+def test_argument_context_environment(native: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HSTL_FAST_BACKEND", "reference")
+    assert chosen() == "reference"
+    with use_backend("cpu"):
+        assert chosen() == "cpu"
+        assert chosen("reference") == "reference"
+        with use_backend("auto"):
+            assert chosen() == "cpu"
+    assert chosen() == "reference"
+
+
+def test_context_ends_with_an_exception() -> None:
+    with contextlib.suppress(KeyError), use_backend("reference"):
+        raise KeyError
+    assert _dispatch.requested() == "auto"
+
+
+def test_context_belongs_to_its_thread() -> None:
+    seen = []
+    with use_backend("reference"):
+        thread = threading.Thread(target=lambda: seen.append(_dispatch.requested()))
+        thread.start()
+        thread.join()
+    assert seen == ["auto"]
+
+
+def test_unknown_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="got 'refrence'; did you mean 'reference'"), use_backend("refrence"):
+        pass
+    monkeypatch.setenv("HSTL_FAST_BACKEND", "xyz")
+    with pytest.raises(ValueError, match=r"HSTL_FAST_BACKEND must be one of auto, reference, cpu.* got 'xyz'"):
+        functional.arme(X, W, [4])
+
+
+def test_without_the_binary(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(_native, "cpu", lambda: None)
+    monkeypatch.setattr(_native, "cpu_error", lambda: "no such file")
+    monkeypatch.setattr(_dispatch, "_said", set())
+    with caplog.at_level(logging.WARNING, logger="hstl_fast"):
+        automatic = functional.arme(X, W, [4])
+        functional.arme(X, W, [4])
+    assert [record.message for record in caplog.records] == [
+        "arme on cpu runs on the backend 'reference' (cpu: no such file)"
+    ]
+    assert torch.equal(automatic, functional.arme(X, W, [4], backend="reference"))
+    with pytest.raises(RuntimeError, match="backend 'cpu' cannot run arme: no such file"):
+        functional.arme(X, W, [4], backend="cpu")
+    rows = [row for row in info.collect()["backends"] if (row["operator"], row["backend"]) == ("arme", "cpu")]
+    assert rows[0]["reason"] == "no such file"
+    assert not rows[0]["available"]
+
+
+def test_every_backend_has_a_row_and_one_is_automatic() -> None:
+    rows = [row for row in info.collect()["backends"] if row["device"] == "cpu"]
+    assert {(row["operator"], row["backend"]) for row in rows} == {
+        (operator, backend) for operator in _dispatch.OPERATORS for backend in _dispatch.BACKENDS[1:]
+    }
+    assert [row["operator"] for row in rows if row["automatic"]] == list(_dispatch.OPERATORS)
+    assert all((row["reason"] is None) == row["available"] for row in rows)
+
+
+def test_the_check_covers_every_available_backend(native: str) -> None:
+    results = info.check()
+    assert {result.backend for result in results} >= {"reference", "cpu"}
+    assert all(result.passed for result in results)
+
+
+def test_the_check_notices_a_wrong_backend(native: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = functional.arme
+    monkeypatch.setattr(functional, "arme", lambda *a, **k: right(*a, **k) * 1.001)
+    failed = {result.operator for result in info.check() if not result.passed}
+    assert "arme, forward" in failed
+    assert not any(name.startswith(("astp", "fta")) for name in failed)

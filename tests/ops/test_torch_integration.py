@@ -1,0 +1,77 @@
+"""The operators under torch's own checks and compilers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.ops.cases import LONG_ENOUGH, OPERATORS, Case, Operator
+
+CASE = LONG_ENOUGH[6]
+each_operator = pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.name)
+
+
+def private_calls(case: Case, dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
+    """Every private operator with arguments as the public functions hand them over."""
+    ops, lens = torch.ops.hstl_fast, case.lens if case.packed else []
+    x, weights = (value.to(dtype) for value in OPERATORS[0].inputs(case))
+    _, proj, p = (value.to(dtype) for value in OPERATORS[1].inputs(case))
+    _, fta_weights, biases = (value.to(dtype) for value in OPERATORS[2].inputs(case))
+    arme = (x, weights, case.split, lens, 0.01)
+    y = ops.arme_forward(*arme)
+    astp = (x, proj, p, case.split, lens)
+    pooled, maximum, index = ops.astp_forward(*astp)
+    bare = (x, None, p, case.split, lens)
+    bare_pooled, *_ = ops.astp_forward(*bare)
+    fta = (x, fta_weights, biases, case.split, lens)
+    z, means = ops.fta_forward(*fta)
+    return [
+        ("arme_forward", arme),
+        ("arme_backward_data", (y, y, weights, case.split, lens, 0.01)),
+        ("arme_backward_weight", (y, y, *arme)),
+        ("astp_forward", astp),
+        ("astp_forward", bare),
+        ("astp_backward", (pooled, pooled, maximum, index, *astp)),
+        ("astp_backward", (bare_pooled, bare_pooled, maximum, index, *bare)),
+        ("fta_forward", fta),
+        ("fta_backward", (z, x, means, *fta[1:])),
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("case", [LONG_ENOUGH[2], LONG_ENOUGH[6]], ids=str)
+def test_opcheck(case: Case, dtype: torch.dtype, native: str) -> None:
+    for name, arguments in private_calls(case, dtype):
+        torch.library.opcheck(getattr(torch.ops.hstl_fast, name).default, arguments)
+
+
+@pytest.mark.parametrize("compiler", ["aot_eager", "inductor"])
+@each_operator
+def test_compiles_whole(operator: Operator, compiler: str, backend: str) -> None:
+    inputs = [value.requires_grad_() for value in operator.inputs(CASE)]
+
+    def call(*leaves: Tensor) -> Tensor:
+        return operator.public(*leaves, CASE.split, seq_lens=CASE.lens, backend=backend).sin().sum()
+
+    torch._dynamo.reset()
+    _same_value_and_gradients(torch.compile(call, fullgraph=True, backend=compiler), call, inputs)
+
+
+@each_operator
+def test_compiles_with_any_number_of_frames(operator: Operator, native: str) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(operator.public, fullgraph=True, backend="aot_eager", dynamic=True)
+    for t in (5, 6, 11):
+        case = LONG_ENOUGH[5]._replace(lens=[t, t])
+        inputs = operator.inputs(case)
+        torch.testing.assert_close(compiled(*inputs, case.split), operator.public(*inputs, case.split))
+
+
+def _same_value_and_gradients(one: Callable[..., Tensor], other: Callable[..., Tensor], inputs: list[Tensor]) -> None:
+    results = [one(*inputs), other(*inputs)]
+    torch.testing.assert_close(results[0], results[1], rtol=1e-12, atol=0)
+    gradients = [torch.autograd.grad(result, inputs) for result in results]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
