@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +35,12 @@ class _Sighting:
     falls_apart: bool = False
 
 
-def track_people(blobs: list[list[Blob]], min_frames: int) -> tuple[list[list[Blob]], int]:
-    """Clean runs of one person's blobs, `min_frames` or longer, in order of appearance, and the length of the longest
-    run found.
+def track_people(blobs: list[list[Blob]]) -> list[list[Blob]]:
+    """Clean runs of one person's blobs, of any length, in order of appearance.
 
-    blobs: those of every frame. A run ends where a body touches another one (until they part again), where it changes
-    its size at once, leaves the image or is gone for more than MAX_GAP frames; single frames like that are left out.
+    blobs: those of every frame. A run ends where a body touches another one (until they part again), where it leaves
+    the image and where it is gone for more than MAX_GAP frames; single frames with a body of odd shape or size are left
+    out.
     """
     sightings = _with_meetings(blobs)
     usual = _Perspective([b for frame in blobs for b in frame if b.looks_like_a_body and not b.touches_border])
@@ -46,10 +48,9 @@ def track_people(blobs: list[list[Blob]], min_frames: int) -> tuple[list[list[Bl
     for track in _follow(sightings):
         for run in _between_meetings(track):
             bodies = [b for b in run if b.looks_like_a_body and not b.touches_border and usual.admits(b)]
-            runs += _split_at_gaps(_steady(bodies))
-    longest = max((len(run) for run in runs), default=0)
-    kept = [run for run in runs if len(run) >= min_frames]
-    return sorted(kept, key=lambda run: (run[0].frame, run[0].box)), longest
+            steady = _steady(bodies)
+            runs += [steady[piece] for piece in gapless([b.frame for b in steady])]
+    return sorted(runs, key=lambda run: (run[0].frame, run[0].box))
 
 
 def _with_meetings(blobs: list[list[Blob]]) -> list[list[_Sighting]]:
@@ -139,11 +140,8 @@ def _near_median(values: NDArray[np.float64], tolerance: float) -> NDArray[np.bo
     return (values <= usual * tolerance) & (values * tolerance >= usual)
 
 
-def _split_at_gaps(bodies: list[Blob]) -> list[list[Blob]]:
-    runs: list[list[Blob]] = []
-    for body in bodies:
-        if runs and body.frame - runs[-1][-1].frame <= MAX_GAP + 1:
-            runs[-1].append(body)
-        else:
-            runs.append([body])
-    return runs
+def gapless(frames: Sequence[int]) -> list[slice]:
+    """The pieces of increasing frame numbers between which no more than MAX_GAP are missing."""
+    cuts = np.flatnonzero(np.diff(frames) > MAX_GAP + 1) + 1
+    ends = [0, *cuts.tolist(), len(frames)]
+    return [slice(a, b) for a, b in pairwise(ends) if a < b]

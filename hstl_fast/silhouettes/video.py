@@ -13,20 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstl_fast.silhouettes._extras import opencv
-from hstl_fast.silhouettes.align import align
+from hstl_fast.silhouettes.align import BODY_THRESHOLD, align
 from hstl_fast.silhouettes.blobs import Blob, find_blobs
 from hstl_fast.silhouettes.errors import SilhouetteError
 from hstl_fast.silhouettes.foreground import BackgroundModel, Footage, training_indices
 from hstl_fast.silhouettes.io import CONTACT_SHEET, write
 from hstl_fast.silhouettes.output import refuse_if_taken, whole_folder
 from hstl_fast.silhouettes.sheet import contact_sheet
-from hstl_fast.silhouettes.tracking import track_people
+from hstl_fast.silhouettes.tracking import WINDOW, gapless, track_people
 
 TRACKS_JSON = "tracks.json"
 FINE_ROWS = 256
 """Outlines are smoothed on a grid of about this many rows per body before they are aligned."""
 OUTLINE_SIGMA = 0.8
 """Smoothing of the outline, in pixels of the video."""
+CORE, CORE_COVERAGE = 0.8, 0.88
+"""A body's core is what the first share of the frames around it covers; a whole body covers the second share of it."""
 
 Progress = Callable[[str, int, int], None]
 """Called as `progress(stage, done, total)`; `stage` is a short English phrase, `done` runs from 0 to `total` within
@@ -131,17 +133,20 @@ def _extract(footage: Footage, min_frames: int, min_height: int, progress: Progr
         find_blobs(background.mask(frame), t, min_height)
         for t, frame in enumerate(_reported(footage, "cutting out people", footage.num_frames, progress))
     ]
-    runs, longest = track_people(blobs, min_frames)
-    if not runs:
+    runs = track_people(blobs)
+    candidates = [run for run in runs if len(run) >= min_frames]
+    walks = [
+        walk for run in _reported(candidates, "aligning silhouettes", len(candidates), progress) for walk in _walks(run)
+    ]
+    kept = [walk for walk in walks if len(walk[0]) >= min_frames]
+    if not kept:
+        longest = max([len(walk[0]) for walk in walks] + [len(run) for run in runs if len(run) < min_frames], default=0)
         raise SilhouetteError(
             f"{footage.path}: no track of {min_frames} frames or more (longest {longest}), "
             f"looking for people {min_height} pixels high or more in {footage.num_frames} frames"
         )
-    digits = max(2, len(str(len(runs))))
-    return [
-        _track(f"track{i:0{digits}d}", run)
-        for i, run in enumerate(_reported(runs, "aligning silhouettes", len(runs), progress), start=1)
-    ]
+    digits = max(2, len(str(len(kept))))
+    return [_track(f"track{i:0{digits}d}", *walk) for i, walk in enumerate(kept, start=1)]
 
 
 def _learn_background(footage: Footage, progress: Progress) -> BackgroundModel:
@@ -158,10 +163,30 @@ def _reported(items: Iterable[Any], stage: str, total: int, progress: Progress) 
         progress(stage, done, total)
 
 
-def _track(name: str, run: list[Blob]) -> Track:
-    frames = np.array([b.frame for b in run], dtype=np.intp)
-    boxes = np.array([b.box for b in run], dtype=np.intp)
-    return Track(name, frames, boxes, np.stack([align(_smooth_outline(b.mask)) for b in run]))
+def _walks(run: list[Blob]) -> list[tuple[list[Blob], NDArray[np.uint8]]]:
+    """A run's blobs with their silhouettes, without torn frames, cut where too many are missing."""
+    silhouettes = np.stack([align(_smooth_outline(b.mask)) for b in run])
+    whole = np.flatnonzero(_is_whole(silhouettes))
+    pieces = [whole[piece] for piece in gapless([run[i].frame for i in whole])]
+    return [([run[i] for i in piece], silhouettes[piece]) for piece in pieces]
+
+
+def _is_whole(silhouettes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """`[T]` bool: whether a frame covers what nearly all frames around it cover. A body behind a post, or in front of
+    its own colour, does not."""
+    bodies = silhouettes >= BODY_THRESHOLD
+    covered = np.empty(len(bodies))
+    for t in range(len(bodies)):
+        around = bodies[max(0, t - WINDOW // 2) : t + WINDOW // 2 + 1]
+        core = around.mean(axis=0) >= CORE
+        covered[t] = bodies[t][core].mean() if core.any() else 1.0
+    return covered >= CORE_COVERAGE
+
+
+def _track(name: str, blobs: list[Blob], silhouettes: NDArray[np.uint8]) -> Track:
+    frames = np.array([b.frame for b in blobs], dtype=np.intp)
+    boxes = np.array([b.box for b in blobs], dtype=np.intp)
+    return Track(name, frames, boxes, silhouettes)
 
 
 def _smooth_outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
