@@ -1,0 +1,189 @@
+"""The package as it is installed: its binaries, its archives, and what its metadata promises."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import hstl_fast
+from hstl_fast.ops import _native
+
+if sys.version_info >= (3, 11):
+    import tomllib
+
+ROOT = Path(__file__).parents[1]
+BINARIES = sorted((ROOT / "hstl_fast").glob("_*.so"))
+
+needs_binary = pytest.mark.skipif(not BINARIES, reason="no native binary was built")
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads ELF files and /proc")
+
+USE = """
+import torch
+from hstl_fast import functional
+x, w, p = torch.rand(1, 2, 6, 8, 5), torch.rand(2, 4, 2, 3, 3, 3), torch.full((2,), 6.5)
+y = functional.arme(x, w, [5, 3]{options})
+functional.astp(y, None, p, [5, 3]{options})
+print("ran")
+"""
+
+
+def python(code: str, **environment: str) -> str:
+    """What `code` prints in a fresh interpreter."""
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        cwd=environment.get("PYTHONPATH", ROOT),
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@needs_binary
+@needs_linux
+@pytest.mark.parametrize("binary", BINARIES, ids=lambda path: path.name)
+def test_binaries_know_nothing_of_torch(binary: Path) -> None:
+    if not shutil.which("nm") or not shutil.which("readelf"):
+        pytest.skip("needs binutils")
+    symbols = subprocess.check_output(["nm", "--dynamic", "--demangle", binary], text=True)
+    assert "PyInit_" in symbols, "nm reads the binary"
+    assert not re.findall(r"\b(?:at|c10|torch|caffe2)::.*", symbols)
+    needed = re.findall(r"NEEDED.*\[(.*)\]", subprocess.check_output(["readelf", "--dynamic", binary], text=True))
+    assert "libc.so.6" in needed
+    assert not [library for library in needed if re.search(r"torch|c10", library)]
+
+
+@needs_binary
+@needs_linux
+def test_one_openmp_runtime_serves_torch_and_us() -> None:
+    code = USE.format(options=", backend='cpu'") + "print(open('/proc/self/maps').read())"
+    mapped = set(re.findall(r"\S*/lib(?:gomp|iomp5|omp)[-\w]*\.so\S*", python(code)))
+    assert len(mapped) == 1, mapped
+
+
+def test_works_without_binaries(tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("*.so", "__pycache__")
+    shutil.copytree(ROOT / "hstl_fast", tmp_path / "hstl_fast", ignore=ignored)
+    code = USE.format(options="") + (
+        "import hstl_fast, hstl_fast.info as i; print(hstl_fast.__file__);"
+        "print([b['reason'] for b in i.collect()['backends'] if b['backend'] == 'cpu'])"
+    )
+    printed = python(code, PYTHONPATH=str(tmp_path))
+    assert "ran" in printed
+    assert str(tmp_path) in printed
+    assert "was not built" in printed
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(sdist, wheel); the wheel is built from the sdist, both in build isolation."""
+    source = tmp_path_factory.mktemp("source") / "checkout"
+    out = tmp_path_factory.mktemp("dist")
+    probe = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(out / "probe"), "pybind11"]
+    if subprocess.run(probe, capture_output=True, timeout=120, check=False).returncode:
+        pytest.skip("build isolation needs a package index, and none can be reached")
+    ignored = shutil.ignore_patterns(
+        ".*", "*.so", "*.egg-info", "__pycache__", "build", "dist", "shared", "venv", "data"
+    )
+    shutil.copytree(ROOT, source, ignore=ignored)
+    command = [sys.executable, "-m", "build", "--outdir", str(out), str(source)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    (sdist,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
+    return sdist, wheel
+
+
+def test_sdist_holds_what_a_build_needs(archives: tuple[Path, Path]) -> None:
+    with tarfile.open(archives[0]) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
+    native = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").rglob("*") if path.suffix in {".h", ".cpp"}}
+    assert native
+    assert native | {"setup.py", "pyproject.toml", "LICENSE", "README.md", "hstl_fast/py.typed"} <= names
+    assert not [name for name in names if name.endswith((".so", ".o", ".pyc"))]
+
+
+def test_wheel_holds_the_package_and_nothing_else(archives: tuple[Path, Path]) -> None:
+    with zipfile.ZipFile(archives[1]) as archive:
+        names = archive.namelist()
+    assert {name.split("/")[0] for name in names} == {"hstl_fast", f"hstl_fast-{metadata_version()}.dist-info"}
+    assert "hstl_fast/py.typed" in names
+    assert [name for name in names if name.endswith(sysconfig.get_config_var("EXT_SUFFIX"))] == (
+        [f"hstl_fast/_cpu{sysconfig.get_config_var('EXT_SUFFIX')}"] if BINARIES else []
+    )
+
+
+def test_wheel_installs_in_a_clean_environment(archives: tuple[Path, Path], tmp_path: Path) -> None:
+    subprocess.check_call([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")])
+    clean = tmp_path / "venv" / "bin" / "python"
+    install = [sys.executable, "-m", "pip", "--python", str(clean), "install", "--quiet", "--no-deps", str(archives[1])]
+    subprocess.check_call(install)
+    site = subprocess.check_output([clean, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True)
+    # The dependencies come from this environment: a second torch would be a download of hundreds of megabytes.
+    Path(site.strip(), "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    code = "import hstl_fast; print(hstl_fast.__file__, hstl_fast.__version__)"
+    printed = subprocess.check_output([clean, "-c", code], text=True, cwd=tmp_path, env=environment)
+    assert printed.split() == [str(Path(site.strip(), "hstl_fast", "__init__.py")), metadata_version()]
+    command = [clean.with_name("hstl-fast"), "info", "--check"]
+    printed = subprocess.check_output(command, text=True, cwd=tmp_path, env=environment)
+    assert ("cpu      auto  runs" in printed) == bool(BINARIES)
+
+
+def project() -> dict:
+    if sys.version_info < (3, 11):
+        pytest.skip("reads TOML with Python 3.11 or newer")
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def metadata_version() -> str:
+    return re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)[1]
+
+
+def test_version_is_the_installed_one() -> None:
+    if hstl_fast.__version__ == "0+unknown":
+        pytest.skip("runs from a checkout that was not installed")
+    assert hstl_fast.__version__ == version("hstl_fast") == metadata_version()
+    if _native.cpu() is not None:
+        assert _native.cpu().build_info()["version"] == metadata_version()
+
+
+def test_base_install_is_torch_and_numpy_without_upper_bounds() -> None:
+    requirements = [Requirement(text) for text in project()["dependencies"]]
+    assert [requirement.name for requirement in requirements] == ["torch", "numpy"]
+    every = requirements + [
+        Requirement(text) for extra in project()["optional-dependencies"].values() for text in extra
+    ]
+    for requirement in every:
+        assert {specifier.operator for specifier in requirement.specifier} <= {">="}, requirement
+
+
+def test_tested_versions_lie_within_the_stated_ranges() -> None:
+    lines = (ROOT / ".ci" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    project_table = project()
+    extras = [text for extra in project_table["optional-dependencies"].values() for text in extra]
+    for requirement in map(Requirement, project_table["dependencies"] + extras):
+        if requirement.name != project_table["name"]:
+            assert requirement.specifier.contains(pins[requirement.name]), requirement
+
+
+def test_readme_states_the_same_floors() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = project()
+    assert f"Python {table['requires-python'].removeprefix('>=')}" in readme
+    for requirement in map(Requirement, table["dependencies"]):
+        assert f"{requirement.name} {str(requirement.specifier).removeprefix('>=')}" in readme.replace(
+            "PyTorch", "torch"
+        ).replace("NumPy", "numpy")
