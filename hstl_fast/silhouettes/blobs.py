@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,32 +24,26 @@ CONTACT_SHARE = 0.3
 
 @dataclass(frozen=True, eq=False)
 class Blob:
-    """Connected foreground in one frame: `box` is (x, y, width, height) in pixels, `mask [height, width]` bool."""
+    """Connected foreground in one frame: `box` is (x, y, width, height) in pixels; `area` counts pixels of `mask`;
+    `looks_like_a_body` is about its shape. Masks are packed to bits, since a long video has many."""
 
     frame: int
     box: tuple[int, int, int, int]
-    mask: NDArray[np.bool_]
+    area: int
     touches_border: bool
+    looks_like_a_body: bool
+    packed: NDArray[np.uint8]
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """`[height, width]` bool."""
+        _, _, width, height = self.box
+        bits = np.unpackbits(self.packed, count=height * width)
+        return bits.reshape(height, width).view(np.bool_)
 
     @property
     def height(self) -> int:
         return self.box[3]
-
-    @cached_property
-    def area(self) -> int:
-        return int(np.count_nonzero(self.mask))
-
-    @property
-    def looks_like_a_body(self) -> bool:
-        _, _, width, height = self.box
-        shape_fits = STOUTEST * width <= height <= SLIMMEST * width and self.area >= EMPTIEST * width * height
-        return shape_fits and self.in_one_piece
-
-    @cached_property
-    def in_one_piece(self) -> bool:
-        """False for a body that the mask has torn: somebody who stood still for long, or who walks behind a post."""
-        _, _, stats, _ = opencv().connectedComponentsWithStats(self.mask.astype(np.uint8), connectivity=8)
-        return bool(stats[1:, opencv().CC_STAT_AREA].max() >= WHOLENESS * self.area)
 
 
 def find_blobs(mask: NDArray[np.bool_], frame: int, min_height: int) -> list[Blob]:
@@ -80,7 +73,20 @@ def _cut_out(window: NDArray[np.bool_], origin: tuple[int, int], frame: int, ima
     x, y = origin[0] + int(columns[0]), origin[1] + int(rows[0])
     height, width = body.shape
     border = x <= 1 or y <= 1 or x + width >= image[1] - 1 or y + height >= image[0] - 1
-    return Blob(frame, (x, y, width, height), _fill_small_holes(body), border)
+    body = _fill_small_holes(body)
+    area = int(np.count_nonzero(body))
+    return Blob(frame, (x, y, width, height), area, border, _looks_like_a_body(body), np.packbits(body))
+
+
+def _looks_like_a_body(mask: NDArray[np.bool_]) -> bool:
+    """False for other shapes and for a torn body: somebody who stood still for long, or who walks behind a post."""
+    height, width = mask.shape
+    area = np.count_nonzero(mask)
+    if not STOUTEST * width <= height <= SLIMMEST * width or area < EMPTIEST * height * width:
+        return False
+    cv2 = opencv()
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    return bool(stats[1:, cv2.CC_STAT_AREA].max() >= WHOLENESS * area)
 
 
 def _without_islands(window: NDArray[np.bool_]) -> NDArray[np.bool_]:

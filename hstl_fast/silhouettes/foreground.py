@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +23,43 @@ FOREGROUND = 255
 
 
 class Footage:
-    """A video file as BGR frames `[H, W, 3]` uint8; `num_frames` counts the frames that decode, not what the header
-    says."""
+    """A video file as BGR frames `[H, W, 3]` uint8.
+
+    `num_frames` is what the file's header says until the footage has been read to its end, then the number of frames
+    that decoded. Raises SilhouetteError when the file cannot be opened or no frame decodes.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        cv2 = opencv()
         self.path = Path(path)
         if not self.path.is_file():
-            raise SilhouetteError(
-                f"{self.path}: expected a video file, got {'a folder' if self.path.is_dir() else 'nothing there'}"
-            )
+            got = "a folder" if self.path.is_dir() else "nothing there"
+            raise SilhouetteError(f"{self.path}: expected a video file, got {got}")
         capture = self._open()
-        self.fps = float(capture.get(opencv().CAP_PROP_FPS))
-        first_is_readable, _ = capture.read()
-        if not first_is_readable:
+        self.fps = float(capture.get(cv2.CAP_PROP_FPS))
+        self.num_frames = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        ok, first = capture.read()
+        if not ok:
             raise SilhouetteError(f"{self.path}: expected a video with frames, got none that decodes")
-        self.num_frames = 1
-        while capture.grab():
-            self.num_frames += 1
+        self.frame_bytes = int(first.nbytes)
+        if self.num_frames == 0:
+            self.num_frames = 1
+            while capture.grab():
+                self.num_frames += 1
+        capture.release()
 
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+    def frames(self, wanted: Container[int] | None = None) -> Iterator[tuple[int, NDArray[np.uint8] | None]]:
+        """(index, frame) of every frame; None stands for a frame that is not in `wanted`."""
         capture = self._open()
         try:
-            for _ in range(self.num_frames):
-                ok, frame = capture.read()
+            count = 0
+            while capture.grab():
+                ok, frame = capture.retrieve() if wanted is None or count in wanted else (True, None)
                 if not ok:
-                    return
-                yield frame
+                    break
+                yield count, frame
+                count += 1
+            self.num_frames = count
         finally:
             capture.release()
 

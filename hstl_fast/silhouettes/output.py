@@ -35,21 +35,3 @@ def whole_folder(path: Path) -> Iterator[Path]:
             if previous.exists():
                 previous.rename(path)
             raise
-
-
-def refuse_if_taken(path: Path, marker: str, overwrite: bool) -> None:
-    """Raises FileExistsError when `path` is a file, or a folder with something in it that may not be replaced:
-    `overwrite` replaces only folders that hold `marker`, the sign of our own output."""
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise FileExistsError(f"{path}: expected a folder or nothing there, got a file")
-    if not any(path.iterdir()):
-        return
-    ours = (path / marker).is_file()
-    if not ours:
-        raise FileExistsError(
-            f"{path}: expected an empty folder or an earlier output (with {marker}), got a folder with other files"
-        )
-    if not overwrite:
-        raise FileExistsError(f"{path}: holds an earlier output; pass overwrite to replace it")

@@ -18,7 +18,7 @@ from hstl_fast.silhouettes.blobs import Blob, find_blobs
 from hstl_fast.silhouettes.errors import SilhouetteError
 from hstl_fast.silhouettes.foreground import BackgroundModel, Footage, training_indices
 from hstl_fast.silhouettes.io import CONTACT_SHEET, write
-from hstl_fast.silhouettes.output import refuse_if_taken, whole_folder
+from hstl_fast.silhouettes.output import whole_folder
 from hstl_fast.silhouettes.sheet import contact_sheet
 from hstl_fast.silhouettes.tracking import WINDOW, gapless, track_people
 
@@ -83,15 +83,15 @@ def video_to_silhouettes(
 
     min_frames: shortest track kept, in frames; min_height: smallest body kept, in pixels of the video.
     Everything is written beside `out_dir` first and renamed into place at the end: a failure or an interruption
-    leaves nothing behind. A non-empty `out_dir` is refused, unless `overwrite` is set and it is an earlier output of
-    this function.
+    leaves nothing behind. A non-empty `out_dir` is refused, unless `overwrite` is set and it holds nothing but an
+    earlier output of this function.
 
     Raises SilhouetteError (a ValueError) when the video cannot be opened or has no frames, and when nobody is found;
     ValueError for other arguments out of range; FileExistsError for an `out_dir` in the way; ImportError naming the
     extra `[video]` without OpenCV.
     """
     out = Path(out_dir)
-    refuse_if_taken(out, TRACKS_JSON, overwrite)
+    _refuse_if_taken(out, overwrite)
     footage = Footage(video)
     tracks = _extract(footage, min_frames, min_height, progress or _silent)
     with whole_folder(out) as draft:
@@ -129,10 +129,8 @@ def _extract(footage: Footage, min_frames: int, min_height: int, progress: Progr
     if min_height < 16:
         raise ValueError(f"min_height must be at least 16 pixels, got {min_height}")
     background = _learn_background(footage, progress)
-    blobs = [
-        find_blobs(background.mask(frame), t, min_height)
-        for t, frame in enumerate(_reported(footage, "cutting out people", footage.num_frames, progress))
-    ]
+    frames = _reported(footage.frames(), "cutting out people", footage.num_frames, progress)
+    blobs = [find_blobs(background.mask(frame), t, min_height) for t, frame in frames]
     runs = track_people(blobs)
     candidates = [run for run in runs if len(run) >= min_frames]
     walks = [
@@ -150,10 +148,9 @@ def _extract(footage: Footage, min_frames: int, min_height: int, progress: Progr
 
 
 def _learn_background(footage: Footage, progress: Progress) -> BackgroundModel:
-    frame_bytes = next(iter(footage)).nbytes
-    wanted = set(training_indices(footage.num_frames, frame_bytes).tolist())
-    frames = _reported(footage, "learning the background", footage.num_frames, progress)
-    return BackgroundModel([frame for t, frame in enumerate(frames) if t in wanted])
+    wanted = set(training_indices(footage.num_frames, footage.frame_bytes).tolist())
+    frames = _reported(footage.frames(wanted), "learning the background", footage.num_frames, progress)
+    return BackgroundModel([frame for _, frame in frames if frame is not None])
 
 
 def _reported(items: Iterable[Any], stage: str, total: int, progress: Progress) -> Iterator[Any]:
@@ -196,6 +193,27 @@ def _smooth_outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     soft = cv2.GaussianBlur(np.pad(mask, 4).astype(np.float32), (0, 0), OUTLINE_SIGMA)
     fine = cv2.resize(soft, None, fx=fineness, fy=fineness, interpolation=cv2.INTER_CUBIC)
     return np.asarray(fine > 0.5)
+
+
+def _refuse_if_taken(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise FileExistsError(f"{out}: expected a folder or nothing there, got a file")
+    present = {p.name for p in out.iterdir()}
+    foreign = sorted(present - _files_of_earlier_output(out))
+    if foreign:
+        raise FileExistsError(f"{out}: expected an empty folder or an earlier output, got one with {foreign[0]} in it")
+    if present and not overwrite:
+        raise FileExistsError(f"{out}: expected an empty folder, got an earlier output (pass overwrite to replace it)")
+
+
+def _files_of_earlier_output(out: Path) -> set[str]:
+    try:
+        description = json.loads((out / TRACKS_JSON).read_text(encoding="utf-8"))
+        return {TRACKS_JSON, CONTACT_SHEET, *(track["file"] for track in description["tracks"])}
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()
 
 
 def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
