@@ -28,7 +28,7 @@ X86_FLAGS = {
     "avx2": "-mavx2 -mfma",
     "plain": "",
 }
-OPERATORS = ("arme", "astp", "fta")
+OPERATORS = ("arme", "arme_weight", "astp", "fta")
 RULES = """\
 cxx = {cxx}
 rule compile

@@ -1,38 +1,18 @@
 // One driver for forward and data gradient: blocks of frames and rows of one region are copied into a padded patch, and
 // tiles of positions x output channels are accumulated over all taps and input channels in registers. The inner kernel
 // knows neither regions nor sequences; another one (fewer multiplications) may stand under the same driver.
-#include "geometry.h"
-#include "parallel.h"
-#include "simd.h"
+#include "arme.h"
+
 #include "tables.h"
 
 namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
-// Channels that stand together in a patch: one cache line, so that a tile's positions are at constant distances.
-template <class T>
-constexpr int kChunk = 64 / int(sizeof(T));
-
 // A tile of kTile positions x 2 vectors of output channels fills the registers.
 constexpr int kTile = kVectorRegisters == 32 ? 14 : 6;
-template <class T>
-constexpr int kOut = 2 * lanes<T>;
-
 // Bytes of a patch: with a panel of packed weights it stays in a second-level cache of 1 MiB.
 constexpr int64_t kPatchBytes = 448 << 10;
-
-// Channels and their division into chunks of C.
-struct Channels {
-  int64_t count, chunk;
-  int64_t chunks() const { return ceil_div(count, chunk); }
-  int64_t padded() const { return chunks() * chunk; }
-};
-
-template <class T>
-Channels input_channels(int64_t count) {
-  return {count, count == 1 ? 1 : kChunk<T>};
-}
 
 // ---- weights: [m][blocks of kOut][3 frames][3 rows][chunks][3 columns][chunk][kOut]
 
@@ -70,34 +50,6 @@ void pack_weights(T* packed, const T* w, const Shape& s, int64_t cin, int64_t co
             to[o] = inside ? region[out * view.out_stride + k * view.in_stride + tap] : T(0);
           }
   });
-}
-
-// ---- patches: [frames][rows][chunks][W + 2][chunk], zero at columns -1 and W
-
-template <class T>
-struct Patch {
-  T* data;
-  Channels channels;
-  int64_t width;
-  int64_t row_size() const { return channels.padded() * (width + 2); }
-};
-
-// One row of a map; where `y` is given, the row is a gradient and is taken through LeakyReLU.
-template <class T>
-void copy_row(T* to, const T* from, const T* y, T negative_slope, const Patch<T>& patch) {
-  const Channels& channels = patch.channels;
-  for (int64_t chunk = 0; chunk < channels.chunks(); ++chunk) {
-    int64_t first = chunk * channels.chunk, valid = smaller(channels.count - first, channels.chunk);
-    for (int64_t k = 0; k < channels.chunk; ++k) *to++ = 0;
-    for (int64_t q = 0; q < patch.width; ++q) {
-      const T* source = from + q * channels.count + first;
-      const T* sign = y ? y + q * channels.count + first : nullptr;
-      for (int64_t k = 0; k < valid; ++k) to[k] = sign && !(sign[k] > 0) ? source[k] * negative_slope : source[k];
-      for (int64_t k = valid; k < channels.chunk; ++k) to[k] = 0;
-      to += channels.chunk;
-    }
-    for (int64_t k = 0; k < channels.chunk; ++k) *to++ = 0;
-  }
 }
 
 // ---- the inner kernel
@@ -197,12 +149,6 @@ BlockSize block_size(const Shape& s, int64_t cin) {
   return best;
 }
 
-struct Block {
-  int64_t region, first_row_of_region, first_frame_of_sequence;
-  Range frames, rows;            // computed, among all F and H
-  Range frames_read, rows_read;  // in the patch: one more on every side, inside the sequence and the region
-};
-
 int64_t frame_blocks(const Shape& s, BlockSize size) {
   int64_t count = 0;
   for (int64_t n = 0; n < s.sequences; ++n) count += ceil_div(s.seq_lens[n], size.frames);
@@ -213,22 +159,6 @@ int64_t row_blocks(const Shape& s, BlockSize size) {
   int64_t count = 0;
   for (int64_t r = 0; r < s.regions; ++r) count += ceil_div(s.split[r], size.rows);
   return count;
-}
-
-struct Piece {
-  int64_t owner;        // sequence or region
-  Range whole, inside;  // the owner's range and the piece of it
-};
-
-// The i-th piece when every size is cut into pieces of `step`, nearly equal ones.
-Piece piece_of(const int64_t* sizes, int64_t step, int64_t i) {
-  int64_t begin = 0, owner = 0;
-  for (; i >= ceil_div(sizes[owner], step); ++owner) {
-    i -= ceil_div(sizes[owner], step);
-    begin += sizes[owner];
-  }
-  Slice part = slice_of(sizes[owner], ceil_div(sizes[owner], step), i);
-  return {owner, {begin, begin + sizes[owner]}, {begin + part.begin, begin + part.end}};
 }
 
 Range grown(const Piece& piece) {
@@ -255,9 +185,6 @@ void fill_patch(Patch<T>& patch, const Convolution<T>& conv, const Piece& frames
       copy_row(to, conv.x + offset, conv.sign ? conv.sign + offset : nullptr, conv.input_slope, patch);
     }
 }
-
-// Taps -1, 0, 1 (as 0, 1, 2) around `at` that stay inside.
-Range taps_inside(int64_t at, const Range& whole) { return {at == whole.begin ? 1 : 0, at == whole.end - 1 ? 2 : 3}; }
 
 template <class T>
 void compute_block(const Patch<T>& patch, const T* panels, const Convolution<T>& conv, const Piece& frames,
@@ -327,41 +254,12 @@ void arme_backward_data(T* gx, const T* gy, const T* y, const T* w, void* worksp
 }
 
 template <class T>
-void arme_backward_weight(T* gw, const T* x, const T* gy, const T* y, void*, const Shape& s, int64_t cin, int64_t cout,
-                          T negative_slope) {
-  int64_t height = rows_of(s), width = s.width;
-  bool active = y && negative_slope != 1;
-  parallel_for(s.threads, s.regions * cout, [&](int64_t i, int) {
-    int64_t r = i / cout, o = i % cout;
-    Range rows = region_rows(s, r);
-    T* to = gw + i * cin * 27;
-    for (int64_t k = 0; k < cin * 27; ++k) to[k] = 0;
-    for (int64_t n = 0, begin = 0; n < s.sequences; begin += s.seq_lens[n++])
-      for (int64_t f = begin; f < begin + s.seq_lens[n]; ++f)
-        for (int64_t h = rows.begin; h < rows.end; ++h)
-          for (int64_t q = 0; q < width; ++q) {
-            int64_t at = ((f * height + h) * width + q) * cout + o;
-            T g = active && !(y[at] > 0) ? gy[at] * negative_slope : gy[at];
-            for (int tap = 0; tap < 27; ++tap) {
-              int64_t tf = f + tap / 9 - 1, th = h + tap / 3 % 3 - 1, tq = q + tap % 3 - 1;
-              if (tf < begin || tf >= begin + s.seq_lens[n] || th < rows.begin || th >= rows.end || tq < 0 ||
-                  tq >= width)
-                continue;
-              const T* in = x + ((tf * height + th) * width + tq) * cin;
-              for (int64_t k = 0; k < cin; ++k) to[k * 27 + tap] += g * in[k];
-            }
-          }
-  });
-}
-
-template <class T>
 size_t arme_workspace(const Shape& s, int64_t cin, int64_t cout) {
   int64_t forward = packed_size<T>(s, cin, cout) + s.threads * round_up(patch_size<T>(s, cin), kChunk<T>);
   int64_t backward = packed_size<T>(s, cout, cin) + s.threads * round_up(patch_size<T>(s, cout), kChunk<T>);
   Carver carver(nullptr);
   carver.take<T>(larger(forward, backward));
-  carver.take<T>(kChunk<T>);
-  return carver.bytes();
+  return larger(carver.bytes(), arme_weight_workspace<T>(s, cin, cout));
 }
 
 template <class T>
@@ -369,7 +267,6 @@ void fill(Operators<T>& table) {
   table.arme_workspace = arme_workspace<T>;
   table.arme_forward = arme_forward<T>;
   table.arme_backward_data = arme_backward_data<T>;
-  table.arme_backward_weight = arme_backward_weight<T>;
 }
 
 }  // namespace

@@ -5,11 +5,12 @@
 
 #include "../hstl.h"
 
-#define HSTL_DECLARE(isa)                                \
-  namespace hstl::isa {                                  \
-  void fill_arme(Operators<float>&, Operators<double>&); \
-  void fill_astp(Operators<float>&, Operators<double>&); \
-  void fill_fta(Operators<float>&, Operators<double>&);  \
+#define HSTL_DECLARE(isa)                                       \
+  namespace hstl::isa {                                         \
+  void fill_arme(Operators<float>&, Operators<double>&);        \
+  void fill_arme_weight(Operators<float>&, Operators<double>&); \
+  void fill_astp(Operators<float>&, Operators<double>&);        \
+  void fill_fta(Operators<float>&, Operators<double>&);         \
   }
 
 #ifdef HSTL_X86
@@ -39,12 +40,13 @@ struct InstructionSet {
   Tables tables;
 };
 
-#define HSTL_FILL(isa)                          \
-  [](Tables& tables) {                          \
-    isa::fill_arme(tables.single, tables.dual); \
-    isa::fill_astp(tables.single, tables.dual); \
-    isa::fill_fta(tables.single, tables.dual);  \
-  },                                            \
+#define HSTL_FILL(isa)                                 \
+  [](Tables& tables) {                                 \
+    isa::fill_arme(tables.single, tables.dual);        \
+    isa::fill_arme_weight(tables.single, tables.dual); \
+    isa::fill_astp(tables.single, tables.dual);        \
+    isa::fill_fta(tables.single, tables.dual);         \
+  },                                                   \
       {}, {}
 
 [[maybe_unused]] bool always() { return true; }

@@ -17,8 +17,8 @@ struct Slice {
 // Part i of `parts` nearly equal parts of 0..n-1.
 inline Slice slice_of(int64_t n, int64_t parts, int64_t i) { return {n * i / parts, n * (i + 1) / parts}; }
 
-// body(i, thread) for i = 0..n-1. Which thread runs which i is left to chance, so that a busy machine's slower core gets
-// less; a body writes only what belongs to its i and its thread's scratch, so results never depend on it.
+// body(i, thread) for i = 0..n-1. Which thread runs which i is left to chance, so that a busy machine's slower core
+// gets less; a body writes only what belongs to its i and its thread's scratch, so results never depend on it.
 template <class Body>
 void parallel_for(int threads, int64_t n, const Body& body) {
 #ifdef _OPENMP

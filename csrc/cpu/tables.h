@@ -7,8 +7,13 @@ namespace hstl {
 namespace HSTL_ISA {
 
 void fill_arme(Operators<float>& single, Operators<double>& dual);
+void fill_arme_weight(Operators<float>& single, Operators<double>& dual);
 void fill_astp(Operators<float>& single, Operators<double>& dual);
 void fill_fta(Operators<float>& single, Operators<double>& dual);
+
+// The part of arme_workspace that arme_backward_weight needs.
+template <class T>
+size_t arme_weight_workspace(const Shape& shape, int64_t cin, int64_t cout);
 
 }  // namespace HSTL_ISA
 }  // namespace hstl

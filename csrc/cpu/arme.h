@@ -1,0 +1,92 @@
+// How arme's kernels see a map: rows of chunks of channels with a column of zeros on both sides.
+#pragma once
+
+#include "geometry.h"
+#include "parallel.h"
+#include "simd.h"
+
+namespace hstl {
+namespace HSTL_ISA {
+namespace {
+
+// Channels that stand together in a patch: one cache line, so that a tile's positions are at constant distances.
+template <class T>
+constexpr int kChunk = 64 / int(sizeof(T));
+
+// Output channels that are computed together.
+template <class T>
+constexpr int kOut = 2 * lanes<T>;
+
+// Channels and their division into chunks of C.
+struct Channels {
+  int64_t count, chunk;
+  int64_t chunks() const { return ceil_div(count, chunk); }
+  int64_t padded() const { return chunks() * chunk; }
+};
+
+template <class T>
+Channels input_channels(int64_t count) {
+  return {count, count == 1 ? 1 : kChunk<T>};
+}
+
+// ---- patches: [frames][rows][chunks][W + 2][chunk], zero at columns -1 and W
+
+template <class T>
+struct Patch {
+  T* data;
+  Channels channels;
+  int64_t width;
+  int64_t row_size() const { return channels.padded() * (width + 2); }
+};
+
+// One vector of a map; where `y` is given, it is a gradient and goes back through LeakyReLU.
+template <class T>
+HSTL_INLINE Vec<T> load_through(const T* from, const T* y, T negative_slope, int64_t valid) {
+  Vec<T> v = load_some(from, valid);
+  return y ? (load_some(y, valid) > Vec<T>{} ? v : v * negative_slope) : v;
+}
+
+// One row of a map, through LeakyReLU where `y` is given.
+template <class T>
+void copy_row(T* to, const T* from, const T* y, T negative_slope, const Patch<T>& patch) {
+  const Channels& channels = patch.channels;
+  if (channels.chunk == 1) {
+    to[0] = to[patch.width + 1] = 0;
+    for (int64_t q = 0; q < patch.width; ++q) to[q + 1] = y && !(y[q] > 0) ? from[q] * negative_slope : from[q];
+    return;
+  }
+  for (int64_t first = 0; first < channels.count; first += kChunk<T>) {
+    __builtin_memset(to, 0, sizeof(T) * kChunk<T>);
+    to += kChunk<T>;
+    for (int64_t q = 0; q < patch.width; ++q, to += kChunk<T>)
+      for (int64_t k = 0; k < kChunk<T>; k += lanes<T>) {
+        int64_t at = q * channels.count + first + k;
+        store(to + k, load_through(from + at, y ? y + at : nullptr, negative_slope, channels.count - first - k));
+      }
+    __builtin_memset(to, 0, sizeof(T) * kChunk<T>);
+    to += kChunk<T>;
+  }
+}
+
+struct Piece {
+  int64_t owner;        // sequence or region
+  Range whole, inside;  // the owner's range and the piece of it
+};
+
+// The i-th piece when every size is cut into pieces of `step`, nearly equal ones.
+Piece piece_of(const int64_t* sizes, int64_t step, int64_t i) {
+  int64_t begin = 0, owner = 0;
+  for (; i >= ceil_div(sizes[owner], step); ++owner) {
+    i -= ceil_div(sizes[owner], step);
+    begin += sizes[owner];
+  }
+  Slice part = slice_of(sizes[owner], ceil_div(sizes[owner], step), i);
+  return {owner, {begin, begin + sizes[owner]}, {begin + part.begin, begin + part.end}};
+}
+
+// Taps -1, 0, 1 (as 0, 1, 2) around `at` that stay inside.
+Range taps_inside(int64_t at, const Range& whole) { return {at == whole.begin ? 1 : 0, at == whole.end - 1 ? 2 : 3}; }
+
+}  // namespace
+}  // namespace HSTL_ISA
+}  // namespace hstl

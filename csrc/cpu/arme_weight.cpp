@@ -1,0 +1,226 @@
+// The weight gradient of arme: a matrix product over positions. Frames are packed in groups; then each slice of the
+// weights is summed over all positions of the group by whichever thread takes it, so nothing depends on the number of
+// threads.
+#include "arme.h"
+#include "tables.h"
+
+namespace hstl {
+namespace HSTL_ISA {
+namespace {
+
+// Input channels of a tile; with 2 vectors of output channels its sums stay in registers. Divides kChunk.
+constexpr int kInputs = kVectorRegisters == 32 ? 8 : 4;
+// Packed maps of a group of frames: in the third-level cache.
+constexpr int64_t kGroupBytes = 16 << 20;
+// Gradient rows summed in registers before they are added to the total: in the first-level cache. Sums of sums also
+// keep float32's rounding small.
+constexpr int64_t kRowsBytes = 24 << 10;
+
+struct Sizes {
+  int64_t cin, cout, height, width;
+  int64_t panels;  // of output channels
+  int64_t inputs;  // input channels of a tile
+  int64_t tiles;   // of input channels
+
+  int64_t units() const { return panels * 9 * tiles; }  // [panel][frame tap][row tap][tile]
+};
+
+template <class T>
+Sizes sizes_of(const Shape& s, int64_t cin, int64_t cout) {
+  int64_t inputs = cin == 1 ? 1 : kInputs;
+  return {cin, cout, rows_of(s), s.width, ceil_div(cout, kOut<T>), inputs, ceil_div(cin, inputs)};
+}
+
+// Frames of a sequence of groups and the memory they are packed into.
+template <class T>
+struct Packed {
+  Patch<T> x;            // [frames + 2][H][chunks][W + 2][chunk], from frame first_read
+  T* g;                  // [frames][H][panels][W][kOut]
+  T* totals;             // [m][units][3 column taps][inputs][kOut]
+  int64_t group_frames;  // at most
+  int64_t first, first_read, end;
+
+  int64_t unit_size(const Sizes& z) const { return 3 * z.inputs * kOut<T>; }
+  int64_t g_row(const Sizes& z) const { return z.panels * z.width * kOut<T>; }
+};
+
+template <class T>
+Packed<T> carve(Carver& carver, const Shape& s, const Sizes& z) {
+  Packed<T> packed;
+  packed.x = {nullptr, input_channels<T>(z.cin), z.width};
+  int64_t x_frame = z.height * packed.x.row_size(), g_frame = z.height * packed.g_row(z);
+  int64_t fitting = kGroupBytes / int64_t(sizeof(T)) / (x_frame + g_frame);
+  packed.group_frames = smaller(larger(fitting, 1), frames_of(s));
+  packed.x.data = carver.take<T>((packed.group_frames + 2) * x_frame);
+  packed.g = carver.take<T>(packed.group_frames * g_frame);
+  packed.totals = carver.take<T>(s.regions * z.units() * packed.unit_size(z));
+  return packed;
+}
+
+template <class T>
+struct Maps {
+  const T* x;   // [F, H, W, cin]
+  const T* gy;  // [F, H, W, cout]
+  const T* y;   // [F, H, W, cout] or null
+  T negative_slope;
+};
+
+template <class T>
+void pack_group(const Packed<T>& packed, const Maps<T>& maps, const Shape& s, const Sizes& z) {
+  int64_t end_read = smaller(packed.end + 1, frames_of(s));
+  parallel_for(s.threads, (end_read - packed.first_read) * z.height, [&](int64_t i, int) {
+    int64_t row = packed.first_read * z.height + i, group_row = row - packed.first * z.height;
+    copy_row<T>(packed.x.data + i * packed.x.row_size(), maps.x + row * z.width * z.cin, nullptr, T(1), packed.x);
+    if (group_row < 0 || row >= packed.end * z.height) return;
+    T* to = packed.g + group_row * packed.g_row(z);
+    for (int64_t first = 0; first < z.cout; first += kOut<T>)
+      for (int64_t q = 0; q < z.width; ++q, to += kOut<T>)
+        for (int64_t v = 0; v < kOut<T>; v += lanes<T>) {
+          int64_t at = (row * z.width + q) * z.cout + first + v;
+          const T* sign = maps.y ? maps.y + at : nullptr;
+          store(to + v, load_through(maps.gy + at, sign, maps.negative_slope, z.cout - first - v));
+        }
+  });
+}
+
+template <class T>
+struct Rows {
+  const T* x;  // first position of the first row, first of the inputs
+  const T* g;  // first position of the first row, first of the output channels
+  int64_t count, width;
+  int64_t x_row, g_row;  // to the next row
+};
+
+// total [J][kOut] += x^T g over the rows; C: distance of positions in x.
+// FLOPs: 4 J lanes per position in 2 J cycles of one multiplier. Loads per position: J broadcasts and 2 vectors, from
+// L1. Registers: 2 J sums, 2 vectors of g, 1 input.
+template <class T, int C, int J>
+void multiply_rows(T* total, const Rows<T>& rows) {
+  Vec<T> sums[J][2] = {};
+  for (int64_t row = 0; row < rows.count; ++row) {
+    const T* x = rows.x + row * rows.x_row;
+    const T* g = rows.g + row * rows.g_row;
+    for (int64_t q = 0; q < rows.width; ++q, x += C, g += kOut<T>) {
+      Vec<T> g0 = load(g), g1 = load(g + lanes<T>);
+#pragma GCC unroll 8
+      for (int j = 0; j < J; ++j) {
+        sums[j][0] += g0 * x[j];
+        sums[j][1] += g1 * x[j];
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < J; ++j) {
+    T* to = total + j * kOut<T>;
+    store(to, load(to) + sums[j][0]);
+    store(to + lanes<T>, load(to + lanes<T>) + sums[j][1]);
+  }
+}
+
+// Rows of the piece whose row at tap `dy` lies in the region.
+inline Range rows_with_tap(const Range& rows, const Range& region, int64_t dy) {
+  return {larger(rows.begin, region.begin + 1 - dy), smaller(rows.end, region.end + 1 - dy)};
+}
+
+// Adds what frame f and these rows give to units [mine.begin, mine.end) of one region.
+template <class T>
+void add_piece(T* totals, const Packed<T>& packed, const Sizes& z, Slice mine, int64_t f, const Range& frame_taps,
+               const Range& piece, const Range& region) {
+  for (int64_t unit = mine.begin; unit < mine.end; ++unit) {
+    int64_t tile = unit % z.tiles, dy = unit / z.tiles % 3, dt = unit / z.tiles / 3 % 3, panel = unit / z.tiles / 9;
+    Range rows = rows_with_tap(piece, region, dy);
+    if (dt < frame_taps.begin || dt >= frame_taps.end || rows.size() <= 0) continue;
+    int64_t channel = tile * z.inputs, chunk = packed.x.channels.chunk;
+    int64_t x_row = (f + dt - 1 - packed.first_read) * z.height + rows.begin + dy - 1;
+    Rows<T> from;
+    from.x = packed.x.data + x_row * packed.x.row_size() + channel / chunk * chunk * (z.width + 2) + channel % chunk;
+    from.g = packed.g + ((f - packed.first) * z.height + rows.begin) * packed.g_row(z) + panel * z.width * kOut<T>;
+    from.count = rows.size();
+    from.width = z.width;
+    from.x_row = packed.x.row_size();
+    from.g_row = packed.g_row(z);
+    T* total = totals + unit * packed.unit_size(z);
+    if (z.inputs == 1) {
+      multiply_rows<T, 1, 3>(total, from);
+      continue;
+    }
+    for (int64_t dx = 0; dx < 3; ++dx, from.x += kChunk<T>)
+      multiply_rows<T, kChunk<T>, kInputs>(total + dx * kInputs * kOut<T>, from);
+  }
+}
+
+template <class T>
+void add_group(const Packed<T>& packed, const Shape& s, const Sizes& z) {
+  int64_t slices = s.threads == 1 ? 1 : smaller(4 * s.threads, z.units());
+  int64_t step = larger(1, kRowsBytes / (z.width * kOut<T> * int64_t(sizeof(T))));
+  parallel_for(s.threads, s.regions * slices, [&](int64_t i, int) {
+    int64_t r = i / slices;
+    Slice mine = slice_of(z.units(), slices, i % slices);
+    Range region = region_rows(s, r);
+    T* totals = packed.totals + r * z.units() * packed.unit_size(z);
+    for (int64_t f = packed.first; f < packed.end; ++f) {
+      Range frame_taps = taps_inside(f, piece_of(s.seq_lens, 1, f).whole);
+      for (int64_t h = region.begin; h < region.end; h += step)
+        add_piece(totals, packed, z, mine, f, frame_taps, {h, smaller(h + step, region.end)}, region);
+    }
+  });
+}
+
+template <class T>
+void unpack(T* gw, const Packed<T>& packed, const Shape& s, const Sizes& z) {
+  parallel_for(s.threads, s.regions * z.cout, [&](int64_t i, int) {
+    int64_t r = i / z.cout, o = i % z.cout;
+    T* to = gw + i * z.cin * 27;
+    for (int64_t k = 0; k < z.cin; ++k)
+      for (int64_t tap = 0; tap < 27; ++tap) {
+        int64_t unit = ((r * z.panels + o / kOut<T>)*9 + tap / 3) * z.tiles + k / z.inputs;
+        *to++ = packed.totals[((unit * 3 + tap % 3) * z.inputs + k % z.inputs) * kOut<T> + o % kOut<T>];
+      }
+  });
+}
+
+template <class T>
+void arme_backward_weight(T* gw, const T* x, const T* gy, const T* y, void* workspace, const Shape& s, int64_t cin,
+                          int64_t cout, T negative_slope) {
+  Sizes z = sizes_of<T>(s, cin, cout);
+  Carver carver(workspace);
+  Packed<T> packed = carve<T>(carver, s, z);
+  Maps<T> maps = {x, gy, negative_slope == 1 ? nullptr : y, negative_slope};
+  int64_t region_size = z.units() * packed.unit_size(z), frames = frames_of(s);
+  parallel_for(s.threads, s.regions,
+               [&](int64_t r, int) { __builtin_memset(packed.totals + r * region_size, 0, region_size * sizeof(T)); });
+  for (packed.first = 0; packed.first < frames; packed.first = packed.end) {
+    packed.first_read = larger(packed.first - 1, 0);
+    packed.end = smaller(packed.first + packed.group_frames, frames);
+    pack_group(packed, maps, s, z);
+    add_group(packed, s, z);
+  }
+  unpack(gw, packed, s, z);
+}
+
+template <class T>
+size_t workspace_of(const Shape& s, int64_t cin, int64_t cout) {
+  Carver carver(nullptr);
+  carve<T>(carver, s, sizes_of<T>(s, cin, cout));
+  return carver.bytes();
+}
+
+}  // namespace
+
+template <>
+size_t arme_weight_workspace<float>(const Shape& s, int64_t cin, int64_t cout) {
+  return workspace_of<float>(s, cin, cout);
+}
+
+template <>
+size_t arme_weight_workspace<double>(const Shape& s, int64_t cin, int64_t cout) {
+  return workspace_of<double>(s, cin, cout);
+}
+
+void fill_arme_weight(Operators<float>& single, Operators<double>& dual) {
+  single.arme_backward_weight = arme_backward_weight<float>;
+  dual.arme_backward_weight = arme_backward_weight<double>;
+}
+
+}  // namespace HSTL_ISA
+}  // namespace hstl
