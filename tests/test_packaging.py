@@ -94,12 +94,11 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     probe = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(out / "probe"), "pybind11"]
     if subprocess.run(probe, capture_output=True, timeout=120, check=False).returncode:
         pytest.skip("build isolation needs a package index, and none can be reached")
-    ignored = shutil.ignore_patterns(
-        ".*", "*.so", "*.egg-info", "__pycache__", "build", "dist", "shared", "venv", "data"
-    )
-    shutil.copytree(ROOT, source, ignore=ignored)
+    outside = shutil.ignore_patterns(".*", "*.so", "*.egg-info", "__pycache__", "build", "dist", "shared", "venv")
+    shutil.copytree(ROOT, source, ignore=outside)
     command = [sys.executable, "-m", "build", "--outdir", str(out), str(source)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    environment = {**os.environ, "HSTL_FAST_CPU": "1" if BINARIES else "0"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500, check=False)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     (sdist,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
     return sdist, wheel
@@ -147,6 +146,12 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
+def requirements() -> list[Requirement]:
+    """Those of the base install and of every extra."""
+    extras = project()["optional-dependencies"].values()
+    return [Requirement(text) for text in [*project()["dependencies"], *(text for extra in extras for text in extra)]]
+
+
 def metadata_version() -> str:
     return re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)[1]
 
@@ -160,30 +165,22 @@ def test_version_is_the_installed_one() -> None:
 
 
 def test_base_install_is_torch_and_numpy_without_upper_bounds() -> None:
-    requirements = [Requirement(text) for text in project()["dependencies"]]
-    assert [requirement.name for requirement in requirements] == ["torch", "numpy"]
-    every = requirements + [
-        Requirement(text) for extra in project()["optional-dependencies"].values() for text in extra
-    ]
-    for requirement in every:
+    assert [Requirement(text).name for text in project()["dependencies"]] == ["torch", "numpy"]
+    for requirement in requirements():
         assert {specifier.operator for specifier in requirement.specifier} <= {">="}, requirement
 
 
 def test_tested_versions_lie_within_the_stated_ranges() -> None:
     lines = (ROOT / ".ci" / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
-    project_table = project()
-    extras = [text for extra in project_table["optional-dependencies"].values() for text in extra]
-    for requirement in map(Requirement, project_table["dependencies"] + extras):
-        if requirement.name != project_table["name"]:
+    for requirement in requirements():
+        if requirement.name != project()["name"]:
             assert requirement.specifier.contains(pins[requirement.name]), requirement
 
 
 def test_readme_states_the_same_floors() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = project()
-    assert f"Python {table['requires-python'].removeprefix('>=')}" in readme
-    for requirement in map(Requirement, table["dependencies"]):
-        assert f"{requirement.name} {str(requirement.specifier).removeprefix('>=')}" in readme.replace(
-            "PyTorch", "torch"
-        ).replace("NumPy", "numpy")
+    names = {"python": "Python", "torch": "PyTorch", "numpy": "NumPy"}
+    floors = [f"python{project()['requires-python']}", *project()["dependencies"]]
+    for name, floor in (text.split(">=") for text in floors):
+        assert f"{names[name]} {floor}" in readme

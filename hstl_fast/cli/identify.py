@@ -62,7 +62,7 @@ def identify(
     if json_file:
         with written_whole(json_file) as file:
             file.write(_json(ranking, known, metric, hits, scored).encode())
-    print_table(["probe", "rank", "gallery", "distance"], [[p, str(r), g, f"{d:.4f}"] for p, r, g, d in ranking])
+    print_table(["probe", "rank", "gallery", "distance"], [[p, str(r), g, f"{d:.6f}"] for p, r, g, d in ranking])
     if scored:
         click.echo(f"rank-1: {hits} of {scored} ({hits / scored:.1%})")
     if failures:

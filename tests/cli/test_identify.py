@@ -15,7 +15,7 @@ def test_same_sequences_are_nearest_at_distance_zero(gallery: Path, tmp_path: Pa
     run("embed", gallery, "-o", tmp_path / "g.npz")
     result = run("identify", "--gallery", tmp_path / "g.npz", "--probe", tmp_path / "g.npz", "--top", 1)
     rows = [line.split() for line in result.stdout.splitlines()[1:4]]
-    assert rows == [[f"person-{i}", "1", f"person-{i}", "0.0000"] for i in range(3)]
+    assert rows == [[f"person-{i}", "1", f"person-{i}", "0.000000"] for i in range(3)]
     assert "rank-1: 3 of 3 (100.0%)" in result.stdout
     assert "untrained" not in result.stderr, "no network was needed"
 
