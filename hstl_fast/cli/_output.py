@@ -14,12 +14,12 @@ Row = Sequence[str]
 
 
 def print_table(headers: Row, rows: Sequence[Row]) -> None:
-    """One line per row; in a pipe, columns padded with two spaces between them and nothing cut off."""
+    """One line per row, headers first unless all are empty; in a pipe, padded columns and nothing cut off."""
     if sys.stdout.isatty():
         _print_rich(headers, rows)
         return
     widths = [max(len(row[column]) for row in [headers, *rows]) for column in range(len(headers))]
-    for row in [headers, *rows]:
+    for row in [headers, *rows] if any(headers) else rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
@@ -56,7 +56,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _print_rich(headers: Row, rows: Sequence[Row]) -> None:
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, show_header=any(headers))
     for header in headers:
         table.add_column(header, overflow="fold")
     for row in rows:

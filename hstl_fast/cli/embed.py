@@ -11,7 +11,7 @@ from hstl_fast.cli._output import SomeFailed
 from hstl_fast.evaluation import save_embeddings
 
 
-@click.command()
+@click.command(short_help="Turn silhouette sequences into embeddings.")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, metavar="FILE.npz", type=new_file(".npz"), help="File to write.")
 @network_options

@@ -28,7 +28,7 @@ from hstl_fast.evaluation import (
 _INPUT = click.Path(exists=True, path_type=Path)
 
 
-@click.command()
+@click.command(short_help="Rank the gallery for each probe.")
 @click.option("--gallery", required=True, metavar="A", type=_INPUT, help="Known people: embeddings or silhouettes.")
 @click.option("--probe", required=True, metavar="B", type=_INPUT, help="People to find: embeddings or silhouettes.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Length of each ranked list.")

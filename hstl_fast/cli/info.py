@@ -9,7 +9,7 @@ import hstl_fast.info
 from hstl_fast.cli._output import print_table
 
 
-@click.command()
+@click.command(short_help="Show what is installed and what can run.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--check", is_flag=True, help="Compare every backend with the float64 reference.")
 def info(as_json: bool, check: bool) -> None:

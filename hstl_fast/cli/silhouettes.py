@@ -8,7 +8,7 @@ from hstl_fast.cli._output import print_table, progress_bar
 from hstl_fast.silhouettes import video_to_silhouettes
 
 
-@click.command()
+@click.command(short_help="Cut walking people out of a video.")
 @click.argument("video", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-o", "--output", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--min-frames", type=click.IntRange(min=1), default=30, show_default=True, help="Shortest track to keep.")
