@@ -2,7 +2,7 @@
 `[cli]`), OpenCV and the tracker (extra `[video]`) are imported when a function that uses them is called."""
 
 from hstl_fast.silhouettes.align import align, align_sequence
-from hstl_fast.silhouettes.errors import SilhouetteError
+from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning
 from hstl_fast.silhouettes.io import find_sequences, is_sequence, read, write
 from hstl_fast.silhouettes.sheet import contact_sheet
 from hstl_fast.silhouettes.video import Progress, SavedTrack, Summary, Track, extract, video_to_silhouettes
@@ -11,6 +11,7 @@ __all__ = [
     "Progress",
     "SavedTrack",
     "SilhouetteError",
+    "SilhouetteWarning",
     "Summary",
     "Track",
     "align",

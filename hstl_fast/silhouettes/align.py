@@ -79,6 +79,8 @@ def _fill_height(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8] | None
         if len(rows) == 0:
             return None
         body = body[rows[0] : rows[-1] + 1]
+        columns = np.flatnonzero(body.any(axis=0))
+        body = body[:, columns[0] : columns[-1] + 1]
         scaled = _resize(body, size)
         top, bottom = scaled[0].max() >= BODY_THRESHOLD, scaled[-1].max() >= BODY_THRESHOLD
         if top and bottom:
@@ -91,7 +93,7 @@ def _fill_height(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8] | None
 def _resize(image: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
     """`image [h, w]` resized to `rows` rows and, by the same factor, as many columns as hold all of it."""
     step = image.shape[0] / rows
-    reach = int(np.ceil(max(step, 1.0)))
+    reach = 2 * int(np.ceil(max(step, 1.0)))
     padded = np.pad(image, ((0, 0), (reach, reach))).astype(np.float64)
     columns = int(np.ceil(padded.shape[1] / step))
     vertical = _triangle_filter(image.shape[0], rows, step)

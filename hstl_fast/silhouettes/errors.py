@@ -6,6 +6,10 @@ class SilhouetteError(ValueError):
     what was found."""
 
 
+class SilhouetteWarning(UserWarning):
+    """Something was left out of a result that is otherwise good: one sentence saying what."""
+
+
 def reason_of(error: BaseException) -> str:
     """The first sentence of another library's error, to be quoted in ours."""
     text = str(error).strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from hstl_fast.silhouettes._extras import pillow
 from hstl_fast.silhouettes.align import align_sequence, to_uint8
-from hstl_fast.silhouettes.errors import SilhouetteError, reason_of
+from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning, reason_of
 from hstl_fast.silhouettes.output import whole_file, whole_folder
 from hstl_fast.silhouettes.pickles import load_array
 
@@ -46,7 +47,8 @@ def read(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     RGBA), a `.npy`, a `.npz` (its only array, or the one called `silhouettes`), or an OpenGait `.pkl`, of which
     nothing but arrays is ever loaded. Arrays are `[T, H, W]`, uint8 or bool or floating 0..1; a uint8 array with
     nothing above 1 is taken as 0/1. Frames of 64 x 64, and of 64 x 44 (padded by 10 columns on each side), are taken
-    as aligned already; frames of other sizes go through `align_sequence`, which drops those without a body.
+    as aligned already; frames of other sizes go through `align_sequence`; those without a body are left out with a
+    SilhouetteWarning.
 
     Raises SilhouetteError (a ValueError) with one sentence for everything that cannot be read as such; ImportError
     naming the extra `[cli]` when a PNG is met without Pillow.
@@ -119,9 +121,13 @@ def _aligned(array: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
         side = (SIZE - NARROW) // 2
         return np.pad(frames, ((0, 0), (0, 0), (side, side)))
     try:
-        return align_sequence(frames)[0]
+        silhouettes, kept = align_sequence(frames)
     except SilhouetteError as error:
         raise SilhouetteError(f"{name}: {error}") from None
+    if len(kept) < len(frames):
+        left_out = f"{len(frames) - len(kept)} of {len(frames)} frames show no body and are left out"
+        warnings.warn(f"{name}: {left_out}", SilhouetteWarning, stacklevel=3)
+    return silhouettes
 
 
 def _checked(array: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
@@ -154,7 +160,9 @@ def _only_array(archive: np.lib.npyio.NpzFile, source: Path) -> NDArray[np.gener
     if KEY not in keys and len(keys) != 1:
         held = ", ".join(keys) if keys else "none"
         raise SilhouetteError(f"{source}: expected one array or one called {KEY}, got {len(keys)} ({held})")
-    array: NDArray[np.generic] = archive[KEY if KEY in keys else keys[0]]
+    array = archive[KEY if KEY in keys else keys[0]]
+    if not isinstance(array, np.ndarray):
+        raise SilhouetteError(f"{source}: expected an array in the archive, got one that cannot be read as such")
     return array
 
 

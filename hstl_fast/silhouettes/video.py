@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from hstl_fast.silhouettes._extras import opencv
 from hstl_fast.silhouettes.align import BODY_THRESHOLD, align
 from hstl_fast.silhouettes.blobs import Blob, find_blobs
-from hstl_fast.silhouettes.errors import SilhouetteError
+from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning
 from hstl_fast.silhouettes.foreground import BackgroundModel, Footage, training_indices
 from hstl_fast.silhouettes.io import CONTACT_SHEET, write
 from hstl_fast.silhouettes.output import whole_folder
@@ -27,6 +28,8 @@ FINE_ROWS = 256
 """Outlines are smoothed on a grid of about this many rows per body before they are aligned."""
 OUTLINE_SIGMA = 0.8
 """Smoothing of the outline, in pixels of the video."""
+MOST_FRAMES = 0.95
+"""A video of which a smaller share decodes than its header promises is damaged."""
 CORE, CORE_COVERAGE = 0.8, 0.88
 """A body's core is what the first share of the frames around it covers; a whole body covers the second share of it."""
 
@@ -150,7 +153,12 @@ def _extract(footage: Footage, min_frames: int, min_height: int, progress: Progr
 def _learn_background(footage: Footage, progress: Progress) -> BackgroundModel:
     wanted = set(training_indices(footage.num_frames, footage.frame_bytes).tolist())
     frames = _reported(footage.frames(wanted), "learning the background", footage.num_frames, progress)
-    return BackgroundModel([frame for _, frame in frames if frame is not None])
+    promised = footage.num_frames
+    sample = [frame for _, frame in frames if frame is not None]
+    if footage.num_frames < MOST_FRAMES * promised:
+        got = f"{footage.num_frames} of {promised} frames decode, the rest is left out"
+        warnings.warn(f"{footage.path}: {got}", SilhouetteWarning, stacklevel=2)
+    return BackgroundModel(sample)
 
 
 def _reported(items: Iterable[Any], stage: str, total: int, progress: Progress) -> Iterator[Any]:
