@@ -17,6 +17,12 @@ struct Slice {
 // Part i of `parts` nearly equal parts of 0..n-1.
 inline Slice slice_of(int64_t n, int64_t parts, int64_t i) { return {n * i / parts, n * (i + 1) / parts}; }
 
+// One compiled copy of a body: two inlined ones may round differently.
+template <class Body>
+__attribute__((noinline)) void call(const Body& body, int64_t i, int thread) {
+  body(i, thread);
+}
+
 // body(i, thread) for i = 0..n-1. Which thread runs which i is left to chance, so that a busy machine's slower core
 // gets less; a body writes only what belongs to its i and its thread's scratch, so results never depend on it.
 template <class Body>
@@ -25,12 +31,12 @@ void parallel_for(int threads, int64_t n, const Body& body) {
   if (threads > 1 && n > 1) {
     int team = n < threads ? int(n) : threads;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(team)
-    for (int64_t i = 0; i < n; ++i) body(i, omp_get_thread_num());
+    for (int64_t i = 0; i < n; ++i) call(body, i, omp_get_thread_num());
     return;
   }
 #endif
   (void)threads;
-  for (int64_t i = 0; i < n; ++i) body(i, 0);
+  for (int64_t i = 0; i < n; ++i) call(body, i, 0);
 }
 
 }  // namespace
