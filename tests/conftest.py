@@ -1,0 +1,55 @@
+"""Fixtures that every test may use."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import hstl_fast
+from hstl_fast.ops import _native
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", 'slow: takes more than half a minute; leave out with -m "not slow"')
+
+
+@pytest.fixture
+def poisoned() -> Iterator[None]:
+    """Fill `torch.empty` with NaN, so that an element which a kernel does not write cannot look right."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    assert torch.empty(3).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def skip_without_binary(backend: str) -> None:
+    """Skip a test of the native backend where it was not built; a binary that is there must load."""
+    built = any(Path(hstl_fast.__file__).parent.glob("_cpu*.so"))
+    if backend == "cpu" and not built:
+        pytest.skip(_native.cpu_error())
+
+
+@pytest.fixture(params=["reference", "cpu"])
+def backend(request: pytest.FixtureRequest, poisoned: None) -> Iterator[str]:
+    """The name of a backend that computes on the CPU, in force for this thread, uninitialised memory poisoned."""
+    skip_without_binary(request.param)
+    with hstl_fast.use_backend(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let torch compute in one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """The environment for a child process that finds the same packages."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.getenv("PYTHONPATH", "")])}

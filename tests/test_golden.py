@@ -1,0 +1,191 @@
+"""Every preset against outputs, losses, gradients and training steps of the released model definitions."""
+
+from collections.abc import Iterator
+from functools import cache
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import hstl_fast
+from hstl_fast import HSTL, checkpoints, losses
+from tests.conftest import skip_without_binary
+from tests.golden import recipe
+from tests.networks import narrow_model, walkers
+
+STORED = 2e-6
+"""float64 against data stored as float32, relative to the largest value."""
+SEEDS = range(5)
+each_preset = pytest.mark.parametrize("preset", recipe.PRESETS)
+
+
+class TrainingPass(NamedTuple):
+    embeddings: Tensor
+    logits: Tensor
+    triplet: Tensor
+    cross_entropy: Tensor
+    model: HSTL
+
+
+def relative_error(value: Tensor, truth: Tensor | np.ndarray) -> float:
+    """The largest difference, relative to the largest true value."""
+    truth = torch.as_tensor(truth).double()
+    return float((value.detach().double() - truth).abs().max() / truth.abs().max())
+
+
+def summed_loss(model: HSTL, preset: str, silhouettes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Embeddings, logits and both losses of a batch."""
+    embeddings, logits = model(silhouettes)
+    scale, smoothing = recipe.CE[preset]
+    ce = losses.cross_entropy(logits, labels, scale, smoothing)
+    return embeddings, logits, losses.triplet_loss(embeddings, labels), ce
+
+
+def training_pass(preset: str, dtype: torch.dtype) -> TrainingPass:
+    model, golden = recipe.model(preset, dtype=dtype), recipe.load(preset)
+    batch = torch.tensor(golden["silhouettes"]), torch.tensor(golden["labels"])
+    return TrainingPass(*summed_loss(model, preset, *batch), model)
+
+
+@each_preset
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, STORED), (torch.float32, 1e-5)], ids=str)
+def test_evaluation_at_every_length(preset: str, dtype: torch.dtype, tolerance: float, backend: str) -> None:
+    golden, model = recipe.load(preset), recipe.model(preset, dtype=dtype).eval()
+    clip = torch.tensor(golden["silhouettes"][:1])
+    for t in (1, 2, 3, 4, 5, 8, 30):
+        with torch.no_grad():
+            error = relative_error(model(clip[:, :t]).embeddings, golden[f"eval_embeddings_T{t}"])
+        assert error < tolerance, f"T = {t}"
+
+
+@each_preset
+def test_training_in_float64(preset: str, backend: str) -> None:
+    golden, passed = recipe.load(preset), training_pass(preset, torch.float64)
+    assert relative_error(passed.embeddings, golden["train_embeddings"]) < STORED
+    assert relative_error(passed.logits, golden["train_logits"]) < STORED
+    assert passed.triplet.item() == pytest.approx(golden["triplet_loss"].item(), rel=1e-9)
+    assert passed.cross_entropy.item() == pytest.approx(golden["ce_loss"].item(), rel=1e-9)
+
+    (passed.triplet + passed.cross_entropy).backward()
+    parameters = dict(passed.model.named_parameters())
+    slots = {slot.key: slot for slot in checkpoints.slots(passed.model.config)}
+    assert len(golden["parameter_names"]) == len(slots) - len(checkpoints.BUFFERS)
+    for key, norm, projection in zip(golden["parameter_names"], golden["grad_norm"], golden["grad_probe"]):
+        slot = slots[key]
+        gradient = parameters[slot.name].grad[slot.index].reshape(slot.shape)
+        assert abs(gradient.norm().item() - norm) < 1e-6 * norm, key
+        assert abs((gradient * recipe.probe(key, slot.shape)).sum().item() - projection) < 1e-6 * norm, key
+
+
+@each_preset
+def test_training_in_float32(preset: str, backend: str) -> None:
+    golden = recipe.load(preset)
+    with torch.no_grad():
+        passed = training_pass(preset, torch.float32)
+    assert relative_error(passed.embeddings, golden["train_embeddings"]) < 1e-5
+    assert relative_error(passed.logits, golden["train_logits"]) < 1e-5
+    assert passed.triplet.item() == pytest.approx(golden["triplet_loss"].item(), rel=1e-4)
+    assert passed.cross_entropy.item() == pytest.approx(golden["ce_loss"].item(), rel=1e-4)
+
+
+@each_preset
+def test_released_names(preset: str) -> None:
+    model = recipe.model(preset, dtype=torch.float32)
+    expected = recipe.weights(preset, dtype=torch.float32)
+    written = model.official_state_dict()
+    assert {key: tuple(value.shape) for key, value in written.items()} == recipe.keys(preset)
+    assert list(written) == list(recipe.keys(preset))
+    assert all(torch.equal(written[key], expected[key]) for key in expected)
+
+
+def trained(model: HSTL, silhouettes: Tensor, labels: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """The losses `[6, 2]` of six Adam steps, step s on frames s to s + frames - 1, and sequence 0's embedding then."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, weight_decay=5e-4)
+    history = []
+    for s in range(6):
+        optimizer.zero_grad()
+        *_, triplet, ce = summed_loss(model.train(), "casia-b", silhouettes[:, s : s + frames], labels)
+        (triplet + ce).backward()
+        optimizer.step()
+        history.append([triplet.item(), ce.item()])
+    with torch.no_grad():
+        return torch.tensor(history, dtype=torch.float64), model.eval()(silhouettes[:1]).embeddings
+
+
+@pytest.mark.slow
+def test_trajectory_in_float64(backend: str) -> None:
+    golden = recipe.load("casia-b.trajectory")
+    batch = torch.tensor(golden["silhouettes"]), torch.tensor(golden["labels"])
+    history, final = trained(recipe.model("casia-b"), *batch, frames=7)
+    assert relative_error(history, golden["losses"]) < STORED
+    assert relative_error(final, golden["final_eval_embeddings"]) < STORED
+
+
+@pytest.fixture
+def native() -> Iterator[None]:
+    """The native backend in force, to be compared with torch."""
+    skip_without_binary("cpu")
+    with hstl_fast.use_backend("cpu"):
+        yield
+
+
+@each_preset
+def test_float32_gradients_err_at_most_twice_as_much_as_torchs(preset: str, native: None) -> None:
+    torchs, ours = zip(*(_gradient_errors(preset, seed) for seed in SEEDS))
+    for of_torch, of_ours in zip(zip(*torchs), zip(*ours)):
+        assert median(of_ours) <= 2 * median(of_torch), (ours, torchs)
+
+
+def test_float32_trajectory_errs_at_most_twice_as_much_as_torchs(native: None) -> None:
+    torchs, ours = zip(*(_trajectory_errors(seed) for seed in SEEDS))
+    for of_torch, of_ours in zip(zip(*torchs), zip(*ours)):
+        assert median(of_ours) <= 2 * median(of_torch), (ours, torchs)
+
+
+Errors = tuple[float, float]
+
+
+def _gradient_errors(preset: str, seed: int) -> tuple[Errors, Errors]:
+    """Errors of torch's and our float32 gradients: of the worst parameter, and of all parameters together."""
+    truth = _gradients(preset, seed, torch.float64, "reference")
+    errors = []
+    for backend in ("reference", "cpu"):
+        difference = {k: g - truth[k] for k, g in _gradients(preset, seed, torch.float32, backend).items()}
+        worst = max(float(d.norm() / truth[k].norm()) for k, d in difference.items())
+        errors.append((worst, _norm(difference) / _norm(truth)))
+    return errors[0], errors[1]
+
+
+def _gradients(preset: str, seed: int, dtype: torch.dtype, backend: str) -> dict[str, Tensor]:
+    """Gradients of the summed loss of three clips of 4 frames, for weights that float32 holds exactly."""
+    model = recipe.model(preset, seed, torch.float32).to(dtype)
+    clips = torch.stack([walkers(4, 10 * seed + i) for i in range(3)])
+    with hstl_fast.use_backend(backend):
+        *_, triplet, ce = summed_loss(model, preset, clips, torch.tensor([0, 0, 1]))
+        (triplet + ce).backward()
+    return {name: p.grad.double() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def _norm(tensors: dict[str, Tensor]) -> float:
+    return sum(float(t.square().sum()) for t in tensors.values()) ** 0.5
+
+
+def _trajectory_errors(seed: int) -> tuple[Errors, Errors]:
+    """Errors of torch's and our float32 training of a narrow network: of its losses, and of its last embedding."""
+    losses_64, final_64 = _trajectory(seed, torch.float64, "reference")
+    errors = []
+    for backend in ("reference", "cpu"):
+        history, final = _trajectory(seed, torch.float32, backend)
+        errors.append((relative_error(history, losses_64), relative_error(final, final_64)))
+    return errors[0], errors[1]
+
+
+@cache
+def _trajectory(seed: int, dtype: torch.dtype, backend: str) -> tuple[Tensor, Tensor]:
+    model = narrow_model("casia-b", seed).to(dtype)
+    clips = torch.stack([walkers(10, 10 * seed + i) for i in range(4)])
+    with hstl_fast.use_backend(backend):
+        return trained(model, clips, torch.tensor([0, 0, 1, 1]), frames=5)
