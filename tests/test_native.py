@@ -1,0 +1,475 @@
+"""The native CPU functions called directly, against `hstl_fast.reference` in float64.
+
+Outputs lie between guard words and are full of NaN before the call; workspaces have exactly the size asked for and
+guard words of their own. Maps are `[F, H, W, C]` as in csrc/hstl.h.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hstl_fast import reference
+from hstl_fast.ops import _native
+
+if _native.cpu() is None:
+    pytest.skip(_native.cpu_error(), allow_module_level=True)
+cpu = _native.require_cpu()
+
+GUARD = 32  # elements before and after every buffer
+GUARD_VALUE = 77
+EPS32 = 2.0**-23
+
+
+@dataclass(frozen=True)
+class Case:
+    seq_lens: tuple[int, ...]
+    split: tuple[int, ...]
+    w: int
+    c_in: int
+    c_out: int
+
+    @property
+    def frames(self) -> int:
+        return sum(self.seq_lens)
+
+    @property
+    def h(self) -> int:
+        return sum(self.split)
+
+    def __str__(self) -> str:
+        return f"{self.seq_lens}-{self.split}-{self.w}-{self.c_in}-{self.c_out}".replace(" ", "")
+
+
+CASES = [
+    Case((1, 2, 3, 4, 5, 7), (3, 1, 1), 7, 3, 5),
+    Case((2,), (5,), 1, 1, 1),
+    Case((1,), (1,), 3, 17, 40),
+    Case((4, 4), (7, 1, 3), 13, 40, 17),
+    Case((5,), (11,), 29, 1, 32),
+    Case((3, 7), (1, 1, 1, 4), 11, 32, 64),
+    Case((4,), (6, 2), 44, 33, 3),
+]
+FTA_CASES = [case for case in CASES if max(case.seq_lens) >= 3]
+
+
+class Buffers:
+    """Output and workspace memory with guard words on both sides."""
+
+    def __init__(self) -> None:
+        self.wholes: list[Tensor] = []
+        self.outputs: list[Tensor] = []
+
+    def output(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        tensor = self._guarded(math.prod(shape), dtype).view(shape).fill_(math.nan if dtype.is_floating_point else -1)
+        self.outputs.append(tensor)
+        return tensor
+
+    def workspace(self, size: int) -> int:
+        return self._guarded(size, torch.uint8).data_ptr()
+
+    def check(self) -> None:
+        for whole in self.wholes:
+            assert (whole[:GUARD] == GUARD_VALUE).all(), "wrote before the buffer"
+            assert (whole[-GUARD:] == GUARD_VALUE).all(), "wrote past the buffer"
+        for tensor in self.outputs:
+            assert not tensor.isnan().any() if tensor.is_floating_point() else (tensor >= 0).all(), "left unwritten"
+
+    def _guarded(self, size: int, dtype: torch.dtype) -> Tensor:
+        whole = torch.full((size + 2 * GUARD,), GUARD_VALUE, dtype=dtype)
+        self.wholes.append(whole)
+        return whole[GUARD : GUARD + size]
+
+
+def address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+class Random:
+    """Normal numbers, the same for every dtype but for rounding."""
+
+    def __init__(self, dtype: torch.dtype, seed: int = 0) -> None:
+        self.dtype = dtype
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=self.generator).to(self.dtype)
+
+
+def as_map(x: Tensor) -> Tensor:
+    """`[F, H, W, C]` as the packed `[1, C, F, H, W]` of the reference."""
+    return x.permute(3, 0, 1, 2)[None]
+
+
+def from_map(x: Tensor) -> Tensor:
+    return x[0].permute(1, 2, 3, 0)
+
+
+def error(got: Tensor, truth: Tensor) -> float:
+    """Largest difference, relative to the largest value."""
+    return ((got.double() - truth.double()).abs().max() / truth.double().abs().max()).item()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_torch_thread() -> Iterator[None]:
+    """The truth is many small convolutions; torch's threads would only wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=cpu.instruction_sets())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = cpu.instruction_set()
+    cpu.use_instruction_set(request.param)
+    yield request.param
+    cpu.use_instruction_set(before)
+
+
+both_dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["f32", "f64"])
+Results = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Inputs of an operator, the gradient that arrives at its output, and the operator in torch."""
+
+    inputs: Results
+    gradient: Tensor
+    forward: Callable[..., Tensor]
+
+    @cached_property
+    def truth(self) -> Results:
+        return torch_results(self.forward, self.inputs, self.gradient, torch.float64)
+
+    @cached_property
+    def torch_errors(self) -> dict[str, float]:
+        own = torch_results(self.forward, self.inputs, self.gradient, self.gradient.dtype)
+        return {name: error(own[name], expected) for name, expected in self.truth.items()}
+
+    def errors(self, native: Results) -> dict[str, float]:
+        return {name: error(native[name], expected) for name, expected in self.truth.items()}
+
+
+def assert_exact(trial: Trial, native: Results) -> None:
+    """float64: nothing but rounding."""
+    assert trial.gradient.dtype == torch.float64
+    for name, each in trial.errors(native).items():
+        assert each <= 1e-13, name
+
+
+def assert_as_good_as_torch(trials: list[Trial], run: Callable[[Trial], Results]) -> None:
+    """float32: the median error of the trials is at most twice torch's own, or four units in the last place."""
+    errors = [trial.errors(run(trial)) for trial in trials]
+    for name in errors[0]:
+        torch_own = statistics.median(trial.torch_errors[name] for trial in trials)
+        assert statistics.median(each[name] for each in errors) <= max(2 * torch_own, 4 * EPS32), name
+
+
+def compare(trial_of: Callable[[torch.dtype, int], Trial], run: Callable[[Trial], Results], dtype: torch.dtype) -> None:
+    if dtype == torch.float64:
+        trial = trial_of(dtype, 0)
+        assert_exact(trial, run(trial))
+    else:
+        assert_as_good_as_torch([trial_of(dtype, seed) for seed in range(3)], run)
+
+
+def torch_results(forward: Callable[..., Tensor], inputs: Results, gradient: Tensor, dtype: torch.dtype) -> Results:
+    """What torch gives in `dtype`: the output as `y` and gradients under their inputs' names."""
+    leaves = {name: tensor.to(dtype, copy=True).requires_grad_() for name, tensor in inputs.items()}
+    y = forward(**leaves)
+    y.backward(gradient.to(dtype))
+    return {"y": y.detach(), **{f"g{name}": leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}}
+
+
+# ---- arme
+
+
+def arme_native(case: Case, trial: Trial, slope: float = 0.01, threads: int = 2) -> Results:
+    x, w, gy = trial.inputs["x"], trial.inputs["w"], trial.gradient
+    sizes = (case.seq_lens, case.split, case.w, case.c_in, case.c_out)
+    last, dtype = (x.dtype.itemsize, threads), x.dtype
+    memory = Buffers()
+    workspace = memory.workspace(cpu.arme_workspace(*sizes, *last))
+    y, gx, gw = (memory.output(*t.shape, dtype=dtype) for t in (gy, x, w))
+    sign = 0 if slope == 1 else address(y)
+    cpu.arme_forward(address(y), address(x), address(w), workspace, *sizes, slope, *last)
+    cpu.arme_backward_data(address(gx), address(gy), sign, address(w), workspace, *sizes, slope, *last)
+    cpu.arme_backward_weight(address(gw), address(x), address(gy), sign, workspace, *sizes, slope, *last)
+    memory.check()
+    return {"y": y, "gx": gx, "gw": gw}
+
+
+def arme_torch(case: Case, slope: float | None = 0.01) -> Callable[..., Tensor]:
+    return lambda x, w: from_map(reference.arme(as_map(x), w, case.split, negative_slope=slope, seq_lens=case.seq_lens))
+
+
+@cache
+def arme_trial(case: Case, dtype: torch.dtype, seed: int = 0) -> Trial:
+    random = Random(dtype, seed)
+    scale = (2 / (27 * case.c_in)) ** 0.5
+    inputs = {
+        "x": random(case.frames, case.h, case.w, case.c_in),
+        "w": random(len(case.split), case.c_out, case.c_in, 3, 3, 3) * scale,
+    }
+    return Trial(inputs, random(case.frames, case.h, case.w, case.c_out), arme_torch(case))
+
+
+@both_dtypes
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_arme(case: Case, dtype: torch.dtype, isa: str) -> None:
+    compare(partial(arme_trial, case), partial(arme_native, case), dtype)
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.0, 0.2])
+def test_arme_slopes(slope: float) -> None:
+    case = CASES[0]
+    trial = replace(arme_trial(case, torch.float64), forward=arme_torch(case, None if slope == 1 else slope))
+    assert_exact(trial, arme_native(case, trial, slope))
+
+
+def test_arme_gradient_takes_the_slope_where_the_output_is_zero() -> None:
+    case = Case((3,), (4,), 5, 3, 2)
+    trial = arme_trial(case, torch.float64)
+    trial.inputs["x"][:, :, :3] = 0
+    assert (trial.truth["y"] == 0).any()
+    assert_exact(trial, arme_native(case, trial))
+
+
+def test_arme_many_frames_and_wide_channels() -> None:
+    case = Case((40, 3), (17,), 23, 72, 96)  # several blocks and groups of frames, partial chunks and panels
+    assert_as_good_as_torch([arme_trial(case, torch.float32)], partial(arme_native, case))
+
+
+def test_arme_keeps_subnormal_numbers(isa: str) -> None:
+    case = Case((1,), (1,), 5, 1, 1)
+    x = torch.full((1, 1, 5, 1), 1e-39)
+    w = torch.zeros(1, 1, 1, 3, 3, 3)
+    w[0, 0, 0, 1, 1, 1] = 1
+    results = arme_native(case, Trial({"x": x, "w": w}, x, arme_torch(case)))
+    assert torch.equal(results["y"], x)
+    assert torch.equal(results["gx"], x)
+
+
+# ---- astp
+
+
+def astp_native(case: Case, trial: Trial, threads: int = 2) -> Results:
+    x, p, proj, gy = trial.inputs["x"], trial.inputs["p"], trial.inputs.get("proj"), trial.gradient
+    n, dtype, last = len(case.seq_lens), x.dtype, (x.dtype.itemsize, threads)
+    map_size = (case.seq_lens, case.h, case.w, case.c_in)
+    sizes = (n, case.split, case.w, case.c_in, gy.shape[2])
+    memory = Buffers()
+    maximum = memory.output(n, case.h, case.w, case.c_in, dtype=dtype)
+    index = memory.output(*maximum.shape, dtype=torch.int16)
+    cpu.frame_maximum(address(maximum), address(index), address(x), *map_size, *last)
+    y, gmaximum, gx = (memory.output(*t.shape, dtype=dtype) for t in (gy, maximum, x))
+    gproj = None if proj is None else memory.output(*proj.shape, dtype=dtype)
+    gp = memory.output(*p.shape, dtype=dtype)
+    cpu.astp_forward(address(y), address(maximum), address(proj), address(p), *sizes, *last)
+    inputs = [address(t) for t in (gy, y, maximum, proj, p)]
+    cpu.astp_backward(address(gmaximum), address(gproj), address(gp), *inputs, *sizes, *last)
+    cpu.frame_maximum_backward(address(gx), address(gmaximum), address(index), *map_size, *last)
+    memory.check()
+    results = {"y": y, "gx": gx, "gp": gp, "maximum": maximum, "index": index}
+    return results if gproj is None else {**results, "gproj": gproj}
+
+
+def astp_torch(case: Case) -> Callable[..., Tensor]:
+    def forward(x: Tensor, p: Tensor, proj: Tensor | None = None) -> Tensor:
+        return reference.astp(as_map(x), proj, p, case.split, seq_lens=case.seq_lens).transpose(1, 2)
+
+    return forward
+
+
+@cache
+def astp_trial(case: Case, projected: bool, dtype: torch.dtype, seed: int = 0) -> Trial:
+    random = Random(dtype, seed)
+    c_out = case.c_out if projected else case.c_in
+    inputs = {
+        "x": random(case.frames, case.h, case.w, case.c_in),
+        "p": 6.5 + 0.1 * random(len(case.split)),
+        "proj": random(c_out, case.c_in) / case.c_in**0.5,
+    }
+    if not projected:
+        del inputs["proj"]
+    return Trial(inputs, random(len(case.seq_lens), len(case.split), c_out), astp_torch(case))
+
+
+@both_dtypes
+@pytest.mark.parametrize("projected", [True, False], ids=["proj", "no-proj"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_astp(case: Case, projected: bool, dtype: torch.dtype, isa: str) -> None:
+    compare(partial(astp_trial, case, projected), partial(astp_native, case), dtype)
+
+
+def plain_astp_trial(case: Case, x: Tensor, p: list[float], seed: int = 0) -> Trial:
+    gradient = Random(x.dtype, seed)(len(case.seq_lens), len(case.split), case.c_in)
+    return Trial({"x": x, "p": torch.tensor(p, dtype=x.dtype)}, gradient, astp_torch(case))
+
+
+@both_dtypes
+def test_first_maximum_wins(dtype: torch.dtype, isa: str) -> None:
+    case = Case((1, 7, 4), (3,), 5, 17, 17)
+    x = Random(dtype)(case.frames, case.h, case.w, case.c_in).round()
+    results = astp_native(case, plain_astp_trial(case, x, [6.5]))
+    for n, sequence in enumerate(x.split(case.seq_lens)):
+        assert torch.equal(results["maximum"][n], sequence.amax(0))
+        first = torch.from_numpy(sequence.numpy().argmax(0))
+        assert torch.equal(results["index"][n].long(), first)
+
+
+@both_dtypes
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1e-6, 1e-7])
+def test_astp_of_nothing_is_the_clamp(value: float, dtype: torch.dtype, isa: str) -> None:
+    case = Case((2,), (3, 2), 7, 17, 17)
+    trial = plain_astp_trial(case, torch.full((2, 5, 7, 17), value, dtype=dtype), [6.5, 3.0])
+    results = astp_native(case, replace(trial, gradient=trial.gradient.abs()))
+    assert ((results["y"] / 1e-6 - 1).abs() <= 8 * EPS32).all()
+    assert (results["gp"].abs() <= 1e-11).all()
+    reached = results["gx"] > 0
+    assert (reached[0].all() and not reached[1].any()) if value == 1e-6 else (results["gx"] == 0).all()
+
+
+@both_dtypes
+@pytest.mark.parametrize("p", [6.5, 1.0, 40.0, -3.0])
+def test_astp_where_powers_would_underflow(p: float, dtype: torch.dtype, isa: str) -> None:
+    """1e-6 ^ 6.5 = 1e-39 is subnormal in float32, 1e-6 ^ 40 no number at all."""
+    case = Case((1,), (4,), 5, 16, 16)
+
+    def trial(dtype: torch.dtype, seed: int) -> Trial:
+        return plain_astp_trial(case, 1e-6 * (1 + Random(dtype, seed)(1, 4, 5, 16).abs()), [p], seed)
+
+    compare(trial, partial(astp_native, case), dtype)
+
+
+def test_astp_spans_the_whole_range_of_values(isa: str) -> None:
+    case = Case((1,), (8,), 9, 16, 16)
+    trials = [plain_astp_trial(case, (Random(torch.float32, s)(1, 8, 9, 16) * 8).exp(), [2.0], s) for s in range(3)]
+    assert_as_good_as_torch(trials, partial(astp_native, case))
+
+
+# ---- fta
+
+
+def fta_native(case: Case, trial: Trial, threads: int = 2) -> Results:
+    (x, w, b), gy = trial.inputs.values(), trial.gradient
+    sizes = (case.seq_lens, case.split, case.w, case.c_in)
+    last, dtype = (x.dtype.itemsize, threads), x.dtype
+    memory = Buffers()
+    workspace = memory.workspace(cpu.fta_workspace(*sizes, *last))
+    y, gx, gw, gb = (memory.output(*t.shape, dtype=dtype) for t in (gy, x, w, b))
+    z = memory.output(gy.shape[0], len(case.split), case.c_in, dtype=dtype)
+    weights = (address(w), address(b), workspace)
+    cpu.fta_forward(address(y), address(z), address(x), *weights, *sizes, *last)
+    gradients = (address(gx), address(gw), address(gb), address(gy))
+    cpu.fta_backward(*gradients, address(x), address(z), *weights, *sizes, *last)
+    memory.check()
+    return {"y": y, "gx": gx, "gw": gw, "gb": gb}
+
+
+def fta_torch(case: Case) -> Callable[..., Tensor]:
+    """Sequences of fewer than 3 frames give nothing; the reference does not take them."""
+
+    def forward(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        kept = [s for s in x.split(case.seq_lens) if len(s) >= 3]
+        lens = [len(s) for s in kept]
+        return from_map(reference.fta(as_map(torch.cat(kept)), w, b, case.split, seq_lens=lens))
+
+    return forward
+
+
+@cache
+def fta_trial(case: Case, dtype: torch.dtype, seed: int = 0) -> Trial:
+    random, m, c = Random(dtype, seed), len(case.split), case.c_in
+    inputs = {
+        "x": random(case.frames, case.h, case.w, c),
+        "w": random(m, 2, c, c) / c**0.5,
+        "b": random(m, 2, c),
+    }
+    return Trial(inputs, random(sum(t // 3 for t in case.seq_lens), case.h, case.w, c), fta_torch(case))
+
+
+def fta_trial_with_ties(case: Case, dtype: torch.dtype, seed: int = 0) -> Trial:
+    trial = fta_trial(case, dtype, seed)
+    return replace(trial, inputs={**trial.inputs, "x": trial.inputs["x"].round()})
+
+
+@both_dtypes
+@pytest.mark.parametrize("case", FTA_CASES, ids=str)
+def test_fta(case: Case, dtype: torch.dtype, isa: str) -> None:
+    compare(partial(fta_trial, case), partial(fta_native, case), dtype)
+
+
+@both_dtypes
+def test_fta_first_maximum_takes_the_gradient(dtype: torch.dtype, isa: str) -> None:
+    case = Case((7, 3, 5), (2, 1), 5, 17, 17)
+    compare(partial(fta_trial_with_ties, case), partial(fta_native, case), dtype)
+
+
+def test_fta_of_three_frames_has_no_choice_to_learn(isa: str) -> None:
+    """Both windows see the same frames: a = b, whatever the gate says."""
+    case = Case((3, 3), (2,), 5, 16, 16)
+    trial = fta_trial(case, torch.float32)
+    results = fta_native(case, trial)
+    assert error(results["y"], torch.stack([s.amax(0) for s in trial.inputs["x"].split(3)])) <= EPS32
+    assert (results["gw"] == 0).all()
+    assert (results["gb"] == 0).all()
+
+
+# ---- what holds for all of them
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[3], Case((9, 4), (12, 5), 22, 32, 32)], ids=str)
+def test_results_do_not_depend_on_the_number_of_threads(case: Case, isa: str) -> None:
+    runs = [
+        [
+            arme_native(case, arme_trial(case, torch.float32), threads=threads),
+            astp_native(case, astp_trial(case, True, torch.float32), threads),
+            fta_native(case, fta_trial(case, torch.float32), threads),
+        ]
+        for threads in (1, 2, 3, 2)
+    ]
+    for run in runs[1:]:
+        for expected, got in zip(runs[0], run, strict=True):
+            for name, tensor in expected.items():
+                assert torch.equal(tensor, got[name]), name
+
+
+def test_nan_reaches_the_output(isa: str) -> None:
+    case = Case((4,), (3,), 5, 3, 3)
+    trial = arme_trial(case, torch.float64)
+    x = trial.inputs["x"].clone()
+    x[2, 1, 2, 1] = math.nan
+    maximum, index = torch.empty(1, 3, 5, 3, dtype=x.dtype), torch.empty(1, 3, 5, 3, dtype=torch.int16)
+    cpu.frame_maximum(address(maximum), address(index), address(x), [4], 3, 5, 3, 8, 1)
+    assert maximum[0, 1, 2, 1].isnan()
+    assert index[0, 1, 2, 1] == 2
+    assert maximum.isnan().sum() == 1
+    w, y = trial.inputs["w"], torch.empty(4, 3, 5, 3, dtype=x.dtype)
+    workspace = torch.empty(cpu.arme_workspace([4], [3], 5, 3, 3, 8, 1), dtype=torch.uint8)
+    cpu.arme_forward(address(y), address(x), address(w), address(workspace), [4], [3], 5, 3, 3, 0.01, 8, 1)
+    assert torch.equal(y.isnan(), trial.forward(x, w).isnan())
+
+
+def test_instruction_sets_are_named_and_unknown_ones_refused() -> None:
+    names = cpu.instruction_sets()
+    assert names
+    assert cpu.instruction_set() in names
+    with pytest.raises(ValueError, match=rf"{names[0]}.*got 'sse9'"):
+        cpu.use_instruction_set("sse9")
+
+
+def test_build_is_described() -> None:
+    info: dict[str, Any] = cpu.build_info()
+    assert set(info) == {"compiler", "flags", "version"}
+    assert isinstance(cpu.openmp(), bool)
