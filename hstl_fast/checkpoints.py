@@ -240,7 +240,7 @@ def _stacked(
     for key in sorted(keys):
         values = [entry[key] for entry in entries]
         if key not in ELEMENTWISE or values[0] is None:
-            stacked[key] = values[0]
+            stacked[key] = _copied(values[0])
             if any(bool(value != values[0]) for value in values):
                 left.append(f"optimizer: {own[0].name}: its tensors differ in {key}; {values[0]} is kept")
             continue
@@ -259,6 +259,10 @@ def _stacked(
 def _part(slot: Slot, key: str, value: Any) -> Any:
     if key in ELEMENTWISE and value is not None:
         return value[slot.index].reshape(slot.shape).clone()
+    return _copied(value)
+
+
+def _copied(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
 
 
@@ -273,7 +277,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
                     f"{name}: holds pickled objects other than tensors and plain containers; they are never loaded"
                 ) from None
             raise ValueError(f"{name}: is truncated or not a file written by torch.save") from None
-        except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, zipfile.BadZipFile):
+        except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, zipfile.BadZipFile):
             raise ValueError(f"{name}: is truncated or not a file written by torch.save") from None
     if not isinstance(content, dict) or not isinstance(content.get("model"), Mapping):
         got = sorted(map(str, content))[:8] if isinstance(content, dict) else type(content).__name__

@@ -34,6 +34,8 @@ def cross_entropy(logits: Tensor, labels: Tensor, scale: float = 1.0, smoothing:
         raise ValueError(f"logits must be [N, P, K], got {list(logits.shape)}")
     n, parts, k = logits.shape
     _check_labels(labels, n)
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and not ((labels >= 0) & (labels < k)).all():
+        raise ValueError(f"labels must lie in 0..{k - 1}, got {labels.min()}..{labels.max()}")
     targets = labels.long()[:, None].expand(n, parts).flatten()
     return F.cross_entropy((_wide(logits) * scale).reshape(n * parts, k), targets, label_smoothing=smoothing)
 

@@ -1,0 +1,235 @@
+"""Released checkpoints: read without running code, refused with a reason, written back the same."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hstl_fast import HSTL, PRESETS, checkpoints
+from tests.golden import recipe
+from tests.networks import narrow_config
+
+SMALL = narrow_config("casia-b", divisor=16)
+Optimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+OPTIMIZERS: dict[str, Optimizer] = {
+    "adam": lambda p: torch.optim.Adam(p, lr=3e-4, weight_decay=5e-4),
+    "amsgrad": lambda p: torch.optim.Adam(p, lr=3e-4, amsgrad=True),
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=5e-4),
+    "plain sgd": lambda p: torch.optim.SGD(p, lr=0.1),
+}
+each_optimizer = pytest.mark.parametrize("kind", OPTIMIZERS)
+
+
+def released_parameters(model: HSTL) -> list[nn.Parameter]:
+    """The model's parameters as the released network holds and orders them."""
+    official = model.official_state_dict()
+    return [nn.Parameter(value) for key, value in official.items() if key not in checkpoints.BUFFERS]
+
+
+def steps(optimizer: torch.optim.Optimizer, gradients: list[list[Tensor]]) -> None:
+    for step in gradients:
+        for parameter, gradient in zip(optimizer.param_groups[0]["params"], step):
+            parameter.grad = gradient
+        optimizer.step()
+
+
+def gradients_of(model: HSTL, count: int) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+    """Random gradients for the released parameters, and the same for ours."""
+    slots = [slot for slot in checkpoints.slots(model.config) if slot.key not in checkpoints.BUFFERS]
+    released, ours = [], []
+    for _ in range(count):
+        released.append([torch.randn(slot.shape) for slot in slots])
+        mine = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+        for slot, gradient in zip(slots, released[-1]):
+            mine[slot.name][slot.index] = gradient.reshape(mine[slot.name][slot.index].shape)
+        ours.append(list(mine.values()))
+    return released, ours
+
+
+@pytest.mark.parametrize("preset", ["casia-b", "oumvlp", "gait3d"])
+def test_a_released_file_is_recognised(preset: str, tmp_path: Path) -> None:
+    weights = recipe.weights(preset, dtype=torch.float32)
+    torch.save({"model": weights, "optimizer": None, "scheduler": None, "iteration": 90000}, tmp_path / "a.pt")
+    model = HSTL.from_official_checkpoint(tmp_path / "a.pt")
+    assert model.config == HSTL.from_preset(preset, recipe.CLASSES).config
+    assert all(torch.equal(value, weights[key]) for key, value in model.official_state_dict().items())
+    assert checkpoints.load_checkpoint(tmp_path / "a.pt").iteration == 90000
+
+
+def test_grew_must_be_named() -> None:
+    assert PRESETS["grew"] == HSTL.from_preset("oumvlp", 20000).config
+    state = {slot.key: torch.empty(slot.shape, device="meta") for slot in checkpoints.slots(PRESETS["grew"])}
+    assert checkpoints._recognised(state) == PRESETS["grew"]
+
+
+@each_optimizer
+def test_training_goes_on_from_a_released_file(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = HSTL(SMALL)
+    released, ours = gradients_of(model, 4)
+    theirs = OPTIMIZERS[kind](released_parameters(model))
+    steps(theirs, released[:2])
+    state, left = checkpoints.load_optimizer_state(theirs.state_dict(), model)
+    assert left == []
+    keys = [slot.key for slot in checkpoints.slots(SMALL) if slot.key not in checkpoints.BUFFERS]
+    midway = dict(zip(keys, (p.detach() for p in theirs.param_groups[0]["params"])))
+    buffers = {key: value for key, value in model.official_state_dict().items() if key in checkpoints.BUFFERS}
+    model.load_official_state_dict({**midway, **buffers})
+
+    optimizer = OPTIMIZERS[kind](list(model.parameters()))
+    optimizer.load_state_dict(state)
+    steps(optimizer, ours[2:])
+    steps(theirs, released[2:])
+    for key, parameter in zip(keys, theirs.param_groups[0]["params"]):
+        torch.testing.assert_close(model.official_state_dict()[key], parameter.detach(), rtol=1e-6, atol=1e-7)
+
+    back = checkpoints.official_optimizer_state(optimizer.state_dict(), model)
+    expected = theirs.state_dict()
+    assert back["param_groups"] == expected["param_groups"]
+    assert back["state"].keys() == expected["state"].keys()
+    for number, entry in expected["state"].items():
+        for name, value in entry.items():
+            torch.testing.assert_close(back["state"][number][name], value, rtol=1e-5, atol=1e-7)
+
+
+def test_a_checkpoint_survives_saving(tmp_path: Path) -> None:
+    model = HSTL.from_preset("casia-b", 5)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [7, 9])
+    steps(optimizer, gradients_of(model, 1)[1])
+    scheduler.step()
+    path = tmp_path / "a.pt"
+    checkpoints.save_checkpoint(path, model, optimizer.state_dict(), scheduler.state_dict(), 12)
+
+    assert list(torch.load(path, weights_only=True)) == ["model", "optimizer", "scheduler", "iteration"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pt"]
+    found = checkpoints.load_checkpoint(path)
+    assert found.iteration == 12
+    assert found.scheduler == scheduler.state_dict()
+    assert found.not_carried == []
+    assert all(torch.equal(a, b) for a, b in zip(found.model.state_dict().values(), model.state_dict().values()))
+    again = torch.optim.Adam(found.model.parameters())
+    again.load_state_dict(found.optimizer)
+    assert again.param_groups[0]["lr"] == pytest.approx(1e-4)
+    for number, entry in optimizer.state_dict()["state"].items():
+        assert all(torch.equal(again.state_dict()["state"][number][key], value) for key, value in entry.items())
+
+
+def test_nothing_is_left_behind_when_saving_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(content: object, file: Any) -> None:
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        checkpoints.save_checkpoint(tmp_path / "a.pt", HSTL(SMALL))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_carried_is_reported() -> None:
+    model = HSTL(SMALL)
+    theirs = torch.optim.Adam(released_parameters(model))
+    steps(theirs, gradients_of(model, 1)[0])
+    state = theirs.state_dict()
+    numbers = {
+        slot.key: i for i, slot in enumerate(s for s in checkpoints.slots(SMALL) if s.key not in checkpoints.BUFFERS)
+    }
+    del state["state"][numbers["arme2.0.conv3d.1.conv3d.weight"]]
+    state["state"][numbers["HPP.p"]]["exp_avg"] = torch.zeros(2)
+    state["state"][numbers["astp3.hpp.1.p"]]["step"] = torch.tensor(99.0)
+    carried, left = checkpoints.load_optimizer_state(state, model)
+    assert left == [
+        "optimizer: stages.0.0.weight: arme2.0.conv3d.1.conv3d.weight lacks exp_avg, exp_avg_sq, step",
+        "optimizer: pools.3.p: its tensors differ in step; 1.0 is kept",
+        "optimizer: HPP.p: exp_avg must have the shape [1], got [2]",
+    ]
+    assert len(carried["state"]) == len(list(model.parameters())) - 2
+
+    state["param_groups"][0]["params"].pop()
+    assert checkpoints.load_optimizer_state(state, model) == (
+        None,
+        [f"optimizer: expected one group of {len(numbers)} parameters, got groups of [{len(numbers) - 1}]"],
+    )
+
+
+def test_a_partial_optimizer_cannot_be_written() -> None:
+    model = HSTL(SMALL)
+    optimizer = torch.optim.Adam(list(model.parameters())[1:])
+    with pytest.raises(ValueError, match=r"optimizer must hold one group of the model's \d+ parameters, got groups of"):
+        checkpoints.official_optimizer_state(optimizer.state_dict(), model)
+
+
+class Code:
+    """Writes a file when it is unpickled carelessly."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("layout", ["zip", "legacy", "pickle"])
+def test_code_in_a_file_is_not_run(layout: str, tmp_path: Path) -> None:
+    path, content = tmp_path / "a.pt", {"model": Code(tmp_path / "run")}
+    if layout == "pickle":
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=layout == "zip")
+    with pytest.raises(ValueError, match=r"a\.pt: holds pickled objects other than tensors"):
+        HSTL.from_official_checkpoint(path)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("layout", ["zip", "legacy"])
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.5, 0.999])
+def test_a_truncated_file_is_refused(layout: str, kept: float, tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({"model": HSTL(SMALL).official_state_dict()}, path, _use_new_zipfile_serialization=layout == "zip")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(ValueError, match=r"a\.pt: is truncated or not a file written by torch\.save"):
+        HSTL.from_official_checkpoint(path)
+
+
+def saved(content: object, path: Path) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def test_what_is_not_such_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    state = HSTL.from_preset("gait3d", 4).official_state_dict()
+    path = tmp_path / "a.pt"
+    read = HSTL.from_official_checkpoint
+    with pytest.raises(FileNotFoundError, match=r"a\.pt"):
+        read(path)
+    with pytest.raises(ValueError, match="must be a dict with model, optimizer, scheduler and iteration, got list"):
+        read(saved([1], path))
+    with pytest.raises(ValueError, match="must be a dict with model"):
+        read(saved(state, path))
+    with pytest.raises(ValueError, match=r"a\.pt: is not the checkpoint of an HSTL network .*'fc\.weight'"):
+        read(saved({"model": {"fc.weight": torch.zeros(2)}}, path))
+    with pytest.raises(ValueError, match=r"missing HPP\.p, Bn\.bias$"):
+        read(saved({"model": {k: v for k, v in state.items() if k not in ("HPP.p", "Bn.bias")}}, path))
+    with pytest.raises(ValueError, match=r"unexpected extra\.weight$"):
+        read(saved({"model": {**state, "extra.weight": torch.zeros(1)}}, path))
+    with pytest.raises(ValueError, match=r"HPP\.p must have the shape \[1\], got \[2\]$"):
+        read(saved({"model": {**state, "HPP.p": torch.zeros(2)}}, path))
+    with pytest.raises(ValueError, match=r"arme2\.0\.conv3d\.2\.conv3d\.weight"):
+        read(saved({"model": state}, path), preset="oumvlp")
+    with pytest.raises(ValueError, match="did you mean 'gait3d'"):
+        read(path, preset="gait-3d")
+
+
+def test_loading_changes_all_or_nothing() -> None:
+    model = HSTL(SMALL)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    wrong: dict[str, Any] = {key: value + 1 for key, value in model.official_state_dict().items()}
+    wrong["HPP.p"] = "6.5"
+    with pytest.raises(ValueError, match=r"HPP\.p must have the shape \[1\], got str"):
+        model.load_official_state_dict(wrong)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
