@@ -1,0 +1,99 @@
+"""Arithmetic and traffic of HSTL's layers, counted from the configuration; a MAC is a product and a sum."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hstl_fast import HSTLConfig
+from hstl_fast.models import COLUMNS, ROWS
+
+FLOAT = 4
+"""Bytes of a float32."""
+
+
+class Layer(NamedTuple):
+    """One layer of a network on one sequence. `name` is its module's in `HSTL`, `macs` its dense products, padding
+    counted; `bytes` is what it must move: input, parameters and output, each once, in float32."""
+
+    name: str
+    kind: str
+    c_in: int
+    c_out: int
+    split: tuple[int, ...]
+    frames: int
+    rows: int
+    columns: int
+    macs: int
+    bytes: int
+
+    def __str__(self) -> str:
+        split = ",".join(map(str, self.split))
+        regions = f"{len(self.split)} strips" if self.kind == "strip_pool" else f"[{split}]"
+        return f"{self.kind} {self.c_in}-{self.c_out} {regions} {self.frames}x{self.rows}x{self.columns}"
+
+    @property
+    def differentiable_input(self) -> bool:
+        """Whether training needs the gradient of the layer's input: the first layer sees silhouettes."""
+        return self.name != "stem.0"
+
+
+def layers(config: HSTLConfig, frames: int) -> list[Layer]:
+    """Every layer of the network on a sequence of `frames` (at least 3), in the order of computation, the head last."""
+    h, w, t, c = ROWS, COLUMNS, frames, 1
+    pools = iter(enumerate(config.pools))
+    found: list[Layer] = []
+    for i, c_out in enumerate(config.stem):
+        found.append(_arme(f"stem.{i}", c, c_out, (h,), t, h, w))
+        c = c_out
+    found.append(_astp(*next(pools), t, h, w))
+    if config.pool:
+        h, w = h // 2, w // 2
+    for s, stage in enumerate(config.stages):
+        for i, c_out in enumerate(stage.channels):
+            found.append(_arme(f"stages.{s}.{i}", c, c_out, stage.split, t, h, w))
+            c = c_out
+        found.append(_astp(*next(pools), t, h, w))
+        if s == 0:
+            found.append(_fta(c, stage.split, t, h, w))
+            t //= 3
+            found.append(_astp(*next(pools), t, h, w))
+    found.append(_strips(config.strips, c, t, h, w))
+    return [*found, _head(config)]
+
+
+def macs(config: HSTLConfig, lengths: Sequence[int]) -> int:
+    """Dense products of embedding sequences of these lengths."""
+    return sum(layer.macs for t in lengths for layer in layers(config, t))
+
+
+def training_macs(layer: Layer) -> int:
+    """Forward and both gradients: three times the products, twice where the input needs no gradient."""
+    return layer.macs * (3 if layer.differentiable_input else 2)
+
+
+def _arme(name: str, c_in: int, c_out: int, split: tuple[int, ...], t: int, h: int, w: int) -> Layer:
+    weights = len(split) * 27 * c_in * c_out
+    moved = FLOAT * (t * h * w * (c_in + c_out) + weights)
+    return Layer(name, "arme", c_in, c_out, split, t, h, w, t * h * w * 27 * c_in * c_out, moved)
+
+
+def _astp(index: int, pool: tuple[int, int | None, tuple[int, ...]], t: int, h: int, w: int) -> Layer:
+    c_in, projected, split = pool
+    c_out = c_in if projected is None else projected
+    weights = 0 if projected is None else c_in * c_out
+    moved = FLOAT * (t * h * w * c_in + weights + len(split) * c_out)
+    return Layer(f"pools.{index}", "astp", c_in, c_out, split, t, h, w, h * w * weights, moved)
+
+
+def _fta(c: int, split: tuple[int, ...], t: int, h: int, w: int) -> Layer:
+    weights = len(split) * 2 * c * c
+    moved = FLOAT * ((t + t // 3) * h * w * c + weights)
+    return Layer("fta", "fta", c, c, split, t, h, w, (t // 3) * weights, moved)
+
+
+def _strips(bins: int, c: int, t: int, h: int, w: int) -> Layer:
+    return Layer("strips", "strip_pool", c, c, (h // bins,) * bins, t, h, w, 0, FLOAT * (t * h * w * c + bins * c))
+
+
+def _head(config: HSTLConfig) -> Layer:
+    parts, c = config.parts, config.channels
+    return Layer("parts", "head", c, c, (1,) * parts, 1, parts, 1, parts * c * c, FLOAT * parts * c * (c + 2))
