@@ -22,7 +22,7 @@ def feature_map(x: object) -> None:
 
 def rows(split: object, h: int) -> list[int]:
     """`split` as a list of positive row counts that sum to `h`."""
-    if isinstance(split, Tensor | str) or not isinstance(split, Sequence):
+    if isinstance(split, (Tensor, str)) or not isinstance(split, Sequence):
         raise TypeError(f"split must be a list of row counts, got {type(split).__name__}")
     if not split or any(isinstance(r, bool) or not isinstance(r, int) or r < 1 for r in split):
         raise ValueError(f"split must be a non-empty list of positive integers, got {list(split)}")

@@ -56,9 +56,15 @@ def reference_dtype(x: Tensor) -> torch.dtype:
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     """A context in which torch computes in the types it is given."""
-    if torch.amp.is_autocast_available(x.device.type):
+    if _has_autocast(x.device.type):
         return torch.autocast(x.device.type, enabled=False)
     return nullcontext()
+
+
+# torch.compile of torch 2.6 cannot look into the question, and the answer never changes.
+@torch.compiler.assume_constant_result
+def _has_autocast(device_type: str) -> bool:
+    return torch.amp.is_autocast_available(device_type)
 
 
 def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:

@@ -235,6 +235,6 @@ def _stacked(weights: Tensor | Sequence[Tensor], rows: list[int], x: Tensor) -> 
 def _slope(negative_slope: float | None) -> float:
     if negative_slope is None:
         return 1.0
-    if isinstance(negative_slope, bool) or not isinstance(negative_slope, int | float) or not negative_slope >= 0:
+    if isinstance(negative_slope, bool) or not isinstance(negative_slope, (int, float)) or not negative_slope >= 0:
         raise ValueError(f"negative_slope must be None or a number of at least 0, got {negative_slope!r}")
     return float(negative_slope)
