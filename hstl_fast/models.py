@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hstl_fast.nn import ARME, ASTP, FTA, SeparateFCs, StripPool
 from hstl_fast.ops import _checks
-from hstl_fast.ops._tensors import channels_last, without_autocast
+from hstl_fast.ops._shared import channels_last, without_autocast
 
 ROWS, COLUMNS = 64, 44
 SIDE = 10
