@@ -7,36 +7,44 @@ namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
+// Elements of a map that are followed through all frames: their maxima and indices stay in L1 while the frames stream by.
+constexpr int64_t kElements = 1024;
+
+// best and first of `size` elements at most kElements, over frames `stride` apart. Bytes: size * frames * sizeof(T) read.
+template <class T>
+void maximum_of(T* best, typename Simd<T>::Lane* first, const T* frame, int64_t stride, int64_t size, int64_t frames) {
+  using Lane = typename Simd<T>::Lane;
+  for (int64_t t = 0; t < frames; ++t, frame += stride)
+    for (int64_t e = 0; e < size; e += lanes<T>) {
+      Vec<T> x = load_some(frame + e, size - e), old = load(best + e);
+      IntVec<T> old_first, better = t ? replaces<T>(x, old) : ~IntVec<T>{};
+      __builtin_memcpy(&old_first, first + e, sizeof old_first);
+      store(best + e, better ? x : old);
+      IntVec<T> new_first = better ? IntVec<T>{} + Lane(t) : old_first;
+      __builtin_memcpy(first + e, &new_first, sizeof new_first);
+    }
+}
+
 template <class T>
 void frame_maximum(T* maximum, int16_t* index, const T* x, const Shape& s, int64_t c) {
-  constexpr int64_t kChunk = 1024;  // elements: values and indices stay in L1 while the frames stream by
-  int64_t map = rows_of(s) * s.width * c, chunks = ceil_div(map, kChunk);
-  parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int) {
-    int64_t n = i / chunks, begin = i % chunks * kChunk, size = smaller(kChunk, map - begin);
-    const T* frame = x + total(s.seq_lens, n) * map + begin;
-    T best[kChunk];
-    typename Simd<T>::Lane first[kChunk];
-    for (int64_t e = 0; e < size; ++e) best[e] = frame[e], first[e] = 0;
-    for (int64_t t = 1; t < s.seq_lens[n]; ++t) {
-      frame += map;
-      for (int64_t e = 0; e < size; ++e) {
-        bool better = (frame[e] > best[e]) | ((frame[e] != frame[e]) & (best[e] == best[e]));  // NaN wins, as in torch
-        best[e] = better ? frame[e] : best[e];
-        first[e] = better ? t : first[e];
-      }
-    }
+  int64_t map = rows_of(s) * s.width * c, pieces = ceil_div(map, kElements);
+  parallel_for(s.threads, s.sequences * pieces, [&](int64_t i, int) {
+    int64_t n = i / pieces, begin = i % pieces * kElements, size = smaller(kElements, map - begin);
+    T best[kElements] = {};
+    typename Simd<T>::Lane first[kElements] = {};
+    maximum_of(best, first, x + total(s.seq_lens, n) * map + begin, map, size, s.seq_lens[n]);
     T* maximum_out = maximum + n * map + begin;
     int16_t* index_out = index + n * map + begin;
-    for (int64_t e = 0; e < size; ++e) maximum_out[e] = best[e], index_out[e] = int16_t(first[e]);
+    for (int64_t e = 0; e < size; ++e) maximum_out[e] = best[e];
+    for (int64_t e = 0; e < size; ++e) index_out[e] = int16_t(first[e]);
   });
 }
 
 template <class T>
 void frame_maximum_backward(T* gx, const T* gmaximum, const int16_t* index, const Shape& s, int64_t c) {
-  constexpr int64_t kChunk = 1024;
-  int64_t map = rows_of(s) * s.width * c, chunks = ceil_div(map, kChunk);
-  parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int) {
-    int64_t n = i / chunks, begin = i % chunks * kChunk, size = smaller(kChunk, map - begin);
+  int64_t map = rows_of(s) * s.width * c, pieces = ceil_div(map, kElements);
+  parallel_for(s.threads, s.sequences * pieces, [&](int64_t i, int) {
+    int64_t n = i / pieces, begin = i % pieces * kElements, size = smaller(kElements, map - begin);
     const T* gradient = gmaximum + n * map + begin;
     const int16_t* first = index + n * map + begin;
     T* frame = gx + total(s.seq_lens, n) * map + begin;

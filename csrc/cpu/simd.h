@@ -82,6 +82,12 @@ HSTL_INLINE void store_some(T* to, Vec<T> v, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = v[i];
 }
 
+// Whether x replaces best as the maximum so far: NaN does, as in torch.
+template <class T>
+HSTL_INLINE IntVec<T> replaces(Vec<T> x, Vec<T> best) {
+  return ~(x <= best) & (best == best);
+}
+
 template <class T>
 HSTL_INLINE Vec<T> leaky(Vec<T> v, T negative_slope) {
   return v > Vec<T>{} ? v : v * negative_slope;
