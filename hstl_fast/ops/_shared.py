@@ -16,10 +16,16 @@ def computing_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+# torch.compile of torch 2.6 cannot look into the question, and the answer never changes.
+@torch.compiler.assume_constant_result
+def _has_autocast(device_type: str) -> bool:
+    return torch.amp.is_autocast_available(device_type)
+
+
 def under_autocast(x: Tensor) -> Tensor:
     """`x` as autocast would hand it to a convolution: in autocast's type if it is on, but never float64."""
     device = x.device.type
-    if x.dtype == torch.float64 or not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+    if x.dtype == torch.float64 or not _has_autocast(device) or not torch.is_autocast_enabled(device):
         return x
     return x.to(torch.get_autocast_dtype(device))
 
@@ -59,12 +65,6 @@ def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     if _has_autocast(x.device.type):
         return torch.autocast(x.device.type, enabled=False)
     return nullcontext()
-
-
-# torch.compile of torch 2.6 cannot look into the question, and the answer never changes.
-@torch.compiler.assume_constant_result
-def _has_autocast(device_type: str) -> bool:
-    return torch.amp.is_autocast_available(device_type)
 
 
 def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:
