@@ -79,8 +79,7 @@ def _fill_height(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8] | None
         if len(rows) == 0:
             return None
         body = body[rows[0] : rows[-1] + 1]
-        columns = np.flatnonzero(body.any(axis=0))
-        body = body[:, columns[0] : columns[-1] + 1]
+        body = _columns_in_reach(body)
         scaled = _resize(body, size)
         top, bottom = scaled[0].max() >= BODY_THRESHOLD, scaled[-1].max() >= BODY_THRESHOLD
         if top and bottom:
@@ -90,30 +89,45 @@ def _fill_height(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8] | None
         body = body[int(not top) : len(body) - int(not bottom)]
 
 
+def _columns_in_reach(body: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Without empty columns at the sides, and without those more than two heights away from the median column: they
+    never reach the frame, and a wide flat shape would be blown up to a huge picture."""
+    reach, middle = 2 * len(body), _median_column(body)
+    body = body[:, max(0, middle - reach) : middle + reach + 1]
+    columns = np.flatnonzero(body.any(axis=0))
+    return body[:, columns[0] : columns[-1] + 1]
+
+
 def _resize(image: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
     """`image [h, w]` resized to `rows` rows and, by the same factor, as many columns as hold all of it."""
     step = image.shape[0] / rows
-    reach = 2 * int(np.ceil(max(step, 1.0)))
-    padded = np.pad(image, ((0, 0), (reach, reach))).astype(np.float64)
+    margin = 2 * int(np.ceil(max(step, 1.0)))
+    padded = np.pad(image, ((0, 0), (margin, margin))).astype(np.float64)
     columns = int(np.ceil(padded.shape[1] / step))
-    vertical = _triangle_filter(image.shape[0], rows, step)
-    horizontal = _triangle_filter(padded.shape[1], columns, step)
-    return np.rint(vertical @ padded @ horizontal.T).clip(0, 255).astype(np.uint8)
+    shrunk = _sample_rows(padded, rows, step)
+    return np.rint(_sample_rows(shrunk.T, columns, step).T).clip(0, 255).astype(np.uint8)
 
 
-def _triangle_filter(n_in: int, n_out: int, step: float) -> NDArray[np.float64]:
-    """Matrix `[n_out, n_in]` that samples every `step` input pixels with a triangle of half-width `max(step, 1)`."""
+def _sample_rows(image: NDArray[np.float64], n_out: int, step: float) -> NDArray[np.float64]:
+    """`n_out` rows, `step` rows of `image` apart, each averaged under a triangle of half-width `max(step, 1)`."""
+    reach = max(step, 1.0)
     centres = (np.arange(n_out) + 0.5) * step - 0.5
-    distance = np.abs(np.arange(n_in)[None, :] - centres[:, None])
-    weights = np.maximum(0.0, 1.0 - distance / max(step, 1.0))
-    total = weights.sum(axis=1, keepdims=True)
-    return np.asarray(weights / np.where(total > 0, total, 1.0))
+    taps = np.floor(centres - reach).astype(np.intp)[:, None] + np.arange(1, 2 * int(np.ceil(reach)) + 2)
+    weights = np.maximum(0.0, 1.0 - np.abs(taps - centres[:, None]) / reach)
+    weights[(taps < 0) | (taps >= len(image))] = 0.0
+    weights /= weights.sum(axis=1, keepdims=True)
+    rows = image[taps.clip(0, len(image) - 1)]
+    return np.asarray((rows * weights[..., None]).sum(axis=1))
 
 
 def _centre(scaled: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """`size` columns of `scaled [size, w]` with the median column of the mass at column `size // 2`."""
-    cumulated = np.cumsum(scaled.sum(axis=0, dtype=np.int64))
-    median = int(np.searchsorted(cumulated, cumulated[-1] / 2))
     padded = np.pad(scaled, ((0, 0), (size, size)))
-    left = median + size - size // 2
+    left = _median_column(scaled) + size - size // 2
     return np.ascontiguousarray(padded[:, left : left + size])
+
+
+def _median_column(image: NDArray[np.uint8]) -> int:
+    """The first column up to which at least half of the mass lies."""
+    cumulated = np.cumsum(image.sum(axis=0, dtype=np.int64))
+    return int(np.searchsorted(cumulated, cumulated[-1] / 2))

@@ -108,14 +108,13 @@ def _fill_small_holes(body: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(body | holes[1:-1, 1:-1])
 
 
-def meeting_blobs(before: list[Blob], after: list[Blob]) -> tuple[set[int], set[int]]:
-    """Indices of the blobs in `after` that two or more of `before` run into, and of those in `before` that fall apart
-    in `after`."""
+def overlaps(before: list[Blob], after: list[Blob]) -> NDArray[np.bool_]:
+    """`[len(before), len(after)]`: which blobs of two neighbouring frames show the same bodies."""
     shared = np.zeros((len(before), len(after)), dtype=bool)
     for i, a in enumerate(before):
         for j, b in enumerate(after):
             shared[i, j] = _common_pixels(a, b) >= CONTACT_SHARE * min(a.area, b.area)
-    return set(np.flatnonzero(shared.sum(axis=0) >= 2).tolist()), set(np.flatnonzero(shared.sum(axis=1) >= 2).tolist())
+    return shared
 
 
 def _common_pixels(a: Blob, b: Blob) -> int:

@@ -19,6 +19,8 @@ MIN_CONTRAST = 25.0
 """Squared distance to the background, in variances of the pixel, from which a pixel is foreground."""
 SHADOW_DARKEST = 0.5
 """A pixel at least this fraction as bright as the background and of its colour is a shadow."""
+BACKGROUND_SHARE = 0.7
+"""A pixel's background is its most frequent colours that together fill this share of the time."""
 FOREGROUND = 255
 
 
@@ -73,9 +75,9 @@ class Footage:
 class BackgroundModel:
     """OpenCV's Gaussian mixture (MOG2), learnt from frames spread over the whole footage before the first mask is made.
 
-    The training frames are fed in an interleaved order, so that somebody who stands still for a while is not learnt
-    as background and early frames are as good as late ones. The model is then frozen: the same frame always gives the
-    same mask.
+    Every training frame counts the same and neighbours are fed far apart, so that somebody who stands still for a while
+    is not learnt as background and early frames are as good as late ones. The model is then frozen: the same frame
+    always gives the same mask.
     """
 
     def __init__(self, frames: list[NDArray[np.uint8]]) -> None:
@@ -83,8 +85,9 @@ class BackgroundModel:
             history=2 * len(frames), varThreshold=MIN_CONTRAST, detectShadows=True
         )
         self._mixture.setShadowThreshold(SHADOW_DARKEST)
-        for i in _interleaved(len(frames)):
-            self._mixture.apply(frames[i])
+        self._mixture.setBackgroundRatio(BACKGROUND_SHARE)
+        for seen, i in enumerate(_interleaved(len(frames)), start=1):
+            self._mixture.apply(frames[i], learningRate=1 / seen)
 
     def mask(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Foreground pixels `[H, W]` of a frame `[H, W, 3]`, without shadows, specks and lines thinner than three

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstl_fast.silhouettes._extras import byte_track
-from hstl_fast.silhouettes.blobs import Blob, meeting_blobs
+from hstl_fast.silhouettes.blobs import Blob, overlaps
 
 MAX_GAP = 3
 """A track goes on over this many missing frames in a row; after more it is cut."""
@@ -20,7 +20,7 @@ OVERLAP_GATE = 0.1
 """Smallest overlap (intersection over union) of a box with the place the tracker expects it."""
 WINDOW = 15
 """Frames around one over which a body's usual height and area are taken."""
-HEIGHT_TOLERANCE, AREA_TOLERANCE = 1.12, 1.3
+HEIGHT_TOLERANCE, AREA_TOLERANCE = 1.12, 1.6
 """How far a body may be from its usual height and area before its frame is dropped."""
 PERSPECTIVE_TOLERANCE = 1.3
 """How far a body may be from the height of others who stood at its place."""
@@ -28,11 +28,15 @@ PERSPECTIVE_BLOBS = 100
 """Bodies needed before their heights are compared over the image."""
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class _Sighting:
+    """A blob in its frame. `joint`: it holds two people or more. `starts`, `ends`: its body is part of a joint blob in
+    the frame before or after, and nobody can say who is who beyond."""
+
     blob: Blob
-    merges: bool = False
-    falls_apart: bool = False
+    joint: bool
+    starts: bool
+    ends: bool
 
 
 def track_people(blobs: list[list[Blob]]) -> list[list[Blob]]:
@@ -42,26 +46,40 @@ def track_people(blobs: list[list[Blob]]) -> list[list[Blob]]:
     the image and where it is gone for more than MAX_GAP frames; single frames with a body of odd shape or size are left
     out.
     """
-    sightings = _with_meetings(blobs)
     usual = _Perspective([b for frame in blobs for b in frame if b.looks_like_a_body and not b.touches_border])
     runs = []
-    for track in _follow(sightings):
-        for run in _between_meetings(track):
+    for track in _follow(_sightings(blobs)):
+        for run in _alone(track):
             bodies = [b for b in run if b.looks_like_a_body and not b.touches_border and usual.admits(b)]
             steady = _steady(bodies)
             runs += [steady[piece] for piece in gapless([b.frame for b in steady])]
     return sorted(runs, key=lambda run: (run[0].frame, run[0].box))
 
 
-def _with_meetings(blobs: list[list[Blob]]) -> list[list[_Sighting]]:
-    sightings = [[_Sighting(b) for b in frame] for frame in blobs]
-    for t in range(1, len(blobs)):
-        merged, parted = meeting_blobs(blobs[t - 1], blobs[t])
-        for j in merged:
-            sightings[t][j].merges = True
-        for i in parted:
-            sightings[t - 1][i].falls_apart = True
-    return sightings
+def _sightings(blobs: list[list[Blob]]) -> list[list[_Sighting]]:
+    links = [overlaps(before, after) for before, after in pairwise(blobs)]
+    counts = [len(frame) for frame in blobs]
+    merged = _joint_since_merging(links, counts)
+    parting = _joint_since_merging([link.T for link in reversed(links)], counts[::-1])[::-1]
+    joint = [m | p for m, p in zip(merged, parting, strict=True)]
+    starts = [np.zeros(n, dtype=bool) for n in counts]
+    ends = [np.zeros(n, dtype=bool) for n in counts]
+    for t, link in enumerate(links):
+        starts[t + 1] = np.any(link & joint[t][:, None], axis=0)
+        ends[t] = np.any(link & joint[t + 1], axis=1)
+    return [
+        [_Sighting(*seen) for seen in zip(*frame, strict=True)]
+        for frame in zip(blobs, joint, starts, ends, strict=True)
+    ]
+
+
+def _joint_since_merging(links: list[NDArray[np.bool_]], counts: list[int]) -> list[NDArray[np.bool_]]:
+    """Per frame, which blobs hold several bodies because blobs ran together before and have not parted since."""
+    joint = [np.zeros(count, dtype=bool) for count in counts]
+    for t, link in enumerate(links):
+        unparted = joint[t] & (link.sum(axis=1) == 1)
+        joint[t + 1] = (link.sum(axis=0) >= 2) | (link & unparted[:, None]).any(axis=0)
+    return joint
 
 
 def _follow(frames: list[list[_Sighting]]) -> list[list[_Sighting]]:
@@ -83,19 +101,17 @@ def _corners(blob: Blob) -> tuple[int, int, int, int]:
     return x, y, x + width, y + height
 
 
-def _between_meetings(track: list[_Sighting]) -> list[list[Blob]]:
-    """The parts of a track in which its blob is one person: not from where it merges with another one until it falls
-    apart."""
-    runs: list[list[Blob]] = []
-    run: list[Blob] = []
-    alone = True
+def _alone(track: list[_Sighting]) -> list[list[Blob]]:
+    """The parts of a track in which its blob is one person, cut wherever it was part of a joint blob in between."""
+    runs: list[list[Blob]] = [[]]
     for sighting in track:
-        if sighting.merges:
-            runs, run, alone = ([*runs, run] if alone else runs), [], False
-        run.append(sighting.blob)
-        if sighting.falls_apart:
-            run, alone = [], True
-    return [r for r in ([*runs, run] if alone else runs) if r]
+        if sighting.joint or sighting.starts:
+            runs.append([])
+        if not sighting.joint:
+            runs[-1].append(sighting.blob)
+        if sighting.ends:
+            runs.append([])
+    return [run for run in runs if run]
 
 
 class _Perspective:
@@ -108,11 +124,11 @@ class _Perspective:
             return
         places = np.array([self._place(b) for b in bodies])
         heights = np.array([b.height for b in bodies], dtype=np.float64)
-        trusted = np.ones(len(bodies), dtype=bool)
-        for _ in range(5):
-            self._plane = np.linalg.lstsq(places[trusted], heights[trusted], rcond=None)[0]
-            error = np.abs(places @ self._plane - heights)
-            trusted = error <= 2.5 * max(1.0, float(np.median(error)))
+        weights = np.ones(len(bodies))
+        for _ in range(20):  # least absolute deviations: blobs of two people must not pull the plane
+            plane = np.linalg.lstsq(places * weights[:, None], heights * weights, rcond=None)[0]
+            weights = 1 / np.sqrt(np.maximum(1.0, np.abs(places @ plane - heights)))
+        self._plane = np.asarray(plane, dtype=np.float64)
 
     def admits(self, body: Blob) -> bool:
         if self._plane is None:

@@ -28,9 +28,11 @@ FINE_ROWS = 256
 """Outlines are smoothed on a grid of about this many rows per body before they are aligned."""
 OUTLINE_SIGMA = 0.8
 """Smoothing of the outline, in pixels of the video."""
+ABOVE_LEGS = 36
+"""Rows of a silhouette in which a walk changes little."""
 MOST_FRAMES = 0.95
 """A video of which a smaller share decodes than its header promises is damaged."""
-CORE, CORE_COVERAGE = 0.8, 0.88
+CORE, CORE_COVERAGE = 0.8, 0.9
 """A body's core is what the first share of the frames around it covers; a whole body covers the second share of it."""
 
 Progress = Callable[[str, int, int], None]
@@ -177,9 +179,9 @@ def _walks(run: list[Blob]) -> list[tuple[list[Blob], NDArray[np.uint8]]]:
 
 
 def _is_whole(silhouettes: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """`[T]` bool: whether a frame covers what nearly all frames around it cover. A body behind a post, or in front of
-    its own colour, does not."""
-    bodies = silhouettes >= BODY_THRESHOLD
+    """`[T]` bool: whether head and trunk cover what they cover in nearly all frames around. A body behind a post, or
+    in front of its own colour, does not."""
+    bodies = silhouettes[:, :ABOVE_LEGS] >= BODY_THRESHOLD
     covered = np.empty(len(bodies))
     for t in range(len(bodies)):
         around = bodies[max(0, t - WINDOW // 2) : t + WINDOW // 2 + 1]

@@ -85,6 +85,12 @@ def test_thin_antenna_is_cropped_rather_than_shrinking_the_body() -> None:
     assert np.abs(difference[2:]).mean() < 2
 
 
+def test_a_wide_flat_shape_costs_no_memory() -> None:
+    flat = np.zeros((3, 200_000), np.uint8)
+    flat[1] = 255
+    assert (align(flat) == 255).all()
+
+
 def test_other_size() -> None:
     assert align(body(90, 40), size=32).shape == (32, 32)
     with pytest.raises(ValueError, match="size must be at least 2, got 1"):
