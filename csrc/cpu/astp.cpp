@@ -7,10 +7,12 @@ namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
-// Elements of a map that are followed through all frames: their maxima and indices stay in L1 while the frames stream by.
+// Elements of a map that are followed through all frames: their maxima and indices stay in L1 while the frames stream
+// by.
 constexpr int64_t kElements = 1024;
 
-// best and first of `size` elements at most kElements, over frames `stride` apart. Bytes: size * frames * sizeof(T) read.
+// best and first of `size` elements at most kElements, over frames `stride` apart. Bytes: size * frames * sizeof(T)
+// read.
 template <class T>
 void maximum_of(T* best, typename Simd<T>::Lane* first, const T* frame, int64_t stride, int64_t size, int64_t frames) {
   using Lane = typename Simd<T>::Lane;

@@ -17,48 +17,77 @@ inline int64_t total_windows(const Shape& s) {
   return sum;
 }
 
-// The frames of one output frame: a over [3t', 3t'+3), b over [3t'-1, 3t'+4) inside the sequence.
+// The frames of one window, among all F: b sees all five, a the middle three. A frame outside the sequence is replaced
+// by its neighbour inside, which changes neither a maximum nor the first frame that attains it.
 struct Window {
-  int64_t first_frame;  // of the sequence, among all F
-  int64_t centre;       // 3t'
-  Range wide;           // frames of b within the sequence
+  int64_t frames[5];
 };
 
 inline Window window_at(const int64_t* seq_lens, int64_t output_frame) {
-  int64_t first_frame = 0;
+  int64_t first = 0;
   while (output_frame >= windows_of(*seq_lens)) {
     output_frame -= windows_of(*seq_lens);
-    first_frame += *seq_lens++;
+    first += *seq_lens++;
   }
-  int64_t centre = output_frame * kStride;
-  return {first_frame, centre, {larger(centre - 1, 0), smaller(centre + 4, *seq_lens)}};
+  Window window;
+  for (int64_t j = 0; j < 5; ++j)
+    window.frames[j] = first + smaller(larger(output_frame * kStride - 1 + j, 0), *seq_lens - 1);
+  return window;
 }
+
+// A feature map as the frames of one window: element e of frame j is at data + frames[j] * size + e.
+template <class T>
+struct Map {
+  const T* data;
+  int64_t size;  // elements of a frame
+};
 
 template <class T>
 struct Maxima {
   Vec<T> a, b;
-  IntVec<T> a_frame, b_frame;  // of the window, counted from the window's first frame
+  IntVec<T> a_frame, b_frame;  // of the window's five
 };
 
 template <class T>
-HSTL_INLINE void take_larger(Vec<T>& best, IntVec<T>& best_frame, Vec<T> v, int64_t frame) {
-  IntVec<T> better = (v > best) | (v != v);  // NaN wins, as in torch
+HSTL_INLINE void take_larger(Vec<T>& best, IntVec<T>& best_frame, Vec<T> v, IntVec<T> frame) {
+  IntVec<T> better = replaces<T>(v, best);
   best = better ? v : best;
-  best_frame = better ? IntVec<T>{} + typename Simd<T>::Lane(frame) : best_frame;
+  best_frame = better ? frame : best_frame;
 }
 
-// x: first frame of the sequence, at the element wanted; `stride` elements between frames.
 template <class T>
-HSTL_INLINE Maxima<T> maxima(const T* x, int64_t stride, const Window& window, int64_t valid) {
-  Maxima<T> m;
-  m.a = m.b = broadcast(-T(__builtin_inf()));
-  m.a_frame = m.b_frame = IntVec<T>{};
-  for (int64_t t = window.wide.begin; t < window.wide.end; ++t) {
-    Vec<T> v = load_some(x + t * stride, valid);
-    take_larger<T>(m.b, m.b_frame, v, t - window.wide.begin);
-    if (t >= window.centre && t < window.centre + 3) take_larger<T>(m.a, m.a_frame, v, t - window.wide.begin);
-  }
+HSTL_INLINE Maxima<T> maxima(const Map<T>& x, const Window& window, int64_t e, int64_t valid) {
+  using Lane = typename Simd<T>::Lane;
+  Vec<T> v[5];
+  for (int j = 0; j < 5; ++j) v[j] = load_some(x.data + window.frames[j] * x.size + e, valid);
+  Maxima<T> m = {v[1], v[0], IntVec<T>{} + Lane(1), IntVec<T>{}};
+  take_larger<T>(m.a, m.a_frame, v[2], IntVec<T>{} + Lane(2));
+  take_larger<T>(m.a, m.a_frame, v[3], IntVec<T>{} + Lane(3));
+  take_larger<T>(m.b, m.b_frame, m.a, m.a_frame);
+  take_larger<T>(m.b, m.b_frame, v[4], IntVec<T>{} + Lane(4));
   return m;
+}
+
+// sums[k] = sum of term(e, valid) over the region's elements e of channels k..k+V*lanes-1: row by row, so that float32
+// rounds little.
+template <int V, class T, class Term>
+HSTL_INLINE void sum_channels(T* sums, const Shape& s, const Range& rows, int64_t c, int64_t k, const Term& term) {
+  Vec<T> totals[V] = {};
+  for (int64_t h = rows.begin; h < rows.end; ++h) {
+    Vec<T> row[V] = {};
+    for (int64_t q = 0; q < s.width; ++q)
+      for (int v = 0; v < V; ++v) row[v] += term((h * s.width + q) * c + k + v * lanes<T>, c - k - v * lanes<T>);
+    for (int v = 0; v < V; ++v) totals[v] += row[v];
+  }
+  for (int v = 0; v < V; ++v) store_some(sums + k + v * lanes<T>, totals[v], c - k - v * lanes<T>);
+}
+
+// The same for all channels. Bytes: 5 frames of the region, each element read once.
+template <class T, class Term>
+HSTL_INLINE void sum_region(T* sums, const Shape& s, const Range& rows, int64_t c, const Term& term) {
+  int64_t k = 0;
+  for (; k + 4 * lanes<T> <= c; k += 4 * lanes<T>) sum_channels<4>(sums, s, rows, c, k, term);
+  for (; k < c; k += lanes<T>) sum_channels<1>(sums, s, rows, c, k, term);
 }
 
 template <class T>
@@ -86,105 +115,131 @@ size_t fta_workspace(const Shape& s, int64_t c) {
 
 template <class T>
 void fta_forward(T* y, T* z, const T* x, const T* w, const T* biases, void* workspace, const Shape& s, int64_t c) {
-  int64_t map = rows_of(s) * s.width * c;
+  Map<T> map = {x, rows_of(s) * s.width * c};
   T* gate = Carver(workspace).take<T>(total_windows(s) * s.regions * c);
   parallel_for(s.threads, total_windows(s) * s.regions, [&](int64_t i, int) {
     int64_t f = i / s.regions, r = i % s.regions;
     Window window = window_at(s.seq_lens, f);
     Range rows = region_rows(s, r);
-    for (int64_t k = 0; k < c; k += lanes<T>) {
-      Vec<T> sum = {};
-      for (int64_t h = rows.begin; h < rows.end; ++h) {
-        Vec<T> row_sum = {};
-        for (int64_t q = 0; q < s.width; ++q) {
-          Maxima<T> m = maxima(x + window.first_frame * map + (h * s.width + q) * c + k, map, window, c - k);
-          row_sum += m.a + m.b;
-        }
-        sum += row_sum;
-      }
-      store_some(z + i * c + k, sum / T(rows.size() * s.width), c - k);
-    }
-    gates(gate + i * c, z + i * c, w + r * 2 * c * c, biases + r * 2 * c, c);
+    T *means = z + i * c, *shares = gate + i * c;
+    sum_region(means, s, rows, c, [&](int64_t e, int64_t valid) {
+      Maxima<T> m = maxima(map, window, e, valid);
+      return m.a + m.b;
+    });
+    for (int64_t k = 0; k < c; ++k) means[k] /= T(rows.size() * s.width);
+    gates(shares, means, w + r * 2 * c * c, biases + r * 2 * c, c);
     for (int64_t q = rows.begin * s.width; q < rows.end * s.width; ++q)
       for (int64_t k = 0; k < c; k += lanes<T>) {
-        Maxima<T> m = maxima(x + window.first_frame * map + q * c + k, map, window, c - k);
-        Vec<T> share = load_some(gate + i * c + k, c - k);
-        store_some(y + f * map + q * c + k, share * m.a + (T(1) - share) * m.b, c - k);
+        Maxima<T> m = maxima(map, window, q * c + k, c - k);
+        Vec<T> share = load_some(shares + k, c - k);
+        store_some(y + f * map.size + q * c + k, share * m.a + (T(1) - share) * m.b, c - k);
       }
   });
+}
+
+// For every window and region: gate [F', m, C] as in the forward; gu, the gradient of W_a z + b_a (that of W_b z + b_b
+// is its negative); gz, the gradient of a and b through their mean.
+template <class T>
+struct Gradients {
+  T *gate, *gu, *gz;
+};
+
+// W is what fta_forward got: [2, C, C] of one region.
+template <class T>
+void gate_backward(const Gradients<T>& to, const T* w, int64_t positions, int64_t c) {
+  for (int64_t k = 0; k < c; ++k) to.gu[k] *= to.gate[k] * (T(1) - to.gate[k]);
+  for (int64_t k = 0; k < c; k += lanes<T>) {
+    Vec<T> sum = {};
+    for (int64_t o = 0; o < c; ++o)
+      sum += to.gu[o] * (load_some(w + o * c + k, c - k) - load_some(w + (c + o) * c + k, c - k));
+    store_some(to.gz + k, sum / T(positions), c - k);
+  }
+}
+
+// One row of gweights[r] = sum over windows of gu z^T, in two levels, and its negative; the same for the biases.
+template <class T>
+void weights_backward(T* gw, T* gbiases, const T* gu, const T* z, int64_t outputs, int64_t stride, int64_t c) {
+  constexpr int64_t kSummed = 32;
+  for (int64_t k = 0; k < c; k += lanes<T>) {
+    Vec<T> total = {};
+    for (int64_t first = 0; first < outputs; first += kSummed) {
+      Vec<T> part = {};
+      for (int64_t f = first; f < smaller(first + kSummed, outputs); ++f)
+        part += gu[f * stride] * load_some(z + f * stride + k, c - k);
+      total += part;
+    }
+    store_some(gw + k, total, c - k);
+    store_some(gw + c * c + k, -total, c - k);
+  }
+  double sum = 0;
+  for (int64_t f = 0; f < outputs; ++f) sum += double(gu[f * stride]);
+  gbiases[0] = T(sum);
+  gbiases[c] = T(-sum);
+}
+
+// Elements of one row that are followed through a sequence: their frames of x and gx stay in L1.
+constexpr int64_t kElements = 1024;
+
+// gx of columns [columns.begin, columns.end) of row h, all frames of sequence n. Each window adds to its five frames.
+template <class T>
+void columns_backward(T* gx, const T* gy, const Map<T>& map, const Gradients<T>& from, const Shape& s, int64_t c,
+                      int64_t n, int64_t h, Slice columns) {
+  int64_t begin = (h * s.width + columns.begin) * c, end = (h * s.width + columns.end) * c;
+  int64_t first_frame = total(s.seq_lens, n), first_output = 0, r = 0;
+  while (region_rows(s, r).end <= h) ++r;
+  for (int64_t before = 0; before < n; ++before) first_output += windows_of(s.seq_lens[before]);
+  for (int64_t f = first_frame; f < first_frame + s.seq_lens[n]; ++f)
+    __builtin_memset(gx + f * map.size + begin, 0, (end - begin) * sizeof(T));
+  for (int64_t f = first_output; f < first_output + windows_of(s.seq_lens[n]); ++f) {
+    Window window = window_at(s.seq_lens, f);
+    int64_t part = (f * s.regions + r) * c;
+    for (int64_t first = begin; first < end; first += c)
+      for (int64_t k = 0; k < c; k += lanes<T>) {
+        int64_t e = first + k, valid = c - k;
+        Maxima<T> m = maxima(map, window, e, valid);
+        Vec<T> share = load_some(from.gate + part + k, valid), mean = load_some(from.gz + part + k, valid);
+        Vec<T> g = load_some(gy + f * map.size + e, valid);
+        Vec<T> ga = g * share + mean, gb = g * (T(1) - share) + mean;
+        for (int64_t j = 0; j < 5; ++j) {
+          T* to = gx + window.frames[j] * map.size + e;
+          IntVec<T> frame = IntVec<T>{} + typename Simd<T>::Lane(j);
+          Vec<T> add = (m.a_frame == frame ? ga : Vec<T>{}) + (m.b_frame == frame ? gb : Vec<T>{});
+          store_some(to, load_some(to, valid) + add, valid);
+        }
+      }
+  }
 }
 
 template <class T>
 void fta_backward(T* gx, T* gw, T* gbiases, const T* gy, const T* x, const T* z, const T* w, const T* biases,
                   void* workspace, const Shape& s, int64_t c) {
-  int64_t map = rows_of(s) * s.width * c, outputs = total_windows(s);
+  Map<T> map = {x, rows_of(s) * s.width * c};
+  int64_t outputs = total_windows(s), stride = s.regions * c, height = rows_of(s);
   Carver carver(workspace);
-  T* gate = carver.take<T>(outputs * s.regions * c);
-  T* gu = carver.take<T>(outputs * s.regions * c);
-  T* gz = carver.take<T>(outputs * s.regions * c);
+  Gradients<T> all;
+  all.gate = carver.take<T>(outputs * stride);
+  all.gu = carver.take<T>(outputs * stride);
+  all.gz = carver.take<T>(outputs * stride);
   parallel_for(s.threads, outputs * s.regions, [&](int64_t i, int) {
     int64_t f = i / s.regions, r = i % s.regions;
     Window window = window_at(s.seq_lens, f);
     Range rows = region_rows(s, r);
-    const T* weights = w + r * 2 * c * c;
-    gates(gate + i * c, z + i * c, weights, biases + r * 2 * c, c);
-    for (int64_t k = 0; k < c; k += lanes<T>) {
-      Vec<T> sum = {}, share = load_some(gate + i * c + k, c - k);
-      for (int64_t h = rows.begin; h < rows.end; ++h) {
-        Vec<T> row_sum = {};
-        for (int64_t q = 0; q < s.width; ++q) {
-          int64_t e = (h * s.width + q) * c + k;
-          Maxima<T> m = maxima(x + window.first_frame * map + e, map, window, c - k);
-          row_sum += load_some(gy + f * map + e, c - k) * (m.a - m.b);
-        }
-        sum += row_sum;
-      }
-      store_some(gu + i * c + k, sum * share * (T(1) - share), c - k);
-      store_some(gz + i * c + k, Vec<T>{}, c - k);
-    }
-    for (int64_t o = 0; o < c; ++o)
-      for (int64_t k = 0; k < c; ++k)
-        gz[i * c + k] += gu[i * c + o] * (weights[o * c + k] - weights[(c + o) * c + k]) / T(rows.size() * s.width);
+    Gradients<T> mine = {all.gate + i * c, all.gu + i * c, all.gz + i * c};
+    gates(mine.gate, z + i * c, w + r * 2 * c * c, biases + r * 2 * c, c);
+    sum_region(mine.gu, s, rows, c, [&](int64_t e, int64_t valid) {
+      Maxima<T> m = maxima(map, window, e, valid);
+      return load_some(gy + f * map.size + e, valid) * (m.a - m.b);
+    });
+    gate_backward(mine, w + r * 2 * c * c, rows.size() * s.width, c);
   });
   parallel_for(s.threads, s.regions * c, [&](int64_t i, int) {
     int64_t r = i / c, o = i % c;
-    T* row = gw + (r * 2 * c + o) * c;
-    T sum = 0;
-    for (int64_t k = 0; k < c; ++k) row[k] = 0;
-    for (int64_t f = 0; f < outputs; ++f) {
-      T g = gu[(f * s.regions + r) * c + o];
-      for (int64_t k = 0; k < c; ++k) row[k] += g * z[(f * s.regions + r) * c + k];
-      sum += g;
-    }
-    for (int64_t k = 0; k < c; ++k) row[c * c + k] = -row[k];
-    gbiases[r * 2 * c + o] = sum;
-    gbiases[(r * 2 + 1) * c + o] = -sum;
+    weights_backward(gw + (r * 2 * c + o) * c, gbiases + r * 2 * c + o, all.gu + i, z + r * c, outputs, stride, c);
   });
-  int64_t heights = rows_of(s);
-  parallel_for(s.threads, s.sequences * heights, [&](int64_t i, int) {
-    int64_t n = i / heights, h = i % heights, r = 0, frames = s.seq_lens[n];
-    while (region_rows(s, r).end <= h) ++r;
-    int64_t offset = total(s.seq_lens, n) * map + h * s.width * c, first_output = 0;
-    for (int64_t before = 0; before < n; ++before) first_output += windows_of(s.seq_lens[before]);
-    for (int64_t t = 0; t < frames; ++t) __builtin_memset(gx + offset + t * map, 0, s.width * c * sizeof(T));
-    for (int64_t t = 0; t < windows_of(frames); ++t) {
-      Window window = window_at(s.seq_lens, first_output + t);
-      int64_t f = first_output + t, part = (f * s.regions + r) * c;
-      for (int64_t q = 0; q < s.width; ++q)
-        for (int64_t k = 0; k < c; k += lanes<T>) {
-          int64_t e = q * c + k;
-          Maxima<T> m = maxima(x + offset + e, map, window, c - k);
-          Vec<T> share = load_some(gate + part + k, c - k), mean = load_some(gz + part + k, c - k);
-          Vec<T> g = load_some(gy + f * map + h * s.width * c + e, c - k);
-          Vec<T> ga = g * share + mean, gb = g * (T(1) - share) + mean;
-          for (int64_t j = 0; j < window.wide.size(); ++j) {
-            T* to = gx + offset + (window.wide.begin + j) * map + e;
-            IntVec<T> frame = IntVec<T>{} + typename Simd<T>::Lane(j);
-            Vec<T> add = (m.a_frame == frame ? ga : Vec<T>{}) + (m.b_frame == frame ? gb : Vec<T>{});
-            store_some(to, load_some(to, c - k) + add, c - k);
-          }
-        }
-    }
+  int64_t pieces = smaller(ceil_div(s.width * c, kElements), s.width);
+  parallel_for(s.threads, s.sequences * height * pieces, [&](int64_t i, int) {
+    int64_t n = i / pieces / height, h = i / pieces % height;
+    columns_backward(gx, gy, map, all, s, c, n, h, slice_of(s.width, pieces, i % pieces));
   });
 }
 
