@@ -75,8 +75,10 @@ def escaped(path: Path | str) -> str:
 
 
 def ninja_file(compiler: list[str], output: Path, version: str) -> str:
-    import pybind11
-
+    try:
+        import pybind11
+    except ImportError as error:
+        raise CannotBuild("pybind11 is not installed") from error
     flags = [*FLAGS, *(["-fopenmp"] if compiles(compiler, "-fopenmp") else [])]
     link = ["-shared", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared", "-s"]
     sets = instruction_sets(compiler)
@@ -112,20 +114,30 @@ def run_ninja(folder: Path) -> None:
 
 
 class BuildNative(build_ext):
+    def run(self) -> None:
+        self.in_place = bool(self.inplace)
+        super().run()
+
     def build_extension(self, ext: Extension) -> None:
         output = Path(self.get_ext_fullpath(ext.name)).resolve()
-        folder = Path(self.build_temp).resolve()
         try:
-            compiler = find_compiler()
-            folder.mkdir(parents=True, exist_ok=True)
-            output.parent.mkdir(parents=True, exist_ok=True)
-            (folder / "build.ninja").write_text(ninja_file(compiler, output, self.distribution.get_version()))
-            run_ninja(folder)
+            self.compile_into(output)
         except CannotBuild as error:
             if MODE == "1":
                 raise SystemExit(f"HSTL_FAST_CPU=1, but {error}") from error
             line = "=" * 80
             print(line, f"WARNING: hstl_fast has NO native CPU code: {error}", line, sep="\n", file=sys.stderr)
+            output.unlink(missing_ok=True)
+            if self.in_place:
+                (ROOT / self.get_ext_filename(ext.name)).unlink(missing_ok=True)
+
+    def compile_into(self, output: Path) -> None:
+        folder = Path(self.build_temp).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        text = ninja_file(find_compiler(), output, self.distribution.get_version())
+        (folder / "build.ninja").write_text(text)
+        run_ninja(folder)
 
 
 MODE = os.environ.get("HSTL_FAST_CPU", "auto")
