@@ -61,8 +61,13 @@ def layers(config: HSTLConfig, frames: int) -> list[Layer]:
 
 
 def macs(config: HSTLConfig, lengths: Sequence[int]) -> int:
-    """Dense products of embedding sequences of these lengths."""
+    """Dense products of embedding sequences of these lengths; the classifier is not needed for that."""
     return sum(layer.macs for t in lengths for layer in layers(config, t))
+
+
+def classifier_macs(config: HSTLConfig) -> int:
+    """Dense products of one sequence's logits."""
+    return config.parts * config.channels * config.num_classes
 
 
 def training_macs(layer: Layer) -> int:
@@ -80,18 +85,18 @@ def _astp(index: int, pool: tuple[int, int | None, tuple[int, ...]], t: int, h: 
     c_in, projected, split = pool
     c_out = c_in if projected is None else projected
     weights = 0 if projected is None else c_in * c_out
-    moved = FLOAT * (t * h * w * c_in + weights + len(split) * c_out)
+    moved = FLOAT * (t * h * w * c_in + weights + len(split) * (1 + c_out))
     return Layer(f"pools.{index}", "astp", c_in, c_out, split, t, h, w, h * w * weights, moved)
 
 
 def _fta(c: int, split: tuple[int, ...], t: int, h: int, w: int) -> Layer:
     weights = len(split) * 2 * c * c
-    moved = FLOAT * ((t + t // 3) * h * w * c + weights)
+    moved = FLOAT * ((t + t // 3) * h * w * c + weights + len(split) * 2 * c)
     return Layer("fta", "fta", c, c, split, t, h, w, (t // 3) * weights, moved)
 
 
 def _strips(bins: int, c: int, t: int, h: int, w: int) -> Layer:
-    return Layer("strips", "strip_pool", c, c, (h // bins,) * bins, t, h, w, 0, FLOAT * (t * h * w * c + bins * c))
+    return Layer("strips", "strip_pool", c, c, (h // bins,) * bins, t, h, w, 0, FLOAT * (t * h * w * c + 1 + bins * c))
 
 
 def _head(config: HSTLConfig) -> Layer:

@@ -1,5 +1,7 @@
 """Who is measured. A rival is a name and a way to prepare a network; add one to `RIVALS` and every workload has it."""
 
+import os
+import shutil
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -38,6 +40,8 @@ def eager(network: nn.Module, training: bool) -> nn.Module:
 
 def compiled(network: nn.Module, training: bool) -> nn.Module:
     """Plain torch through torch.compile for these very shapes, its weights constants in evaluation."""
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise Unavailable("torch.compile needs a C++ compiler")
     torch._dynamo.reset()
     torch._inductor.config.freezing = not training
     module = plain(frozen(network, training))

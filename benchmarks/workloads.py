@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks import flops
 from benchmarks.flops import Layer
 from benchmarks.gate import Answer, Bounds
-from benchmarks.plain import PlainHSTL, PlainLayer, frozen
+from benchmarks.plain import PlainHSTL, PlainLayer, plain
 from hstl_fast import HSTL, PRESETS, losses, silhouettes
 
 STREET = Path(__file__).parent.parent / "tests" / "data" / "street"
@@ -70,7 +70,7 @@ def operator_forward(preset: str, layer: Layer) -> Workload:
         preset=preset,
         network=network,
         inputs=[x],
-        step=_forward,
+        step=forward,
         training=False,
         bounds=Bounds(1e-5),
         macs=layer.macs,
@@ -82,17 +82,16 @@ def operator_training(preset: str, layer: Layer) -> Workload:
     """A layer forward and backward: the gradients of its parameters and, but for the first layer, its input."""
     network, x = _layer_and_input(preset, layer.name)
     with torch.no_grad():
-        shape = network(x).shape
-    direction = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        direction = _direction(plain(network)(x))
     return Workload(
         name=str(layer),
         group=f"{layer.kind} forward and backward",
         preset=preset,
         network=network,
         inputs=[x, direction],
-        step=functools.partial(_forward_and_backward, with_input=layer.differentiable_input),
+        step=functools.partial(forward_and_backward, with_input=layer.differentiable_input),
         training=True,
-        bounds=Bounds(1e-5, 1e-3),
+        bounds=Bounds(1e-5, 2e-5),
         macs=flops.training_macs(layer),
         bytes=2 * layer.bytes,
     )
@@ -119,7 +118,6 @@ def training_step(preset: str, identities: int = 2, sequences: int = 2) -> Workl
     """Forward, both losses and backward on `identities` x `sequences` clips."""
     config, n = PRESETS[preset], identities * sequences
     layers = flops.layers(config, FRAMES)
-    classifier = config.parts * config.channels * config.num_classes
     clips = torch.stack([_clip(i, FRAMES) for i in range(n)])
     labels = torch.arange(identities).repeat_interleave(sequences)
     return Workload(
@@ -131,16 +129,39 @@ def training_step(preset: str, identities: int = 2, sequences: int = 2) -> Workl
         step=_train,
         training=True,
         bounds=Bounds(1e-4, 5e-3),
-        macs=n * (sum(map(flops.training_macs, layers)) + 3 * classifier),
+        macs=n * (sum(map(flops.training_macs, layers)) + 3 * flops.classifier_macs(config)),
     )
 
 
-def _forward(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
+def feature_maps(model: HSTL, clip: Tensor) -> dict[str, Tensor]:
+    """What every layer of `model` is given for the clip `[t, 64, 44]`: module name -> `[1, c, t, h, w]`."""
+    network = PlainHSTL(model)
+    maps: dict[str, Tensor] = {}
+    names = {id(module): name for name, module in model.named_modules()}
+
+    def keep(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        maps[names[id(module.layer)]] = arguments[0]
+
+    for module in network.modules():
+        if isinstance(module, PlainLayer):
+            module.register_forward_pre_hook(keep)
+    with torch.no_grad():
+        network(clip[None])
+    return maps
+
+
+def _direction(y: Tensor) -> Tensor:
+    """A random gradient of `y`, zero where `y` is so near to zero that rounding may turn LeakyReLU's slope."""
+    gradient = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+    return gradient.where((y == 0) | (y.abs() > 1e-5 * y.abs().max()), 0)
+
+
+def forward(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
     with torch.no_grad():
         return Answer([network(*inputs)])
 
 
-def _forward_and_backward(network: nn.Module, inputs: Sequence[Tensor], with_input: bool) -> Answer:
+def forward_and_backward(network: nn.Module, inputs: Sequence[Tensor], with_input: bool = True) -> Answer:
     x, direction = inputs
     x = x.detach().requires_grad_(with_input)
     leaves = [x, *network.parameters()] if with_input else list(network.parameters())
@@ -188,24 +209,9 @@ def _clip(index: int, frames: int) -> Tensor:
 
 
 @functools.lru_cache(maxsize=1)
-def _feature_maps(preset: str) -> dict[str, Tensor]:
-    """What every layer of a preset is given for a real clip: module name -> `[1, c, t, h, w]`."""
-    model = frozen(_model(preset), training=False)
-    assert isinstance(model, HSTL)
-    network = PlainHSTL(model)
-    maps: dict[str, Tensor] = {}
-    names = {id(module): name for name, module in model.named_modules()}
-
-    def keep(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        maps[names[id(module.layer)]] = arguments[0]
-
-    for module in network.modules():
-        if isinstance(module, PlainLayer):
-            module.register_forward_pre_hook(keep)
-    with torch.no_grad():
-        network(_clip(0, FRAMES)[None])
-    return maps
+def _preset_maps(preset: str) -> dict[str, Tensor]:
+    return feature_maps(_model(preset).eval(), _clip(0, FRAMES))
 
 
 def _layer_and_input(preset: str, name: str) -> tuple[nn.Module, Tensor]:
-    return _model(preset).get_submodule(name), _feature_maps(preset)[name]
+    return _model(preset).get_submodule(name), _preset_maps(preset)[name]
