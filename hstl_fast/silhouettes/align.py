@@ -26,12 +26,12 @@ def align(mask: NDArray[np.generic], size: int = 64) -> NDArray[np.uint8]:
         raise ValueError(f"size must be at least 2, got {size}")
     if mask.ndim != 2:
         raise SilhouetteError(f"mask: expected [H, W], got shape {list(mask.shape)}")
-    scaled = _fill_height(to_uint8(mask, "mask"), size)
-    if scaled is None:
+    body = to_uint8(mask, "mask")
+    if body.max(initial=0) < BODY_THRESHOLD:
         raise SilhouetteError(
             f"mask: expected a body, got a mask {list(mask.shape)} with no pixel of {BODY_THRESHOLD} or more"
         )
-    return _centre(scaled, size)
+    return _centre(_fill_height(body, size), size)
 
 
 def align_sequence(masks: NDArray[np.generic], size: int = 64) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
@@ -70,23 +70,19 @@ def _unit_floats_to_uint8(values: NDArray[np.generic], name: str) -> NDArray[np.
     return np.rint(floats * 255).astype(np.uint8)
 
 
-def _fill_height(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8] | None:
-    """The body resized to `size` rows, or None without a body. Rows so thin that resizing loses them are cropped away
-    too: the body then touches the first and last row of the result, which makes alignment idempotent."""
+def _fill_height(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The body resized to `size` rows. Rows so thin that resizing loses them are cropped away too: the body then
+    touches the first and last row of the result, which makes alignment idempotent."""
     body = mask
     while True:
-        rows = np.flatnonzero(body.max(axis=1, initial=0) >= BODY_THRESHOLD)
-        if len(rows) == 0:
-            return None
-        body = body[rows[0] : rows[-1] + 1]
-        body = _columns_in_reach(body)
+        rows = np.flatnonzero(body.max(axis=1) >= BODY_THRESHOLD)
+        body = _columns_in_reach(body[rows[0] : rows[-1] + 1])
         scaled = _resize(body, size)
         top, bottom = scaled[0].max() >= BODY_THRESHOLD, scaled[-1].max() >= BODY_THRESHOLD
-        if top and bottom:
+        shorter = body[int(not top) : len(body) - int(not bottom)]
+        if (top and bottom) or shorter.max(initial=0) < BODY_THRESHOLD:
             return scaled
-        if len(body) == 1:
-            return None
-        body = body[int(not top) : len(body) - int(not bottom)]
+        body = shorter
 
 
 def _columns_in_reach(body: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -40,7 +40,8 @@ class _Dtype:
 
     def build(self) -> np.dtype[Any]:
         if not isinstance(self.code, str) or not re.fullmatch(PLAIN_DTYPE, self.code):
-            raise ValueError(f"its dtype {self.code!r} is not a plain number type")
+            named = self.code if isinstance(self.code, str) else f"a {type(self.code).__name__}"
+            raise ValueError(f"its dtype, {named[:20]}, is not a plain number type")
         return np.dtype(self.byte_order + self.code)
 
 
@@ -58,9 +59,11 @@ class _Array:
 def _rebuild(data: Any, dtype: Any, shape: Any, order: str) -> NDArray[np.generic]:
     if not isinstance(dtype, _Dtype):
         raise ValueError("its dtype is not a dtype")
+    if not isinstance(shape, tuple) or not all(isinstance(n, int) and 0 <= n < 2**63 for n in shape):
+        raise ValueError("its shape is not a tuple of sizes")
     raw = data.encode("latin-1") if isinstance(data, str) else bytes(memoryview(data))
     plain = dtype.build()
-    if not all(isinstance(n, int) and n >= 0 for n in shape) or math.prod(shape) * plain.itemsize != len(raw):
+    if math.prod(shape) * plain.itemsize != len(raw):
         raise ValueError(f"its {len(raw)} bytes are not an array {list(shape)} of {plain}")
     return np.frombuffer(raw, plain).reshape(shape, order="F" if order == "F" else "C")
 
@@ -73,7 +76,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         return recorder
 
     def persistent_load(self, pid: Any) -> Any:
-        raise _Forbidden(f"a persistent id {pid!r}")
+        raise _Forbidden("a persistent id")
 
 
 def _recorders() -> dict[tuple[str, str], Any]:

@@ -173,12 +173,12 @@ def _reported(items: Iterable[Any], stage: str, total: int, progress: Progress) 
 def _walks(run: list[Blob]) -> list[tuple[list[Blob], NDArray[np.uint8]]]:
     """A run's blobs with their silhouettes, without torn frames, cut where too many are missing."""
     silhouettes = np.stack([align(_smooth_outline(b.mask)) for b in run])
-    whole = np.flatnonzero(_is_whole(silhouettes))
+    whole = np.flatnonzero(whole_frames(silhouettes))
     pieces = [whole[piece] for piece in gapless([run[i].frame for i in whole])]
     return [([run[i] for i in piece], silhouettes[piece]) for piece in pieces]
 
 
-def _is_whole(silhouettes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def whole_frames(silhouettes: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """`[T]` bool: whether head and trunk cover what they cover in nearly all frames around. A body behind a post, or
     in front of its own colour, does not."""
     bodies = silhouettes[:, :ABOVE_LEGS] >= BODY_THRESHOLD

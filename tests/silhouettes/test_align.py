@@ -91,6 +91,15 @@ def test_a_wide_flat_shape_costs_no_memory() -> None:
     assert (align(flat) == 255).all()
 
 
+def test_specks_far_apart_are_still_something() -> None:
+    specks = np.zeros((300, 40), np.uint8)
+    specks[0, 3] = specks[299, 30] = 255
+    assert align(specks).shape == (64, 64)
+    dot = np.zeros((9, 9), np.uint8)
+    dot[4, 4] = 128
+    assert align(dot)[32, 32] in (127, 128)
+
+
 def test_other_size() -> None:
     assert align(body(90, 40), size=32).shape == (32, 32)
     with pytest.raises(ValueError, match="size must be at least 2, got 1"):

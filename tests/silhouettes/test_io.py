@@ -263,6 +263,15 @@ def test_bad_pickles(tmp_path: Path, content: bytes) -> None:
     fails(tmp_path / "walk.pkl")
 
 
+def test_a_small_pickle_cannot_make_a_huge_message(tmp_path: Path) -> None:
+    """Forty lists, each holding the one before twice, stand for a dtype: printed, they would be 2^40 brackets long."""
+    nested = b"(lp0\n" + b"".join(b"0(g%d\ng%d\nlp%d\n" % (i, i, i + 1) for i in range(40))
+    dtype = b"cnumpy\ndtype\n(" + nested + b"tR"
+    claim = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I0\nt" + dtype
+    (tmp_path / "walk.pkl").write_bytes(claim + b"I00\nS''\ntb.")
+    fails(tmp_path / "walk.pkl", "its dtype, a list, is not a plain number type")
+
+
 def test_a_pickle_cannot_alter_what_the_next_one_meets(tmp_path: Path, sequence: NDArray[np.uint8]) -> None:
     """BUILD with a slot state sets attributes on whatever is on the stack, here on the stand-in class itself."""
     (tmp_path / "bad.pkl").write_bytes(b"cnumpy\nndarray\n(N}S'__setstate__'\nNstb.")
@@ -324,6 +333,11 @@ def test_npz_with_a_damaged_member(tmp_path: Path, sequence: NDArray[np.uint8]) 
     damaged[len(damaged) // 2 : len(damaged) // 2 + 64] = bytes(64)
     (tmp_path / "walk.npz").write_bytes(bytes(damaged))
     fails(tmp_path / "walk.npz", "cannot be read")
+    damaged = bytearray(tmp_path.joinpath("walk.npz").read_bytes())
+    damaged[6] |= 1  # marks the member as encrypted
+    damaged[damaged.rindex(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "locked.npz").write_bytes(bytes(damaged))
+    fails(tmp_path / "locked.npz", "cannot be read", "encrypted")
     with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
         archive.writestr("silhouettes.npy", "hello")
     fails(tmp_path / "text.npz", "cannot be read")

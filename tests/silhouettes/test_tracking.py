@@ -8,7 +8,7 @@ pytest.importorskip("cv2")
 pytest.importorskip("edgefirst.tracker")
 
 from hstl_fast.silhouettes.blobs import Blob, find_blobs, overlaps
-from hstl_fast.silhouettes.foreground import training_indices
+from hstl_fast.silhouettes.foreground import BackgroundModel, training_indices
 from hstl_fast.silhouettes.tracking import MAX_GAP, gapless, track_people
 
 
@@ -164,6 +164,26 @@ def test_nobody() -> None:
 def test_gapless() -> None:
     assert [range(10)[s] for s in gapless([0, 1, 5, 10, 11])] == [range(3), range(3, 5)]
     assert gapless([]) == []
+
+
+def test_background_model_tells_bodies_from_shadows_specks_and_lines() -> None:
+    rng = np.random.default_rng(0)
+    wall = rng.integers(100, 200, (80, 120, 3))
+
+    def shot() -> NDArray[np.uint8]:
+        return (wall + rng.normal(0, 2, wall.shape)).clip(0, 255).astype(np.uint8)
+
+    model = BackgroundModel([shot() for _ in range(40)])
+    frame = shot()
+    frame[20:60, 20:40] = 10
+    frame[20:60, 60:80] = (frame[20:60, 60:80] * 0.7).astype(np.uint8)
+    frame[70, 10:110] = 10
+    frame[5, 5] = 10
+    mask = model.mask(frame)
+    assert mask[22:58, 22:38].all()
+    mask[19:61, 19:41] = False
+    assert mask.mean() < 0.002
+    np.testing.assert_array_equal(model.mask(frame), model.mask(frame))
 
 
 def test_training_frames_are_spread_and_bounded() -> None:
