@@ -80,8 +80,9 @@ def _embeddings(gallery: Path, probe: Path, settings: Settings, failures: list[s
         settings = _like(embeddings, settings)
     if gallery not in sides or probe not in sides:
         network = load_network(settings)
-        for path in {gallery, probe} - set(sides):
-            sides[path] = _embed(path, network, settings, failures)
+        for path in dict.fromkeys((gallery, probe)):
+            if path not in sides:
+                sides[path] = _embed(path, network, settings, failures)
     return sides[gallery], sides[probe]
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,11 @@ from numpy.typing import NDArray
 
 _ARRAYS = ("embeddings", "names", "lengths", "metadata")
 _METADATA = ("preset", "weights", "version")
+# What zipfile, zlib, numpy and json raise on files that are damaged or something else altogether.
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
         )
     except FileNotFoundError:
         raise
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"{path} is not an embedding file: expected the arrays {', '.join(_ARRAYS)}; got {error}"
         ) from error
@@ -77,7 +83,7 @@ def is_embedding_file(path: str | os.PathLike[str]) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return "embeddings.npy" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except _UNREADABLE:
         return False
 
 

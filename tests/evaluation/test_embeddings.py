@@ -1,0 +1,88 @@
+"""Embedding files: round trip, and every kind of damage answered by one ValueError."""
+
+import contextlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hstl_fast.evaluation import Embeddings, check_comparable, is_embedding_file, load_embeddings, save_embeddings
+
+
+def example() -> Embeddings:
+    vectors = np.random.default_rng(0).standard_normal((3, 2, 4)).astype(np.float32)
+    return Embeddings(vectors, ("ann", "b/öb", "c"), np.array([1, 30, 7]), "casia-b", "seed:3", "0.1.0")
+
+
+def rewrite(path: Path, **changes: np.ndarray | None) -> None:
+    with np.load(path) as file:
+        arrays = dict(file) | changes
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    save_embeddings(tmp_path / "e.npz", example())
+    loaded = load_embeddings(tmp_path / "e.npz")
+    assert np.array_equal(loaded.vectors, example().vectors)
+    assert np.array_equal(loaded.lengths, example().lengths)
+    assert replace(loaded, vectors=0, lengths=0) == replace(example(), vectors=0, lengths=0)
+    assert is_embedding_file(tmp_path / "e.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["e.npz"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"names": None}, "expected the arrays"),
+        ({"metadata": np.array("no JSON")}, "is not an embedding file"),
+        ({"metadata": np.array(json.dumps(["preset"]))}, "is not an embedding file"),
+        ({"metadata": np.array(json.dumps({"preset": "casia-b"}))}, "is not an embedding file"),
+        ({"embeddings": np.zeros((3, 8), np.float32)}, r"float32 \[N, P, C\]; got float32 \[3, 8\]"),
+        ({"embeddings": np.zeros((3, 2, 4))}, "got float64"),
+        ({"embeddings": np.zeros((0, 2, 4), np.float32)}, r"got float32 \[0, 2, 4\]"),
+        ({"embeddings": np.full((3, 2, 4), np.nan, np.float32)}, "must be finite"),
+        ({"lengths": np.array([1, 2])}, "one name and one length per embedding"),
+        ({"names": np.array(["a"])}, "got 3 embeddings, 1 names"),
+        ({"names": np.array([{"a": 1}] * 3, dtype=object)}, "is not an embedding file"),
+    ],
+)
+def test_wrong_content(tmp_path: Path, changes: dict[str, np.ndarray | None], sentence: str) -> None:
+    path = tmp_path / "e.npz"
+    save_embeddings(path, example())
+    rewrite(path, **changes)
+    with pytest.raises(ValueError, match=sentence):
+        load_embeddings(path)
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    path = tmp_path / "e.npz"
+    save_embeddings(path, example())
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 37):
+        path.write_bytes(whole[:length])
+        assert not is_embedding_file(path)
+        with pytest.raises(ValueError, match=r"e\.npz is not an embedding file"):
+            load_embeddings(path)
+    harmless = 0
+    for position in range(0, len(whole), 11):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 255]) + whole[position + 1 :])
+        with contextlib.suppress(ValueError):
+            harmless += np.array_equal(load_embeddings(path).vectors, example().vectors)
+    assert harmless < len(whole) / 22
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load_embeddings(tmp_path / "none.npz")
+    assert not is_embedding_file(tmp_path / "none.npz")
+    assert not is_embedding_file(tmp_path)
+
+
+def test_comparable_needs_one_network() -> None:
+    check_comparable(example(), example())
+    with pytest.raises(ValueError, match="same preset to be compared; got casia-b and grew"):
+        check_comparable(example(), replace(example(), preset="grew"))
+    with pytest.raises(ValueError, match="same weights to be compared; got seed:3 and seed:4"):
+        check_comparable(example(), replace(example(), weights="seed:4"))
