@@ -55,11 +55,12 @@ def find_compiler() -> list[str]:
     raise CannotBuild(f"no C++ compiler found (CXX={candidates[0] or 'unset'}; install g++ or clang)")
 
 
-def compiles(compiler: list[str], *flags: str) -> bool:
+def has_openmp(compiler: list[str]) -> bool:
+    """Whether header and library are there; Clang often comes without."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.cpp")
-        source.write_text("int main() { return 0; }\n")
-        command = [*compiler, *flags, str(source), "-o", str(Path(folder, "probe"))]
+        source.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
+        command = [*compiler, "-fopenmp", str(source), "-o", str(Path(folder, "probe"))]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
@@ -79,7 +80,7 @@ def ninja_file(compiler: list[str], output: Path, version: str) -> str:
         import pybind11
     except ImportError as error:
         raise CannotBuild("pybind11 is not installed") from error
-    flags = [*FLAGS, *(["-fopenmp"] if compiles(compiler, "-fopenmp") else [])]
+    flags = [*FLAGS, *(["-fopenmp"] if has_openmp(compiler) else [])]
     link = ["-shared", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared", "-s"]
     sets = instruction_sets(compiler)
     x86 = ["-DHSTL_X86"] if sets is X86_FLAGS else []

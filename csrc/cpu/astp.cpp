@@ -161,7 +161,8 @@ Mean<T> mean_of(const Projection<T>& projection, const Region<T>& region) {
   Vec<T> scale = Vec<T>{} + (region.p < 0 ? T(__builtin_inf()) : T(0));
   for_each_projected(projection, region.block, region.rows, region.stride, region.positions, [&](int64_t, Vec<T> u) {
     u = clamped<T>(u);
-    scale = (region.p < 0 ? u < scale : u > scale) | (u != u) ? u : scale;
+    IntVec<T> wins = (region.p < 0 ? u < scale : u > scale) | (u != u);
+    scale = wins ? u : scale;
   });
   Sum<T> powers;
   for_each_projected(projection, region.block, region.rows, region.stride, region.positions,
