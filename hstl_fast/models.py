@@ -194,7 +194,9 @@ class HSTL(nn.Module):
         Raises TypeError or ValueError, naming the argument, for anything outside this contract.
         """
         lengths = self._lengths(silhouettes, seq_lens)
-        return self._head(self._features(silhouettes, lengths), self.norm.training)
+        embeddings = self._embeddings(silhouettes, lengths, self.norm.training)
+        with without_autocast(embeddings):
+            return HSTLOutput(embeddings, self.classifier(embeddings))
 
     @torch.no_grad()
     def embed(self, clips: Iterable[Any], max_frames: int = 256) -> Tensor:
@@ -208,7 +210,7 @@ class HSTL(nn.Module):
         if not _is_count(max_frames):
             raise ValueError(f"max_frames must be a positive integer, got {max_frames!r}")
         embeddings = [
-            self._head(self._features(torch.cat(batch)[None], [len(clip) for clip in batch]), False).embeddings
+            self._embeddings(torch.cat(batch)[None], [len(clip) for clip in batch], batch_statistics=False)
             for batch in _batches(self._clips(clips), max_frames)
         ]
         if not embeddings:
@@ -291,11 +293,12 @@ class HSTL(nn.Module):
         parts.append(self.strips(x, seq_lens))
         return torch.cat(parts, 2)
 
-    def _head(self, parts: Tensor, batch_statistics: bool) -> HSTLOutput:
+    def _embeddings(self, silhouettes: Tensor, lengths: list[int], batch_statistics: bool) -> Tensor:
+        """`[N, P, C]`; the classifier, which grows with the identities, is not needed for them."""
+        parts = self._features(silhouettes, lengths)
         with without_autocast(parts):
             mapped = self.parts(parts.transpose(1, 2)).transpose(1, 2)  # n c p
-            embeddings = self._normalised(mapped, batch_statistics).transpose(1, 2)
-            return HSTLOutput(embeddings, self.classifier(embeddings))
+            return self._normalised(mapped, batch_statistics).transpose(1, 2)
 
     def _normalised(self, x: Tensor, batch_statistics: bool) -> Tensor:
         norm = self.norm
