@@ -22,7 +22,7 @@ class Effort(NamedTuple):
     most: int
 
 
-FULL = Effort(seconds=5, fewest=5, most=50)
+FULL = Effort(seconds=4, fewest=5, most=50)
 QUICK = Effort(seconds=0.5, fewest=3, most=10)
 
 
