@@ -35,23 +35,30 @@ struct WeightView {
   bool flipped;
 };
 
+// rows [27][kOut] of one input channel; the taps of a weight stand together in memory.
+template <class T>
+void gather_taps(T* rows, const T* from, int64_t valid, WeightView view) {
+  for (int64_t o = 0; o < kOut<T>; ++o, from += view.out_stride)
+    for (int64_t tap = 0; tap < 27; ++tap)
+      rows[tap * kOut<T> + o] = o < valid ? from[view.flipped ? 26 - tap : tap] : T(0);
+}
+
+// Bytes: every weight read and written once. The rows of a channel's taps lie a multiple of 4 KiB apart, so they are
+// put together in L1 first.
 template <class T>
 void pack_weights(T* packed, const T* w, const Shape& s, int64_t cin, int64_t cout, WeightView view) {
   Channels channels = input_channels<T>(cin);
-  int64_t panels = ceil_div(cout, kOut<T>);
-  parallel_for(s.threads, s.regions * panels * 9, [&](int64_t i, int) {
-    int64_t pair = i % 9, panel = i / 9 % panels, r = i / 9 / panels;
-    T* to = packed + i * 3 * channels.padded() * kOut<T>;
-    const T* region = w + r * cin * cout * 27;
-    for (int64_t chunk = 0; chunk < channels.chunks(); ++chunk)
-      for (int64_t dx = 0; dx < 3; ++dx)
-        for (int64_t k = chunk * channels.chunk; k < (chunk + 1) * channels.chunk; ++k, to += kOut<T>)
-          for (int64_t o = 0; o < kOut<T>; ++o) {
-            int64_t out = panel * kOut<T> + o, tap = pair * 3 + dx;
-            if (view.flipped) tap = 26 - tap;
-            bool inside = out < cout && k < cin;
-            to[o] = inside ? region[out * view.out_stride + k * view.in_stride + tap] : T(0);
-          }
+  int64_t panels = ceil_div(cout, kOut<T>), column = channels.chunk * kOut<T>, pair = 3 * channels.padded() * kOut<T>;
+  parallel_for(s.threads, s.regions * panels * channels.chunks(), [&](int64_t i, int) {
+    int64_t chunk = i % channels.chunks(), panel = i / channels.chunks() % panels, r = i / channels.chunks() / panels;
+    const T* from = w + r * cin * cout * 27 + panel * kOut<T> * view.out_stride;
+    T* to = packed + (r * panels + panel) * panel_size<T>(cin) + chunk * 3 * column;
+    T rows[27 * kOut<T>];
+    for (int64_t k = chunk * channels.chunk; k < (chunk + 1) * channels.chunk; ++k, to += kOut<T>) {
+      gather_taps(rows, from + k * view.in_stride, k < cin ? cout - panel * kOut<T> : 0, view);
+      for (int64_t tap = 0; tap < 27; ++tap)
+        __builtin_memcpy(to + tap / 3 * pair + tap % 3 * column, rows + tap * kOut<T>, sizeof(T) * kOut<T>);
+    }
   });
 }
 

@@ -168,14 +168,19 @@ void add_group(const Packed<T>& packed, const Shape& s, const Sizes& z) {
 
 template <class T>
 void unpack(T* gw, const Packed<T>& packed, const Shape& s, const Sizes& z) {
-  parallel_for(s.threads, s.regions * z.cout, [&](int64_t i, int) {
-    int64_t r = i / z.cout, o = i % z.cout;
-    T* to = gw + i * z.cin * 27;
-    for (int64_t k = 0; k < z.cin; ++k)
-      for (int64_t tap = 0; tap < 27; ++tap) {
-        int64_t unit = ((r * z.panels + o / kOut<T>)*9 + tap / 3) * z.tiles + k / z.inputs;
-        *to++ = packed.totals[((unit * 3 + tap % 3) * z.inputs + k % z.inputs) * kOut<T> + o % kOut<T>];
+  const int64_t column = z.inputs * kOut<T>, pair = z.tiles * packed.unit_size(z);
+  parallel_for(s.threads, s.regions * z.panels * z.tiles, [&](int64_t i, int) {
+    int64_t tile = i % z.tiles, panel = i / z.tiles % z.panels, r = i / z.tiles / z.panels;
+    const T* from = packed.totals + ((r * z.panels + panel) * 9 * z.tiles + tile) * packed.unit_size(z);
+    T rows[27 * kOut<T>];
+    for (int64_t k = tile * z.inputs; k < smaller((tile + 1) * z.inputs, z.cin); ++k, from += kOut<T>) {
+      for (int64_t tap = 0; tap < 27; ++tap)
+        __builtin_memcpy(rows + tap * kOut<T>, from + tap / 3 * pair + tap % 3 * column, sizeof(T) * kOut<T>);
+      for (int64_t o = panel * kOut<T>; o < smaller((panel + 1) * kOut<T>, z.cout); ++o) {
+        T* to = gw + ((r * z.cout + o) * z.cin + k) * 27;
+        for (int64_t tap = 0; tap < 27; ++tap) to[tap] = rows[tap * kOut<T> + o % kOut<T>];
       }
+    }
   });
 }
 
