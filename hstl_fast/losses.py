@@ -1,4 +1,4 @@
-"""The two losses HSTL is trained with, in plain torch (spec: section 5). Their sum, unweighted, is minimised."""
+"""The two losses HSTL is trained with, in plain torch. Their sum, unweighted, is minimised."""
 
 import torch
 import torch.nn.functional as F

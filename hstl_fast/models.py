@@ -1,4 +1,4 @@
-"""The HSTL network: its configuration, the published presets and the model itself (spec: sections 1 to 3)."""
+"""The HSTL network: its configuration, the published presets and the model itself."""
 
 import difflib
 import os
@@ -159,11 +159,14 @@ class HSTL(nn.Module):
 
     config: the network's shape. check_input: look for values outside the contract on an accelerator too, where it
     costs a synchronisation (on the CPU they are always looked for, except under torch.compile).
-    Weights start as spec section 3 says, from torch's global generator.
+    Weights are drawn from torch's global generator: Xavier-uniform convolutions and part-wise maps, powers of 6.5,
+    batch-norm weights normal around 1 with deviation 0.02, biases 0.
     """
 
     def __init__(self, config: HSTLConfig, check_input: bool = False) -> None:
         super().__init__()
+        if not isinstance(config, HSTLConfig):
+            raise TypeError(f"config must be an HSTLConfig, got {type(config).__name__}; from_preset takes a name")
         self.config = config
         self.check_input = check_input
         c, first = config.channels, config.stages[0]
@@ -188,9 +191,9 @@ class HSTL(nn.Module):
         """Embeddings and logits of N sequences.
 
         silhouettes: `[N, T, 64, 44]`, uint8 0..255 or floating 0..1; with `seq_lens` (a list or 1-D CPU integer
-        tensor) `[1, sum(seq_lens), 64, 44]`, packed along T, and N is the number of lengths. Sequences shorter than
-        3 frames are repeated until they have 3 (spec: section 1). Every sequence gets what it would get alone, except
-        that batch norm in training mode sees the whole batch.
+        tensor) `[1, sum(seq_lens), 64, 44]`, packed along T, and N is the number of lengths. One frame becomes three
+        of it, two frames become 0, 1, 0, 1, because FTA needs three. Every sequence gets what it would get alone,
+        except that batch norm in training mode sees the whole batch.
         Raises TypeError or ValueError, naming the argument, for anything outside this contract.
         """
         lengths = self._lengths(silhouettes, seq_lens)

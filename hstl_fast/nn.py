@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hstl_fast import functional
 
 INITIAL_POWER = 6.5
-"""Where every power of the generalised mean starts (spec: section 2)."""
+"""Where every power of the generalised mean starts."""
 
 
 class ARME(nn.Module):

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,10 @@ def test_a_released_file_is_recognised(preset: str, tmp_path: Path) -> None:
     assert checkpoints.load_checkpoint(tmp_path / "a.pt").iteration == 90000
 
 
-def test_grew_must_be_named() -> None:
-    assert PRESETS["grew"] == HSTL.from_preset("oumvlp", 20000).config
-    state = {slot.key: torch.empty(slot.shape, device="meta") for slot in checkpoints.slots(PRESETS["grew"])}
-    assert checkpoints._recognised(state) == PRESETS["grew"]
+def test_grew_is_oumvlp_with_other_identities(tmp_path: Path) -> None:
+    assert replace(PRESETS["grew"], num_classes=PRESETS["oumvlp"].num_classes) == PRESETS["oumvlp"]
+    torch.save({"model": HSTL.from_preset("oumvlp", 3).official_state_dict()}, tmp_path / "a.pt")
+    assert HSTL.from_official_checkpoint(tmp_path / "a.pt", preset="grew").config.num_classes == 3
 
 
 @each_optimizer

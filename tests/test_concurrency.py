@@ -124,7 +124,4 @@ def test_any_number_of_threads(model: HSTL, backend: str) -> None:
     finally:
         torch.set_num_threads(before)
     for result in results[1:]:
-        if backend == "cpu":
-            torch.testing.assert_close(result, results[0], rtol=1e-6, atol=1e-6)
-        else:
-            torch.testing.assert_close(result, results[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(result, results[0], rtol=1e-5, atol=1e-5)

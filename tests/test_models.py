@@ -79,6 +79,11 @@ def test_a_network_that_cannot_be_built(changes: dict[str, object], message: str
         replace(PRESETS["casia-b"], **changes)
 
 
+def test_a_name_is_no_configuration() -> None:
+    with pytest.raises(TypeError, match="config must be an HSTLConfig, got str; from_preset takes a name"):
+        HSTL("casia-b")
+
+
 def test_a_network_of_another_shape(backend: str) -> None:
     config = HSTLConfig((4,), (Stage((64,), (4,)), Stage((60, 4), (6, 6)), Stage((1, 63), (6,))), False, 2, 3)
     out = HSTL(config).eval()(walkers(4)[None])

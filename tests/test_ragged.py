@@ -30,7 +30,9 @@ def run(model: HSTL, batches: list[Tensor], lens: list[int] | None) -> tuple[lis
     return [embeddings.detach(), logits.detach()], list(torch.autograd.grad(loss, list(model.parameters())))
 
 
-@each_preset
+@pytest.mark.parametrize(
+    ("preset", "backend"), [*((name, "cpu") for name in recipe.PRESETS), ("gait3d", "reference")], indirect=["backend"]
+)
 @pytest.mark.parametrize(
     ("dtype", "of_outputs", "of_gradients"), [(torch.float64, 1e-9, 1e-9), (torch.float32, 1e-6, 1e-5)], ids=str
 )
