@@ -208,6 +208,9 @@ void fill_patch(Patch<T>& patch, const Convolution<T>& conv, const Piece& frames
     }
 }
 
+// Taps -1, 0, 1 (as 0, 1, 2) around `at` that stay inside.
+Range taps_inside(int64_t at, const Range& whole) { return {at == whole.begin ? 1 : 0, at == whole.end - 1 ? 2 : 3}; }
+
 template <class T>
 void compute_block(const Patch<T>& patch, const T* panels, const Convolution<T>& conv, const Piece& frames,
                    const Piece& rows, int64_t height) {

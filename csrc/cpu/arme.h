@@ -84,9 +84,6 @@ Piece piece_of(const int64_t* sizes, int64_t step, int64_t i) {
   return {owner, {begin, begin + sizes[owner]}, {begin + part.begin, begin + part.end}};
 }
 
-// Taps -1, 0, 1 (as 0, 1, 2) around `at` that stay inside.
-Range taps_inside(int64_t at, const Range& whole) { return {at == whole.begin ? 1 : 0, at == whole.end - 1 ? 2 : 3}; }
-
 }  // namespace
 }  // namespace HSTL_ISA
 }  // namespace hstl

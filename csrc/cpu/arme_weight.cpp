@@ -12,9 +12,9 @@ namespace {
 constexpr int kInputs = kVectorRegisters == 32 ? 8 : 4;
 // Packed maps of a group of frames: in the third-level cache.
 constexpr int64_t kGroupBytes = 16 << 20;
-// Gradient rows summed in registers before they are added to the total: in the first-level cache. Sums of sums also
-// keep float32's rounding small.
-constexpr int64_t kRowsBytes = 24 << 10;
+// Positions summed in registers before they are added to the total. More read and write the totals less often; fewer
+// keep float32's rounding smaller.
+constexpr int64_t kSummed = 192;
 
 struct Sizes {
   int64_t cin, cout, height, width;
@@ -83,32 +83,34 @@ void pack_group(const Packed<T>& packed, const Maps<T>& maps, const Shape& s, co
   });
 }
 
+// Rows of some frames, from their first position, first of the inputs (x) or of the output channels (g).
 template <class T>
 struct Rows {
-  const T* x;  // first position of the first row, first of the inputs
-  const T* g;  // first position of the first row, first of the output channels
-  int64_t count, width;
-  int64_t x_row, g_row;  // to the next row
+  const T *x, *g;
+  int64_t frames, rows, width;
+  int64_t x_frame, g_frame;  // to the next frame
+  int64_t x_row, g_row;      // to the next row
 };
 
 // total [J][kOut] += x^T g over the rows; C: distance of positions in x.
 // FLOPs: 4 J lanes per position in 2 J cycles of one multiplier. Loads per position: J broadcasts and 2 vectors, from
-// L1. Registers: 2 J sums, 2 vectors of g, 1 input.
+// L1 or L2. Registers: 2 J sums, 2 vectors of g, 1 input.
 template <class T, int C, int J>
-void multiply_rows(T* total, const Rows<T>& rows) {
+void multiply_rows(T* total, const Rows<T>& from) {
   Vec<T> sums[J][2] = {};
-  for (int64_t row = 0; row < rows.count; ++row) {
-    const T* x = rows.x + row * rows.x_row;
-    const T* g = rows.g + row * rows.g_row;
-    for (int64_t q = 0; q < rows.width; ++q, x += C, g += kOut<T>) {
-      Vec<T> g0 = load(g), g1 = load(g + lanes<T>);
+  for (int64_t f = 0; f < from.frames; ++f)
+    for (int64_t row = 0; row < from.rows; ++row) {
+      const T* x = from.x + f * from.x_frame + row * from.x_row;
+      const T* g = from.g + f * from.g_frame + row * from.g_row;
+      for (int64_t q = 0; q < from.width; ++q, x += C, g += kOut<T>) {
+        Vec<T> g0 = load(g), g1 = load(g + lanes<T>);
 #pragma GCC unroll 8
-      for (int j = 0; j < J; ++j) {
-        sums[j][0] += g0 * x[j];
-        sums[j][1] += g1 * x[j];
+        for (int j = 0; j < J; ++j) {
+          sums[j][0] += g0 * x[j];
+          sums[j][1] += g1 * x[j];
+        }
       }
     }
-  }
 #pragma GCC unroll 8
   for (int j = 0; j < J; ++j) {
     T* to = total + j * kOut<T>;
@@ -117,28 +119,36 @@ void multiply_rows(T* total, const Rows<T>& rows) {
   }
 }
 
-// Rows of the piece whose row at tap `dy` lies in the region.
-inline Range rows_with_tap(const Range& rows, const Range& region, int64_t dy) {
-  return {larger(rows.begin, region.begin + 1 - dy), smaller(rows.end, region.end + 1 - dy)};
+// What of `piece` has its neighbour at tap 0, 1 or 2 inside `whole`.
+inline Range with_tap(const Range& piece, const Range& whole, int64_t tap) {
+  return {larger(piece.begin, whole.begin + 1 - tap), smaller(piece.end, whole.end + 1 - tap)};
 }
 
-// Adds what frame f and these rows give to units [mine.begin, mine.end) of one region.
+// Some frames of one sequence and some rows of one region.
+struct Part {
+  Range frames, sequence, rows, region;
+};
+
+// Adds what a piece gives to units [mine.begin, mine.end) of its region.
 template <class T>
-void add_piece(T* totals, const Packed<T>& packed, const Sizes& z, Slice mine, int64_t f, const Range& frame_taps,
-               const Range& piece, const Range& region) {
+void add_piece(T* totals, const Packed<T>& packed, const Sizes& z, Slice mine, const Part& piece) {
+  Rows<T> from;
+  from.width = z.width;
+  from.x_row = packed.x.row_size();
+  from.g_row = packed.g_row(z);
+  from.x_frame = z.height * from.x_row;
+  from.g_frame = z.height * from.g_row;
   for (int64_t unit = mine.begin; unit < mine.end; ++unit) {
     int64_t tile = unit % z.tiles, dy = unit / z.tiles % 3, dt = unit / z.tiles / 3 % 3, panel = unit / z.tiles / 9;
-    Range rows = rows_with_tap(piece, region, dy);
-    if (dt < frame_taps.begin || dt >= frame_taps.end || rows.size() <= 0) continue;
+    Range frames = with_tap(piece.frames, piece.sequence, dt), rows = with_tap(piece.rows, piece.region, dy);
+    if (frames.size() <= 0 || rows.size() <= 0) continue;
+    from.frames = frames.size();
+    from.rows = rows.size();
     int64_t channel = tile * z.inputs, chunk = packed.x.channels.chunk;
-    int64_t x_row = (f + dt - 1 - packed.first_read) * z.height + rows.begin + dy - 1;
-    Rows<T> from;
-    from.x = packed.x.data + x_row * packed.x.row_size() + channel / chunk * chunk * (z.width + 2) + channel % chunk;
-    from.g = packed.g + ((f - packed.first) * z.height + rows.begin) * packed.g_row(z) + panel * z.width * kOut<T>;
-    from.count = rows.size();
-    from.width = z.width;
-    from.x_row = packed.x.row_size();
-    from.g_row = packed.g_row(z);
+    from.x = packed.x.data + (frames.begin + dt - 1 - packed.first_read) * from.x_frame +
+             (rows.begin + dy - 1) * from.x_row + channel / chunk * chunk * (z.width + 2) + channel % chunk;
+    from.g =
+        packed.g + (frames.begin - packed.first) * from.g_frame + rows.begin * from.g_row + panel * z.width * kOut<T>;
     T* total = totals + unit * packed.unit_size(z);
     if (z.inputs == 1) {
       multiply_rows<T, 1, 3>(total, from);
@@ -149,19 +159,30 @@ void add_piece(T* totals, const Packed<T>& packed, const Sizes& z, Slice mine, i
   }
 }
 
+// Adds frames [begin, end) of the group, all of one sequence, to units of region r.
+template <class T>
+void add_frames(const Packed<T>& packed, const Shape& s, const Sizes& z, Slice mine, int64_t r, const Piece& frames) {
+  Range region = region_rows(s, r);
+  int64_t row_step = smaller(larger(1, kSummed / z.width), region.size());
+  int64_t frame_step = larger(1, kSummed / z.width / row_step);
+  T* totals = packed.totals + r * z.units() * packed.unit_size(z);
+  for (int64_t f = frames.inside.begin; f < frames.inside.end; f += frame_step)
+    for (int64_t h = region.begin; h < region.end; h += row_step) {
+      Range some = {f, smaller(f + frame_step, frames.inside.end)}, rows = {h, smaller(h + row_step, region.end)};
+      add_piece(totals, packed, z, mine, {some, frames.whole, rows, region});
+    }
+}
+
 template <class T>
 void add_group(const Packed<T>& packed, const Shape& s, const Sizes& z) {
   int64_t slices = s.threads == 1 ? 1 : smaller(4 * s.threads, z.units());
-  int64_t step = larger(1, kRowsBytes / (z.width * kOut<T> * int64_t(sizeof(T))));
   parallel_for(s.threads, s.regions * slices, [&](int64_t i, int) {
-    int64_t r = i / slices;
     Slice mine = slice_of(z.units(), slices, i % slices);
-    Range region = region_rows(s, r);
-    T* totals = packed.totals + r * z.units() * packed.unit_size(z);
-    for (int64_t f = packed.first; f < packed.end; ++f) {
-      Range frame_taps = taps_inside(f, piece_of(s.seq_lens, 1, f).whole);
-      for (int64_t h = region.begin; h < region.end; h += step)
-        add_piece(totals, packed, z, mine, f, frame_taps, {h, smaller(h + step, region.end)}, region);
+    for (int64_t f = packed.first; f < packed.end;) {
+      Piece frame = piece_of(s.seq_lens, 1, f);
+      Piece frames = {frame.owner, frame.whole, {f, smaller(frame.whole.end, packed.end)}};
+      add_frames(packed, s, z, mine, i / slices, frames);
+      f = frames.inside.end;
     }
   });
 }
