@@ -14,7 +14,7 @@ constexpr int kInputs = kVectorRegisters == 32 ? 8 : 4;
 constexpr int64_t kGroupBytes = 16 << 20;
 // Positions summed in registers before they are added to the total. More read and write the totals less often; fewer
 // keep float32's rounding smaller.
-constexpr int64_t kSummed = 192;
+constexpr int64_t kSummed = 384;
 
 struct Sizes {
   int64_t cin, cout, height, width;
