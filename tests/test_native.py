@@ -7,10 +7,14 @@ guard words of their own. Maps are `[F, H, W, C]` as in csrc/hstl.h.
 from __future__ import annotations
 
 import math
+import os
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -467,6 +471,16 @@ def test_instruction_sets_are_named_and_unknown_ones_refused() -> None:
     assert cpu.instruction_set() in names
     with pytest.raises(ValueError, match=rf"{names[0]}.*got 'sse9'"):
         cpu.use_instruction_set("sse9")
+
+
+@pytest.mark.parametrize(("name", "printed"), [(cpu.instruction_sets()[-1], None), ("sse9", "got 'sse9'")])
+def test_instruction_set_by_environment(name: str, printed: str | None) -> None:
+    code = "from hstl_fast.ops import _native as n; print(n.cpu_error() or n.cpu().instruction_set())"
+    environment = {**os.environ, "HSTL_FAST_CPU_ISA": name}
+    root = Path(__file__).parents[1]
+    output = subprocess.check_output([sys.executable, "-c", code], env=environment, cwd=root, text=True)
+    assert (printed or name) in output
+    assert output.count("\n") == 1
 
 
 def test_build_is_described() -> None:
