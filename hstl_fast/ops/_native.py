@@ -16,7 +16,8 @@ def _load(name: str) -> tuple[ModuleType | None, str]:
             return None, f"{name} was not built; {_ADVICE}"
         return None, f"{name} cannot be loaded ({error})"
     except ImportError as error:
-        return None, f"{name} cannot be loaded ({error}); {_ADVICE}"
+        advice = "" if str(error).startswith("HSTL_FAST_CPU_ISA") else f"; {_ADVICE}"
+        return None, f"{name} cannot be loaded ({error}){advice}"
 
 
 _cpu, _cpu_error = _load("hstl_fast._cpu")
