@@ -279,9 +279,10 @@ def astp_native(case: Case, trial: Trial, threads: int = 2) -> Results:
     y, gmaximum, gx = (memory.output(*t.shape, dtype=dtype) for t in (gy, maximum, x))
     gproj = None if proj is None else memory.output(*proj.shape, dtype=dtype)
     gp = memory.output(*p.shape, dtype=dtype)
-    cpu.astp_forward(address(y), address(maximum), address(proj), address(p), *sizes, *last)
+    workspace = memory.workspace(cpu.astp_workspace(*sizes, *last))
+    cpu.astp_forward(address(y), address(maximum), address(proj), address(p), workspace, *sizes, *last)
     inputs = [address(t) for t in (gy, y, maximum, proj, p)]
-    cpu.astp_backward(address(gmaximum), address(gproj), address(gp), *inputs, *sizes, *last)
+    cpu.astp_backward(address(gmaximum), address(gproj), address(gp), *inputs, workspace, *sizes, *last)
     cpu.frame_maximum_backward(address(gx), address(gmaximum), address(index), *map_size, *last)
     memory.check()
     results = {"y": y, "gx": gx, "gp": gp, "maximum": maximum, "index": index}

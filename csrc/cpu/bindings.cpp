@@ -4,7 +4,6 @@
 #include <pybind11/stl.h>
 
 #include <cstdlib>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -99,31 +98,30 @@ hstl::Shape pooled_shape(int64_t n, Sizes split, int64_t w, int threads) {
   return shape;
 }
 
-template <class T>
-std::unique_ptr<char[]> astp_workspace(const hstl::Shape& shape, int64_t cin, int64_t cout) {
-  return std::unique_ptr<char[]>(new char[hstl::operators<T>().astp_workspace(shape, cin, cout)]);
+size_t astp_workspace(int64_t n, Sizes split, int64_t w, int64_t cin, int64_t cout, int itemsize, int threads) {
+  hstl::Shape shape = pooled_shape(n, split, w, threads);
+  return with_type(itemsize,
+                   [&](auto type) { return hstl::operators<decltype(type)>().astp_workspace(shape, cin, cout); });
 }
 
-void astp_forward(Address pooled, Address maximum, Address proj, Address p, int64_t n, Sizes split, int64_t w,
-                  int64_t cin, int64_t cout, int itemsize, int threads) {
+void astp_forward(Address pooled, Address maximum, Address proj, Address p, Address workspace, int64_t n, Sizes split,
+                  int64_t w, int64_t cin, int64_t cout, int itemsize, int threads) {
   hstl::Shape shape = pooled_shape(n, split, w, threads);
   with_type(itemsize, [&](auto type) {
     using T = decltype(type);
-    auto workspace = astp_workspace<T>(shape, cin, cout);
-    hstl::operators<T>().astp_forward(at<T>(pooled), at<T>(maximum), at<T>(proj), at<T>(p), workspace.get(), shape, cin,
-                                      cout);
+    hstl::operators<T>().astp_forward(at<T>(pooled), at<T>(maximum), at<T>(proj), at<T>(p), at<void>(workspace), shape,
+                                      cin, cout);
   });
 }
 
 void astp_backward(Address gmaximum, Address gproj, Address gp, Address gpooled, Address pooled, Address maximum,
-                   Address proj, Address p, int64_t n, Sizes split, int64_t w, int64_t cin, int64_t cout, int itemsize,
-                   int threads) {
+                   Address proj, Address p, Address workspace, int64_t n, Sizes split, int64_t w, int64_t cin,
+                   int64_t cout, int itemsize, int threads) {
   hstl::Shape shape = pooled_shape(n, split, w, threads);
   with_type(itemsize, [&](auto type) {
     using T = decltype(type);
-    auto workspace = astp_workspace<T>(shape, cin, cout);
     hstl::operators<T>().astp_backward(at<T>(gmaximum), at<T>(gproj), at<T>(gp), at<T>(gpooled), at<T>(pooled),
-                                       at<T>(maximum), at<T>(proj), at<T>(p), workspace.get(), shape, cin, cout);
+                                       at<T>(maximum), at<T>(proj), at<T>(p), at<void>(workspace), shape, cin, cout);
   });
 }
 
@@ -192,10 +190,11 @@ PYBIND11_MODULE(_cpu, m) {
         "itemsize"_a, "threads"_a);
   m.def("frame_maximum_backward", &frame_maximum_backward, no_gil, "gx"_a, "gmaximum"_a, "index"_a, "seq_lens"_a, "h"_a,
         "w"_a, "c"_a, "itemsize"_a, "threads"_a);
-  m.def("astp_forward", &astp_forward, no_gil, "pooled"_a, "maximum"_a, "proj"_a, "p"_a, "n"_a, "split"_a, "w"_a,
-        "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
+  m.def("astp_workspace", &astp_workspace, "n"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
+  m.def("astp_forward", &astp_forward, no_gil, "pooled"_a, "maximum"_a, "proj"_a, "p"_a, "workspace"_a, "n"_a,
+        "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
   m.def("astp_backward", &astp_backward, no_gil, "gmaximum"_a, "gproj"_a, "gp"_a, "gpooled"_a, "pooled"_a, "maximum"_a,
-        "proj"_a, "p"_a, "n"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
+        "proj"_a, "p"_a, "workspace"_a, "n"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
   m.def("fta_workspace", &fta_workspace, "seq_lens"_a, "split"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a);
   m.def("fta_forward", &fta_forward, no_gil, "y"_a, "z"_a, "x"_a, "weights"_a, "biases"_a, "workspace"_a, "seq_lens"_a,
         "split"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a);

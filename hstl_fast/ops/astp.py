@@ -17,6 +17,7 @@ from hstl_fast.ops._shared import (
     first_derivative_only,
     frames_of,
     reference_dtype,
+    scratch,
     under_autocast,
     without_autocast,
 )
@@ -78,18 +79,15 @@ def _forward_cpu(
     index = torch.empty(maximum.shape, dtype=torch.int16)
     native.frame_maximum(maximum.data_ptr(), index.data_ptr(), x_.data_ptr(), lens, h, w, c_in, dtype.itemsize, threads)
     pooled = torch.empty((len(lens), len(split), c_out), dtype=dtype)
+    sizes = (len(lens), split, w, c_in, c_out, dtype.itemsize, threads)
+    workspace = scratch(native.astp_workspace(*sizes))
     native.astp_forward(
         pooled.data_ptr(),
         maximum.data_ptr(),
         0 if proj_ is None else proj_.data_ptr(),
         p_.data_ptr(),
-        len(lens),
-        split,
-        w,
-        c_in,
-        c_out,
-        dtype.itemsize,
-        threads,
+        workspace.data_ptr(),
+        *sizes,
     )
     return pooled.transpose(1, 2), maximum, index
 
@@ -116,6 +114,8 @@ def _backward_cpu(
     gmaximum = torch.empty_like(maximum)
     gproj = torch.empty(0, dtype=dtype) if proj_ is None else torch.empty_like(proj_)
     gp = torch.empty_like(p_)
+    sizes = (len(lens), split, w, c_in, g.shape[2], dtype.itemsize, threads)
+    workspace = scratch(native.astp_workspace(*sizes))
     native.astp_backward(
         gmaximum.data_ptr(),
         0 if proj_ is None else gproj.data_ptr(),
@@ -125,13 +125,8 @@ def _backward_cpu(
         maximum.data_ptr(),
         0 if proj_ is None else proj_.data_ptr(),
         p_.data_ptr(),
-        len(lens),
-        split,
-        w,
-        c_in,
-        g.shape[2],
-        dtype.itemsize,
-        threads,
+        workspace.data_ptr(),
+        *sizes,
     )
     gx = empty_map(gmaximum, n, c_in, t, h, w)
     native.frame_maximum_backward(
