@@ -51,6 +51,7 @@ def test_ragged_equals_one_by_one(
 
 
 @each_preset
+@pytest.mark.parametrize("backend", ["cpu", pytest.param("reference", marks=pytest.mark.slow)], indirect=True)
 def test_a_whole_preset_ragged(preset: str, backend: str) -> None:
     lens = [4, 1, 2, 3, 8]
     model = recipe.model(preset, dtype=torch.float32).eval()
