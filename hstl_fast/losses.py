@@ -41,10 +41,14 @@ def cross_entropy(logits: Tensor, labels: Tensor, scale: float = 1.0, smoothing:
 
 
 def _distances(x: Tensor) -> Tensor:
-    """Euclidean distances `[P, N, N]` of `x` `[P, N, C]`; a distance that is exactly zero has gradient 0, not NaN."""
+    """Euclidean distances `[P, N, N]` of `x` `[P, N, C]`; a distance that is exactly zero has gradient 0, not NaN.
+
+    A sequence is exactly 0 away from itself: what rounding leaves there, the root and its gradient would magnify.
+    """
     norms = x.square().sum(-1)
-    squared = (norms[:, :, None] + norms[:, None, :] - 2 * x @ x.transpose(1, 2)).relu()
-    apart = squared > 0
+    with torch.autocast(x.device.type, enabled=False):
+        squared = (norms[:, :, None] + norms[:, None, :] - 2 * x @ x.transpose(1, 2)).relu()
+    apart = (squared > 0) & ~torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
     return torch.where(apart, squared, 1.0).sqrt() * apart
 
 

@@ -81,3 +81,23 @@ def test_bad_input() -> None:
         losses.cross_entropy(embeddings[0], LABELS)
     with pytest.raises(ValueError, match=r"labels must lie in 0\.\.3, got 2\.\.9"):
         losses.cross_entropy(embeddings, LABELS)
+
+
+def test_autocast_does_not_narrow_distances() -> None:
+    embeddings = torch.randn(4, 2, 64, generator=torch.Generator().manual_seed(5))
+    labels = torch.tensor([0, 0, 1, 1])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        narrow = losses.triplet_loss(embeddings, labels)
+    assert narrow.item() == losses.triplet_loss(embeddings, labels).item()
+
+
+def test_a_sequence_is_no_distance_from_itself() -> None:
+    """In float32, |x|^2 + |x|^2 - 2 x.x is not exactly zero, and its square root is far from it."""
+    embeddings = torch.randn(6, 3, 128, generator=torch.Generator().manual_seed(6)) * 30
+    labels = torch.tensor([0, 1, 2, 3, 4, 5])  # an anchor's only positive is itself
+    loss = losses.triplet_loss(embeddings, labels, margin=1000.0)
+    truth = losses.triplet_loss(embeddings.double(), labels, margin=1000.0)
+    pairs = torch.cdist(embeddings.double().transpose(0, 1), embeddings.double().transpose(0, 1))
+    expected = 1000 - pairs.sum((1, 2)).mean() / 30
+    assert truth.item() == pytest.approx(expected.item(), rel=1e-9)
+    assert loss.item() == pytest.approx(truth.item(), rel=1e-6)
