@@ -44,7 +44,7 @@ def lengths(seq_lens: object, x: Tensor, at_least: int = 1) -> list[int]:
     if not given or any(length < at_least for length in given):
         raise ValueError(f"seq_lens must be lengths of at least {at_least}, got {given}")
     if sum(given) != t:
-        raise ValueError(f"seq_lens must sum to the frames of x: sum({given}) = {sum(given)}, T = {t}")
+        raise ValueError(f"seq_lens must sum to the frames: sum({given}) = {sum(given)}, T = {t}")
     return given
 
 

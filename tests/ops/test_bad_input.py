@@ -50,7 +50,7 @@ FOR_EVERY: list[tuple[dict[str, Any], type[Exception], str]] = [
         ValueError,
         "x must have n = 1 when seq_lens is given (sequences packed along t), got n = 2",
     ),
-    ({"x": PACKED, "seq_lens": [3, 4]}, ValueError, "seq_lens must sum to the frames of x: sum([3, 4]) = 7, T = 6"),
+    ({"x": PACKED, "seq_lens": [3, 4]}, ValueError, "seq_lens must sum to the frames: sum([3, 4]) = 7, T = 6"),
     ({"x": PACKED, "seq_lens": []}, ValueError, "seq_lens must be lengths of at least"),
     ({"x": PACKED, "seq_lens": [6, 0]}, ValueError, "seq_lens must be lengths of at least"),
     ({"x": PACKED, "seq_lens": [7, -1]}, ValueError, "seq_lens must be lengths of at least"),
