@@ -16,7 +16,7 @@ import hstl_fast
 from hstl_fast import HSTL, PRESETS
 from hstl_fast.cli._options import choice, several
 from hstl_fast.cli._output import progress_bar, warn
-from hstl_fast.evaluation import Embeddings
+from hstl_fast.evaluation import Embeddings, finite_rows
 from hstl_fast.ops._dispatch import BACKENDS
 from hstl_fast.silhouettes import find_sequences, read
 
@@ -24,6 +24,7 @@ DEFAULT_PRESET = "casia-b"
 DEFAULT_SEED = 2023
 # Sequences that are in memory at the same time, as silhouettes; the model itself bounds the frames of its batches.
 _SEQUENCES_AT_ONCE = 32
+_NOT_FINITE = "the network gives an embedding with NaN or infinity"
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,14 @@ def load_network(settings: Settings) -> Network:
 
 
 def embed_inputs(network: Network, inputs: Iterable[Path], settings: Settings) -> tuple[Embeddings | None, list[str]]:
-    """Embed every sequence under files and folders in ragged batches. What cannot be read is in the list of failures.
+    """Embed every sequence under files and folders in ragged batches.
+
+    What cannot be read, and what gives an embedding with NaN or infinity, is in the list of failures.
 
     None if nothing was left.
     """
     failures: list[str] = []
-    vectors: list[torch.Tensor] = []
+    vectors: list[NDArray[np.float32]] = []
     lengths: dict[str, int] = {}
     sequences = find_sequences(inputs)
     chosen = nullcontext() if settings.backend is None else hstl_fast.use_backend(settings.backend)
@@ -100,13 +103,16 @@ def embed_inputs(network: Network, inputs: Iterable[Path], settings: Settings) -
             group = sequences[start : start + _SEQUENCES_AT_ONCE]
             clips = _read(group, settings.max_frames, failures)
             if clips:
-                vectors.append(network.model.embed(clips.values()).float())
-            lengths |= {name: len(clip) for name, clip in clips.items()}
+                embedded = network.model.embed(clips.values()).float().numpy()
+                finite = finite_rows(embedded)
+                vectors.append(embedded[finite])
+                failures += [f"{name}: {_NOT_FINITE}" for name, good in zip(clips, finite, strict=True) if not good]
+                lengths |= {name: len(clip) for (name, clip), good in zip(clips.items(), finite, strict=True) if good}
             advance("embedding", start + len(group), len(sequences))
     if not lengths:
         return None, failures
     embeddings = Embeddings(
-        vectors=torch.cat(vectors).numpy(),
+        vectors=np.concatenate(vectors),
         names=tuple(lengths),
         lengths=np.array(list(lengths.values()), dtype=np.int64),
         preset=network.preset,

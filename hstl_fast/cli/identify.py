@@ -131,4 +131,4 @@ def _json(ranking: _Ranking, gallery: Embeddings, metric: str, hits: int, scored
         "rank_1": {"hits": hits, "probes": scored},
         "probes": [{"probe": probe, "matches": found} for probe, found in matches.items()],
     }
-    return json.dumps(result, indent=2) + "\n"
+    return json.dumps(result, indent=2, allow_nan=False) + "\n"

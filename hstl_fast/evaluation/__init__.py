@@ -4,6 +4,7 @@ from hstl_fast.evaluation.distances import METRICS, part_distances
 from hstl_fast.evaluation.embeddings import (
     Embeddings,
     check_comparable,
+    finite_rows,
     is_embedding_file,
     load_embeddings,
     save_embeddings,
@@ -15,6 +16,7 @@ __all__ = [
     "METRICS",
     "Embeddings",
     "check_comparable",
+    "finite_rows",
     "identity",
     "is_embedding_file",
     "load_embeddings",

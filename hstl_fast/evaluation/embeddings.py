@@ -44,7 +44,11 @@ class Embeddings:
 
 
 def save_embeddings(path: str | os.PathLike[str], embeddings: Embeddings) -> None:
-    """Write an `.npz` of embeddings, names, lengths and metadata (JSON: preset, weights, version), all or nothing."""
+    """Write an `.npz` of embeddings, names, lengths and metadata (JSON: preset, weights, version), all or nothing.
+
+    Raises ValueError for embeddings that `load_embeddings` would refuse because of NaN or infinity.
+    """
+    refuse_not_finite(embeddings)
     metadata = {name: getattr(embeddings, name) for name in _METADATA}
     with written_whole(path) as file:
         np.savez(
@@ -52,7 +56,7 @@ def save_embeddings(path: str | os.PathLike[str], embeddings: Embeddings) -> Non
             embeddings=embeddings.vectors.astype(np.float32),
             names=np.array(embeddings.names, dtype=np.str_),
             lengths=embeddings.lengths.astype(np.int64),
-            metadata=np.array(json.dumps(metadata)),
+            metadata=np.array(json.dumps(metadata, allow_nan=False)),
         )
 
 
@@ -93,6 +97,18 @@ def check_comparable(gallery: Embeddings, probe: Embeddings) -> None:
         ours, theirs = getattr(gallery, what), getattr(probe, what)
         if ours != theirs:
             raise ValueError(f"gallery and probe must have the same {what} to be compared; got {ours} and {theirs}")
+
+
+def finite_rows(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """`[N]` bool: which of the embeddings [N, P, C] have neither NaN nor infinity in them."""
+    return np.asarray(np.isfinite(vectors).all(axis=(1, 2)))
+
+
+def refuse_not_finite(embeddings: Embeddings) -> None:
+    """Raise ValueError that names the first sequence whose embedding has NaN or infinity in it."""
+    finite = finite_rows(embeddings.vectors)
+    if not finite.all():
+        raise ValueError(f"{embeddings.names[finite.argmin()]}: embeddings must be finite; got NaN or infinity")
 
 
 @contextmanager

@@ -83,6 +83,38 @@ def test_bad_files_are_listed_and_the_others_embedded(gallery: Path, tmp_path: P
         assert name in result.stderr.split("3 failed:")[1]
 
 
+def spoil(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
+    """Have the network give NaN for one sequence of every batch."""
+    whole = HSTL.embed
+
+    def embed(self: HSTL, clips: object) -> torch.Tensor:
+        vectors = whole(self, clips).clone()
+        vectors[row, 0, 0] = float("nan")
+        return vectors
+
+    monkeypatch.setattr(HSTL, "embed", embed)
+
+
+def test_embeddings_that_are_not_finite_are_listed_and_left_out(
+    gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, 1)
+    result = run("embed", gallery, "-o", tmp_path / "out.npz", exit_code=1)
+    assert load_embeddings(tmp_path / "out.npz").names == ("person-0", "person-2")
+    assert list(load_embeddings(tmp_path / "out.npz").lengths) == [9, 14]
+    assert "person-1: the network gives an embedding with NaN" in result.stderr.split("1 failed:")[1]
+
+
+def test_identify_lists_probes_that_are_not_finite(
+    gallery: Path, probe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("embed", gallery, "-o", tmp_path / "g.npz")
+    spoil(monkeypatch, 1)
+    result = run("identify", "--gallery", tmp_path / "g.npz", "--probe", probe, exit_code=1)
+    assert "nan" not in result.stdout
+    assert "person-1: the network gives an embedding with NaN" in result.stderr.split("1 failed:")[1]
+
+
 def test_nothing_is_written_when_nothing_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "broken.npy").write_bytes(b"nonsense")
     (tmp_path / "empty").mkdir()

@@ -56,6 +56,14 @@ def test_wrong_content(tmp_path: Path, changes: dict[str, np.ndarray | None], se
         load_embeddings(path)
 
 
+def test_embeddings_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    vectors = example().vectors.copy()
+    vectors[1, 0, 0] = np.inf
+    with pytest.raises(ValueError, match=f"{example().names[1]}: embeddings must be finite"):
+        save_embeddings(tmp_path / "e.npz", replace(example(), vectors=vectors))
+    assert not (tmp_path / "e.npz").exists()
+
+
 def test_damaged_files(tmp_path: Path) -> None:
     path = tmp_path / "e.npz"
     save_embeddings(path, example())
