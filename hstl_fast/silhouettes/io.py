@@ -64,9 +64,10 @@ def find_sequences(inputs: Iterable[str | os.PathLike[str]]) -> list[tuple[str, 
 
     A file, or a folder with PNGs, is one sequence named after itself without suffix; any other folder is walked, and
     what is found is named by its path inside that folder, without suffix, with `/` between. Hidden files are skipped.
-    Names are unique: sequences that would share one are named by the path from the input's own name on, then by their
-    whole path. An input that is missing, of an unknown kind or without sequences is returned too, for `read` to say
-    what is wrong with it, so that the others can still be processed. Raises ValueError for no input at all.
+    Names are unique: of sequences that would share one, the folder they were found under, or if that is no help their
+    file name or whole path, goes after the first part of the name, which stays: `ann/day1` and `ann/day2`. An input
+    that is missing, of an unknown kind or without sequences is returned too, for `read` to say what is wrong with it,
+    so that the others can still be processed. Raises ValueError for no input at all.
     """
     roots = [Path(i) for i in inputs]
     if not roots:
@@ -206,13 +207,15 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _names(root: Path, path: Path) -> list[str]:
-    """Names to choose from, the shortest first; the last one is unique."""
-    own = path.resolve().name
-    stem = own if path.is_dir() else Path(own).stem
-    if path == root:
-        return [stem, (path.parent / stem).as_posix(), path.as_posix()]
-    short = path.relative_to(root).with_name(stem).as_posix()
-    return [short, f"{root.resolve().name}/{short}", path.with_name(stem).as_posix(), path.as_posix()]
+    """Names to choose from, the shortest first; the last one is unique. All begin alike, for the first part of a name
+    is the person."""
+    whole = path.resolve()
+    stem = whole.name if path.is_dir() else whole.stem
+    inside = () if path == root else path.relative_to(root).parts[:-1]
+    where = whole.parent.name if path == root else root.resolve().name
+    person, *rest = (*inside, stem)
+    tails = [rest, [where, *rest], [where, *inside[1:], whole.name], path.parts, whole.parts]
+    return ["/".join([person, *(part.strip("/") for part in tail if part.strip("/"))]) for tail in tails]
 
 
 def _shortest_unique(choices: list[list[str]]) -> list[str]:

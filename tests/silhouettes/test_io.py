@@ -418,7 +418,30 @@ def test_find_makes_names_unique(tree: Path, sequence: NDArray[np.uint8]) -> Non
     assert both == ["walk", "walk2", "walk10"]
     other = tree / "005"
     write(other / "walk.npz", sequence)
-    assert names(tree / "004", other) == ["004/walk", "005/walk"]
+    assert names(tree / "004", other) == ["walk/004", "walk/005"]
+
+
+def test_find_keeps_the_person_first_in_every_name(tmp_path: Path, sequence: NDArray[np.uint8]) -> None:
+    for day in ("day1", "day2"):
+        for name in ("ann.npz", "bob/nm.npz"):
+            (tmp_path / day / name).parent.mkdir(parents=True, exist_ok=True)
+            write(tmp_path / day / name, sequence)
+    assert names(tmp_path / "day1" / "ann.npz", tmp_path / "day2" / "ann.npz") == ["ann/day1", "ann/day2"]
+    both = names(tmp_path / "day1", tmp_path / "day2")
+    assert both == ["ann/day1", "bob/day1/nm", "ann/day2", "bob/day2/nm"]
+    for place in ("a", "b"):
+        write(tmp_path / place / "day1" / "ann.npz", sequence)
+    far = names(tmp_path / "a" / "day1", tmp_path / "b" / "day1")
+    assert len(set(far)) == 2
+    assert {name.split("/")[0] for name in far} == {"ann"}
+
+
+def test_find_tells_a_folder_of_frames_from_a_file_beside_it(tmp_path: Path, sequence: NDArray[np.uint8]) -> None:
+    write_pngs(tmp_path / "data" / "walker6", sequence)
+    write(tmp_path / "data" / "walker6.npz", sequence)
+    expected = ["walker6/data/walker6", "walker6/data/walker6.npz"]
+    assert sorted(names(tmp_path / "data")) == expected
+    assert sorted(names(tmp_path / "data" / "walker6", tmp_path / "data" / "walker6.npz")) == expected
 
 
 def test_find_returns_the_same_file_once(tree: Path) -> None:
