@@ -10,6 +10,9 @@
 
 namespace hstl {
 
+// Counts the changes of what Python sees; hstl_fast/ops/_native.py refuses a binary with another number.
+constexpr int kInterface = 1;
+
 struct Shape {
   const int64_t* seq_lens;  // [sequences] frames of each sequence
   int64_t sequences;        // N

@@ -1,6 +1,5 @@
 """The HSTL network: its configuration, the published presets and the model itself."""
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hstl_fast.names import one_of
 from hstl_fast.nn import ARME, ASTP, FTA, SeparateFCs, StripPool
 from hstl_fast.ops import _checks
 from hstl_fast.ops._shared import channels_last, without_autocast
@@ -138,11 +138,7 @@ network, so `grew` is `oumvlp` with another number of identities."""
 
 def preset(name: str) -> HSTLConfig:
     """The configuration of a published network; ValueError with the nearest name for an unknown one."""
-    if name in PRESETS:
-        return PRESETS[name]
-    near = difflib.get_close_matches(str(name), PRESETS, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}{hint}")
+    return PRESETS[one_of(name, PRESETS, "preset")]
 
 
 class HSTLOutput(NamedTuple):
@@ -335,7 +331,7 @@ def _layers(c_in: int, channels: Sequence[int], split: Sequence[int]) -> nn.Modu
 
 def _tensor(clip: np.ndarray, name: str) -> Tensor:
     try:
-        return torch.tensor(clip)
+        return torch.tensor(np.ascontiguousarray(clip))  # torch refuses mirrored views
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{name} must be uint8 0..255 or floating 0..1, got an array of {clip.dtype}") from None
 

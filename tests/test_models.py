@@ -328,3 +328,9 @@ def test_checks_of_values_on_an_accelerator_are_asked_for() -> None:
 def test_the_package_names_the_model() -> None:
     assert hstl_fast.HSTL is HSTL
     assert set(PRESETS) == {*NAMES, "grew"}
+
+
+def test_mirrored_clips_embed(model: HSTL) -> None:
+    clip = walkers(4).numpy()
+    mirrored = model.embed([clip[:, :, ::-1]])
+    assert torch.equal(mirrored, model.embed([np.ascontiguousarray(clip[:, :, ::-1])]))

@@ -205,7 +205,9 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("use_instruction_set", &use_instruction_set, "name"_a);
   m.def("openmp", &hstl::built_with_openmp);
   m.def("build_info", &build_info);
-  if (const char* wanted = std::getenv("HSTL_FAST_CPU_ISA")) {
+  m.attr("interface") = hstl::kInterface;
+  const char* wanted = std::getenv("HSTL_FAST_CPU_ISA");
+  if (wanted != nullptr && *wanted != 0) {
     try {
       use_instruction_set(wanted);
     } catch (const py::value_error& error) {

@@ -1,5 +1,6 @@
 """Checks of what a caller can get wrong: every message names the argument, what was expected and what was given."""
 
+import numbers
 from collections.abc import Sequence
 
 import torch
@@ -24,11 +25,12 @@ def rows(split: object, h: int) -> list[int]:
     """`split` as a list of positive row counts that sum to `h`."""
     if isinstance(split, (Tensor, str)) or not isinstance(split, Sequence):
         raise TypeError(f"split must be a list of row counts, got {type(split).__name__}")
-    if not split or any(isinstance(r, bool) or not isinstance(r, int) or r < 1 for r in split):
+    if not split or not all(_is_integer(r) and r >= 1 for r in split):
         raise ValueError(f"split must be a non-empty list of positive integers, got {list(split)}")
-    if sum(split) != h:
-        raise ValueError(f"split must sum to H: sum({list(split)}) = {sum(split)}, H = {h}")
-    return list(split)
+    given = [int(r) for r in split]
+    if sum(given) != h:
+        raise ValueError(f"split must sum to H: sum({given}) = {sum(given)}, H = {h}")
+    return given
 
 
 def lengths(seq_lens: object, x: Tensor, at_least: int = 1) -> list[int]:
@@ -62,9 +64,14 @@ def _as_list(seq_lens: object) -> list[int]:
         return [int(length) for length in seq_lens.tolist()]
     if isinstance(seq_lens, str) or not isinstance(seq_lens, Sequence):
         raise TypeError(f"seq_lens must be a list or a 1-D CPU integer tensor, got {type(seq_lens).__name__}")
-    if any(isinstance(length, bool) or not isinstance(length, int) for length in seq_lens):
+    if not all(_is_integer(length) for length in seq_lens):
         raise TypeError(f"seq_lens must hold integers, got {list(seq_lens)}")
-    return list(seq_lens)
+    return [int(length) for length in seq_lens]
+
+
+def _is_integer(value: object) -> bool:
+    """Whether `value` is an integer of Python's or numpy's, not a truth value."""
+    return isinstance(value, (int, numbers.Integral)) and not isinstance(value, bool)
 
 
 def parameter(value: object, name: str, shape: tuple[int | str, ...], x: Tensor) -> None:

@@ -2,19 +2,21 @@
 
 import contextlib
 import contextvars
-import difflib
 import logging
 import os
 from collections.abc import Iterator
 
 import torch
 
+from hstl_fast.names import one_of
 from hstl_fast.ops import _native
+from hstl_fast.ops._checks import FLOATING
 
 BACKENDS = ("auto", "reference", "cpu", "triton", "cuda")
 OPERATORS = ("arme", "astp", "fta")
 ENVIRONMENT_VARIABLE = "HSTL_FAST_BACKEND"
-FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+LONGEST = torch.iinfo(torch.int16).max
+"""Frames of the longest sequence whose maxima the native code's two-byte frame index can name."""
 
 _logger = logging.getLogger("hstl_fast")
 _requested: contextvars.ContextVar[str | None] = contextvars.ContextVar("hstl_fast_backend", default=None)
@@ -38,11 +40,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 def check_name(name: str, source: str) -> str:
     """Return `name` if it is a backend; otherwise raise ValueError with the nearest one."""
-    if name in BACKENDS:
-        return name
-    near = difflib.get_close_matches(str(name), BACKENDS, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{source} must be one of {', '.join(BACKENDS)}, got {name!r}{hint}")
+    return one_of(name, BACKENDS, source)
 
 
 def requested() -> str:
@@ -53,8 +51,10 @@ def requested() -> str:
     return check_name(os.environ.get(ENVIRONMENT_VARIABLE, "auto") or "auto", ENVIRONMENT_VARIABLE)
 
 
-def why_not(operator: str, backend: str, device_type: str, dtype: torch.dtype) -> str | None:
+def why_not(operator: str, backend: str, device_type: str, dtype: torch.dtype, longest: int = 0) -> str | None:
     """Why `backend` cannot compute `operator` for tensors of this device and type; None if it can.
+
+    `longest` is the number of frames of the longest sequence, where the operator depends on it.
 
     The automatic choice, the exception for a backend asked for by name and the table of `hstl-fast info` all ask here.
     """
@@ -65,6 +65,8 @@ def why_not(operator: str, backend: str, device_type: str, dtype: torch.dtype) -
     if backend == "cpu":
         if device_type != "cpu":
             return f"the cpu backend computes tensors on the CPU, not on {device_type}"
+        if longest > LONGEST:
+            return f"the cpu backend pools sequences of at most {LONGEST} frames, got {longest}"
         return None if _native.cpu() is not None else _native.cpu_error()
     return f"this version of hstl_fast has no {backend} kernel for {operator}"
 
@@ -75,20 +77,20 @@ def candidates(device_type: str) -> tuple[str, ...]:
 
 
 @torch.compiler.assume_constant_result
-def choose(operator: str, device_type: str, dtype: torch.dtype, backend: str | None) -> str:
+def choose(operator: str, device_type: str, dtype: torch.dtype, backend: str | None, longest: int = 0) -> str:
     """The backend that computes `operator`, by argument, context, environment or automatically.
 
     Raises RuntimeError with the reason if a backend asked for by name cannot run; "auto" logs why it fell back.
     """
     name = requested() if backend is None else check_name(backend, "backend")
     if name != "auto":
-        reason = why_not(operator, name, device_type, dtype)
+        reason = why_not(operator, name, device_type, dtype, longest)
         if reason is not None:
             raise RuntimeError(f"backend {name!r} cannot run {operator}: {reason}")
         return name
     reasons: list[str] = []
     for candidate in candidates(device_type):
-        reason = why_not(operator, candidate, device_type, dtype)
+        reason = why_not(operator, candidate, device_type, dtype, longest)
         if reason is None:
             _say_once(operator, candidate, device_type, reasons)
             return candidate

@@ -8,9 +8,13 @@ import torch  # noqa: F401  its libgomp must be mapped before the binary asks fo
 _ADVICE = "install again with a C++ compiler (GCC or Clang) and HSTL_FAST_CPU=1, which makes a failing build say why"
 
 
+INTERFACE = 1
+"""The interface this code calls: `kInterface` in csrc/hstl.h. A binary of an earlier build may have another."""
+
+
 def _load(name: str) -> tuple[ModuleType | None, str]:
     try:
-        return importlib.import_module(name), ""
+        binary = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name == name:
             return None, f"{name} was not built; {_ADVICE}"
@@ -18,6 +22,10 @@ def _load(name: str) -> tuple[ModuleType | None, str]:
     except ImportError as error:
         advice = "" if str(error).startswith("HSTL_FAST_CPU_ISA") else f"; {_ADVICE}"
         return None, f"{name} cannot be loaded ({error}){advice}"
+    found = getattr(binary, "interface", None)
+    if found != INTERFACE:
+        return None, f"{name} was built from other sources (interface {found}, expected {INTERFACE}); {_ADVICE}"
+    return binary, ""
 
 
 _cpu, _cpu_error = _load("hstl_fast._cpu")

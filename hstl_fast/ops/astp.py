@@ -22,9 +22,6 @@ from hstl_fast.ops._shared import (
     without_autocast,
 )
 
-LONGEST = torch.iinfo(torch.int16).max
-"""Frames of the longest sequence whose maxima the two-byte frame index can name."""
-
 LIBRARY.define(
     "astp_forward(Tensor x, Tensor? proj, Tensor p, int[] split, int[] seq_lens)"
     " -> (Tensor pooled, Tensor maximum, Tensor index)"
@@ -136,12 +133,10 @@ def _backward_cpu(
 
 
 def _indexable(lens: list[int]) -> list[int]:
-    longest = max(lens)
-    if longest > LONGEST:
-        raise ValueError(
-            f"the cpu backend pools sequences of at most {LONGEST} frames, got {longest}; shorten the sequence or "
-            'use backend="reference"'
-        )
+    """`lens`, looked at once more: a compiled caller may bring other lengths than the backend was chosen for."""
+    reason = _dispatch.why_not("astp", "cpu", "cpu", torch.float32, max(lens))
+    if reason is not None:
+        raise ValueError(reason)
     return lens
 
 
@@ -252,11 +247,11 @@ def _astp(
     backend: str | None,
     support: Tensor | None,
 ) -> Tensor:
-    chosen = _dispatch.choose("astp", x.device.type, x.dtype, backend)
+    longest = 0 if torch.compiler.is_compiling() else max(frames_of(x, lens))
+    chosen = _dispatch.choose("astp", x.device.type, x.dtype, backend, longest)
     if chosen == "reference":
-        dtype = reference_dtype(x)
         with without_autocast(x):
-            proj_ = None if proj is None else proj.to(dtype)
-            return reference.astp(x.to(dtype), proj_, p.to(dtype), rows, seq_lens=lens or None, support=support)
+            y = x.to(reference_dtype(x))
+            return reference.astp(y, proj, p, rows, seq_lens=lens or None, support=support)
     pooled: Tensor = _Astp.apply(channels_last(x), proj, p, rows, lens)
     return pooled

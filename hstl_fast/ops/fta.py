@@ -187,11 +187,8 @@ def fta(
     _checks.support(support, x)
     chosen = _dispatch.choose("fta", x.device.type, x.dtype, backend)
     if chosen == "reference":
-        dtype = reference_dtype(x)
         with without_autocast(x):
-            y = reference.fta(
-                x.to(dtype), weights.to(dtype), biases.to(dtype), rows, seq_lens=lens or None, support=support
-            )
+            y = reference.fta(x.to(reference_dtype(x)), weights, biases, rows, seq_lens=lens or None, support=support)
             return channels_last(y.to(x.dtype))
     result: Tensor = _Fta.apply(channels_last(x), weights, biases, rows, lens)
     return result

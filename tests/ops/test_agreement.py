@@ -1,5 +1,6 @@
 """Every operator against its definition: values and gradients, in every type, for every layout."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -69,6 +70,19 @@ def test_narrow_inputs_take_float32_parameters(operator: Operator, backend: str)
     y.float().square().sum().backward()
     assert all(leaf.grad is not None and leaf.grad.dtype == torch.float32 for leaf in leaves)
     assert all(leaf.grad.isfinite().all() for leaf in leaves)
+
+
+@pytest.mark.parametrize("operator", OPERATORS[1:], ids=lambda operator: operator.name)
+def test_parameters_are_not_rounded_to_a_narrow_input(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on an accelerator, where the reference computes in the input's own type."""
+    monkeypatch.setattr(sys.modules[operator.public.__module__], "reference_dtype", lambda x: x.dtype)
+    case = LONG_ENOUGH[5]
+    x, *parameters = operator.inputs(case)
+    narrow, parameters = x.bfloat16(), [value.float() for value in parameters]
+    y = operator.public(narrow, *parameters, case.split, backend="reference")
+    truth = operator.definition(narrow.double(), *[value.double() for value in parameters], case.split)
+    rounding = torch.finfo(y.dtype).eps / 2 if y.dtype == torch.bfloat16 else 2e-6
+    assert ((y.double() - truth).abs() <= rounding * truth.abs() + 1e-6 * truth.abs().max()).all()
 
 
 @each_operator

@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import sys
 import threading
+import types
 
 import pytest
 import torch
@@ -95,3 +97,11 @@ def test_the_check_notices_a_wrong_backend(native: str, monkeypatch: pytest.Monk
     failed = {result.operator for result in info.check() if not result.passed}
     assert "arme, forward" in failed
     assert not any(name.startswith(("astp", "fta")) for name in failed)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"interface": _native.INTERFACE + 1}])
+def test_a_binary_of_other_sources_is_not_used(attributes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hstl_fast._cpu", types.SimpleNamespace(**attributes))
+    binary, reason = _native._load("hstl_fast._cpu")
+    assert binary is None
+    assert "was built from other sources" in reason

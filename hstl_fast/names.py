@@ -1,0 +1,14 @@
+"""Names that a caller chooses from."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def one_of(name: str, choices: Iterable[str], source: str) -> str:
+    """`name` if it is one of `choices`; otherwise ValueError naming `source`, the choices and the nearest of them."""
+    names = list(choices)
+    if name in names:
+        return name
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{source} must be one of {', '.join(names)}, got {name!r}{hint}")
