@@ -68,6 +68,13 @@ def _rebuild(data: Any, dtype: Any, shape: Any, order: str) -> NDArray[np.generi
     return np.frombuffer(raw, plain).reshape(shape, order="F" if order == "F" else "C")
 
 
+def _transposed(array: NDArray[np.generic], axes: Any) -> NDArray[np.generic]:
+    whole = isinstance(axes, tuple) and all(isinstance(axis, int) for axis in axes)
+    if not whole or sorted(axes) != list(range(array.ndim)):
+        raise ValueError("its order of axes is not a permutation of them")
+    return array.transpose(axes)
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         recorder = _recorders().get((module.replace("numpy._core", "numpy.core"), name))
@@ -91,9 +98,11 @@ def _recorders() -> dict[tuple[str, str], Any]:
     def reconstruct(subtype: Any, shape: Any, typecode: Any) -> _Array:
         return _Array()
 
-    def from_buffer(buffer: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+    def from_buffer(buffer: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> _Array:
         array = _Array()
         array.value = _rebuild(buffer, dtype, shape, order)
+        if order == "K" and axes is not None:
+            array.value = _transposed(array.value, axes)
         return array
 
     def encode(text: Any, encoding: Any = "latin1") -> bytes:

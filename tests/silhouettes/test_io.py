@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hstl_fast.silhouettes import SilhouetteError, SilhouetteWarning, align, find_sequences, is_sequence, read, write
+from hstl_fast.silhouettes.pickles import load_array
 
 STREET = Path(__file__).parents[1] / "data" / "street"
 
@@ -168,6 +169,31 @@ def test_opengait_pickles_of_every_protocol(
     array = np.asfortranarray(sequence) if fortran else sequence
     (tmp_path / "walk.pkl").write_bytes(pickle.dumps(array, protocol=protocol))
     np.testing.assert_array_equal(read(tmp_path / "walk.pkl"), sequence)
+
+
+class _Permuted:
+    """Pickles as numpy 2.4 writes an array whose memory is in an order of axes of its own."""
+
+    def __init__(self, memory: NDArray[np.generic], axes: object) -> None:
+        self.memory, self.axes = memory, axes
+
+    def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
+        rebuild, (_, dtype, shape, _) = np.ascontiguousarray(self.memory).__reduce_ex__(5)[:2]  # type: ignore[misc]
+        return rebuild, (self.memory.tobytes(), dtype, shape, "K", self.axes)
+
+
+def test_pickled_arrays_with_permuted_axes(tmp_path: Path, sequence: NDArray[np.uint8]) -> None:
+    (tmp_path / "own.pkl").write_bytes(pickle.dumps(sequence.transpose(1, 0, 2), protocol=5))
+    memory = sequence.transpose(2, 0, 1)
+    (tmp_path / "walk.pkl").write_bytes(pickle.dumps(_Permuted(memory, (1, 2, 0)), protocol=5))
+    np.testing.assert_array_equal(read(tmp_path / "walk.pkl"), sequence)
+    np.testing.assert_array_equal(load_array(tmp_path / "own.pkl"), sequence.transpose(1, 0, 2))
+
+
+@pytest.mark.parametrize("axes", [(0, 1), (0, 0, 1), (0, 1, 3), (-1, 0, 1), "012", ("0", 1, 2), (0, 1, None)])
+def test_pickled_axes_that_are_no_permutation(tmp_path: Path, axes: object) -> None:
+    (tmp_path / "walk.pkl").write_bytes(pickle.dumps(_Permuted(np.zeros((2, 64, 64), np.uint8), axes), protocol=5))
+    fails(tmp_path / "walk.pkl", "order of axes is not a permutation")
 
 
 @pytest.mark.parametrize("dtype", ["bool", ">f4", "<f8", "f2"])
