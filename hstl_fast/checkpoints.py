@@ -5,7 +5,7 @@ one tensor per region, ours keeps one tensor stacked over regions; nothing else 
 """
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +19,6 @@ from hstl_fast.models import preset as preset_config
 
 BUFFERS = ("Bn.running_mean", "Bn.running_var", "Bn.num_batches_tracked")
 CLASSIFIER = "Head1.fc_bin"
-ELEMENTWISE = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
-"""Optimiser state that has one number for every number of the parameter (Adam, SGD with momentum)."""
 REFUSED_CODE = ("GLOBAL", "Trying to call reduce", "Can only create new object", "Can only build")
 """How torch's safe unpickler says that it met an object it will not make."""
 
@@ -39,7 +37,7 @@ class Slot:
 class Checkpoint:
     """A released checkpoint, read.
 
-    optimizer: a state for `torch.optim.Adam` or `torch.optim.SGD` over `model.parameters()`, None if there was none.
+    optimizer: a state for the same optimiser over `model.parameters()`, None if there was none or it was malformed.
     scheduler: as stored. not_carried: one sentence for everything in the file that has no place here.
     """
 
@@ -133,7 +131,7 @@ def load_checkpoint(path: str | os.PathLike[str], preset: str | None = None) -> 
     found = Checkpoint(model, scheduler=content.get("scheduler"))
     if isinstance(content.get("iteration"), int):
         found.iteration = content["iteration"]
-    if content.get("optimizer"):
+    if content.get("optimizer") is not None:
         found.optimizer, found.not_carried = load_optimizer_state(content["optimizer"], model)
     return found
 
@@ -148,6 +146,7 @@ def save_checkpoint(
     """Write a checkpoint in the released form, whole or not at all.
 
     optimizer: the `state_dict()` of an optimiser over `model.parameters()`; scheduler: its `state_dict()`.
+    Raises ValueError for an optimiser that has no counterpart over the released network's parameters.
     """
     content = {
         "model": to_official(model),
@@ -156,27 +155,31 @@ def save_checkpoint(
         "iteration": iteration,
     }
     target = Path(path)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    # tempfile's files are closed to the group whatever the umask says
+    file = partial.open("xb")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with file:
             torch.save(content, file)
-        Path(name).replace(target)
+        partial.replace(target)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 
 def load_optimizer_state(state: Mapping[str, Any], model: HSTL) -> tuple[dict[str, Any] | None, list[str]]:
     """The released optimiser's `state_dict()` for `model.parameters()`, and a sentence for everything left behind.
 
-    The released optimiser numbers its parameters in the order of the released names. Averages and momenta are stacked
-    over regions like the parameters; a parameter whose state is incomplete or misshaped starts afresh.
+    The released optimiser numbers its parameters in the order of the released names. Tensors of a parameter's shape
+    are stacked over regions like the parameters; a parameter whose state is incomplete or misshaped starts afresh.
+    There is no state if anything that holds the tensors has the wrong type.
     """
+    fault = _malformed(state)
+    if fault:
+        return None, [f"optimizer: {fault}"]
     official = [slot for slot in slots(model.config) if slot.key not in BUFFERS]
     numbers = {slot.key: i for i, slot in enumerate(official)}
-    groups = state.get("param_groups") if isinstance(state, Mapping) else None
-    if not groups:
-        return None, ["optimizer: has no param_groups"]
+    groups = state["param_groups"]
     if len(groups) != 1 or len(groups[0].get("params", ())) != len(official):
         sizes = [len(group.get("params", ())) for group in groups]
         return None, [f"optimizer: expected one group of {len(official)} parameters, got groups of {sizes}"]
@@ -195,9 +198,11 @@ def load_optimizer_state(state: Mapping[str, Any], model: HSTL) -> tuple[dict[st
 def official_optimizer_state(state: Mapping[str, Any], model: HSTL) -> dict[str, Any]:
     """The `state_dict()` of one optimiser over `model.parameters()`, for the released network's parameters.
 
-    Raises ValueError if the optimiser is not over all of the model's parameters in one group.
+    Raises ValueError if the optimiser is not over all of the model's parameters in one group, or keeps more than
+    numbers and tensors of its parameters' shapes.
     """
-    names = [name for name, _ in model.named_parameters()]
+    parameters = dict(model.named_parameters())
+    names = list(parameters)
     groups = state["param_groups"]
     if len(groups) != 1 or len(groups[0]["params"]) != len(names):
         sizes = [len(group["params"]) for group in groups]
@@ -207,12 +212,39 @@ def official_optimizer_state(state: Mapping[str, Any], model: HSTL) -> dict[str,
     official = [slot for slot in slots(model.config) if slot.key not in BUFFERS]
     return {
         "state": {
-            i: {key: _part(slot, key, value) for key, value in kept[numbers[slot.name]].items()}
+            i: {
+                key: _part(slot, key, value, parameters[slot.name].shape)
+                for key, value in kept[numbers[slot.name]].items()
+            }
             for i, slot in enumerate(official)
             if numbers[slot.name] in kept
         },
         "param_groups": [_regrouped(groups[0], len(official))],
     }
+
+
+def _malformed(state: object) -> str | None:
+    """What has the wrong type in an optimiser's state, down to its entries' names; None if nothing has."""
+    if not isinstance(state, Mapping):
+        return f"must be a dict, got {type(state).__name__}"
+    groups, entries = state.get("param_groups"), state.get("state")
+    if groups is None or (isinstance(groups, (list, tuple)) and not groups):
+        return "has no param_groups"
+    if not isinstance(groups, (list, tuple)) or not all(isinstance(group, Mapping) for group in groups):
+        return "param_groups must be a list of dicts"
+    if not all(_are_numbers(group.get("params", ())) for group in groups):
+        return "the params of a group must be a list of the parameters' numbers"
+    if entries is None:
+        return None
+    if not isinstance(entries, Mapping) or not all(isinstance(entry, Mapping) for entry in entries.values()):
+        return "state must be a dict of dicts"
+    if not all(isinstance(key, str) for entry in entries.values() for key in entry):
+        return "the state of a parameter must have strings as keys"
+    return None
+
+
+def _are_numbers(params: object) -> bool:
+    return isinstance(params, (list, tuple)) and all(isinstance(number, int) for number in params)
 
 
 def _numbered(state: Mapping[str, Any], params: Sequence[int]) -> dict[int, dict[str, Any]]:
@@ -239,27 +271,48 @@ def _stacked(
     stacked: dict[str, Any] = {}
     for key in sorted(keys):
         values = [entry[key] for entry in entries]
-        if key not in ELEMENTWISE or values[0] is None:
+        if all(_is_scalar(value) for value in values):
             stacked[key] = _copied(values[0])
-            if any(bool(value != values[0]) for value in values):
+            if any(_number(value) != _number(values[0]) for value in values):
                 left.append(f"optimizer: {own[0].name}: its tensors differ in {key}; {values[0]} is kept")
             continue
+        for slot, value in zip(own, values):
+            if not _is_dense(value) or tuple(value.shape) != slot.shape:
+                left.append(f"optimizer: {slot.key}: {key} must have the shape {list(slot.shape)}, got {_shape(value)}")
+                return {}
         whole = torch.zeros_like(parameter, dtype=values[0].dtype, device=values[0].device)
         for slot, value in zip(own, values):
-            if tuple(value.shape) != slot.shape:
-                left.append(
-                    f"optimizer: {slot.key}: {key} must have the shape {list(slot.shape)}, got {list(value.shape)}"
-                )
-                return {}
             whole[slot.index] = value.reshape(whole[slot.index].shape)
         stacked[key] = whole
     return stacked
 
 
-def _part(slot: Slot, key: str, value: Any) -> Any:
-    if key in ELEMENTWISE and value is not None:
-        return value[slot.index].reshape(slot.shape).clone()
-    return _copied(value)
+def _part(slot: Slot, key: str, value: Any, shape: Sequence[int]) -> Any:
+    if _is_scalar(value):
+        return _copied(value)
+    if not _is_dense(value) or value.shape != shape:
+        raise ValueError(
+            f"optimizer must keep numbers or tensors of the parameter's shape, got {key} of {_shape(value)} for "
+            f"{slot.name} of {list(shape)}"
+        )
+    return value[slot.index].reshape(slot.shape).clone()
+
+
+def _is_scalar(value: object) -> bool:
+    if isinstance(value, Tensor):
+        return _is_dense(value) and value.dim() == 0
+    return value is None or isinstance(value, (bool, int, float))
+
+
+def _number(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) else value
+
+
+def _is_dense(value: object) -> bool:
+    """A tensor whose numbers can be indexed and copied."""
+    if not isinstance(value, Tensor) or value.is_nested or value.is_quantized or value.is_meta:
+        return False
+    return value.layout is torch.strided
 
 
 def _copied(value: Any) -> Any:
@@ -321,7 +374,9 @@ def _faults(state_dict: Mapping[str, Tensor], config: HSTLConfig) -> list[str]:
 
 
 def _shape(value: object) -> object:
-    return list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    if isinstance(value, Tensor) and not value.is_nested:  # a nested tensor has no shape
+        return list(value.shape)
+    return type(value).__name__
 
 
 def _listed(items: Sequence[str], separator: str = ", ", shown: int = 4) -> str:

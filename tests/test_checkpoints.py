@@ -1,6 +1,8 @@
 """Released checkpoints: read without running code, refused with a reason, written back the same."""
 
+import os
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,9 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "amsgrad": lambda p: torch.optim.Adam(p, lr=3e-4, amsgrad=True),
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=5e-4),
     "plain sgd": lambda p: torch.optim.SGD(p, lr=0.1),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-3, momentum=0.9, centered=True),
+    "adamax": lambda p: torch.optim.Adamax(p, lr=1e-3),
+    "adagrad": lambda p: torch.optim.Adagrad(p, lr=1e-2),
 }
 each_optimizer = pytest.mark.parametrize("kind", OPTIMIZERS)
 
@@ -120,6 +125,34 @@ def test_a_checkpoint_survives_saving(tmp_path: Path) -> None:
         assert all(torch.equal(again.state_dict()["state"][number][key], value) for key, value in entry.items())
 
 
+@each_optimizer
+def test_every_optimizer_survives_saving(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = HSTL.from_preset("casia-b", 3)
+    optimizer = OPTIMIZERS[kind](list(model.parameters()))
+    steps(optimizer, gradients_of(model, 1)[1])
+    checkpoints.save_checkpoint(tmp_path / "a.pt", model, optimizer.state_dict())
+
+    shapes = [slot.shape for slot in checkpoints.slots(model.config) if slot.key not in checkpoints.BUFFERS]
+    written = torch.load(tmp_path / "a.pt", weights_only=True)["optimizer"]["state"]
+    tensors = [(i, v) for i, entry in written.items() for v in entry.values() if isinstance(v, Tensor) and v.dim()]
+    assert all(tuple(value.shape) == shapes[i] for i, value in tensors)
+    found = checkpoints.load_checkpoint(tmp_path / "a.pt")
+    assert found.not_carried == []
+    assert found.optimizer is not None
+    torch.testing.assert_close(found.optimizer["state"], dict(optimizer.state_dict()["state"]), rtol=0, atol=0)
+
+
+def test_a_saved_file_has_the_permissions_of_any_other(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        checkpoints.save_checkpoint(tmp_path / "a.pt", HSTL(SMALL))
+        (tmp_path / "other").touch()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.pt").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_nothing_is_left_behind_when_saving_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(content: object, file: Any) -> None:
         file.write(b"half")
@@ -155,6 +188,73 @@ def test_what_cannot_be_carried_is_reported() -> None:
         None,
         [f"optimizer: expected one group of {len(numbers)} parameters, got groups of [{len(numbers) - 1}]"],
     )
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (5, "must be a dict, got int"),
+        (torch.zeros(2), "must be a dict, got Tensor"),
+        ({}, "has no param_groups"),
+        ({"param_groups": []}, "has no param_groups"),
+        ({"param_groups": 5}, "param_groups must be a list of dicts"),
+        ({"param_groups": torch.zeros(2)}, "param_groups must be a list of dicts"),
+        ({"param_groups": [[1]]}, "param_groups must be a list of dicts"),
+        ({"param_groups": {"params": [0]}}, "param_groups must be a list of dicts"),
+        ({"param_groups": [{"params": 3}]}, "the params of a group must be a list of the parameters' numbers"),
+        ({"param_groups": [{"params": [[0]]}]}, "the params of a group must be a list of the parameters' numbers"),
+        ({"state": [1]}, "state must be a dict of dicts"),
+        ({"state": torch.zeros(2)}, "state must be a dict of dicts"),
+        ({"state": {0: [1]}}, "state must be a dict of dicts"),
+        ({"state": {0: {1: 2, "step": 3}}}, "the state of a parameter must have strings as keys"),
+    ],
+)
+def test_a_malformed_optimizer_leaves_the_model(fault: Any, sentence: str, tmp_path: Path) -> None:
+    model = HSTL.from_preset("casia-b", 3)
+    if isinstance(fault, dict) and "state" in fault:
+        fault = {**torch.optim.Adam(released_parameters(model)).state_dict(), **fault}
+    torch.save({"model": model.official_state_dict(), "optimizer": fault}, tmp_path / "a.pt")
+    found = checkpoints.load_checkpoint(tmp_path / "a.pt")
+    assert found.optimizer is None
+    assert found.not_carried == [f"optimizer: {sentence}"]
+    assert all(torch.equal(a, b) for a, b in zip(found.model.state_dict().values(), model.state_dict().values()))
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        ("x", "str"),
+        ([torch.zeros(2)], "list"),
+        (3, "int"),
+        (None, "NoneType"),
+        (torch.zeros(2, 3), r"\[2, 3\]"),
+        (torch.zeros(16, 16, 1).to_sparse(), r"\[16, 16, 1\]"),
+        (torch.zeros(2, device="meta"), r"\[2\]"),
+    ],
+)
+def test_state_of_the_wrong_kind_starts_afresh(value: Any, got: str) -> None:
+    model = HSTL(SMALL)
+    theirs = torch.optim.Adam(released_parameters(model))
+    steps(theirs, gradients_of(model, 1)[0])
+    state = theirs.state_dict()
+    keys = [slot.key for slot in checkpoints.slots(SMALL) if slot.key not in checkpoints.BUFFERS]
+    state["state"][keys.index("fta.mma.1.fcs.0.weight")]["exp_avg"] = value
+    carried, left = checkpoints.load_optimizer_state(state, model)
+    assert carried is not None
+    assert len(carried["state"]) == len(list(model.parameters())) - 1
+    assert len(left) == 1
+    assert re.search(rf"fta\.mma\.1\.fcs\.0\.weight: exp_avg must have the shape \[.*\], got {got}$", left[0])
+
+
+def test_state_of_another_shape_cannot_be_written(tmp_path: Path) -> None:
+    model = HSTL(SMALL)
+    optimizer = torch.optim.Adam(model.parameters())
+    steps(optimizer, gradients_of(model, 1)[1])
+    state = optimizer.state_dict()
+    state["state"][0]["row_var"] = torch.zeros(7)
+    with pytest.raises(ValueError, match=r"parameter's shape, got row_var of \[7\] for stem\.0\.weight of \["):
+        checkpoints.save_checkpoint(tmp_path / "a.pt", model, state)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_partial_optimizer_cannot_be_written() -> None:
