@@ -41,9 +41,13 @@ def read(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     naming the extra `[cli]` when a PNG is met without Pillow.
     """
     source = Path(path)
-    if source.is_dir():
+    try:
+        is_folder, is_there = source.is_dir(), source.exists()
+    except OSError as error:
+        raise SilhouetteError(f"{source}: expected a silhouette sequence, got {_closed(error)}") from error
+    if is_folder:
         return _aligned(_read_folder(source), str(source))
-    if not source.exists():
+    if not is_there:
         raise SilhouetteError(f"{source}: expected a silhouette sequence, got nothing there")
     if source.suffix.lower() not in FILE_SUFFIXES:
         raise SilhouetteError(f"{source}: expected a folder of PNGs, .npy, .npz or .pkl, got {_kind(source)}")
@@ -74,7 +78,7 @@ def find_sequences(inputs: Iterable[str | os.PathLike[str]]) -> list[tuple[str, 
         raise ValueError("inputs: expected at least one file or folder, got none")
     found: dict[Path, tuple[Path, Path]] = {}
     for root in roots:
-        for path in _walk(root):
+        for path in _sequences_at(root) or [root]:
             found.setdefault(path.resolve(), (root, path))
     names = _shortest_unique([_names(root, path) for root, path in found.values()])
     return [(name, path) for name, (_, path) in zip(names, found.values(), strict=True)]
@@ -155,7 +159,10 @@ def _only_array(archive: np.lib.npyio.NpzFile, source: Path) -> NDArray[np.gener
 
 
 def _read_folder(folder: Path) -> NDArray[np.uint8]:
-    files = _frame_files(folder)
+    try:
+        files = _frame_files(folder)
+    except OSError as error:
+        raise SilhouetteError(f"{folder}: expected a folder with PNGs, got {_closed(error)}") from error
     if not files:
         raise SilhouetteError(f"{folder}: expected a folder with PNGs, got one with none")
     frames = [_read_png(file) for file in files]
@@ -188,21 +195,21 @@ def _frame_files(folder: Path) -> list[Path]:
     return sorted((p for p in pngs if not _hidden(p) and p.name != CONTACT_SHEET), key=_natural)
 
 
-def _walk(root: Path) -> list[Path]:
-    if is_sequence(root) or not root.is_dir():
-        return [root]
-    return _inside(root) or [root]
+def _sequences_at(path: Path) -> list[Path]:
+    """The sequence at `path` or those inside; what may not be looked into too, for `read` to say so."""
+    try:
+        if is_sequence(path):
+            return [path]
+        return _inside(path) if path.is_dir() else []
+    except OSError:
+        return [path]
 
 
 def _inside(folder: Path) -> list[Path]:
     found: list[Path] = []
     for child in sorted(folder.iterdir(), key=_natural):
-        if _hidden(child):
-            continue
-        if is_sequence(child):
-            found.append(child)
-        elif child.is_dir():
-            found += _inside(child)
+        if not _hidden(child):
+            found += _sequences_at(child)
     return found
 
 
@@ -210,7 +217,8 @@ def _names(root: Path, path: Path) -> list[str]:
     """Names to choose from, the shortest first; the last one is unique. All begin alike, for the first part of a name
     is the person."""
     whole = path.resolve()
-    stem = whole.name if path.is_dir() else whole.stem
+    # Path.is_dir raises where the folder around may not be searched.
+    stem = whole.name if os.path.isdir(path) else whole.stem  # noqa: PTH112
     inside = () if path == root else path.relative_to(root).parts[:-1]
     where = whole.parent.name if path == root else root.resolve().name
     person, *rest = (*inside, stem)
@@ -239,6 +247,10 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
 
 def _hidden(path: Path) -> bool:
     return path.name.startswith(".")
+
+
+def _closed(error: OSError) -> str:
+    return f"one that cannot be opened ({error.strerror or reason_of(error)})"
 
 
 def _kind(path: Path) -> str:

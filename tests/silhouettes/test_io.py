@@ -470,6 +470,21 @@ def test_find_tells_a_folder_of_frames_from_a_file_beside_it(tmp_path: Path, seq
     assert sorted(names(tmp_path / "data" / "walker6", tmp_path / "data" / "walker6.npz")) == expected
 
 
+@pytest.mark.parametrize("method", ["iterdir", "is_dir"])
+def test_a_closed_folder_does_not_hide_the_others(tree: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    closed, original = tree / "002", getattr(Path, method)
+
+    def guarded(self: Path) -> object:
+        if self == closed:
+            raise PermissionError(13, "Permission denied", str(self))
+        return original(self)
+
+    monkeypatch.setattr(Path, method, guarded)
+    assert names(tree) == ["001/nm-01/walk2", "001/nm-01/walk10", "002", "003/frames.v1", "top"]
+    assert names(closed, tree / "top.npz") == ["002", "top"]
+    fails(closed, "cannot be opened (Permission denied)")
+
+
 def test_find_returns_the_same_file_once(tree: Path) -> None:
     assert names(tree / "top.npz", tree, tree / "002" / ".." / "top.npz").count("top") == 1
 
