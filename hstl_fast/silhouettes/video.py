@@ -19,7 +19,7 @@ from hstl_fast.silhouettes.blobs import Blob, find_blobs
 from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning
 from hstl_fast.silhouettes.foreground import BackgroundModel, Footage, training_indices
 from hstl_fast.silhouettes.io import CONTACT_SHEET, write
-from hstl_fast.silhouettes.output import whole_folder
+from hstl_fast.silhouettes.output import refuse_if_fixed, whole_folder
 from hstl_fast.silhouettes.sheet import contact_sheet
 from hstl_fast.silhouettes.tracking import WINDOW, gapless, track_people
 
@@ -206,6 +206,7 @@ def _smooth_outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _refuse_if_taken(out: Path, overwrite: bool) -> None:
+    refuse_if_fixed(out)
     if not out.exists():
         return
     if not out.is_dir():

@@ -154,6 +154,17 @@ def test_output_folder_in_the_way(two_walkers: Path, tmp_path: Path) -> None:
     assert (tmp_path / "taken" / "mine.txt").read_text() == "x"
 
 
+def test_a_folder_that_cannot_be_replaced_is_refused_before_the_work(
+    two_walkers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hstl_fast.silhouettes.video.Footage", None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileExistsError, match=r"\.: expected a folder that can be replaced, got the one we are in"):
+        video_to_silhouettes(two_walkers, ".")
+    with pytest.raises(FileExistsError, match="got a mount point"):
+        video_to_silhouettes(two_walkers, "/")
+
+
 def test_overwrite_replaces_an_earlier_output_and_nothing_else(two_walkers: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
