@@ -30,12 +30,12 @@ FILE_SUFFIXES = (".npy", ".npz", ".pkl")
 def read(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """One person's sequence as aligned silhouettes `[T, 64, 64]` uint8, 0 background to 255 body.
 
-    path: a folder of PNGs (frames in natural order of their names, all of one size; grey, 1-bit, palette, RGB and
-    RGBA), a `.npy`, a `.npz` (its only array, or the one called `silhouettes`), or an OpenGait `.pkl`, of which
-    nothing but arrays is ever loaded. Arrays are `[T, H, W]`, uint8 or bool or floating 0..1; a uint8 array with
-    nothing above 1 is taken as 0/1. Frames of 64 x 64, and of 64 x 44 (padded by 10 columns on each side), are taken
-    as aligned already; frames of other sizes go through `align_sequence`; those without a body are left out with a
-    SilhouetteWarning.
+    path: a folder of PNGs and no other sequences (frames in natural order of their names, all of one size; grey, 1-bit,
+    palette, RGB and RGBA), a `.npy`, a `.npz` (its only array, or the one called `silhouettes`), or an OpenGait
+    `.pkl`, of which nothing but arrays is ever loaded. Arrays are `[T, H, W]`, uint8 or bool or floating 0..1; a uint8
+    array with nothing above 1 is taken as 0/1. Frames of 64 x 64, and of 64 x 44 (padded by 10 columns on each side),
+    are taken as aligned already; frames of other sizes go through `align_sequence`; those without a body are left out
+    with a SilhouetteWarning.
 
     Raises SilhouetteError (a ValueError) with one sentence for everything that cannot be read as such; ImportError
     naming the extra `[cli]` when a PNG is met without Pillow.
@@ -160,11 +160,14 @@ def _only_array(archive: np.lib.npyio.NpzFile, source: Path) -> NDArray[np.gener
 
 def _read_folder(folder: Path) -> NDArray[np.uint8]:
     try:
-        files = _frame_files(folder)
+        files, others = _frame_files(folder), _inside(folder)
     except OSError as error:
         raise SilhouetteError(f"{folder}: expected a folder with PNGs, got {_closed(error)}") from error
     if not files:
         raise SilhouetteError(f"{folder}: expected a folder with PNGs, got one with none")
+    if others:
+        both = f"{files[0].name} and {others[0].relative_to(folder).as_posix()}"
+        raise SilhouetteError(f"{folder}: expected frames or sequences, got a folder with both ({both})")
     frames = [_read_png(file) for file in files]
     for file, frame in zip(files, frames, strict=True):
         if frame.shape != frames[0].shape:

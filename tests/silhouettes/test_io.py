@@ -386,6 +386,25 @@ def test_bad_folders(tmp_path: Path, sequence: NDArray[np.uint8]) -> None:
         read(tmp_path / "torn")
 
 
+@pytest.mark.parametrize("other", ["walk.npz", "002/nm/walk.npy", "frames"])
+def test_a_folder_of_frames_and_sequences_is_refused(tmp_path: Path, sequence: NDArray[np.uint8], other: str) -> None:
+    """Frames would hide the sequences beside them."""
+    write_pngs(tmp_path / "data", sequence)
+    (tmp_path / "data" / other).parent.mkdir(parents=True, exist_ok=True)
+    write(tmp_path / "data" / other, sequence)
+    assert names(tmp_path / "data") == ["data"]
+    fails(tmp_path / "data", "frames or sequences", f"0.png and {other}")
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path, sequence: NDArray[np.uint8]) -> None:
+    pytest.importorskip("PIL.Image")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write(tmp_path / "link", sequence)
+    assert (tmp_path / "link").is_symlink()
+    np.testing.assert_array_equal(read(tmp_path / "real"), sequence)
+
+
 def test_missing_and_unknown_files(tmp_path: Path) -> None:
     fails(tmp_path / "nobody.npz", "got nothing there")
     (tmp_path / "walk.mp4").write_bytes(b"x")
