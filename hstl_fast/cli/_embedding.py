@@ -53,7 +53,9 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
             help="Released or trained weights (.pt); it also tells the preset.",
         ),
-        click.option("--seed", type=click.IntRange(min=0), help=f"Of untrained weights; by default {DEFAULT_SEED}."),
+        click.option(
+            "--seed", type=click.IntRange(0, 2**63 - 1), help=f"Of untrained weights; by default {DEFAULT_SEED}."
+        ),
         choice("--backend", BACKENDS, help="What computes the layers; by default auto."),
         click.option(
             "--max-frames",

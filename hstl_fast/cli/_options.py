@@ -1,6 +1,7 @@
 """Kinds of options that several commands share."""
 
 import difflib
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,9 +34,18 @@ def new_file(suffix: str) -> Callable[[str], Path]:
             raise click.BadParameter(f"expected the name of a file that ends in {suffix}; got {value!r}")
         if not path.parent.is_dir():
             raise click.BadParameter(f"the folder {str(path.parent)!r} does not exist")
+        _try_writing(path.parent, value)
         return path
 
     return convert
+
+
+def _try_writing(folder: Path, value: str) -> None:
+    # Permissions alone do not tell, for file systems may be read-only too.
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise click.BadParameter(f"{value!r} cannot be written: {error.strerror}") from error
 
 
 def several(*options: Callable[[_Function], _Function]) -> Callable[[_Function], _Function]:

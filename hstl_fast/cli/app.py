@@ -1,15 +1,20 @@
 """The program: its commands, and how every failure becomes one sentence and an exit code."""
 
 import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 import hstl_fast
+from hstl_fast.cli._output import warn
 from hstl_fast.cli.embed import embed
 from hstl_fast.cli.identify import identify
 from hstl_fast.cli.info import info
 from hstl_fast.cli.silhouettes import silhouettes
+from hstl_fast.silhouettes import SilhouetteWarning
 
 
 class _Program(click.Group):
@@ -17,13 +22,31 @@ class _Program(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _plain_warnings():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
             if ctx.params["debug"]:
                 traceback.print_exc()
             raise click.ClickException(_sentence(error)) from error
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Ours are for users, on one line; those of other packages stay as they are."""
+    with warnings.catch_warnings():
+        shown_by_default = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, SilhouetteWarning):
+                warn(f"Warning: {message}")
+            else:
+                shown_by_default(message, category, *where, **more)
+
+        warnings.simplefilter("always", SilhouetteWarning)
+        warnings.showwarning = show
+        yield
 
 
 @click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})

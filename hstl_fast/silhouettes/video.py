@@ -216,7 +216,10 @@ def _refuse_if_taken(out: Path, overwrite: bool) -> None:
     if foreign:
         raise FileExistsError(f"{out}: expected an empty folder or an earlier output, got one with {foreign[0]} in it")
     if present and not overwrite:
-        raise FileExistsError(f"{out}: expected an empty folder, got an earlier output (pass overwrite to replace it)")
+        raise FileExistsError(
+            f"{out}: expected an empty folder, got an earlier output "
+            " (to replace it: overwrite=True, or --overwrite on the command line)"
+        )
 
 
 def _files_of_earlier_output(out: Path) -> set[str]:

@@ -136,6 +136,7 @@ def test_equal_names_are_told_apart(gallery: Path, probe: Path, tmp_path: Path) 
         (["--preset", "casia"], "did you mean 'casia-b'?"),
         (["--backend", "refernce"], "did you mean 'reference'?"),
         (["--max-frames", 0], "--max-frames"),
+        (["--seed", 2**63], "--seed"),
         (["-o", "missing-folder/out.npz"], "the folder 'missing-folder' does not exist"),
         (["-o", "out.txt"], "ends in .npz; got 'out.txt'"),
     ],
@@ -144,6 +145,28 @@ def test_wrong_options(gallery: Path, tmp_path: Path, arguments: list[object], s
     result = run("embed", gallery, "-o", tmp_path / "out.npz", *arguments, exit_code=2)
     assert sentence in result.stderr
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_unwritable_output_is_refused_before_the_work(
+    gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(**_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    monkeypatch.setattr(HSTL, "embed", None)
+    result = run("embed", gallery, "-o", tmp_path / "out.npz", exit_code=2)
+    assert "out.npz' cannot be written: Read-only file system" in " ".join(result.stderr.split())
+
+
+def test_left_out_frames_are_one_plain_line(tmp_path: Path) -> None:
+    frames = np.zeros((3, 50, 40), np.uint8)
+    frames[:2, 10:40, 10:30] = 255
+    np.save(tmp_path / "walk.npy", frames)
+    result = run("embed", tmp_path / "walk.npy", "-o", tmp_path / "out.npz")
+    (line,) = (line for line in result.stderr.splitlines() if "left out" in line)
+    assert line.startswith(f"Warning: {tmp_path / 'walk.npy'}: 1 of 3 frames")
+    assert ".py:" not in result.stderr
 
 
 def test_seed_and_checkpoint_exclude_each_other(gallery: Path, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_overwrite_replaces_an_earlier_output_and_nothing_else(two_walkers: Path
     out = tmp_path / "out"
     out.mkdir()
     video_to_silhouettes(two_walkers, out)
-    with pytest.raises(FileExistsError, match="got an earlier output"):
+    with pytest.raises(FileExistsError, match=r"got an earlier output .*--overwrite"):
         video_to_silhouettes(two_walkers, out)
     (out / "track01.npz").write_bytes(b"old")
     video_to_silhouettes(two_walkers, out, overwrite=True)
