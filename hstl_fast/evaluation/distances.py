@@ -10,9 +10,9 @@ METRICS = ("euclidean", "cosine")
 def part_distances(probe: Tensor, gallery: Tensor, metric: str = "euclidean") -> Tensor:
     """Distance of every probe to every gallery sequence: the mean over parts of the distance of their embeddings.
 
-    probe [n, P, C], gallery [k, P, C], floating -> [n, k] in the same dtype (spec section 6). `euclidean` is |a - b|,
-    `cosine` is 1 - cos(a, b); a zero vector has cosine 0 with everything. Equal embeddings have a Euclidean distance
-    of exactly 0. Equivalent to
+    probe [n, P, C], gallery [k, P, C], floating -> [n, k] in the same dtype (OpenGait evaluation protocol). `euclidean`
+    is |a - b|, `cosine` is 1 - cos(a, b); a zero vector has cosine 0 with everything. Equal embeddings have a Euclidean
+    distance of exactly 0. Equivalent to
 
         torch.stack([torch.cdist(probe[:, p], gallery[:, p]) for p in range(P)]).mean(0)
 

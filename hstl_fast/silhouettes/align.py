@@ -20,7 +20,7 @@ def align(mask: NDArray[np.generic], size: int = 64) -> NDArray[np.uint8]:
 
     mask: uint8 0..255 (a uint8 mask with nothing above 1 is taken as 0/1), bool, or floating 0..1.
     Raises SilhouetteError (a ValueError) for another rank or dtype, values outside the range, and a mask without a
-    body. Source: spec section 1, as gait data sets are prepared.
+    body. This is how OpenGait prepares gait data sets.
     """
     if size < 2:
         raise ValueError(f"size must be at least 2, got {size}")
