@@ -5,7 +5,6 @@ one tensor per region, ours keeps one tensor stacked over regions; nothing else 
 """
 
 import os
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hstl_fast.files import whole_file
 from hstl_fast.models import HSTL, PRESETS, HSTLConfig
 from hstl_fast.models import preset as preset_config
 
@@ -154,17 +154,8 @@ def save_checkpoint(
         "scheduler": None if scheduler is None else dict(scheduler),
         "iteration": iteration,
     }
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    # tempfile's files are closed to the group whatever the umask says
-    file = partial.open("xb")
-    try:
-        with file:
-            torch.save(content, file)
-        partial.replace(target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with whole_file(Path(path)) as draft:
+        torch.save(content, draft)
 
 
 def load_optimizer_state(state: Mapping[str, Any], model: HSTL) -> tuple[dict[str, Any] | None, list[str]]:

@@ -9,6 +9,10 @@ def one_of(name: str, choices: Iterable[str], source: str) -> str:
     names = list(choices)
     if name in names:
         return name
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{source} must be one of {', '.join(names)}, got {name!r}{hint}")
+    raise ValueError(f"{source} must be one of {', '.join(names)}, got {name!r}{did_you_mean(name, names)}")
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest choice, or nothing if none is near."""
+    near = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.4)
+    return f"; did you mean {near[0]!r}?" if near else ""

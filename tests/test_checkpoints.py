@@ -154,8 +154,8 @@ def test_a_saved_file_has_the_permissions_of_any_other(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_behind_when_saving_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(content: object, file: Any) -> None:
-        file.write(b"half")
+    def fail(content: object, file: Path) -> None:
+        file.write_bytes(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", fail)

@@ -1,12 +1,13 @@
 """Kinds of options that several commands share."""
 
-import difflib
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from hstl_fast.names import did_you_mean
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -18,9 +19,7 @@ def choice(flag: str, choices: Iterable[str], **attributes: Any) -> Callable[[_F
     def check(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
         if value is None or value in names:
             return value
-        near = difflib.get_close_matches(value, names, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise click.BadParameter(f"expected one of {', '.join(names)}; got {value!r}{hint}")
+        raise click.BadParameter(f"expected one of {', '.join(names)}; got {value!r}{did_you_mean(value, names)}")
 
     return click.option(flag, metavar=f"[{'|'.join(names)}]", callback=check, **attributes)
 

@@ -22,8 +22,8 @@ from hstl_fast.evaluation import (
     nearest,
     part_distances,
     rank_one,
-    written_whole,
 )
+from hstl_fast.files import whole_file
 
 _INPUT = click.Path(exists=True, path_type=Path)
 
@@ -57,11 +57,11 @@ def identify(
     ranking = _ranking(distances, known, unknown, top)
     hits, scored = rank_one(distances, unknown.names, known.names)
     if csv_file:
-        with written_whole(csv_file) as file:
-            file.write(_csv(ranking).encode())
+        with whole_file(csv_file) as draft:
+            draft.write_bytes(_csv(ranking).encode())
     if json_file:
-        with written_whole(json_file) as file:
-            file.write(_json(ranking, known, metric, hits, scored).encode())
+        with whole_file(json_file) as draft:
+            draft.write_bytes(_json(ranking, known, metric, hits, scored).encode())
     print_table(["probe", "rank", "gallery", "distance"], [[p, str(r), g, f"{d:.6f}"] for p, r, g, d in ranking])
     if scored:
         click.echo(f"rank-1: {hits} of {scored} ({hits / scored:.1%})")

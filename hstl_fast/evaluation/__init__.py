@@ -8,7 +8,6 @@ from hstl_fast.evaluation.embeddings import (
     is_embedding_file,
     load_embeddings,
     save_embeddings,
-    written_whole,
 )
 from hstl_fast.evaluation.ranking import identity, nearest, rank_one
 
@@ -24,5 +23,4 @@ __all__ = [
     "part_distances",
     "rank_one",
     "save_embeddings",
-    "written_whole",
 ]

@@ -4,14 +4,13 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hstl_fast.files import whole_file
 
 _ARRAYS = ("embeddings", "names", "lengths", "metadata")
 _METADATA = ("preset", "weights", "version")
@@ -50,7 +49,7 @@ def save_embeddings(path: str | os.PathLike[str], embeddings: Embeddings) -> Non
     """
     refuse_not_finite(embeddings)
     metadata = {name: getattr(embeddings, name) for name in _METADATA}
-    with written_whole(path) as file:
+    with whole_file(Path(path)) as draft, draft.open("wb") as file:
         np.savez(
             file,
             embeddings=embeddings.vectors.astype(np.float32),
@@ -109,20 +108,6 @@ def refuse_not_finite(embeddings: Embeddings) -> None:
     finite = finite_rows(embeddings.vectors)
     if not finite.all():
         raise ValueError(f"{embeddings.names[finite.argmin()]}: embeddings must be finite; got NaN or infinity")
-
-
-@contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of `path` when the block ends well, and is gone when it does not."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _check(path: str | os.PathLike[str], embeddings: Embeddings) -> None:

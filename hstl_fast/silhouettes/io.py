@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hstl_fast.files import whole_file, whole_folder
 from hstl_fast.silhouettes._extras import pillow
 from hstl_fast.silhouettes.align import align_sequence, to_uint8
 from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning, reason_of
-from hstl_fast.silhouettes.output import whole_file, whole_folder
 from hstl_fast.silhouettes.pickles import load_array
 
 SIZE = 64
@@ -102,6 +102,7 @@ def write(path: str | os.PathLike[str], silhouettes: NDArray[np.generic]) -> Non
         raise SilhouetteError(
             f"{target}: expected .npz, .npy or a folder name without suffix, got suffix {target.suffix}"
         )
+    target.parent.mkdir(parents=True, exist_ok=True)
     writer(target, frames)
 
 
