@@ -1,0 +1,276 @@
+"""Who walks and how: the numbers that make a walker, drawn from a seed. Lengths are in body heights, angles in
+degrees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+CONDITIONS = ("nm", "bg", "cl")
+BAGS = ("backpack", "shoulder bag", "hand bag")
+
+
+class Draws:
+    """Random numbers for a key of integers. Uniform only: these are the same with every numpy and on every machine."""
+
+    def __init__(self, *key: int) -> None:
+        self._generator = np.random.default_rng(key)
+
+    def between(self, low: float, high: float) -> float:
+        return low + (high - low) * float(self._generator.random())
+
+    def about(self, value: float, spread: float) -> float:
+        return value * self.between(1 - spread, 1 + spread)
+
+    def one_of(self, choices: tuple[str, ...]) -> str:
+        return choices[int(self._generator.random() * len(choices))]
+
+    def side(self) -> int:
+        """1 (left) or -1 (right)."""
+        return 1 if self._generator.random() < 0.5 else -1
+
+
+@dataclass(frozen=True)
+class Build:
+    """Proportions; widths and depths are half of the body's."""
+
+    leg: float
+    shank_share: float
+    foot: float
+    arm: float
+    forearm_share: float
+    shoulder_height: float
+    shoulders: float
+    chest: float
+    waist: float
+    hips: float
+    chest_depth: float
+    belly: float
+    seat: float
+    head_height: float
+    head_width: float
+    head_depth: float
+    hair: float
+    long_hair: float
+    neck: float
+    thigh: float
+    calf: float
+    upper_arm: float
+
+
+@dataclass(frozen=True)
+class Posture:
+    lean: float
+    stoop: float
+    head_forward: float
+    stance: float
+    """Distance of an ankle from the middle line."""
+    toe_out: float
+    elbow: float
+    abduction: float
+
+
+@dataclass(frozen=True)
+class Gait:
+    """`period` in frames, `phase` in cycles; `hip`, `knee`, `foot`, `arms` are factors on the mean human curves."""
+
+    period: float
+    phase: float
+    hip: float
+    hip_offset: float
+    knee: float
+    knee_bend: float
+    foot: float
+    arms: float
+    left_arm: float
+    right_arm: float
+    arm_offset: float
+    elbow_swing: float
+    pelvis_yaw: float
+    shoulder_yaw: float
+    pelvis_list: float
+    sway: float
+    bob: float
+    heading: float
+    heading_drift: float
+
+
+@dataclass(frozen=True)
+class Clothes:
+    """What is added to the body's radii; `hem` is where the jacket ends, below the hip joints."""
+
+    bulk: float
+    sleeve: float
+    trousers: float
+    cuff: float
+    hem: float
+    flare: float
+    collar: float
+
+
+@dataclass(frozen=True)
+class Bag:
+    kind: str
+    side: int
+    size: float
+
+
+@dataclass(frozen=True)
+class Walker:
+    """One recording of one person."""
+
+    build: Build
+    posture: Posture
+    gait: Gait
+    clothes: Clothes
+    bag: Bag | None
+
+
+def person(identity: int, seed: int) -> Walker:
+    """What all recordings of a person have in common."""
+    draws = Draws(seed, identity)
+    b = draws.between
+    girth = b(0.86, 1.16)
+    build = Build(
+        leg=b(0.505, 0.550),
+        shank_share=b(0.475, 0.525),
+        foot=b(0.135, 0.165),
+        arm=b(0.305, 0.345),
+        forearm_share=b(0.43, 0.48),
+        shoulder_height=b(0.800, 0.828),
+        shoulders=b(0.090, 0.118),
+        chest=b(0.088, 0.104) * girth,
+        waist=b(0.076, 0.100) * girth,
+        hips=b(0.090, 0.110) * girth,
+        chest_depth=b(0.060, 0.076) * girth,
+        belly=b(0.050, 0.080) * girth,
+        seat=b(0.066, 0.086) * girth,
+        head_height=b(0.064, 0.072),
+        head_width=b(0.044, 0.052),
+        head_depth=b(0.054, 0.062),
+        hair=b(0.002, 0.016),
+        long_hair=max(0.0, b(-0.08, 0.08)),
+        neck=b(0.032, 0.042),
+        thigh=b(0.050, 0.060) * girth,
+        calf=b(0.034, 0.042) * girth,
+        upper_arm=b(0.028, 0.036) * girth,
+    )
+    posture = Posture(
+        lean=b(-1.0, 6.0),
+        stoop=b(0.0, 16.0),
+        head_forward=b(0.000, 0.030),
+        stance=b(0.018, 0.060),
+        toe_out=b(-3.0, 18.0),
+        elbow=b(5.0, 30.0),
+        abduction=b(3.0, 12.0),
+    )
+    gait = Gait(
+        period=b(25.5, 31.5),
+        phase=0.0,
+        hip=b(0.84, 1.18),
+        hip_offset=b(-3.0, 5.0),
+        knee=b(0.82, 1.12),
+        knee_bend=b(0.0, 8.0),
+        foot=b(0.80, 1.15),
+        arms=b(0.45, 1.65),
+        left_arm=b(0.70, 1.25),
+        right_arm=b(0.70, 1.25),
+        arm_offset=b(-14.0, -1.0),
+        elbow_swing=b(0.0, 12.0),
+        pelvis_yaw=b(2.0, 9.0),
+        shoulder_yaw=b(2.0, 9.0),
+        pelvis_list=b(1.0, 5.0),
+        sway=b(0.004, 0.020),
+        bob=b(0.0, 3.0),
+        heading=0.0,
+        heading_drift=0.0,
+    )
+    clothes = Clothes(
+        bulk=b(0.002, 0.012),
+        sleeve=b(0.002, 0.010),
+        trousers=b(0.003, 0.010),
+        cuff=b(0.004, 0.016),
+        hem=b(0.020, 0.075),
+        flare=b(0.000, 0.010),
+        collar=b(0.000, 0.006),
+    )
+    return Walker(build, posture, gait, clothes, bag=None)
+
+
+def recording(identity: int, condition: str, take: int, seed: int) -> Walker:
+    """The person in one recording: another phase, speed and mood every time, with a bag (`bg`) or a coat (`cl`)."""
+    walker = _on_another_day(person(identity, seed), Draws(seed, identity, CONDITIONS.index(condition), take))
+    taste, choice = Draws(seed, identity, CONDITIONS.index(condition)), Draws(seed, identity, 7, take)
+    if condition == "bg":
+        return _with_bag(walker, taste, choice)
+    if condition == "cl":
+        return _in_coat(walker, taste, choice)
+    return walker
+
+
+def _on_another_day(walker: Walker, draws: Draws) -> Walker:
+    posture, gait, clothes = walker.posture, walker.gait, walker.clothes
+    about, between = draws.about, draws.between
+    return replace(
+        walker,
+        posture=replace(
+            posture,
+            lean=posture.lean + between(-1.5, 1.5),
+            stoop=posture.stoop + between(-2.5, 2.5),
+            head_forward=posture.head_forward + between(-0.006, 0.006),
+            stance=about(posture.stance, 0.15),
+            elbow=posture.elbow + between(-5.0, 5.0),
+            abduction=posture.abduction + between(-1.5, 1.5),
+        ),
+        gait=replace(
+            gait,
+            period=about(gait.period, 0.04),
+            phase=between(0.0, 1.0),
+            hip=about(gait.hip, 0.06),
+            knee=about(gait.knee, 0.04),
+            foot=about(gait.foot, 0.04),
+            arms=about(gait.arms, 0.20),
+            arm_offset=gait.arm_offset + between(-3.0, 3.0),
+            sway=about(gait.sway, 0.25),
+            heading=between(-4.0, 4.0),
+            heading_drift=between(-4.0, 4.0),
+        ),
+        clothes=replace(
+            clothes,
+            bulk=clothes.bulk + between(-0.002, 0.002),
+            hem=clothes.hem + between(-0.008, 0.008),
+            cuff=clothes.cuff + between(-0.002, 0.002),
+        ),
+    )
+
+
+def _with_bag(walker: Walker, taste: Draws, choice: Draws) -> Walker:
+    kind, size = taste.one_of(BAGS), taste.between(0.85, 1.2)
+    bag = Bag(kind, choice.side(), size * choice.between(0.92, 1.08))
+    gait, posture = walker.gait, walker.posture
+    if kind == "backpack":
+        gait = replace(gait, arms=gait.arms * 0.8)
+        return replace(walker, gait=gait, posture=replace(posture, lean=posture.lean + 2.5), bag=bag)
+    held = choice.between(0.1, 0.35)
+    if bag.side == 1:
+        gait = replace(gait, left_arm=gait.left_arm * held)
+    else:
+        gait = replace(gait, right_arm=gait.right_arm * held)
+    return replace(walker, gait=gait, bag=bag)
+
+
+def _in_coat(walker: Walker, taste: Draws, choice: Draws) -> Walker:
+    clothes, gait, posture = walker.clothes, walker.gait, walker.posture
+    coat = replace(
+        clothes,
+        bulk=clothes.bulk + taste.between(0.006, 0.016) + choice.between(-0.002, 0.002),
+        sleeve=clothes.sleeve + taste.between(0.005, 0.012),
+        hem=taste.between(0.06, 0.24) + choice.between(-0.01, 0.01),
+        flare=taste.between(0.000, 0.025) + choice.between(0.000, 0.006),
+        collar=taste.between(0.004, 0.024),
+    )
+    gait = replace(gait, arms=gait.arms * taste.between(0.5, 0.8), hip=gait.hip * 0.96)
+    return replace(
+        walker, clothes=coat, gait=gait, posture=replace(posture, abduction=posture.abduction + taste.between(2.0, 6.0))
+    )

@@ -1,0 +1,194 @@
+"""Walkers seen by a camera: solids to pixels. From `_Shapes` on only + - * / sqrt and comparisons are used, which every
+machine rounds alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hstl_fast.silhouettes._walker_gait import Ball, Bone, Figure, Trunk
+
+Floats = NDArray[np.float64]
+Field = NDArray[np.float32]
+
+ROWS, COLUMNS = 64, 104
+CAMERA_DISTANCE, CAMERA_HEIGHT = 4.5, 0.75
+"""In body heights; far enough that a body is drawn nearly without perspective."""
+GRID = 4096
+"""Shapes are rounded to this part of a pixel, so that the last bit of a machine's sine cannot change a picture."""
+EDGE = 1.5
+"""Width of the soft edge, in pixels."""
+FAR = np.float32(1e3)
+
+
+def distance_field(figure: Figure, view: float) -> Field:
+    """Signed distance from the outline in pixels, negative inside, `[T, ROWS, COLUMNS]`: exact near the outline, an
+    approximation elsewhere. Crown in the first row, soles in the last, pelvis near the middle column."""
+    camera = _Camera(figure, view)
+    field = np.full((len(figure.heading), ROWS, COLUMNS), FAR, np.float32)
+    for bone in figure.bones:
+        _draw_bone(field, camera, bone)
+    for ball in figure.crown:
+        _draw_ball(field, camera, ball)
+    for bag in figure.bags:
+        _draw_box(field, camera, bag)
+    _draw_trunk(field, camera, figure.trunk)
+    return field
+
+
+def coverage(field: Field) -> NDArray[np.uint8]:
+    """Soft silhouette, 0 to 255, of a distance field."""
+    inside = np.clip(np.float32(0.5) - field / np.float32(EDGE), np.float32(0), np.float32(1))
+    return np.floor(inside * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+
+
+class _Camera:
+    """Looks at the walker from `view` degrees (0: from ahead, 90: the walker goes to the right); fills the picture's
+    height with the body in every frame."""
+
+    def __init__(self, figure: Figure, view: float) -> None:
+        self._turn = np.radians(view) + figure.heading
+        self._cos, self._sin = np.cos(self._turn), np.sin(self._turn)
+        self._lift = -np.min(
+            [np.minimum(b.start[2] - b.start_radius, b.end[2] - b.end_radius) for b in figure.soles], 0
+        )
+        tops = [self._seen(b.centre, b.vertical) for b in figure.crown]
+        soles = [
+            s for b in figure.soles for s in (self._seen(b.start, b.start_radius), self._seen(b.end, b.end_radius))
+        ]
+        self._top = np.max([up + radius for _, up, radius in tops], 0)
+        bottom = np.min([up - radius for _, up, radius in soles], 0)
+        self._scale = ROWS / (self._top - bottom)
+
+    def _seen(self, point: Floats, size: Floats | float) -> tuple[Floats, Floats, Floats]:
+        """Place across and up, and size, in body heights."""
+        x, y, z = point
+        magnification = 1 / (1 - (x * self._cos - y * self._sin) / CAMERA_DISTANCE)
+        across = (x * self._sin + y * self._cos) * magnification
+        up = (z + self._lift - CAMERA_HEIGHT) * magnification
+        return across, up, size * magnification
+
+    def place(self, point: Floats, size: Floats | float) -> tuple[Floats, Floats, Floats]:
+        """Column, row and size in pixels; whole numbers are the pixels' centres."""
+        across, up, size = self._seen(point, size)
+        column, row = across * self._scale + COLUMNS // 2, (self._top - up) * self._scale - 0.5
+        return quantised(column), quantised(row), quantised(size * self._scale)
+
+    def half_width(self, lateral: Floats | float, sagittal: Floats | float, yaw: Floats) -> Floats:
+        """Of an elliptic section, in body heights."""
+        across, along = lateral * np.cos(self._turn + yaw), sagittal * np.sin(self._turn + yaw)
+        return np.asarray(np.sqrt(across * across + along * along))
+
+
+def quantised(values: Floats) -> Floats:
+    return np.rint(values * GRID) / GRID
+
+
+@dataclass(frozen=True)
+class _Box:
+    """A part of the picture that holds a shape in all frames, and its pixels' columns `[1, 1, w]` and rows
+    `[1, h, 1]`."""
+
+    pixels: Field
+    columns: Field
+    rows: Field
+
+
+def _box(field: Field, left: Floats, right: Floats, top: Floats, bottom: Floats) -> _Box:
+    margin = 2
+    first_column, first_row = max(int(left.min()) - margin, 0), max(int(top.min()) - margin, 0)
+    columns = np.arange(first_column, min(int(right.max()) + margin + 1, COLUMNS), dtype=np.float32)
+    rows = np.arange(first_row, min(int(bottom.max()) + margin + 1, ROWS), dtype=np.float32)
+    pixels = field[:, first_row : first_row + len(rows), first_column : first_column + len(columns)]
+    return _Box(pixels, columns[None, None, :], rows[None, :, None])
+
+
+def _per_frame(values: Floats) -> Field:
+    return values.astype(np.float32)[:, None, None]
+
+
+def _draw_bone(field: Field, camera: _Camera, bone: Bone) -> None:
+    x0, y0, r0 = camera.place(bone.start, bone.start_radius)
+    x1, y1, r1 = camera.place(bone.end, bone.end_radius)
+    box = _box(
+        field,
+        np.minimum(x0 - r0, x1 - r1),
+        np.maximum(x0 + r0, x1 + r1),
+        np.minimum(y0 - r0, y1 - r1),
+        np.maximum(y0 + r0, y1 + r1),
+    )
+    dx, dy = x1 - x0, y1 - y0
+    square = np.maximum(dx * dx + dy * dy, 1 / GRID)
+    across, down = box.columns - _per_frame(x0), box.rows - _per_frame(y0)
+    along = across * _per_frame(dx / square) + down * _per_frame(dy / square)
+    np.clip(along, np.float32(0), np.float32(1), out=along)
+    to_x, to_y = across - along * _per_frame(dx), down - along * _per_frame(dy)
+    to_x *= to_x
+    to_y *= to_y
+    to_x += to_y
+    np.sqrt(to_x, out=to_x)
+    along *= _per_frame(r1 - r0)
+    to_x -= along
+    to_x -= _per_frame(r0)
+    np.minimum(box.pixels, to_x, out=box.pixels)
+
+
+def _placed_ball(camera: _Camera, ball: Ball) -> tuple[Floats, Floats, Floats, Floats]:
+    column, row, height = camera.place(ball.centre, ball.vertical)
+    width = camera.place(ball.centre, camera.half_width(ball.lateral, ball.sagittal, ball.yaw))[2]
+    return column, row, width, height
+
+
+def _draw_ball(field: Field, camera: _Camera, ball: Ball) -> None:
+    x, y, a, b = _placed_ball(camera, ball)
+    box = _box(field, x - a, x + a, y - b, y + b)
+    across, down = (box.columns - _per_frame(x)) / _per_frame(a), (box.rows - _per_frame(y)) / _per_frame(b)
+    level = np.sqrt(across * across + down * down)
+    across, down = across / _per_frame(a), down / _per_frame(b)
+    steepness = np.sqrt(across * across + down * down)
+    inner = np.float32(-1) * _per_frame(np.minimum(a, b))
+    distance = np.where(steepness > 0, level * (level - 1) / np.maximum(steepness, np.float32(1e-6)), inner)
+    np.minimum(box.pixels, distance, out=box.pixels)
+
+
+def _draw_box(field: Field, camera: _Camera, ball: Ball) -> None:
+    """A bag: between an ellipse and a rectangle, |x|^4 + |y|^4 = 1 at the edge."""
+    x, y, a, b = _placed_ball(camera, ball)
+    box = _box(field, x - a, x + a, y - b, y + b)
+    across, down = (box.columns - _per_frame(x)) / _per_frame(a), (box.rows - _per_frame(y)) / _per_frame(b)
+    across, down = across * across, down * down
+    level = np.sqrt(np.sqrt(across * across + down * down))
+    np.minimum(box.pixels, (level - 1) * _per_frame(np.minimum(a, b)), out=box.pixels)
+
+
+def _draw_trunk(field: Field, camera: _Camera, trunk: Trunk) -> None:
+    width = camera.half_width(trunk.lateral, trunk.sagittal, trunk.yaw)
+    column, row, half = camera.place(trunk.centres, width)
+    bottom, top = row[0], row[-1]
+    box = _box(field, (column - half).min(0), (column + half).max(0), top, bottom)
+    level = (bottom[:, None] - box.rows[:, :, 0]) / (bottom - top)[:, None] * (len(row) - 1)
+    left, right = _at_levels(column - half, level), _at_levels(column + half, level)
+    distance = np.maximum(
+        (left[:, :, None] - box.columns) * _across_slope(left), (box.columns - right[:, :, None]) * _across_slope(right)
+    )
+    np.maximum(distance, box.rows - _per_frame(bottom), out=distance)
+    np.maximum(distance, _per_frame(top) - box.rows, out=distance)
+    np.minimum(box.pixels, distance, out=box.pixels)
+
+
+def _at_levels(edge: Floats, level: Floats) -> Field:
+    """`edge [LEVELS, T]` at fractional levels `[T, h]`."""
+    level = np.clip(level, 0, len(edge) - 1)
+    lower = np.minimum(np.floor(level).astype(np.intp), len(edge) - 2)
+    frames = np.arange(level.shape[0])[:, None]
+    below, above = edge[lower, frames], edge[lower + 1, frames]
+    return (below + (level - lower) * (above - below)).astype(np.float32)
+
+
+def _across_slope(edge: Field) -> Field:
+    """How much of a horizontal distance to an edge counts where the edge leans: `[T, h]` to `[T, h, 1]`."""
+    lean = np.zeros_like(edge)
+    lean[:, 1:-1] = (edge[:, 2:] - edge[:, :-2]) * np.float32(0.5)
+    return (np.float32(1) / np.sqrt(lean * lean + np.float32(1)))[:, :, None]
