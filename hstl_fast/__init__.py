@@ -1,7 +1,8 @@
 """HSTL gait recognition with fast native layers. See README.md; `hstl_fast.functional` holds the operators."""
 
+from hstl_fast.accelerate import accelerate
 from hstl_fast.models import HSTL, PRESETS, HSTLConfig, HSTLOutput
 from hstl_fast.ops._dispatch import use_backend
 from hstl_fast.version import __version__
 
-__all__ = ["HSTL", "PRESETS", "HSTLConfig", "HSTLOutput", "__version__", "use_backend"]
+__all__ = ["HSTL", "PRESETS", "HSTLConfig", "HSTLOutput", "__version__", "accelerate", "use_backend"]
