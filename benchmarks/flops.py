@@ -12,7 +12,8 @@ FLOAT = 4
 
 class Layer(NamedTuple):
     """One layer of a network on one sequence. `name` is its module's in `HSTL`, `macs` its dense products, padding
-    counted; `bytes` is what it must move: input, parameters and output, each once, in float32."""
+    counted; `executed` leaves out what our native code skips; `bytes` is what must be moved: input, parameters and
+    output, each once, in float32."""
 
     name: str
     kind: str
@@ -23,6 +24,7 @@ class Layer(NamedTuple):
     rows: int
     columns: int
     macs: int
+    executed: int
     bytes: int
 
     def __str__(self) -> str:
@@ -65,20 +67,42 @@ def macs(config: HSTLConfig, lengths: Sequence[int]) -> int:
     return sum(layer.macs for t in lengths for layer in layers(config, t))
 
 
+def executed(config: HSTLConfig, lengths: Sequence[int]) -> int:
+    """Of those, the products that our native code computes."""
+    return sum(layer.executed for t in lengths for layer in layers(config, t))
+
+
 def classifier_macs(config: HSTLConfig) -> int:
     """Dense products of one sequence's logits."""
     return config.parts * config.channels * config.num_classes
 
 
+def passes(layer: Layer) -> int:
+    """Times a training step computes a layer's products: forward and both gradients, which skip the same ones; twice
+    where the input needs no gradient."""
+    return 3 if layer.differentiable_input else 2
+
+
 def training_macs(layer: Layer) -> int:
-    """Forward and both gradients: three times the products, twice where the input needs no gradient."""
-    return layer.macs * (3 if layer.differentiable_input else 2)
+    """Dense products of a training step of the layer."""
+    return layer.macs * passes(layer)
+
+
+def training_executed(layer: Layer) -> int:
+    """Of those, the products that our native code computes."""
+    return layer.executed * passes(layer)
+
+
+def taps(size: int) -> int:
+    """Pairs of a position and one of its three neighbours (itself among them), both among `size` in a row."""
+    return 3 * size - 2
 
 
 def _arme(name: str, c_in: int, c_out: int, split: tuple[int, ...], t: int, h: int, w: int) -> Layer:
     weights = len(split) * 27 * c_in * c_out
     moved = FLOAT * (t * h * w * (c_in + c_out) + weights)
-    return Layer(name, "arme", c_in, c_out, split, t, h, w, t * h * w * 27 * c_in * c_out, moved)
+    executed = taps(t) * sum(map(taps, split)) * 3 * w * c_in * c_out  # columns are padded, frames and rows are not
+    return Layer(name, "arme", c_in, c_out, split, t, h, w, t * h * w * 27 * c_in * c_out, executed, moved)
 
 
 def _astp(index: int, pool: tuple[int, int | None, tuple[int, ...]], t: int, h: int, w: int) -> Layer:
@@ -86,19 +110,23 @@ def _astp(index: int, pool: tuple[int, int | None, tuple[int, ...]], t: int, h: 
     c_out = c_in if projected is None else projected
     weights = 0 if projected is None else c_in * c_out
     moved = FLOAT * (t * h * w * c_in + weights + len(split) * (1 + c_out))
-    return Layer(f"pools.{index}", "astp", c_in, c_out, split, t, h, w, h * w * weights, moved)
+    macs = h * w * weights
+    return Layer(f"pools.{index}", "astp", c_in, c_out, split, t, h, w, macs, macs, moved)
 
 
 def _fta(c: int, split: tuple[int, ...], t: int, h: int, w: int) -> Layer:
     weights = len(split) * 2 * c * c
     moved = FLOAT * ((t + t // 3) * h * w * c + weights + len(split) * 2 * c)
-    return Layer("fta", "fta", c, c, split, t, h, w, (t // 3) * weights, moved)
+    macs = (t // 3) * weights
+    return Layer("fta", "fta", c, c, split, t, h, w, macs, macs, moved)
 
 
 def _strips(bins: int, c: int, t: int, h: int, w: int) -> Layer:
-    return Layer("strips", "strip_pool", c, c, (h // bins,) * bins, t, h, w, 0, FLOAT * (t * h * w * c + 1 + bins * c))
+    moved = FLOAT * (t * h * w * c + 1 + bins * c)
+    return Layer("strips", "strip_pool", c, c, (h // bins,) * bins, t, h, w, 0, 0, moved)
 
 
 def _head(config: HSTLConfig) -> Layer:
     parts, c = config.parts, config.channels
-    return Layer("parts", "head", c, c, (1,) * parts, 1, parts, 1, parts * c * c, FLOAT * parts * c * (c + 2))
+    macs = parts * c * c
+    return Layer("parts", "head", c, c, (1,) * parts, 1, parts, 1, macs, macs, FLOAT * parts * c * (c + 2))

@@ -1,7 +1,7 @@
 """What is measured: HSTL's layers on the feature maps that real silhouettes give them, and whole networks."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,26 +12,39 @@ from torch import Tensor, nn
 from benchmarks import flops
 from benchmarks.flops import Layer
 from benchmarks.gate import Answer, Bounds
-from benchmarks.plain import PlainHSTL, PlainLayer, plain
+from benchmarks.plain import PlainHSTL, PlainLayer, frozen, plain
+from benchmarks.rivals import NETWORKS, OPERATORS, Rival
 from hstl_fast import HSTL, PRESETS, losses, silhouettes
 
 STREET = Path(__file__).parent.parent / "tests" / "data" / "street"
 FRAMES = 30
-LENGTHS = (12, 30, 57)
-"""The clips of the ragged batch."""
 OPERATOR_PRESETS = ("casia-b", "oumvlp", "gait3d")
 """`grew` has the layers of `oumvlp`."""
-TRAINING_BOUNDS = Bounds(1e-4, 2e-2)
-"""Of a whole network in float32, where rounding moves maxima and slopes: torch's own gradients are off by 1e-3 or more.
+BoundsByType = Mapping[str, Bounds]
+FORWARD_BOUNDS: BoundsByType = {"float32": Bounds(1e-5)}
+BACKWARD_BOUNDS: BoundsByType = {"float32": Bounds(1e-5, 2e-5)}
+EMBEDDING_BOUNDS: BoundsByType = {"float32": Bounds(5e-5), "bfloat16": Bounds(3e-2)}
+TRAINING_BOUNDS: BoundsByType = {"float32": Bounds(1e-4, 2e-2), "bfloat16": Bounds(3e-2, 1.0)}
+"""Of a whole network, where rounding moves maxima and slopes: torch's own float32 gradients are off by 1e-3 or more.
 Operators by themselves are held to much less."""
 
 Step = Callable[[nn.Module, Sequence[Tensor]], Answer]
 
 
+class Scaling(NamedTuple):
+    """The point of a series of workloads: "frames", "batch" or "threads", and how many."""
+
+    axis: str
+    value: int
+
+
 class Workload(NamedTuple):
     """One row of the results: every rival makes its own form of `network` and runs `step` on it and `inputs`.
 
-    macs: dense products of one step. bytes: what it must move at least, where that is what limits it.
+    bounds: the errors allowed, by the rival's dtype. macs: dense products of one step. executed: those that our native
+    code computes. bytes: what it must move at least, where that is what limits it. clips, frames: sequences and all
+    their frames. rivals: who runs. threads: None for torch's. memory: the arguments for `benchmarks.memory` that name
+    this workload, None where memory is not measured. truth: None for the reference's step in float64.
     """
 
     name: str
@@ -41,9 +54,17 @@ class Workload(NamedTuple):
     inputs: Sequence[Tensor]
     step: Step
     training: bool
-    bounds: Bounds
+    bounds: BoundsByType
     macs: int
+    executed: int
     bytes: int | None = None
+    clips: int = 1
+    frames: int = FRAMES
+    rivals: tuple[Rival, ...] = NETWORKS
+    threads: int | None = None
+    scaling: Scaling | None = None
+    memory: tuple[str, ...] | None = None
+    truth: Callable[[], Answer] | None = None
 
 
 def operator_layers() -> list[tuple[str, Layer]]:
@@ -75,9 +96,12 @@ def operator_forward(preset: str, layer: Layer) -> Workload:
         inputs=[x],
         step=forward,
         training=False,
-        bounds=Bounds(1e-5),
+        bounds=FORWARD_BOUNDS,
         macs=layer.macs,
+        executed=layer.executed,
         bytes=layer.bytes,
+        frames=layer.frames,
+        rivals=OPERATORS,
     )
 
 
@@ -94,26 +118,32 @@ def operator_training(preset: str, layer: Layer) -> Workload:
         inputs=[x, direction],
         step=functools.partial(forward_and_backward, with_input=layer.differentiable_input),
         training=True,
-        bounds=Bounds(1e-5, 2e-5),
+        bounds=BACKWARD_BOUNDS,
         macs=flops.training_macs(layer),
+        executed=flops.training_executed(layer),
         bytes=2 * layer.bytes,
+        frames=layer.frames,
+        rivals=OPERATORS,
     )
 
 
 def embedding(preset: str, lengths: Sequence[int] = (FRAMES,)) -> Workload:
     """Embeddings of clips of these lengths, from uint8 silhouettes."""
     config = PRESETS[preset]
-    frames = " + ".join(map(str, lengths))
     return Workload(
-        name=f"{preset}, {frames} frames",
-        group="embedding",
+        name=f"{preset}, {_listed(lengths)} frames",
+        group="embedding" if len(lengths) == 1 else "throughput",
         preset=preset,
         network=_model(preset),
         inputs=[_clip(i, t) for i, t in enumerate(lengths)],
         step=_embed,
         training=False,
-        bounds=Bounds(5e-5),
+        bounds=EMBEDDING_BOUNDS,
         macs=flops.macs(config, lengths),
+        executed=flops.executed(config, lengths),
+        clips=len(lengths),
+        frames=sum(lengths),
+        truth=lambda: Answer([torch.cat([_true_embedding(preset, i, t) for i, t in enumerate(lengths)])]),
     )
 
 
@@ -121,18 +151,24 @@ def training_step(preset: str, identities: int = 2, sequences: int = 2) -> Workl
     """Forward, both losses and backward on `identities` x `sequences` clips."""
     config, n = PRESETS[preset], identities * sequences
     layers = flops.layers(config, FRAMES)
-    clips = torch.stack([_clip(i, FRAMES) for i in range(n)])
-    labels = torch.arange(identities).repeat_interleave(sequences)
+    classifier = 3 * flops.classifier_macs(config)
+    clips, labels = [_clip(i, FRAMES) for i in range(n)], torch.arange(identities).repeat_interleave(sequences)
     return Workload(
         name=f"{preset}, {n} x {FRAMES} frames",
         group="training step",
         preset=preset,
         network=_model(preset),
-        inputs=[clips, labels],
+        inputs=[
+            torch.stack([_clip(i, FRAMES) for i in range(n)]),
+            torch.arange(identities).repeat_interleave(sequences),
+        ],
         step=_train,
         training=True,
         bounds=TRAINING_BOUNDS,
-        macs=n * (sum(map(flops.training_macs, layers)) + 3 * flops.classifier_macs(config)),
+        macs=n * (sum(map(flops.training_macs, layers)) + classifier),
+        executed=n * (sum(map(flops.training_executed, layers)) + classifier),
+        clips=n,
+        frames=n * FRAMES,
     )
 
 
@@ -173,11 +209,16 @@ def forward_and_backward(network: nn.Module, inputs: Sequence[Tensor], with_inpu
 
 
 def _embed(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
-    """HSTL takes clips of any lengths together; another network takes them one by one."""
+    """HSTL takes clips of any lengths together; another network takes those of one length together."""
     if isinstance(network, HSTL):
         return Answer([network.embed(inputs)])
+    embeddings: list[Tensor] = [torch.empty(0)] * len(inputs)
     with torch.no_grad():
-        return Answer([torch.cat([network(clip[None])[0] for clip in inputs])])
+        for t in dict.fromkeys(map(len, inputs)):
+            places = [i for i, clip in enumerate(inputs) if len(clip) == t]
+            for i, embedding in zip(places, network(torch.stack([inputs[i] for i in places]))[0], strict=True):
+                embeddings[i] = embedding
+    return Answer([torch.stack(embeddings)])
 
 
 def _train(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
@@ -191,6 +232,18 @@ def _train(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
 def _model(preset: str) -> HSTL:
     torch.manual_seed(0)
     return HSTL.from_preset(preset)
+
+
+@functools.lru_cache
+def _true_embedding(preset: str, index: int, frames: int) -> Tensor:
+    """The reference's embedding of `_clip(index, frames)` in float64, `[1, parts, c]`."""
+    with torch.no_grad():
+        return _wide_network(preset)(_clip(index, frames)[None])[0]
+
+
+@functools.lru_cache(maxsize=1)
+def _wide_network(preset: str) -> nn.Module:
+    return plain(frozen(_model(preset), False)).double()
 
 
 @functools.lru_cache
@@ -218,3 +271,10 @@ def _preset_maps(preset: str) -> dict[str, Tensor]:
 
 def _layer_and_input(preset: str, name: str) -> tuple[nn.Module, Tensor]:
     return _model(preset).get_submodule(name), _preset_maps(preset)[name]
+
+
+def _listed(lengths: Sequence[int]) -> str:
+    """ "8 x 30" or "12 + 30 + 57"."""
+    if len(lengths) > 1 and len(set(lengths)) == 1:
+        return f"{len(lengths)} x {lengths[0]}"
+    return " + ".join(map(str, lengths))
