@@ -1,6 +1,7 @@
-"""Silhouettes: reading and writing sequences, alignment, and people cut out of video. Needs numpy only; Pillow (extra
+"""Silhouettes: reading and writing sequences, alignment, people cut out of video, rendered walkers. Needs numpy only; Pillow (extra
 `[cli]`), OpenCV and the tracker (extra `[video]`) are imported when a function that uses them is called."""
 
+from hstl_fast.silhouettes import walkers
 from hstl_fast.silhouettes.align import align, align_sequence
 from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning
 from hstl_fast.silhouettes.io import find_sequences, is_sequence, read, write
@@ -22,5 +23,6 @@ __all__ = [
     "is_sequence",
     "read",
     "video_to_silhouettes",
+    "walkers",
     "write",
 ]

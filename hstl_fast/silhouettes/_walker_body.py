@@ -4,21 +4,37 @@ degrees."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import IntEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 CONDITIONS = ("nm", "bg", "cl")
 BAGS = ("backpack", "shoulder bag", "hand bag")
 
 
+class Purpose(IntEnum):
+    """What random numbers are drawn for; each has its own stream."""
+
+    PERSON = 1
+    DAY = 2
+    TASTE = 3
+    CHOICE = 4
+    NOISE = 5
+
+
 class Draws:
     """Random numbers for a key of integers. Uniform only: these are the same with every numpy and on every machine."""
 
-    def __init__(self, *key: int) -> None:
-        self._generator = np.random.default_rng(key)
+    def __init__(self, purpose: Purpose, *key: int) -> None:
+        self._generator = np.random.default_rng([int(purpose), *key])
 
     def between(self, low: float, high: float) -> float:
         return low + (high - low) * float(self._generator.random())
+
+    def array(self, *shape: int) -> NDArray[np.float32]:
+        """In -1..1; a longer first axis begins with the same numbers."""
+        return (2 * self._generator.random(shape) - 1).astype(np.float32)
 
     def about(self, value: float, spread: float) -> float:
         return value * self.between(1 - spread, 1 + spread)
@@ -93,7 +109,8 @@ class Gait:
     sway: float
     bob: float
     heading: float
-    heading_drift: float
+    """Off the straight way, in degrees; wanders by `drift` in some seconds."""
+    drift: float
 
 
 @dataclass(frozen=True)
@@ -129,7 +146,7 @@ class Walker:
 
 def person(identity: int, seed: int) -> Walker:
     """What all recordings of a person have in common."""
-    draws = Draws(seed, identity)
+    draws = Draws(Purpose.PERSON, seed, identity)
     b = draws.between
     girth = b(0.86, 1.16)
     build = Build(
@@ -138,20 +155,20 @@ def person(identity: int, seed: int) -> Walker:
         foot=b(0.135, 0.165),
         arm=b(0.305, 0.345),
         forearm_share=b(0.43, 0.48),
-        shoulder_height=b(0.800, 0.828),
-        shoulders=b(0.090, 0.118),
+        shoulder_height=b(0.792, 0.818),
+        shoulders=b(0.090, 0.112),
         chest=b(0.088, 0.104) * girth,
         waist=b(0.076, 0.100) * girth,
-        hips=b(0.090, 0.110) * girth,
-        chest_depth=b(0.060, 0.076) * girth,
-        belly=b(0.050, 0.080) * girth,
-        seat=b(0.066, 0.086) * girth,
+        hips=b(0.086, 0.106) * girth,
+        chest_depth=b(0.064, 0.082) * girth,
+        belly=b(0.056, 0.086) * girth,
+        seat=b(0.068, 0.088) * girth,
         head_height=b(0.064, 0.072),
         head_width=b(0.044, 0.052),
         head_depth=b(0.054, 0.062),
         hair=b(0.002, 0.016),
         long_hair=max(0.0, b(-0.08, 0.08)),
-        neck=b(0.032, 0.042),
+        neck=b(0.034, 0.044),
         thigh=b(0.050, 0.060) * girth,
         calf=b(0.034, 0.042) * girth,
         upper_arm=b(0.028, 0.036) * girth,
@@ -160,23 +177,23 @@ def person(identity: int, seed: int) -> Walker:
         lean=b(-1.0, 6.0),
         stoop=b(0.0, 16.0),
         head_forward=b(0.000, 0.030),
-        stance=b(0.018, 0.060),
+        stance=b(0.018, 0.062),
         toe_out=b(-3.0, 18.0),
-        elbow=b(5.0, 30.0),
-        abduction=b(3.0, 12.0),
+        elbow=b(10.0, 36.0),
+        abduction=b(3.0, 10.0),
     )
     gait = Gait(
-        period=b(25.5, 31.5),
+        period=b(25.0, 31.0),
         phase=0.0,
-        hip=b(0.84, 1.18),
-        hip_offset=b(-3.0, 5.0),
+        hip=b(0.90, 1.22),
+        hip_offset=b(-3.0, 3.0),
         knee=b(0.82, 1.12),
-        knee_bend=b(0.0, 8.0),
+        knee_bend=b(0.0, 5.0),
         foot=b(0.80, 1.15),
-        arms=b(0.45, 1.65),
+        arms=b(0.70, 2.00),
         left_arm=b(0.70, 1.25),
         right_arm=b(0.70, 1.25),
-        arm_offset=b(-14.0, -1.0),
+        arm_offset=b(-12.0, 1.0),
         elbow_swing=b(0.0, 12.0),
         pelvis_yaw=b(2.0, 9.0),
         shoulder_yaw=b(2.0, 9.0),
@@ -184,7 +201,7 @@ def person(identity: int, seed: int) -> Walker:
         sway=b(0.004, 0.020),
         bob=b(0.0, 3.0),
         heading=0.0,
-        heading_drift=0.0,
+        drift=0.0,
     )
     clothes = Clothes(
         bulk=b(0.002, 0.012),
@@ -200,8 +217,9 @@ def person(identity: int, seed: int) -> Walker:
 
 def recording(identity: int, condition: str, take: int, seed: int) -> Walker:
     """The person in one recording: another phase, speed and mood every time, with a bag (`bg`) or a coat (`cl`)."""
-    walker = _on_another_day(person(identity, seed), Draws(seed, identity, CONDITIONS.index(condition), take))
-    taste, choice = Draws(seed, identity, CONDITIONS.index(condition)), Draws(seed, identity, 7, take)
+    key = seed, identity, CONDITIONS.index(condition)
+    walker = _on_another_day(person(identity, seed), Draws(Purpose.DAY, *key, take))
+    taste, choice = Draws(Purpose.TASTE, *key), Draws(Purpose.CHOICE, *key, take)
     if condition == "bg":
         return _with_bag(walker, taste, choice)
     if condition == "cl":
@@ -234,7 +252,7 @@ def _on_another_day(walker: Walker, draws: Draws) -> Walker:
             arm_offset=gait.arm_offset + between(-3.0, 3.0),
             sway=about(gait.sway, 0.25),
             heading=between(-4.0, 4.0),
-            heading_drift=between(-4.0, 4.0),
+            drift=between(-3.0, 3.0),
         ),
         clothes=replace(
             clothes,
@@ -267,7 +285,7 @@ def _in_coat(walker: Walker, taste: Draws, choice: Draws) -> Walker:
         bulk=clothes.bulk + taste.between(0.006, 0.016) + choice.between(-0.002, 0.002),
         sleeve=clothes.sleeve + taste.between(0.005, 0.012),
         hem=taste.between(0.06, 0.24) + choice.between(-0.01, 0.01),
-        flare=taste.between(0.000, 0.025) + choice.between(0.000, 0.006),
+        flare=taste.between(0.000, 0.015) + choice.between(0.000, 0.004),
         collar=taste.between(0.004, 0.024),
     )
     gait = replace(gait, arms=gait.arms * taste.between(0.5, 0.8), hip=gait.hip * 0.96)

@@ -22,6 +22,8 @@ ANKLE_HEIGHT = 0.040
 TOE_BEND = 0.35
 """Share of the foot's pitch that the toes keep while the heel is up."""
 LEVELS = 40
+WANDERING = 90
+"""Frames in which the heading goes to one side and back."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,7 @@ def figure(walker: Walker, frames: int) -> Figure:
     soles = [bone for leg in legs for bone in _foot(walker, leg)]
     bones = [bone for leg in legs for bone in _leg_bones(walker, leg)]
     bags = _bags(walker, spine, pelvis, hands)
-    drift = np.arange(frames) / max(frames - 1, 1) - 0.5
-    heading = np.radians(walker.gait.heading + walker.gait.heading_drift * drift)
+    heading = np.radians(walker.gait.heading + walker.gait.drift * _wave(np.arange(frames) / WANDERING))
     return Figure(trunk, [*bones, *soles, *arms, neck], crown, soles, bags, heading)
 
 
@@ -206,7 +207,7 @@ def _spine_at(walker: Walker, pelvis: _Pelvis, cycle: Floats, height: Floats) ->
 def _trunk(walker: Walker, pelvis: _Pelvis, legs: list[_Leg], cycle: Floats) -> tuple[Trunk, _Spine]:
     build, clothes = walker.build, walker.clothes
     length = build.shoulder_height - build.leg
-    heights = -clothes.hem + (1.14 * length + clothes.hem) * np.arange(LEVELS) / (LEVELS - 1)
+    heights = -clothes.hem + (KNOTS[-1] * length + clothes.hem) * np.arange(LEVELS) / (LEVELS - 1)
     lateral, front, back = (_profile(knots, heights / length) for knots in _outline(walker))
     below = np.maximum(-heights, 0.0) / max(clothes.hem, 1e-3)
     lateral = lateral + clothes.flare * below
@@ -228,7 +229,7 @@ def _trunk(walker: Walker, pelvis: _Pelvis, legs: list[_Leg], cycle: Floats) -> 
     return trunk, _Spine(ends[:, 0], ends[:, 1], ends[:, 2], shoulder_yaw)
 
 
-KNOTS = np.array([-1.0, 0.0, 0.20, 0.42, 0.70, 0.90, 1.00, 1.07, 1.14])
+KNOTS = np.array([-1.0, 0.0, 0.20, 0.42, 0.70, 0.90, 1.00, 1.10, 1.22])
 """Heights of the trunk's sections: 0 at the hip joints, 1 at the shoulder joints."""
 
 
@@ -237,19 +238,19 @@ def _outline(walker: Walker) -> list[Floats]:
     build, clothes = walker.build, walker.clothes
     hips, waist, chest, neck = build.hips, build.waist, build.chest, build.neck + clothes.collar
     seat, belly, depth = build.seat, build.belly, build.chest_depth
-    lateral = np.array([hips, hips, 0.97 * hips, waist, chest, 1.04 * chest, build.shoulders, 0.068, neck])
-    front = np.array([0.85 * seat, 0.85 * seat, belly, belly, depth, 0.85 * depth, 0.65 * depth, 0.042, neck])
-    back = np.array([seat, seat, 0.9 * seat, 0.75 * depth, depth, 1.05 * depth, 0.85 * depth, 0.045, neck])
+    lateral = np.array([hips, hips, 0.97 * hips, waist, chest, 1.04 * chest, 0.92 * build.shoulders, 0.066, neck])
+    front = np.array([0.85 * seat, 0.85 * seat, belly, belly, depth, 0.85 * depth, 0.65 * depth, 0.046, neck])
+    back = np.array([seat, seat, 0.9 * seat, 0.75 * depth, depth, 1.05 * depth, 0.85 * depth, 0.050, neck])
     loose = clothes.bulk * np.array([1, 1, 1, 1, 1, 1, 1, 0.7, 0.0])
     return [lateral + loose, front + loose, back + loose]
 
 
 def _profile(values: Floats, heights: Floats) -> Floats:
-    """`values` at the knots, drawn smoothly (smoothstep between knots) at `heights`."""
+    """`values` at the knots, read at `heights`: half straight lines, half smooth steps between the knots."""
     i = np.clip(np.searchsorted(KNOTS, heights, side="right") - 1, 0, len(KNOTS) - 2)
     u = np.clip((heights - KNOTS[i]) / (KNOTS[i + 1] - KNOTS[i]), 0.0, 1.0)
     u = u * (0.5 + u * (1.5 - u))
-    return values[i] * (1 - u) + values[i + 1] * u
+    return np.asarray(values[i] * (1 - u) + values[i + 1] * u)
 
 
 def _arms(walker: Walker, spine: _Spine, cycle: Floats) -> tuple[list[Bone], dict[int, Floats]]:
@@ -261,7 +262,7 @@ def _arms(walker: Walker, spine: _Spine, cycle: Floats) -> tuple[list[Bone], dic
         factor = gait.arms * (gait.left_arm if side == 1 else gait.right_arm)
         swing = -side * _wave(cycle, 0.03)
         shoulder = spine.shoulders + (build.shoulders - 0.2 * upper) * side * _point(
-            -np.sin(spine.yaw), np.cos(spine.yaw), 0.0
+            -np.sin(spine.yaw), np.cos(spine.yaw), -0.08 * side
         )
         angle = np.radians(gait.arm_offset + ARM_SWING * factor * swing)
         bend = np.radians(posture.elbow + gait.elbow_swing * min(factor, 1.0) * (swing + 0.5))

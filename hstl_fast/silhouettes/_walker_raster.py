@@ -13,13 +13,17 @@ from hstl_fast.silhouettes._walker_gait import Ball, Bone, Figure, Trunk
 Floats = NDArray[np.float64]
 Field = NDArray[np.float32]
 
-ROWS, COLUMNS = 64, 104
+ROWS, COLUMNS = 64, 96
 CAMERA_DISTANCE, CAMERA_HEIGHT = 4.5, 0.75
 """In body heights; far enough that a body is drawn nearly without perspective."""
 GRID = 4096
 """Shapes are rounded to this part of a pixel, so that the last bit of a machine's sine cannot change a picture."""
-EDGE = 1.5
+EDGE = 1.4
 """Width of the soft edge, in pixels."""
+MARGIN = 4
+"""Pixels around a shape in which its distance is computed."""
+HEM = 1.5
+"""Radius of the corners of a hem, in pixels."""
 FAR = np.float32(1e3)
 
 
@@ -41,7 +45,7 @@ def distance_field(figure: Figure, view: float) -> Field:
 def coverage(field: Field) -> NDArray[np.uint8]:
     """Soft silhouette, 0 to 255, of a distance field."""
     inside = np.clip(np.float32(0.5) - field / np.float32(EDGE), np.float32(0), np.float32(1))
-    return np.floor(inside * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    return np.asarray(np.floor(inside * np.float32(255) + np.float32(0.5)), np.uint8)
 
 
 class _Camera:
@@ -97,10 +101,9 @@ class _Box:
 
 
 def _box(field: Field, left: Floats, right: Floats, top: Floats, bottom: Floats) -> _Box:
-    margin = 2
-    first_column, first_row = max(int(left.min()) - margin, 0), max(int(top.min()) - margin, 0)
-    columns = np.arange(first_column, min(int(right.max()) + margin + 1, COLUMNS), dtype=np.float32)
-    rows = np.arange(first_row, min(int(bottom.max()) + margin + 1, ROWS), dtype=np.float32)
+    first_column, first_row = max(int(left.min()) - MARGIN, 0), max(int(top.min()) - MARGIN, 0)
+    columns = np.arange(first_column, min(int(right.max()) + MARGIN + 1, COLUMNS), dtype=np.float32)
+    rows = np.arange(first_row, min(int(bottom.max()) + MARGIN + 1, ROWS), dtype=np.float32)
     pixels = field[:, first_row : first_row + len(rows), first_column : first_column + len(columns)]
     return _Box(pixels, columns[None, None, :], rows[None, :, None])
 
@@ -173,9 +176,17 @@ def _draw_trunk(field: Field, camera: _Camera, trunk: Trunk) -> None:
     distance = np.maximum(
         (left[:, :, None] - box.columns) * _across_slope(left), (box.columns - right[:, :, None]) * _across_slope(right)
     )
-    np.maximum(distance, box.rows - _per_frame(bottom), out=distance)
+    distance = _with_round_corners(distance, box.rows - _per_frame(bottom))
     np.maximum(distance, _per_frame(top) - box.rows, out=distance)
     np.minimum(box.pixels, distance, out=box.pixels)
+
+
+def _with_round_corners(a: Field, b: Field) -> Field:
+    """Distance from the intersection of two shapes."""
+    a, b = a + np.float32(HEM), b + np.float32(HEM)
+    inside = np.minimum(np.maximum(a, b), np.float32(0))
+    a, b = np.maximum(a, np.float32(0)), np.maximum(b, np.float32(0))
+    return np.asarray(inside + np.sqrt(a * a + b * b) - np.float32(HEM))
 
 
 def _at_levels(edge: Floats, level: Floats) -> Field:
@@ -184,11 +195,11 @@ def _at_levels(edge: Floats, level: Floats) -> Field:
     lower = np.minimum(np.floor(level).astype(np.intp), len(edge) - 2)
     frames = np.arange(level.shape[0])[:, None]
     below, above = edge[lower, frames], edge[lower + 1, frames]
-    return (below + (level - lower) * (above - below)).astype(np.float32)
+    return np.asarray(below + (level - lower) * (above - below), np.float32)
 
 
 def _across_slope(edge: Field) -> Field:
     """How much of a horizontal distance to an edge counts where the edge leans: `[T, h]` to `[T, h, 1]`."""
     lean = np.zeros_like(edge)
     lean[:, 1:-1] = (edge[:, 2:] - edge[:, :-2]) * np.float32(0.5)
-    return (np.float32(1) / np.sqrt(lean * lean + np.float32(1)))[:, :, None]
+    return np.asarray(np.float32(1) / np.sqrt(lean * lean + np.float32(1)))[:, :, None]

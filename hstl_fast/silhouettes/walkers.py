@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import math
 import operator
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +16,28 @@ from numpy.typing import NDArray
 from hstl_fast.names import one_of
 from hstl_fast.silhouettes._walker_body import CONDITIONS, recording
 from hstl_fast.silhouettes._walker_gait import figure
+from hstl_fast.silhouettes._walker_noise import spoil
 from hstl_fast.silhouettes._walker_raster import coverage, distance_field
+from hstl_fast.silhouettes.align import align
 
 SIZE = 64
+CASIA_B_VIEWS = tuple(range(0, 181, 18))
+CASIA_B_TAKES = (*(f"nm-{take:02d}" for take in range(1, 7)), "bg-01", "bg-02", "cl-01", "cl-02")
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One clip of a population; `take` is a label such as `nm-01`, `silhouettes` are `[frames, 64, 64]` uint8."""
+
+    identity: int
+    take: str
+    view: float
+    silhouettes: NDArray[np.uint8]
+
+    @property
+    def name(self) -> str:
+        """`<identity>/<take>/<view>`, as CASIA-B's folders are called: `007/nm-01/090`."""
+        return f"{self.identity:03d}/{self.take}/{self.view:03g}"
 
 
 def render(
@@ -32,24 +54,63 @@ def render(
 
     An articulated body (ellipsoids, round cones, elliptic sections) moves by mean human joint angles, seen by a camera
     at chest height, and is aligned as `hstl_fast.silhouettes.align` does: the body fills the 64 rows, the median column
-    of its mass is column 32. The same arguments give the same pixels on every machine.
+    of its mass is column 32. The same arguments give the same pixels on every machine, and more frames go on where
+    fewer end.
 
-    identity: 0 or more; sets proportions, posture, clothes and gait (26 to 31 frames per cycle).
-    view: degrees, 0 (towards the camera) to 180 (away from it), 90 walks to the right.
+    identity: 0 or more; sets proportions, posture, clothes and gait (24 to 33 frames per cycle of two steps).
+    view: degrees, 0 (towards the camera) to 180 (away from it); at 90 the walk goes to the right.
     condition: "nm" (normal), "bg" (with a bag) or "cl" (in a coat).
-    take: number of the recording, 1 or more; other phase, pace, amplitudes, side of the bag. Takes with the same number
-    seen from several views are the same walk.
-    noise: 0 (clean) to 1, faults of a segmentation: ragged edges, holes, missing parts, spurious blobs.
-    seed: names the population.
+    take: number of the recording, 1 or more; other phase, pace and amplitudes, another hand for the bag. The same take
+    from several views is the same walk.
+    noise: 0 (clean) to 1, the faults of a segmentation: ragged edges, holes, lost feet, blobs beside the body.
+    seed: 0 or more; names the population.
 
     Raises ValueError for a value out of range, TypeError for another type.
     """
-    identity = _whole("identity", identity, least=0)
+    identity, seed = _whole("identity", identity, least=0), _whole("seed", seed, least=0)
     take, frames = _whole("take", take, least=1), _whole("frames", frames, least=1)
-    seed = _whole("seed", seed, least=0)
     view, noise = _real("view", view, 0, 180), _real("noise", noise, 0, 1)
-    walker = recording(identity, one_of(condition, CONDITIONS, "condition"), take, seed)
-    return _centred(coverage(distance_field(figure(walker, frames), view)))
+    condition = one_of(condition, CONDITIONS, "condition")
+    field = distance_field(figure(recording(identity, condition, take, seed), frames), view)
+    if noise == 0:
+        return _centred(coverage(field))
+    key = seed, identity, CONDITIONS.index(condition), take, round(1000 * view)
+    return np.stack([align(frame) for frame in coverage(spoil(field, noise, key))])
+
+
+def recordings(
+    identities: Iterable[int],
+    *,
+    views: Iterable[float] = CASIA_B_VIEWS,
+    takes: Iterable[str] = CASIA_B_TAKES,
+    frames: int = 30,
+    noise: float = 0.0,
+    seed: int = 2023,
+) -> Iterator[Recording]:
+    """Every identity in every take from every view, one clip after another: by default CASIA-B's 11 views and its takes
+    nm-01..06, bg-01..02 and cl-01..02. A clip is rendered when it is asked for. Other arguments and errors as in
+    `render`; a take that is not a condition and a number raises ValueError.
+    """
+    numbered = [(label, *_condition_and_number(label)) for label in takes]
+    angles = list(views)
+    return (
+        Recording(
+            identity,
+            label,
+            view,
+            render(identity, view=view, condition=condition, take=take, frames=frames, noise=noise, seed=seed),
+        )
+        for identity in identities
+        for label, condition, take in numbered
+        for view in angles
+    )
+
+
+def _condition_and_number(label: str) -> tuple[str, int]:
+    parts = re.fullmatch(r"(\w+)-(\d+)", label)
+    if parts is None:
+        raise ValueError(f"takes must be a condition and a number each, such as nm-01, got {label!r}")
+    return one_of(parts[1], CONDITIONS, "the condition of a take"), int(parts[2])
 
 
 def _whole(name: str, value: int, least: int) -> int:
@@ -66,7 +127,7 @@ def _real(name: str, value: float, low: float, high: float) -> float:
         raise TypeError(f"{name} must be a number, got {value!r}")
     number = float(value)
     if not (math.isfinite(number) and low <= number <= high):
-        raise ValueError(f"{name} must be in {low}..{high}, got {number:g}")
+        raise ValueError(f"{name} must be in {low:g}..{high:g}, got {number:g}")
     return number
 
 

@@ -1,0 +1,70 @@
+"""The faults of a segmentation, worked into the distance field of a clean outline: they come, stay for some frames and
+go, as they do in footage."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hstl_fast.silhouettes._walker_body import Draws, Purpose
+from hstl_fast.silhouettes._walker_raster import COLUMNS, FAR, ROWS, Field
+
+RAGGED, FINE_RAGGED = 1.8, 1.0
+"""Pixels by which an outline moves, at most: slowly in waves of 5 pixels, and from frame to frame in waves of 2."""
+HOLE_STEEPNESS = 12.0
+"""Pixels of distance per unit of the noise that makes holes."""
+EPISODE = 5
+"""Frames that a lost part or a blob lasts."""
+BLOBS = 3
+"""Blobs that may be there at once."""
+
+
+def spoil(field: Field, noise: float, key: tuple[int, ...]) -> Field:
+    """The distance field `[T, ROWS, COLUMNS]` with faults; `noise` above 0 to 1 sets how many and how deep."""
+    draws = [Draws(Purpose.NOISE, *key, fault) for fault in range(5)]
+    ragged = _waves(draws[0], len(field), frames=3, pixels=5) * np.float32(RAGGED * noise)
+    ragged += _waves(draws[1], len(field), frames=1, pixels=2) * np.float32(FINE_RAGGED * noise)
+    holes = _waves(draws[2], len(field), frames=4, pixels=7) - np.float32(1 - 0.45 * noise)
+    spoilt = np.maximum(field + ragged, holes * np.float32(HOLE_STEEPNESS))
+    spoilt = np.maximum(spoilt, _lost_feet(draws[3], len(field), noise))
+    return np.asarray(np.minimum(spoilt, _blobs(draws[4], len(field), noise)))
+
+
+def _waves(draws: Draws, t: int, frames: int, pixels: int) -> Field:
+    """Smooth noise in -1..1, `[t, ROWS, COLUMNS]`: random values on a grid, drawn through smoothly."""
+    grid = draws.array(t // frames + 2, ROWS // pixels + 2, COLUMNS // pixels + 2)
+    for axis, length, step in ((0, t, frames), (1, ROWS, pixels), (2, COLUMNS, pixels)):
+        grid = _drawn_through(grid, axis, length, step)
+    return grid
+
+
+def _drawn_through(grid: Field, axis: int, length: int, step: int) -> Field:
+    at = np.arange(length)
+    u = (at % step / step).astype(np.float32)
+    u = u * u * (3 - 2 * u)
+    shape = [-1 if a == axis else 1 for a in range(3)]
+    low, high = np.take(grid, at // step, axis), np.take(grid, at // step + 1, axis)
+    return np.asarray(low + u.reshape(shape) * (high - low), np.float32)
+
+
+def _episodes(draws: Draws, t: int, values: int) -> Field:
+    """`[t, values]` in 0..1, the same for EPISODE frames."""
+    each = draws.array(t // EPISODE + 1, values)
+    return np.asarray((each[np.arange(t) // EPISODE] + 1) / 2, np.float32)
+
+
+def _lost_feet(draws: Draws, t: int, noise: float) -> Field:
+    """Positive in the lowest rows where they are lost, as in a shadow: `[t, ROWS, 1]`."""
+    happens, depth = _episodes(draws, t, 2).T
+    cut = np.where(happens < 0.4 * noise, ROWS - 2 - 8 * noise * depth, 2 * ROWS).astype(np.float32)
+    return np.asarray(np.arange(ROWS, dtype=np.float32)[:, None] - cut[:, None, None])
+
+
+def _blobs(draws: Draws, t: int, noise: float) -> Field:
+    field = np.full((t, ROWS, COLUMNS), FAR, np.float32)
+    rows, columns = np.arange(ROWS, dtype=np.float32)[:, None], np.arange(COLUMNS, dtype=np.float32)
+    for happens, row, column, radius in np.split(_episodes(draws, t, 4 * BLOBS).T, BLOBS):
+        size = np.where(happens < 0.3 * noise, 1 + 3 * noise * radius, -FAR).astype(np.float32)[:, None, None]
+        down = (rows - (4 + (ROWS - 4) * row.astype(np.float32))[:, None, None]) * np.float32(1.5)
+        across = columns - (COLUMNS * (0.25 + 0.5 * column)).astype(np.float32)[:, None, None]
+        field = np.minimum(field, np.sqrt(down * down + across * across) - size)
+    return field
