@@ -1,0 +1,108 @@
+"""`python -m benchmarks.report DIR [--page] [--readme README.md] [--check]`."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+TABLES, PAGE = "tables.md", "index.html"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write everything drawn and counted from DIR/results.json; exit code 1 where --check finds a difference, 2 for
+    bad input, with one line that says what."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.check:
+            return _report_differences(list(differences(options.folder, options.readme)))
+        for line in write(options.folder, options.readme, options.page):
+            print(line)
+    except ModuleNotFoundError as error:
+        return _complain(f"needs {error.name}, which is not installed: pip install -e '.[bench]' in the checkout")
+    except (ValueError, OSError) as error:
+        return _complain(str(error))
+    return 0
+
+
+def write(folder: Path, readme: Path | None = None, with_page: bool = False) -> Iterator[str]:
+    """Write pictures, tables and perhaps a page of them all into `folder`, and the marked part of `readme`; lines that
+    say what was done.
+
+    Everything is drawn before anything is written; each file appears whole. Pictures that these results no longer give
+    are removed, all other files left alone. Raises ValueError for results or a README that are not what they should be.
+    """
+    from benchmarks.report.page import page
+    from benchmarks.report.pictures import PICTURES, svg
+    from benchmarks.report.readme import drawn, seen_from, speed_part, tables_file, with_part
+    from benchmarks.report.results import load
+    from hstl_fast.files import whole_file
+
+    results = load(folder)
+    pictures = {picture: svg(picture, results) for picture in drawn(results)}
+    files = {folder / picture.file: text for picture, text in pictures.items()}
+    files[folder / TABLES] = tables_file(results)
+    if with_page:
+        files[folder / PAGE] = page(results, pictures)
+    if readme is not None:
+        files[readme] = with_part(readme, speed_part(results, seen_from(readme, folder)))
+    for path, text in files.items():
+        with whole_file(path) as draft:
+            draft.write_bytes(text.encode())
+        yield f"wrote {path}"
+    for picture in PICTURES:
+        if picture not in pictures:
+            (folder / picture.file).unlink(missing_ok=True)
+            yield f"left out {folder / picture.file}: {picture.lacks(results)}"
+
+
+def differences(folder: Path, readme: Path | None = None) -> Iterator[str]:
+    """What is not as `write` would leave it, a line each. Pictures and the page, if there is one, are judged by the
+    results they say they were drawn from, for another version of matplotlib draws other bytes."""
+    from benchmarks.report.pictures import PICTURES, source
+    from benchmarks.report.readme import seen_from, speed_part, tables_file, with_part
+    from benchmarks.report.results import load
+
+    results = load(folder)
+    for picture in PICTURES:
+        path = folder / picture.file
+        lacks = picture.lacks(results)
+        if lacks is not None and path.exists():
+            yield f"{path}: the results do not give this picture ({lacks})"
+        elif lacks is None and source(results) not in _text(path):
+            yield f"{path}: not drawn from these results"
+    if (folder / PAGE).exists() and source(results) not in _text(folder / PAGE):
+        yield f"{folder / PAGE}: not made from these results"
+    if _text(folder / TABLES) != tables_file(results):
+        yield f"{folder / TABLES}: not the tables of these results"
+    if readme is not None and _text(readme) != with_part(readme, speed_part(results, seen_from(readme, folder))):
+        yield f"{readme}: what it says about speed is not what these results give"
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _report_differences(found: Sequence[str]) -> int:
+    for line in found:
+        print(line)
+    if found:
+        print("python -m benchmarks.report DIR --readme README.md brings them up to date")
+    return 1 if found else 0
+
+
+def _complain(message: str) -> int:
+    print(f"Error: {message}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description="Draw and count results.json.")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="the folder with results.json; written into")
+    parser.add_argument("--page", action="store_true", help=f"also write {PAGE}, which shows everything")
+    parser.add_argument("--readme", type=Path, help="rewrite the part of this file between its markers")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if something is out of date")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

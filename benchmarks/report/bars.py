@@ -1,0 +1,169 @@
+"""Bars: a panel per workload, a bar per rival, its number and its error beside it."""
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+
+from benchmarks.report.look import (
+    AMBER,
+    FAINT,
+    INK,
+    MARGIN,
+    OURS,
+    QUIET,
+    WIDTH,
+    WRONG,
+    Place,
+    Sheet,
+    bar_style,
+    text_style,
+    text_width,
+)
+from benchmarks.report.results import FLOAT32, Rival, Workload
+from benchmarks.report.words import error_text, number
+
+ROW, COLUMNS, GAP = 21, 3, 18
+HEAD, TITLE = 62, 60
+"""Pixels above the panels, and of a panel's own title."""
+
+
+INEXACT = 1e-4
+"""Errors beyond it are coloured."""
+
+
+class Quantity(NamedTuple):
+    """What a bar's length shows.
+
+    of: its value for a rival that was timed, None where it was not measured. low_high: the ends of its spread.
+    limit: what the machine allows a direct convolution in float32, `limit_label` above the line.
+    """
+
+    of: Callable[[Workload, Rival], float | None]
+    low_high: Callable[[Workload, Rival], tuple[float, float]] | None = None
+    limit: Callable[[Workload], float] | None = None
+    limit_label: str = ""
+    best_is_least: bool = True
+
+
+class _Row(NamedTuple):
+    """A rival's, or the heading of those that compute in one type."""
+
+    text: str
+    heading: bool
+    wide: bool
+
+
+def bars(heading: str, below: str, workloads: Sequence[Workload], quantity: Quantity, notes: Sequence[str]) -> Sheet:
+    """One sheet; rivals stand in the same order in every panel, fastest first, those in float32 before the others."""
+    rows = _rows(workloads, quantity)
+    names = max(text_width(row.text, weight="bold") for row in rows) + 10
+    columns = min(COLUMNS, len(workloads))
+    width = (WIDTH - 2 * MARGIN - names - GAP * (columns - 1)) / columns
+    height = TITLE + ROW * len(rows) + GAP
+    lines = -(-len(workloads) // columns)
+    sheet = Sheet(HEAD + lines * height + 15 * len(notes) + 12, heading, below)
+    for line in range(lines):
+        top = HEAD + line * height
+        _names(sheet, rows, top + TITLE, MARGIN + names - 10)
+        for column, workload in enumerate(workloads[line * columns : (line + 1) * columns]):
+            place = Place(MARGIN + names + column * (width + GAP), top, width, TITLE + ROW * len(rows))
+            _panel(sheet, place, workload, rows, quantity)
+    sheet.footnotes(HEAD + lines * height, notes)
+    return sheet
+
+
+def _rows(workloads: Sequence[Workload], quantity: Quantity) -> list[_Row]:
+    everyone = {rival.name: rival for workload in workloads for rival in workload.rivals if rival.answered}
+    ordered = sorted(everyone.values(), key=lambda rival: (not rival.wide, _rank(rival.name, workloads, quantity)))
+    rows: list[_Row] = []
+    types = list(dict.fromkeys(rival.dtype for rival in ordered))
+    for dtype in types:
+        if len(types) > 1 or dtype != FLOAT32:
+            rows.append(_Row(dtype, True, dtype == FLOAT32))
+        rows += [_Row(rival.name, False, rival.wide) for rival in ordered if rival.dtype == dtype]
+    return rows
+
+
+def _rank(name: str, workloads: Sequence[Workload], quantity: Quantity) -> float:
+    """The mean place among all, over the workloads in which it has one; after everybody else if there is none."""
+    places = []
+    for workload in workloads:
+        values = {r.name: value for r in workload.timed if (value := quantity.of(workload, r)) is not None}
+        if name in values:
+            places.append(sorted(values.values(), reverse=not quantity.best_is_least).index(values[name]))
+    return fmean(places) if places else float("inf")
+
+
+def _names(sheet: Sheet, rows: Sequence[_Row], top: float, right: float) -> None:
+    for i, row in enumerate(rows):
+        baseline = top + ROW * i + 14.5
+        if row.heading:
+            sheet.text(right, baseline, row.text, ha="right", size=11, color=QUIET, style="italic")
+        elif row.text.startswith("hstl_fast"):
+            sheet.text(right, baseline, row.text, ha="right", weight="bold", color=OURS)
+        else:
+            sheet.text(right, baseline, row.text, ha="right")
+
+
+def _panel(sheet: Sheet, place: Place, workload: Workload, rows: Sequence[_Row], quantity: Quantity) -> None:
+    values = {rival.name: quantity.of(workload, rival) for rival in workload.timed}
+    errors = max((text_width(error_text(rival), 11) for rival in workload.timed), default=0) + 8
+    longest = max([value for value in values.values() if value is not None], default=1)
+    room = place.width - errors - text_width("00000", weight="bold") - 6
+    ax = sheet.axes(place._replace(top=place.top + TITLE, height=place.height - TITLE))
+    ax.set(xlim=(0, longest / room * place.width), ylim=(len(rows), 0))
+    ax.patch.set_visible(False)
+    ax.set_axis_off()
+    _title(sheet, place, workload)
+    for i, row in enumerate(rows):
+        rival = None if row.heading else workload.rival(row.text)
+        if rival is not None:
+            _bar(ax, i + 0.5, workload, rival, quantity)
+    ax.axvline(0, color=FAINT, linewidth=1)
+    if quantity.limit:
+        last = max((i for i, row in enumerate(rows) if row.wide), default=len(rows) - 1)
+        _limit(sheet, ax, place, quantity.limit(workload), quantity.limit_label, (0, last + 1))
+
+
+def _title(sheet: Sheet, place: Place, workload: Workload) -> None:
+    """The preset, what it is given, and the heading of the errors."""
+    detail = workload.name.removeprefix(workload.preset).removeprefix(", ")
+    size = min(12, 12 * place.width / text_width(detail)) if detail else 12
+    sheet.text(place.left, place.top + 16, workload.preset, weight="bold", size=13)
+    sheet.text(place.left, place.top + 32, detail, size=size, color=QUIET)
+    errors = "errors: losses | gradients" if workload.training else "error"
+    sheet.text(place.left + place.width, place.top + TITLE - 4, errors, ha="right", size=11, color=QUIET)
+
+
+def _bar(ax: Axes, y: float, workload: Workload, rival: Rival, quantity: Quantity) -> None:
+    value = quantity.of(workload, rival) if rival.median else None
+    pixel = ax.get_xlim()[1] / (ax.get_position().width * WIDTH)
+    if value is None:
+        text = "wrong" if rival.fault else "could not run" if rival.unavailable else "not measured"
+        ax.text(4 * pixel, y, text, va="center", **text_style(11, WRONG if rival.fault else QUIET))
+        return
+    ax.barh(y, value, height=0.66, **bar_style(rival))
+    end = value
+    if quantity.low_high:
+        low, high = quantity.low_high(workload, rival)
+        ax.plot([low, high], [y, y], color=INK, linewidth=1, solid_capstyle="butt")
+        end = max(value, high)
+    style = text_style(12, OURS, weight="bold") if rival.ours else text_style(12)
+    # On white, for the line of the limit may pass behind it.
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+    ax.text(end + 5 * pixel, y, number(value), va="center", bbox=behind, zorder=6, **style)
+    inexact = max(rival.errors, default=0) > INEXACT and not workload.training
+    ax.text(
+        ax.get_xlim()[1], y, error_text(rival), va="center", ha="right", **text_style(11, AMBER if inexact else QUIET)
+    )
+
+
+def _limit(sheet: Sheet, ax: Axes, place: Place, value: float, label: str, between: tuple[float, float]) -> None:
+    x = value / ax.get_xlim()[1] * place.width
+    ax.plot([value, value], between, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=5)
+    text = f"{label} {number(value)}"
+    half = text_width(text, 11) / 2
+    centre = max(half, min(x, place.width - half - 60))
+    sheet.text(place.left + centre, place.top + TITLE - 4, text, ha="center", size=11)

@@ -1,0 +1,182 @@
+"""Which pictures there are, what each needs, and how they are drawn to text."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from benchmarks.report.bars import Quantity, bars
+from benchmarks.report.look import Sheet, our_style, wrapped
+from benchmarks.report.results import Results, Rival, Workload
+from benchmarks.report.roofline import drawn, roofline
+from benchmarks.report.scaling import scaling, series
+from benchmarks.report.words import reasons
+
+NETWORKS = ("embedding", "throughput", "training step")
+
+
+class Picture(NamedTuple):
+    """A file `<name>.svg`. lacks: what the results would need for it, or None if they have it."""
+
+    name: str
+    title: str
+    lacks: Callable[[Results], str | None]
+    draw: Callable[[Results], Sheet]
+
+    @property
+    def file(self) -> str:
+        return f"{self.name}.svg"
+
+
+def svg(picture: Picture, results: Results) -> str:
+    """The picture as the text of its file."""
+    with our_style():
+        return picture.draw(results).svg(picture.title, source(results))
+
+
+def source(results: Results) -> str:
+    """What a file drawn from these results says about where it comes from."""
+    return f"results.json sha256:{results.digest}"
+
+
+def _group(group: str) -> Callable[[Results], str | None]:
+    def lacks(results: Results) -> str | None:
+        return None if any(w.timed for w in results.of(group)) else f"no timed workload of the group {group!r}"
+
+    return lacks
+
+
+def _milliseconds(workload: Workload, rival: Rival) -> float | None:
+    return rival.median * 1e3 if rival.median else None
+
+
+def _millisecond_quartiles(workload: Workload, rival: Rival) -> tuple[float, float]:
+    assert rival.low
+    assert rival.high
+    return rival.low * 1e3, rival.high * 1e3
+
+
+def _times(results: Results) -> Quantity:
+    """Milliseconds, with the time that all operations of a direct convolution take at the machine's float32 peak."""
+    return Quantity(
+        _milliseconds,
+        _millisecond_quartiles,
+        limit=lambda workload: workload.direct_flop / results.peaks.float32 / 1e6,
+        limit_label="direct limit",
+    )
+
+
+def _frames_per_second(workload: Workload, rival: Rival) -> float | None:
+    return workload.frames / rival.median if workload.frames and rival.median else None
+
+
+def _frame_quartiles(workload: Workload, rival: Rival) -> tuple[float, float]:
+    assert workload.frames
+    assert rival.low
+    assert rival.high
+    return workload.frames / rival.high, workload.frames / rival.low
+
+
+def _mebibytes(workload: Workload, rival: Rival) -> float | None:
+    return rival.peak_bytes / 2**20 if rival.peak_bytes is not None else None
+
+
+def _notes(results: Results, groups: Sequence[str], *explanations: str) -> list[str]:
+    return wrapped([*explanations, *reasons(results.of(*groups)), f"{results.machine}; {results.commit}."])
+
+
+def _time_notes(results: Results, group: str) -> list[str]:
+    return _notes(
+        results,
+        [group],
+        "Bars are medians, lines on them quartiles. Error: the largest difference from float64 over the largest value.",
+        "Dashed: what a direct convolution has to compute, at the rate of this machine's own float32 matrix product, "
+        f"{results.peaks.float32:.0f} GFLOP/s.",
+    )
+
+
+def _latency(results: Results) -> Sheet:
+    return bars(
+        "Embedding one clip",
+        "milliseconds, shorter is better; errors against float64 at the right",
+        results.of("embedding"),
+        _times(results),
+        _time_notes(results, "embedding"),
+    )
+
+
+def _training(results: Results) -> Sheet:
+    return bars(
+        "A training step",
+        "forward, both losses and backward: milliseconds, shorter is better",
+        results.of("training step"),
+        _times(results),
+        _time_notes(results, "training step"),
+    )
+
+
+def _throughput(results: Results) -> Sheet:
+    workloads = [w for w in results.of("throughput") if w.frames]
+    return bars(
+        "Embedding many clips at once",
+        "frames per second, longer is better",
+        workloads,
+        Quantity(
+            _frames_per_second,
+            _frame_quartiles,
+            limit=lambda w: (w.frames or 0) * results.peaks.float32 * 1e9 / w.direct_flop,
+            limit_label="direct limit",
+            best_is_least=False,
+        ),
+        _time_notes(results, "throughput"),
+    )
+
+
+def _measured_memory(results: Results) -> list[Workload]:
+    return [w for w in results.of(*NETWORKS) if any(r.peak_bytes is not None for r in w.timed)]
+
+
+def _memory(results: Results) -> Sheet:
+    return bars(
+        "Peak memory of one step",
+        "MiB above the prepared network and its inputs, shorter is better",
+        _measured_memory(results),
+        Quantity(_mebibytes),
+        _notes(results, NETWORKS),
+    )
+
+
+def _roofline(results: Results) -> Sheet:
+    return roofline(
+        results,
+        _notes(
+            results,
+            [w.group for w in results.operators],
+            "Lines: the machine's own copy and matrix products, measured in the same run. Dense operations count the "
+            "zeros of the padding, which nobody has to compute: a point may stand above the roof. Strip pooling has "
+            "no products to count and is left out.",
+        ),
+    )
+
+
+PICTURES = (
+    Picture("latency", "Time to embed one clip", _group("embedding"), _latency),
+    Picture("throughput", "Frames embedded per second", _group("throughput"), _throughput),
+    Picture("training", "Time of a training step", _group("training step"), _training),
+    Picture(
+        "memory",
+        "Peak memory of one step",
+        lambda results: None if _measured_memory(results) else "no workload with its memory measured",
+        _memory,
+    ),
+    Picture(
+        "scaling",
+        "Cost of a frame against frames, batch and threads",
+        lambda results: None if series(results) else "no workload that is part of a series",
+        lambda results: scaling(results, _notes(results, ["scaling"])),
+    ),
+    Picture(
+        "roofline",
+        "Roofline of the operators",
+        lambda results: None if drawn(results) else "no operator timed with its traffic counted",
+        _roofline,
+    ),
+)

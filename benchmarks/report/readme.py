@@ -1,0 +1,67 @@
+"""Results put before a reader in Markdown: `tables.md` beside the results, and the marked part of a README."""
+
+import os
+from pathlib import Path
+
+from benchmarks.report import tables
+from benchmarks.report.pictures import PICTURES, Picture
+from benchmarks.report.results import Results
+from benchmarks.report.words import reasons
+
+PART = "speed"
+
+
+def tables_file(results: Results) -> str:
+    """All pictures and tables, for the folder of the results."""
+    blocks = ["# Results", _origin(results)]
+    blocks += [_image(picture, ".") for picture in drawn(results)]
+    for table in tables.everything(results):
+        blocks += [f"## {table.title}", table.note, tables.markdown(table)]
+    why = reasons(results.workloads)
+    if why:
+        blocks += ["## Without a time", "\n".join(f"* {reason}" for reason in why)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def speed_part(results: Results, folder: str) -> str:
+    """What a README says about speed; `folder` is where the results lie, seen from the README."""
+    pictures = drawn(results)
+    blocks = [_image(picture, folder) for picture in pictures[:1]]
+    for table in tables.speed(results):
+        blocks += [f"{table.title}: {table.note[0].lower()}{table.note[1:]}", tables.markdown(table)]
+    links = [f"[{picture.name}]({folder}/{picture.file})" for picture in pictures[1:]]
+    links.append(f"[all numbers]({folder}/tables.md)")
+    blocks += [_origin(results), f"More: {', '.join(links)}."]
+    return "\n\n".join(blocks)
+
+
+def drawn(results: Results) -> list[Picture]:
+    """The pictures that these results give."""
+    return [picture for picture in PICTURES if picture.lacks(results) is None]
+
+
+def with_part(readme: Path, part: str) -> str:
+    """The README's text with `part` between its markers, everything else as it is."""
+    text = readme.read_text(encoding="utf-8")
+    begin, end = f"<!-- begin: {PART} -->", f"<!-- end: {PART} -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(
+            f"{readme}: expected one line {begin} and one line {end} after it, "
+            f"got {text.count(begin)} and {text.count(end)}"
+        )
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{part}\n{end}{after}"
+
+
+def seen_from(readme: Path, folder: Path) -> str:
+    """The path of `folder` in a link of `readme`."""
+    return Path(os.path.relpath(folder.resolve(), readme.resolve().parent)).as_posix()
+
+
+def _origin(results: Results) -> str:
+    return f"{results.machine}; {results.commit}."
+
+
+def _image(picture: Picture, folder: str) -> str:
+    return f"![{picture.title}]({folder}/{picture.file})"

@@ -1,0 +1,201 @@
+"""The results as tables: those of the README, and all of them."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from benchmarks.report.results import FLOAT32, Results, Rival, Workload, fastest
+from benchmarks.report.words import error_number, error_text, number
+
+NETWORK_GROUPS = {"embedding": "embed", "throughput": "embed", "training step": "train"}
+"""Groups of whole networks, and what is done there."""
+NONE = "–"
+_BEST = "fastest other / ours"
+
+
+class Table(NamedTuple):
+    """Cells are plain text, those of the first column left, all others right; `strong` are (row, column)."""
+
+    title: str
+    note: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    strong: frozenset[tuple[int, int]] = frozenset()
+
+
+def speed(results: Results) -> list[Table]:
+    """Whole networks: milliseconds and errors of everybody, float32 first, then what computes in less."""
+    workloads = [w for w in results.of(*NETWORK_GROUPS) if w.timed]
+    names = [name for name in results.rival_names if any(_timed(w, name) for w in workloads)]
+    wide = [name for name in names if results.dtype(name) == FLOAT32]
+    narrow = [name for name in names if name not in wide]
+    tables = []
+    if wide:
+        note = "Medians in milliseconds, the error against float64 in brackets (in training: losses, gradients)."
+        tables.append(_speed("float32", note, workloads, wide))
+    if narrow:
+        note = "Medians in milliseconds. These buy time with accuracy: see the errors."
+        tables.append(_speed("Less than float32", note, workloads, narrow))
+    return tables
+
+
+def everything(results: Results) -> list[Table]:
+    """All tables, those of `speed` first; those without rows left out."""
+    networks = [_measurements(results, group) for group in (*NETWORK_GROUPS, "scaling")]
+    tables = [*networks, _arithmetic(results), _operators(results), *_each_operator(results)]
+    return [*speed(results), *(table for table in tables if table.rows)]
+
+
+def markdown(table: Table) -> str:
+    """The table in Markdown, without its title and note."""
+    lines = ["| " + " | ".join(table.headers) + " |", "|---|" + "---:|" * (len(table.headers) - 1)]
+    for i, row in enumerate(table.rows):
+        cells = [f"**{cell}**" if (i, j) in table.strong else cell for j, cell in enumerate(row)]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def _speed(title: str, note: str, workloads: Sequence[Workload], names: Sequence[str]) -> Table:
+    rows: list[tuple[str, ...]] = []
+    strong: set[tuple[int, int]] = set()
+    for workload in workloads:
+        timed = {name: rival for name in names if (rival := _timed(workload, name))}
+        if not timed:
+            continue
+        best = fastest(timed.values())
+        strong |= {(len(rows), 1 + names.index(name)) for name, rival in timed.items() if rival is best}
+        cells = [_time_and_error(workload.rival(name)) for name in names]
+        rows.append((_what(workload), *cells, _ratio(_best_other(timed.values()), workload.ours)))
+    return Table(title, note, ("", *names, _BEST), tuple(rows), frozenset(strong))
+
+
+def _best_other(rivals: Iterable[Rival]) -> Rival | None:
+    return fastest(rival for rival in rivals if not rival.ours)
+
+
+def _timed(workload: Workload, name: str) -> Rival | None:
+    rival = workload.rival(name)
+    return rival if rival and rival.median else None
+
+
+def _what(workload: Workload) -> str:
+    return f"{NETWORK_GROUPS[workload.group]} {workload.name}"
+
+
+def _time_and_error(rival: Rival | None) -> str:
+    if rival is None or not rival.answered:
+        return NONE
+    if not rival.median:
+        return "wrong"
+    return f"{number(rival.median * 1e3)} ({error_text(rival, ', ')})"
+
+
+def _ratio(other: Rival | None, ours: Rival | None) -> str:
+    return f"{other.median / ours.median:.2f}" if other and ours and other.median and ours.median else NONE
+
+
+def _measurements(results: Results, group: str) -> Table:
+    timing = ("ms", "quartiles", "rounds", "its time / ours")
+    headers = ("", "rival", "type", *timing, "error", "gradients' error", "dense GFLOP/s", "frames/s", "memory MiB")
+    rows = [
+        (_heading(workload) if i == 0 else "", rival.name, rival.dtype, *_figures(workload, rival))
+        for workload in results.of(group)
+        for i, rival in enumerate(workload.rivals)
+    ]
+    note = "Medians; half of the times lie between the quartiles. Memory: one step above the prepared network."
+    return Table(group.capitalize(), note, headers, tuple(rows))
+
+
+def _heading(workload: Workload) -> str:
+    threads = f", {workload.threads} threads" if workload.scaling and workload.scaling.axis == "threads" else ""
+    return workload.name if threads in workload.name else workload.name + threads
+
+
+def _figures(workload: Workload, rival: Rival) -> tuple[str, ...]:
+    memory = NONE if rival.peak_bytes is None else number(rival.peak_bytes / 2**20)
+    errors = [*map(error_number, rival.errors), NONE, NONE][:2]
+    if not rival.median:
+        state = "wrong" if rival.fault else "did not run"
+        return (state, NONE, NONE, NONE, *errors, NONE, NONE, memory)
+    assert rival.low
+    assert rival.high
+    return (
+        number(rival.median * 1e3),
+        f"{number(rival.low * 1e3)} to {number(rival.high * 1e3)}",
+        str(rival.rounds),
+        _ratio(rival, workload.ours),
+        *errors,
+        number(workload.dense_flop / rival.median / 1e9),
+        number(workload.frames / rival.median) if workload.frames else NONE,
+        memory,
+    )
+
+
+def _arithmetic(results: Results) -> Table:
+    headers = ("", "dense GFLOP", "executed by ours", "ours, dense GFLOP/s", "ours, executed GFLOP/s", "of the peak")
+    rows = []
+    for workload in results.of(*NETWORK_GROUPS):
+        ours, executed = workload.ours, workload.executed_flop
+        if not ours or not ours.median:
+            continue
+        rate = (executed or workload.dense_flop) / ours.median / 1e9
+        rows.append(
+            (
+                _what(workload),
+                number(workload.dense_flop / 1e9),
+                f"{number(executed / 1e9)} ({executed / workload.dense_flop:.0%})" if executed else NONE,
+                number(workload.dense_flop / ours.median / 1e9),
+                number(rate) if executed else NONE,
+                f"{rate / results.peaks.float32:.0%}",
+            )
+        )
+    note = (
+        "A product and a sum count two. Dense counts every tap, those on padding too; executed leaves out taps "
+        "outside a region or a sequence. The peak is this machine's float32 matrix product, "
+        f"{results.peaks.float32:.0f} GFLOP/s."
+    )
+    return Table("Arithmetic", note, headers, tuple(rows))
+
+
+def _operators(results: Results) -> Table:
+    others = [name for name in results.rival_names if not name.startswith("hstl_fast")]
+    others = [name for name in others if any(_timed(w, name) for w in results.operators)]
+    rows = []
+    for group in dict.fromkeys(w.group for w in results.operators):
+        workloads = [w for w in results.of(group) if w.ours]
+        ratios = [_spread_of_ratios(workloads, name) for name in others]
+        worst = max((max(w.ours.errors) for w in workloads if w.ours and w.ours.errors), default=None)
+        rows.append((group, str(len(workloads)), *ratios, NONE if worst is None else error_number(worst)))
+    note = "Their time over ours: the geometric mean over all sizes (the least to the greatest)."
+    return Table("Operators", note, ("", "sizes", *others, "our worst error"), tuple(rows))
+
+
+def _spread_of_ratios(workloads: Sequence[Workload], name: str) -> str:
+    ratios = []
+    for workload in workloads:
+        ours, other = workload.ours, _timed(workload, name)
+        if ours and ours.median and other and other.median:
+            ratios.append(other.median / ours.median)
+    if not ratios:
+        return NONE
+    return f"{math.exp(math.fsum(map(math.log, ratios)) / len(ratios)):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def _each_operator(results: Results) -> list[Table]:
+    forward = [w for w in results.operators if w.timed and not w.training]
+    backward = [w for w in results.operators if w.timed and w.training]
+    return [
+        _one_by_one("Each operator, forward", forward, results.rival_names),
+        _one_by_one("Each operator, forward and backward", backward, results.rival_names),
+    ]
+
+
+def _one_by_one(title: str, workloads: Sequence[Workload], everybody: Sequence[str]) -> Table:
+    names = [name for name in everybody if any(_timed(w, name) for w in workloads)]
+    rows = []
+    for workload in workloads:
+        cells = [_time_and_error(workload.rival(name)) for name in names]
+        ratio = _ratio(workload.best_wide_rival(), workload.ours)
+        rows.append((f"{workload.name} ({workload.preset})", *cells, ratio))
+    note = "Medians in milliseconds, errors in brackets. Sizes: channels, split, frames x rows x columns."
+    return Table(title, note, ("", *names, "fastest other in float32 / ours"), tuple(rows))
