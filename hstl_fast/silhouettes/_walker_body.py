@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONDITIONS = ("nm", "bg", "cl")
-BAGS = ("backpack", "shoulder bag", "hand bag")
+BAGS = ("backpack", "shoulder bag", "handbag")
 
 
 class Purpose(IntEnum):
@@ -105,7 +105,7 @@ class Gait:
     elbow_swing: float
     pelvis_yaw: float
     shoulder_yaw: float
-    pelvis_list: float
+    pelvis_tilt: float
     sway: float
     bob: float
     heading: float
@@ -197,7 +197,7 @@ def person(identity: int, seed: int) -> Walker:
         elbow_swing=b(0.0, 12.0),
         pelvis_yaw=b(2.0, 9.0),
         shoulder_yaw=b(2.0, 9.0),
-        pelvis_list=b(1.0, 5.0),
+        pelvis_tilt=b(1.0, 5.0),
         sway=b(0.004, 0.020),
         bob=b(0.0, 3.0),
         heading=0.0,

@@ -21,7 +21,10 @@ ARM_SWING = 17.0
 ANKLE_HEIGHT = 0.040
 TOE_BEND = 0.35
 """Share of the foot's pitch that the toes keep while the heel is up."""
+KNOTS = np.array([-1.0, 0.0, 0.20, 0.42, 0.70, 0.90, 1.00, 1.10, 1.22])
+"""Heights at which the trunk's outline is given: 0 at the hip joints, 1 at the shoulder joints."""
 LEVELS = 40
+"""Sections of the trunk, from the hem of the jacket to the neck."""
 WANDERING = 90
 """Frames in which the heading goes to one side and back."""
 
@@ -85,7 +88,7 @@ class _Leg:
 class _Pelvis:
     centre: Floats
     yaw: Floats
-    list: Floats
+    tilt: Floats
 
 
 def figure(walker: Walker, frames: int) -> Figure:
@@ -95,7 +98,7 @@ def figure(walker: Walker, frames: int) -> Figure:
     legs = [_leg(walker, pelvis, cycle + (0.0 if side == 1 else 0.5), side) for side in (1, -1)]
     trunk, spine = _trunk(walker, pelvis, legs, cycle)
     arms, hands = _arms(walker, spine, cycle)
-    crown, neck = _head(walker, spine, cycle)
+    crown, neck = _head(walker, spine)
     soles = [bone for leg in legs for bone in _foot(walker, leg)]
     bones = [bone for leg in legs for bone in _leg_bones(walker, leg)]
     bags = _bags(walker, spine, pelvis, hands)
@@ -103,7 +106,7 @@ def figure(walker: Walker, frames: int) -> Figure:
     return Figure(trunk, [*bones, *soles, *arms, neck], crown, soles, bags, heading)
 
 
-def periodic(curve: Floats, cycle: Floats) -> Floats:
+def _periodic(curve: Floats, cycle: Floats) -> Floats:
     """`curve [k]`, one period at equal steps, at `cycle` (1 is a whole period): Catmull-Rom."""
     place = (cycle - np.floor(cycle)) * len(curve)
     i = np.floor(place).astype(np.intp)
@@ -125,20 +128,20 @@ def _pelvis(walker: Walker, cycle: Floats) -> _Pelvis:
     gait = walker.gait
     centre = _point(0.0, gait.sway * _wave(cycle, 0.25), np.zeros_like(cycle))
     yaw = -np.radians(gait.pelvis_yaw) * _wave(cycle)
-    return _Pelvis(centre, yaw, np.radians(gait.pelvis_list) * _wave(cycle, 0.25))
+    return _Pelvis(centre, yaw, np.radians(gait.pelvis_tilt) * _wave(cycle, 0.25))
 
 
 def _leg(walker: Walker, pelvis: _Pelvis, cycle: Floats, side: int) -> _Leg:
     build, gait, posture = walker.build, walker.gait, walker.posture
-    thigh = np.radians(gait.hip_offset + gait.hip * periodic(HIP, cycle) + 0.5 * gait.knee_bend)
-    knee_angle = np.radians(gait.knee * periodic(KNEE, cycle) + gait.knee_bend)
-    pitch = np.radians(gait.foot * periodic(FOOT, cycle))
+    thigh = np.radians(gait.hip_offset + gait.hip * _periodic(HIP, cycle) + 0.5 * gait.knee_bend)
+    knee_angle = np.radians(gait.knee * _periodic(KNEE, cycle) + gait.knee_bend)
+    pitch = np.radians(gait.foot * _periodic(FOOT, cycle))
     length = build.leg - ANKLE_HEIGHT
     shank_length = length * build.shank_share
     width = 0.52 * build.hips
     inwards = side * (posture.stance - width) / length
     hip = pelvis.centre + _point(
-        -side * width * np.sin(pelvis.yaw), side * width * np.cos(pelvis.yaw), side * width * np.sin(pelvis.list)
+        -side * width * np.sin(pelvis.yaw), side * width * np.cos(pelvis.yaw), side * width * np.sin(pelvis.tilt)
     )
     knee = hip + (length - shank_length) * _swung(thigh, inwards)
     ankle = knee + shank_length * _swung(thigh - knee_angle, inwards)
@@ -216,12 +219,10 @@ def _trunk(walker: Walker, pelvis: _Pelvis, legs: list[_Leg], cycle: Floats) -> 
     yaw = pelvis.yaw * (1 - up) + shoulder_yaw * up
     spine = _spine_at(walker, pelvis, cycle, heights)
     ahead, behind = spine[0] + front[:, None], spine[0] - back[:, None]
-    skirt = (heights < 0)[:, None]
     reach = build.thigh + clothes.trousers + 0.6 * clothes.bulk + clothes.flare * below[:, None]
     for leg in legs:
-        middle = leg.hip[0] - heights[:, None] * (leg.knee[0] - leg.hip[0]) / (leg.hip[2] - leg.knee[2])
-        ahead = np.where(skirt, np.maximum(ahead, middle + reach), ahead)
-        behind = np.where(skirt, np.minimum(behind, middle - reach), behind)
+        thigh = _thigh_at(leg, heights)
+        ahead, behind = np.fmax(ahead, thigh + reach), np.fmin(behind, thigh - reach)
     sagittal, shift = 0.5 * (ahead - behind), 0.5 * (ahead + behind) - spine[0]
     centres = spine + _point(shift * np.cos(yaw), shift * np.sin(yaw), 0.0)
     ends = _spine_at(walker, pelvis, cycle, np.array([0.0, length, 1.12 * length]))
@@ -229,8 +230,10 @@ def _trunk(walker: Walker, pelvis: _Pelvis, legs: list[_Leg], cycle: Floats) -> 
     return trunk, _Spine(ends[:, 0], ends[:, 1], ends[:, 2], shoulder_yaw)
 
 
-KNOTS = np.array([-1.0, 0.0, 0.20, 0.42, 0.70, 0.90, 1.00, 1.10, 1.22])
-"""Heights of the trunk's sections: 0 at the hip joints, 1 at the shoulder joints."""
+def _thigh_at(leg: _Leg, heights: Floats) -> Floats:
+    """How far ahead the thigh's middle is, `[k, T]`, below the hip joints; NaN above."""
+    below = np.where(heights < 0, -heights, np.nan)[:, None]
+    return np.asarray(leg.hip[0] + below * (leg.knee[0] - leg.hip[0]) / (leg.hip[2] - leg.knee[2]))
 
 
 def _outline(walker: Walker) -> list[Floats]:
@@ -255,7 +258,7 @@ def _profile(values: Floats, heights: Floats) -> Floats:
 
 def _arms(walker: Walker, spine: _Spine, cycle: Floats) -> tuple[list[Bone], dict[int, Floats]]:
     build, posture, gait, clothes = walker.build, walker.posture, walker.gait, walker.clothes
-    upper, elbow, wrist = build.upper_arm + clothes.sleeve, 0.85 * build.upper_arm + clothes.sleeve, 0.0
+    upper, elbow = build.upper_arm + clothes.sleeve, 0.85 * build.upper_arm + clothes.sleeve
     wrist = 0.60 * build.upper_arm + 0.7 * clothes.sleeve
     bones, hands = [], {}
     for side in (1, -1):
@@ -279,7 +282,7 @@ def _arms(walker: Walker, spine: _Spine, cycle: Floats) -> tuple[list[Bone], dic
     return bones, hands
 
 
-def _head(walker: Walker, spine: _Spine, cycle: Floats) -> tuple[list[Ball], Bone]:
+def _head(walker: Walker, spine: _Spine) -> tuple[list[Ball], Bone]:
     build, posture, clothes = walker.build, walker.posture, walker.clothes
     yaw = 0.3 * spine.yaw
     middle = 1.0 - build.head_height - build.shoulder_height
