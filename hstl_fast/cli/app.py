@@ -10,6 +10,8 @@ import click
 
 import hstl_fast
 from hstl_fast.cli._output import warn
+from hstl_fast.cli.bench import bench
+from hstl_fast.cli.demo import demo
 from hstl_fast.cli.embed import embed
 from hstl_fast.cli.identify import identify
 from hstl_fast.cli.info import info
@@ -56,7 +58,7 @@ def program(debug: bool) -> None:
     """Gait recognition with HSTL: who walks here, judged by silhouettes alone."""
 
 
-for command in (info, silhouettes, embed, identify):
+for command in (demo, info, silhouettes, embed, identify, bench):
     program.add_command(command)
 
 

@@ -1,0 +1,98 @@
+"""Who walks in the demo: rendered walkers, or the people of a video, as gallery and probes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hstl_fast.silhouettes import Progress, Track, extract, walkers
+
+RENDERED_FRAMES = 30
+"""The clip length of the published training and of most published timings."""
+SIDE_VIEW, OTHER_VIEW = 90.0, 54.0
+
+
+class Walk(NamedTuple):
+    """One sequence `[T, 64, 64]` uint8; the name up to its first slash is the person, `kind` says what differs."""
+
+    name: str
+    kind: str
+    clip: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Gallery and probes. `title` fits "6 rendered walkers" and `origin` is a sentence on where they come from;
+    `frame_seconds` is how long a frame is shown."""
+
+    title: str
+    origin: str
+    gallery: list[Walk]
+    probes: list[Walk]
+    frame_seconds: float
+
+    @property
+    def walks(self) -> list[Walk]:
+        return [*self.gallery, *self.probes]
+
+    @property
+    def frames(self) -> int:
+        return sum(len(walk.clip) for walk in self.walks)
+
+
+def rendered(people: int, max_frames: int) -> Scene:
+    """`people` rendered walkers: a known walk each, and four probes that differ from it in one respect each."""
+    frames = min(RENDERED_FRAMES, max_frames)
+
+    def walk(person: int, kind: str, condition: str, take: int, view: float) -> Walk:
+        name = f"walker{person}/{condition}-{take:02d}/{view:03.0f}"
+        return Walk(name, kind, walkers.render(person, view=view, condition=condition, take=take, frames=frames))
+
+    return Scene(
+        title=f"{people} rendered walkers",
+        origin="Nobody was filmed: the bodies are rendered, each with its own limbs, posture and step.",
+        gallery=[walk(person, "known", "nm", 1, SIDE_VIEW) for person in range(1, people + 1)],
+        probes=[
+            walk(person, *difference)
+            for person in range(1, people + 1)
+            for difference in (
+                ("another take", "nm", 2, SIDE_VIEW),
+                ("another view", "nm", 2, OTHER_VIEW),
+                ("with a bag", "bg", 1, SIDE_VIEW),
+                ("in a coat", "cl", 1, SIDE_VIEW),
+            )
+        ],
+        frame_seconds=0.04,
+    )
+
+
+def filmed(video: Path, most_people: int, max_frames: int, progress: Progress) -> Scene:
+    """The longest tracks of a video: the first half of each is known, the second half is a probe.
+
+    Raises ValueError for a video that cannot be read, or in which fewer than two people walk.
+    """
+    found = extract(video, progress=progress)
+    if len(found) < 2:
+        raise ValueError(f"{video}: expected two people or more to tell apart, found one")
+    kept = _longest(found, most_people)
+    halves = [_halves(track.silhouettes, max_frames) for track in kept]
+    left_out = "" if len(kept) == len(found) else f", the longest of {len(found)}"
+    return Scene(
+        title=f"{len(kept)} tracks of {video.name}{left_out}",
+        origin="Who leaves the image and comes back counts as two people.",
+        gallery=[Walk(f"{t.name}/first-half", "first half", half) for t, (half, _) in zip(kept, halves)],
+        probes=[Walk(f"{t.name}/second-half", "second half", half) for t, (_, half) in zip(kept, halves)],
+        frame_seconds=0.08,
+    )
+
+
+def _longest(tracks: list[Track], count: int) -> list[Track]:
+    longest = sorted(tracks, key=lambda track: -len(track.frames))[:count]
+    return sorted(longest, key=lambda track: track.name)
+
+
+def _halves(silhouettes: NDArray[np.uint8], max_frames: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    middle = len(silhouettes) // 2
+    return silhouettes[:middle][:max_frames], silhouettes[middle:][:max_frames]
