@@ -1,0 +1,165 @@
+"""One workload, all its contestants: right first, then timed in turns."""
+
+import functools
+import time
+from typing import Any, NamedTuple
+
+import torch
+
+from benchmarks import interleave
+from benchmarks.gate import Answer, errors
+from benchmarks.gpu import ceilings, clock, contestants, workloads
+from benchmarks.gpu.attempts import attempt
+from benchmarks.gpu.clock import Call
+from benchmarks.gpu.contestants import Contestant
+from benchmarks.gpu.problems import Problem, Runner
+from benchmarks.gpu.store import Row
+from benchmarks.gpu.supervise import Job, Say
+from benchmarks.gpu.workloads import Workload
+
+SECONDS, FEWEST, MOST = 8.0, 5, 40
+"""Of all rounds of a workload together, and how many rounds there may be."""
+TINY_ROUNDS = 2
+CEILINGS = "ceilings"
+BESIDE = "beside "
+"""Before the name of what is measured in turns with a contestant that has a process to itself."""
+
+
+class Entry(NamedTuple):
+    """A contestant that answered rightly. queueing: seconds its caller needs to hand all work to the device."""
+
+    contestant: Contestant
+    call: Call
+    row: Row
+    queueing: float
+
+
+def jobs(device: torch.device, tiny: bool) -> list[Job]:
+    """The ceilings, every workload with all that run eagerly, and then what torch.compile makes of each."""
+    everybody = contestants.contestants(device)
+    measured = [Job("bench", CEILINGS, tuple(_key(CEILINGS, name) for name in ceilings.NAMES), 120)]
+    compiled = []
+    for workload in workloads.workloads(tiny):
+        taking_part = [c for c in everybody if workloads.takes_part(c, workload)]
+        eager = tuple(_key(workload.name, c.name) for c in taking_part if not c.compiled)
+        measured.append(Job("bench", workload.name, eager, 150))
+        compiled += [
+            Job("bench", workload.name, (_key(workload.name, c.name),), 240) for c in taking_part if c.compiled
+        ]
+    return measured + compiled
+
+
+def execute(job: Job, say: Say, device: torch.device, tiny: bool) -> None:
+    """Measure the rows of a job."""
+    if job.name == CEILINGS:
+        for name in ceilings.NAMES:
+            key = _key(CEILINGS, name)
+            if key in job.keys:
+                say.doing(key)
+                say.row(key, attempt(functools.partial(ceilings.measure, name, device, tiny), device, say, key))
+        return
+    wanted = [c for c in contestants.contestants(device) if _key(job.name, c.name) in job.keys]
+    compare(workloads.find(job.name, tiny), wanted, device, say, TINY_ROUNDS if tiny else None)
+
+
+def compare(
+    workload: Workload, wanted: list[Contestant], device: torch.device, say: Say, rounds: int | None = None
+) -> None:
+    """A row for each contestant; those whose answer is outside the bounds are not timed."""
+    problem = workload.build(device)
+    truth = problem.truth()
+    entries = []
+    for contestant in wanted:
+        key = _key(workload.name, contestant.name)
+        say.doing(key)
+        found = attempt(functools.partial(admit, problem, contestant, truth, device), device, say, key)
+        if isinstance(found, Entry):
+            entries.append(found)
+        else:
+            say.row(key, found)
+    beside = []
+    if any(entry.contestant.compiled for entry in entries):
+        beside = _beside(problem, truth, device, say, _key(workload.name, entries[0].contestant.name))
+    del truth
+    times = take_turns([*entries, *beside], device, rounds)
+    for entry in entries:
+        row = {**entry.row, **_rates(problem, times[entry.contestant.name])}
+        row |= {BESIDE + other.contestant.name: times[other.contestant.name] for other in beside}
+        say.row(_key(workload.name, entry.contestant.name), row)
+
+
+def admit(problem: Problem, contestant: Contestant, truth: Answer, device: torch.device) -> Entry | Row:
+    """Let the contestant answer; what it needs for a call once it is warm, or what is wrong."""
+    runner, row = _prepared(problem, contestant, device)
+    with contestant.on(device):
+        start = time.perf_counter()
+        found = errors(runner.answer(), truth)
+        row["seconds_to_first_answer"] = time.perf_counter() - start
+    bounds = problem.bounds(contestant)
+    row |= {"errors": found._asdict(), "bounds": bounds._asdict()}
+    fault = found.fault(bounds)
+    if fault is not None:
+        return {**row, "status": "wrong", "reason": fault}
+
+    def call() -> object:
+        if contestant.compiled:
+            torch.compiler.cudagraph_mark_step_begin()
+        return runner.step()
+
+    with contestant.on(device):
+        for _ in range(2):
+            call()
+        memory = clock.peak_memory(call, device)
+        row["peak_bytes"] = memory and memory._asdict()
+        queueing = clock.queueing_seconds(call, device)
+    return Entry(contestant, call, row, queueing)
+
+
+def take_turns(entries: list[Entry], device: torch.device, rounds: int | None) -> dict[str, dict[str, Any]]:
+    """Every contestant's times on the device and from outside, one call of each after the other."""
+    found: dict[str, dict[str, list[float]]] = {e.contestant.name: {"device": [], "wall": []} for e in entries}
+
+    def one_round() -> None:
+        for entry in entries:
+            times = found[entry.contestant.name]
+            with entry.contestant.on(device):
+                times["wall"].append(clock.wall_seconds(entry.call, device))
+                times["device"].append(clock.device_seconds(entry.call, device, entry.queueing))
+
+    with interleave.without_garbage_collection():
+        start = time.perf_counter()
+        one_round()
+        if rounds is None:
+            rounds = interleave.rounds_within(SECONDS, time.perf_counter() - start, FEWEST, MOST)
+        for _ in range(rounds - 1):
+            one_round()
+    return {
+        name: {kind: interleave.summarise(seconds)._asdict() for kind, seconds in times.items()}
+        for name, times in found.items()
+    }
+
+
+def _prepared(problem: Problem, contestant: Contestant, device: torch.device) -> tuple[Runner, Row]:
+    module = contestant.prepare(problem.network, problem.training)
+    return problem.runner(contestant, module), {"status": "ok", **contestant.settings(device)}
+
+
+def _beside(problem: Problem, truth: Answer, device: torch.device, say: Say, key: str) -> list[Entry]:
+    """What a compiled contestant is timed in turns with: ours, as its users get it."""
+    ours = next(c for c in contestants.contestants(device) if c.backend == "auto")
+    entry = attempt(functools.partial(admit, problem, ours, truth, device), device, say, key)
+    return [entry] if isinstance(entry, Entry) else []
+
+
+def _rates(problem: Problem, times: dict[str, Any]) -> Row:
+    return {
+        **times,
+        "sequences": problem.sequences,
+        "dense_flop": problem.flop,
+        "sequences_per_second": problem.sequences / times["wall"]["median"],
+        "dense_flop_per_second": problem.flop / times["device"]["median"],
+    }
+
+
+def _key(workload: str, contestant: str) -> str:
+    return f"{workload} | {contestant}"

@@ -1,0 +1,142 @@
+"""Who is measured: plain torch in every setting that a user could pick, torch.compile, and this package."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.gpu.numerics import Numerics
+from benchmarks.plain import frozen, plain
+from hstl_fast import use_backend
+from hstl_fast.nn import ARME
+from hstl_fast.ops import _dispatch
+
+
+class Contestant(NamedTuple):
+    """One way to run a network. backend: ours only. compiled: through torch.compile, max-autotune.
+
+    layout: of the feature maps given to a layer, as its own predecessors would leave them.
+    """
+
+    name: str
+    numerics: Numerics
+    layout: torch.memory_format = torch.contiguous_format
+    backend: str | None = None
+    compiled: bool = False
+
+    def prepare(self, network: nn.Module, training: bool) -> nn.Module:
+        """What is run, from an `HSTL` or one of its layers; parameters are copies."""
+        copy = frozen(network, training).to(self.numerics.parameters)
+        if self.backend is not None:
+            return copy
+        if self.layout == torch.channels_last_3d:
+            _channels_last(copy)
+        module = plain(copy)
+        if self.compiled:
+            torch._dynamo.reset()
+            torch._inductor.config.freezing = not training
+            module.compile(dynamic=False, mode="max-autotune")
+        return module
+
+    @contextlib.contextmanager
+    def on(self, device: torch.device) -> Iterator[None]:
+        """Run the block in this contestant's arithmetic and on its backend."""
+        with self.numerics.on(device), use_backend(self.backend or "auto"):
+            yield
+
+    def arranged(self, x: Tensor) -> Tensor:
+        """A feature map in this contestant's type and layout."""
+        return x.to(self.numerics.dtype).contiguous(memory_format=self.layout)
+
+    def settings(self, device: torch.device) -> dict[str, Any]:
+        """What a table must say beside the times."""
+        numerics = self.numerics
+        return {
+            "arithmetic": str(numerics),
+            "tf32": numerics.tf32,
+            "cudnn_benchmark": numerics.benchmark,
+            "cudnn_deterministic": numerics.deterministic,
+            "layout": str(self.layout).removeprefix("torch."),
+            "torch_compile": "max-autotune" if self.compiled else None,
+            "backends": self.backend and _resolved(self.backend, device, numerics.dtype),
+        }
+
+
+def contestants(device: torch.device) -> list[Contestant]:
+    """Everybody, in the order of their turns; those that compile last."""
+    found = [*EAGER, *_ours(device), *COMPILED]
+    return [c for c in found if device.type == "cuda" or not c.numerics.tf32]
+
+
+def backends(device: torch.device, dtype: torch.dtype) -> list[str]:
+    """The backends that can compute every operator for tensors of this device and type."""
+    return [
+        name
+        for name in _dispatch.BACKENDS[1:]
+        if all(
+            _dispatch.why_not(operator, name, device.type, dtype, longest=1) is None for operator in _dispatch.OPERATORS
+        )
+    ]
+
+
+RELEASED = Numerics(torch.float16, autocast=True, deterministic=True)
+"""How the released code trains: float16 autocast, cuDNN deterministic and without benchmark."""
+FLOAT16 = Numerics(torch.float16, autocast=True, benchmark=True)
+BFLOAT16 = Numerics(torch.bfloat16, autocast=True, benchmark=True)
+FLOAT32 = Numerics(torch.float32, benchmark=True)
+TF32 = Numerics(torch.float32, tf32=True, benchmark=True)
+
+EAGER = (
+    Contestant("eager float16 autocast, released setting", RELEASED),
+    Contestant("eager float16 autocast, cuDNN benchmark", FLOAT16),
+    Contestant("eager bfloat16 autocast, channels_last_3d, cuDNN benchmark", BFLOAT16, torch.channels_last_3d),
+    Contestant("eager float32, cuDNN benchmark", FLOAT32),
+    Contestant("eager float32 with TF32, cuDNN benchmark", TF32),
+)
+COMPILED = (
+    Contestant("torch.compile max-autotune, bfloat16 autocast", BFLOAT16, compiled=True),
+    Contestant(
+        "torch.compile max-autotune, bfloat16 autocast, channels_last_3d",
+        BFLOAT16,
+        torch.channels_last_3d,
+        compiled=True,
+    ),
+)
+
+
+def _ours(device: torch.device) -> list[Contestant]:
+    """`auto` in every arithmetic; every backend that "auto" would not have picked for all operators, in bfloat16."""
+    found = [_our("auto", numerics) for numerics in (BFLOAT16, FLOAT16, FLOAT32, TF32)]
+    others = [name for name in backends(device, torch.bfloat16) if not _is_automatic(name, device)]
+    return found + [_our(name, BFLOAT16) for name in others]
+
+
+def _our(backend: str, numerics: Numerics) -> Contestant:
+    return Contestant(f"hstl_fast {backend}, {numerics}", numerics, torch.channels_last_3d, backend)
+
+
+def _is_automatic(backend: str, device: torch.device) -> bool:
+    return set(_resolved("auto", device, torch.bfloat16).values()) == {backend}
+
+
+def _resolved(backend: str, device: torch.device, dtype: torch.dtype) -> dict[str, str]:
+    """The backend that each operator really runs on."""
+    return {
+        operator: next(
+            name
+            for name in (_dispatch.candidates(device.type) if backend == "auto" else (backend,))
+            if _dispatch.why_not(operator, name, device.type, dtype, longest=1) is None
+        )
+        for operator in _dispatch.OPERATORS
+    }
+
+
+def _channels_last(network: nn.Module) -> None:
+    """Every region's convolution weights in channels_last_3d, which makes the maps after it so too."""
+    for layer in network.modules():
+        if isinstance(layer, ARME):
+            with torch.no_grad():
+                weight = layer.weight.permute(0, 1, 3, 4, 5, 2).contiguous().permute(0, 1, 5, 2, 3, 4)
+                layer.weight.data = weight

@@ -1,0 +1,115 @@
+"""What the figures were measured on and with; no name of a host, a user or a folder."""
+
+import hashlib
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hstl_fast import info
+
+ROOT = Path(__file__).parents[2]
+CLOCKS = ("driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem", "power.draw", "power.limit")
+"""What nvidia-smi is asked for, in MHz and watts; it only reads."""
+
+
+def identity(device: torch.device, tiny: bool) -> dict[str, Any]:
+    """What two runs must share to be parts of one: sources, versions, device, sizes."""
+    installed = info.collect()
+    return {
+        "sources": sources(),
+        "hstl_fast": installed["hstl_fast"],
+        "torch": installed["torch"],
+        "device": device_name(device),
+        "tiny": tiny,
+    }
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Device, driver, versions, commit and the backends of this installation."""
+    installed = info.collect()
+    return {
+        "device": device_name(device),
+        **_device(device),
+        "nvidia_smi": clocks(device),
+        "torch": installed["torch"],
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "triton": _triton(),
+        "python": platform.python_version(),
+        "cpu": installed["cpu"],
+        "cores": installed["cores"],
+        "threads": installed["threads"],
+        "hstl_fast": installed["hstl_fast"],
+        "commit": commit(),
+        "sources": sources(),
+        "native_cpu": installed["native_cpu"]["loaded"],
+        "backends": [row for row in installed["backends"] if row["device"] == device.type],
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """The device's model."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(info.collect()["cpu"])
+
+
+def clocks(device: torch.device) -> dict[str, str]:
+    """Driver, clocks and power as nvidia-smi reads them at this moment; why not, if it does not answer."""
+    program = shutil.which("nvidia-smi")
+    if device.type != "cuda" or program is None:
+        return {"unavailable": "no nvidia-smi" if device.type == "cuda" else "no GPU"}
+    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
+    which = [] if uuid is None else ["-i", f"GPU-{uuid}"]
+    command = [program, *which, f"--query-gpu={','.join(CLOCKS)}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        values = [value.strip() for value in done.stdout.splitlines()[0].split(",")]
+        return dict(zip(CLOCKS, values, strict=True))
+    except (OSError, subprocess.SubprocessError, IndexError, ValueError) as error:
+        return {"unavailable": type(error).__name__}
+
+
+def commit() -> str | None:
+    """The checkout's commit, "+" behind it if tracked files differ; None where there is no git history."""
+    head, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    return head and head + ("+" if changes else "")
+
+
+def sources() -> str:
+    """A fingerprint of the package, its native sources and the benchmarks."""
+    digest = hashlib.sha256()
+    for folder, suffixes in (("hstl_fast", {".py"}), ("csrc", {".h", ".cpp", ".cu", ".cuh"}), ("benchmarks", {".py"})):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in suffixes:
+                digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _device(device: torch.device) -> dict[str, Any]:
+    if device.type != "cuda":
+        return {}
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "compute_capability": f"{properties.major}.{properties.minor}",
+        "multiprocessors": properties.multi_processor_count,
+        "memory_bytes": properties.total_memory,
+    }
+
+
+def _triton() -> str | None:
+    try:
+        import triton
+    except ImportError:
+        return None
+    return str(triton.__version__)
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,251 @@
+"""A workload on the device: its true answer, and how a contestant computes it."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import flops
+from benchmarks.flops import Layer
+from benchmarks.gate import Answer, Bounds
+from benchmarks.gpu import clips
+from benchmarks.gpu.contestants import Contestant
+from benchmarks.gpu.numerics import double
+from benchmarks.plain import frozen, plain
+from benchmarks.workloads import feature_maps
+from hstl_fast import HSTL, losses
+
+TRUTH_CLIPS = 4
+"""Clips that are embedded together in float64."""
+
+OUTPUT_BOUNDS = {"float64": 1e-9, "float32": 5e-5, "tf32": 1e-2, "float16": 1e-2, "bfloat16": 5e-2}
+"""Largest error of an output that counts as right: about ten times what rounding to such a type leaves."""
+NETWORK_GRADIENT_BOUNDS = {"float64": 1e-6, "float32": 1e-2, "tf32": 0.2, "float16": 0.2, "bfloat16": 0.4}
+"""Of a whole network's gradients, where rounding moves maxima and slopes: plain torch on a CPU is 2e-5 away in
+float32, 0.04 in float16 and 0.07 in bfloat16."""
+
+
+class Runner(NamedTuple):
+    """step: what is timed. answer: the same computation's outputs and gradients for the gate."""
+
+    step: Callable[[], object]
+    answer: Callable[[], Answer]
+
+
+class Problem(Protocol):
+    """One workload. sequences: clips in one step. flop: dense arithmetic of one step, two for a product and a sum."""
+
+    training: bool
+    sequences: int
+    flop: int
+
+    @property
+    def network(self) -> nn.Module:
+        """What contestants prepare from."""
+
+    def truth(self) -> Answer:
+        """The answer in float64."""
+
+    def runner(self, contestant: Contestant, module: nn.Module) -> Runner:
+        """How the contestant computes it with what it has prepared of `network`."""
+
+    def bounds(self, contestant: Contestant) -> Bounds:
+        """How far its answer may be from the truth."""
+
+
+class Embedding:
+    """Embeddings of clips of one length, in one batch."""
+
+    training = False
+
+    def __init__(self, preset: str, batch: int, frames: int, tiny: bool, device: torch.device) -> None:
+        self.network = clips.model(preset, tiny).to(device)
+        self.batch = clips.clips(batch, frames).to(device)
+        self.sequences = batch
+        self.flop = 2 * flops.macs(clips.config(preset, tiny), [frames] * batch)
+        self.device = device
+
+    def truth(self) -> Answer:
+        distinct = self.batch[: clips.DISTINCT].split(TRUTH_CLIPS)
+        network = plain(frozen(self.network, False).double())
+        with torch.no_grad(), double().on(self.device):
+            embeddings = torch.cat([network(part)[0] for part in distinct])
+        repeats = -(-self.sequences // len(embeddings))
+        return Answer([embeddings.repeat(repeats, 1, 1)[: self.sequences]])
+
+    def runner(self, contestant: Contestant, module: nn.Module) -> Runner:
+        def step() -> Tensor:
+            with torch.no_grad():
+                embeddings: Tensor = module(self.batch)[0]
+            return embeddings
+
+        return Runner(step, lambda: Answer([step()]))
+
+    def bounds(self, contestant: Contestant) -> Bounds:
+        return Bounds(OUTPUT_BOUNDS[contestant.numerics.precision])
+
+
+class RaggedEmbedding:
+    """Embeddings of clips of different lengths: together where the network can, else one by one."""
+
+    training = False
+
+    def __init__(self, preset: str, lengths: Sequence[int], tiny: bool, device: torch.device) -> None:
+        self.network = clips.model(preset, tiny).to(device)
+        self.clips = [clip.to(device) for clip in clips.ragged(lengths)]
+        self.sequences = len(lengths)
+        self.flop = 2 * flops.macs(clips.config(preset, tiny), lengths)
+        self.device = device
+
+    def truth(self) -> Answer:
+        with double().on(self.device):
+            return Answer([self._embeddings(plain(frozen(self.network, False).double()))])
+
+    def runner(self, contestant: Contestant, module: nn.Module) -> Runner:
+        return Runner(lambda: self._embeddings(module), lambda: Answer([self._embeddings(module)]))
+
+    def bounds(self, contestant: Contestant) -> Bounds:
+        return Bounds(OUTPUT_BOUNDS[contestant.numerics.precision])
+
+    def _embeddings(self, network: nn.Module) -> Tensor:
+        if isinstance(network, HSTL):
+            return network.embed(self.clips, max_frames=max(256, sum(map(len, self.clips))))
+        with torch.no_grad():
+            return torch.cat([network(clip[None])[0] for clip in self.clips])
+
+
+class Training:
+    """A step of training: forward, both losses, backward; with `optimise`, Adam's step as well.
+
+    float16 is trained with a GradScaler. The gate compares the losses and all gradients as one vector: single small
+    parameters are beyond any narrow type.
+    """
+
+    training = True
+
+    def __init__(
+        self, preset: str, people: tuple[int, int], frames: int, optimise: bool, tiny: bool, device: torch.device
+    ) -> None:
+        identities, takes = people
+        self.network = clips.model(preset, tiny).to(device)
+        self.sequences = identities * takes
+        self.batch = clips.clips(self.sequences, frames).to(device)
+        self.labels = (torch.arange(identities) % clips.config(preset, tiny).num_classes).repeat_interleave(takes)
+        self.labels = self.labels.to(device)
+        self.optimise = optimise
+        config = clips.config(preset, tiny)
+        macs = sum(map(flops.training_macs, flops.layers(config, frames))) + 3 * flops.classifier_macs(config)
+        self.flop = 2 * self.sequences * macs
+        self.device = device
+
+    def truth(self) -> Answer:
+        network = plain(frozen(self.network, True).double())
+        with double().on(self.device):
+            both = self._losses(network)
+            (both[0] + both[1]).backward()
+        return Answer([loss.detach() for loss in both], [_all_gradients(network)])
+
+    def runner(self, contestant: Contestant, module: nn.Module) -> Runner:
+        narrow = contestant.numerics.dtype == torch.float16
+        scaler = torch.amp.GradScaler(self.device.type, enabled=narrow)
+        optimiser = torch.optim.Adam(module.parameters(), lr=1e-4, weight_decay=5e-4)
+
+        def backward() -> list[Tensor]:
+            optimiser.zero_grad(set_to_none=True)
+            both = self._losses(module)
+            scaler.scale(both[0] + both[1]).backward()
+            return both
+
+        def step() -> object:
+            both = backward()
+            if self.optimise:
+                scaler.step(optimiser)
+                scaler.update()
+            return both
+
+        def answer() -> Answer:
+            """With the largest scale that leaves the gradients finite, as the scaler finds it in its first steps."""
+            for _ in range(24):
+                outputs = [loss.detach().clone() for loss in backward()]
+                gradients = _all_gradients(module) / scaler.get_scale()
+                if not narrow or bool(gradients.isfinite().all()):
+                    break
+                scaler.update(scaler.get_scale() / 2)
+            return Answer(outputs, [gradients])
+
+        return Runner(step, answer)
+
+    def bounds(self, contestant: Contestant) -> Bounds:
+        precision = contestant.numerics.precision
+        return Bounds(OUTPUT_BOUNDS[precision], NETWORK_GRADIENT_BOUNDS[precision])
+
+    def _losses(self, network: nn.Module) -> list[Tensor]:
+        embeddings, logits = network(self.batch)
+        return [losses.triplet_loss(embeddings, self.labels), losses.cross_entropy(logits, self.labels)]
+
+
+class Operator:
+    """One layer on the feature maps that real silhouettes give it; with `backward`, all its gradients too.
+
+    The maps are rounded to bfloat16 first: every contestant is given exactly the same numbers.
+    """
+
+    def __init__(self, preset: str, layer: Layer, batch: int, backward: bool, tiny: bool, device: torch.device) -> None:
+        model = clips.model(preset, tiny).to(device).eval()
+        self.network = model.get_submodule(layer.name)
+        x = feature_maps(model, clips.clip(0, layer.frames * _stretch(layer)).to(device))[layer.name]
+        self.x = x.bfloat16().float().expand(batch, -1, -1, -1, -1)
+        self.training = self.backward = backward
+        self.with_input = layer.differentiable_input
+        self.sequences = batch
+        self.flop = 2 * batch * (flops.training_macs(layer) if backward else layer.macs)
+        self.device = device
+        self.direction: Tensor | None = None
+
+    def truth(self) -> Answer:
+        layer = plain(frozen(self.network, self.backward).double())
+        with double().on(self.device):
+            with torch.no_grad():
+                y = layer(self.x[:1].double())
+            self.direction = _direction(y).expand(self.sequences, *y.shape[1:])
+            return self._answer(layer, self.x.double(), self.direction.double())
+
+    def runner(self, contestant: Contestant, module: nn.Module) -> Runner:
+        assert self.direction is not None, "the truth comes first"
+        x, direction = contestant.arranged(self.x), self.direction
+        return Runner(lambda: self._answer(module, x, direction), lambda: self._answer(module, x, direction))
+
+    def bounds(self, contestant: Contestant) -> Bounds:
+        bound = OUTPUT_BOUNDS[contestant.numerics.precision]
+        return Bounds(bound, 2 * bound if self.backward else None)
+
+    def _answer(self, module: nn.Module, x: Tensor, direction: Tensor) -> Answer:
+        if not self.backward:
+            with torch.no_grad():
+                return Answer([module(x)])
+        x = x.detach().requires_grad_(self.with_input)
+        leaves = [*([x] if self.with_input else []), *module.parameters()]
+        y = module(x)
+        return Answer([y.detach()], torch.autograd.grad(y, leaves, direction.to(y.dtype)))
+
+
+def _stretch(layer: Layer) -> int:
+    """Layers behind FTA see a third of the frames."""
+    behind = layer.name not in ("fta", "pools.0", "pools.1") and not layer.name.startswith(("stem", "stages.0"))
+    return 3 if behind else 1
+
+
+def _direction(y: Tensor) -> Tensor:
+    """A random gradient of `y`, zero where `y` is so near to zero that a narrow type may turn LeakyReLU's slope."""
+    generator = torch.Generator().manual_seed(1)
+    gradient = torch.randn(y.shape, generator=generator).bfloat16().float().to(y.device)
+    return gradient.where((y == 0) | (y.abs() > 0.05 * y.abs().max()), 0)
+
+
+def _all_gradients(network: nn.Module) -> Tensor:
+    """Every parameter's gradient in one vector; zeros where there is none."""
+    parameters = [*network.parameters()]
+    return torch.cat(
+        [(torch.zeros_like(p) if p.grad is None else p.grad).detach().double().flatten() for p in parameters]
+    )

@@ -1,0 +1,198 @@
+"""Work in a process of its own: one that dies, hangs or is left with a broken device loses a row, not the run."""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.gpu.store import NOT_REACHED, Row
+
+START = 120.0
+"""Seconds that a process may take to import torch and say so."""
+
+
+class Job(NamedTuple):
+    """Rows that are made together, by key. limit: seconds that each of them may take."""
+
+    stage: str
+    name: str
+    keys: tuple[str, ...]
+    limit: float
+
+
+class CannotStart(Exception):
+    """The working process ends before it begins."""
+
+
+class Say:
+    """What a job tells its supervisor."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def doing(self, key: str) -> None:
+        """Work on this row begins: it is to blame if the process dies."""
+        self._connection.send(("doing", key, None))
+
+    def row(self, key: str, row: Row) -> None:
+        """This row is finished."""
+        self._connection.send(("row", key, row))
+
+    def leave(self) -> None:
+        """End the process: its device no longer answers. What is left goes to a new one."""
+        self._connection.send(("leaving", "", None))
+        sys.exit(0)
+
+
+Execute = Callable[[Job, Say], None]
+Record = Callable[[str, Row], None]
+
+
+def supervise(jobs: Sequence[Job], execute: Execute, record: Record, deadline: float, log: Path) -> None:
+    """Run the jobs in order until `deadline` (`time.monotonic()`); every key of theirs gets a row.
+
+    `execute` runs in other processes and must be importable there. What they print goes to `log`.
+    """
+    queue = deque(jobs)
+    while queue and time.monotonic() < deadline:
+        _Worker(queue, execute, record, deadline, log).run()
+        while queue and not queue[0].keys:
+            queue.popleft()
+    for job in queue:
+        for key in job.keys:
+            record(key, {"status": NOT_REACHED})
+
+
+class _Worker:
+    """One process and the part of the queue it gets through."""
+
+    def __init__(self, queue: deque[Job], execute: Execute, record: Record, deadline: float, log: Path) -> None:
+        self.queue, self.record, self.deadline = queue, record, deadline
+        spawn = multiprocessing.get_context("spawn")
+        self.connection, theirs = spawn.Pipe(duplex=False)
+        self.process = spawn.Process(target=_serve, args=(theirs, execute, list(queue), str(log)))
+        self.process.start()
+        theirs.close()
+        self.doing: str | None = None
+        self.started = self.progress = False
+        self.since = time.monotonic()
+
+    def run(self) -> None:
+        try:
+            while self.queue and self._heard():
+                pass
+        finally:
+            self.process.kill()
+            self.process.join()
+            self.connection.close()
+
+    def _heard(self) -> bool:
+        """Wait for one message and act on it; False when this process is of no more use."""
+        limit = self.queue[0].limit if self.started else START
+        now = time.monotonic()
+        wait = max(0.0, min(self.since + limit, self.deadline) - now)
+        try:
+            if not self.connection.poll(wait):
+                return self._too_slow(limit)
+            kind, key, value = self.connection.recv()
+        except EOFError:
+            return self._died()
+        if kind == "leaving":
+            return self._left()
+        if kind == "doing":
+            self.doing = key
+        elif kind == "row":
+            self._finish(key, value)
+            self.doing = None
+        elif kind == "done":
+            for left in self.queue[0].keys:
+                self.record(left, value or {"status": "failed", "reason": "the job ended without this row"})
+            self.queue.popleft()
+        self.started = True
+        self.since = time.monotonic()
+        return True
+
+    def _too_slow(self, limit: float) -> bool:
+        if time.monotonic() < self.deadline:
+            self._blame({"status": "stopped", "reason": f"stopped after {limit:.0f} seconds, its limit"})
+        return False
+
+    def _left(self) -> bool:
+        """Its device is broken; without a row to show for it, the work that broke it must not begin again."""
+        if not self.progress:
+            self._blame({"status": "died", "reason": "its device no longer answered"})
+        return False
+
+    def _died(self) -> bool:
+        self.process.join()
+        if not self.started:
+            raise CannotStart(f"the working process ended at once ({_ending(self.process.exitcode)}); log.txt says why")
+        self._blame({"status": "died", "reason": f"its process {_ending(self.process.exitcode)}"})
+        return False
+
+    def _blame(self, row: Row) -> None:
+        """Give `row` to the key in work; where it is not known which that was, try each alone."""
+        job = self.queue[0]
+        if self.doing in job.keys or len(job.keys) == 1:
+            self._finish(self.doing or job.keys[0], row)
+        else:
+            self.queue.popleft()
+            self.queue.extendleft(job._replace(keys=(single,)) for single in reversed(job.keys))
+
+    def _finish(self, key: str, row: Row) -> None:
+        job = self.queue[0]
+        self.progress = True
+        self.record(key, row)
+        self.queue[0] = job._replace(keys=tuple(left for left in job.keys if left != key))
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def _serve(connection: Connection, execute: Execute, jobs: Sequence[Job], log: str) -> None:
+    _die_with_parent()
+    with Path(log).open("a", encoding="utf-8") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    say = Say(connection)
+    with contextlib.suppress(BrokenPipeError):
+        connection.send(("ready", "", None))
+        for job in jobs:
+            print(f"# {job.name}", flush=True)
+            failure = None
+            try:
+                execute(job, say)
+            except Exception as error:
+                traceback.print_exc()
+                failure = {"status": "failed", "reason": plain_words(error)}
+            connection.send(("done", job.name, failure))
+
+
+def plain_words(error: BaseException) -> str:
+    """An exception in one line: its type and its message's beginning, folders left out of paths."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    words = " ".join(lines)[:300].split(" ")
+    return f"{type(error).__name__}: {' '.join(_without_folders(word) for word in words)}"
+
+
+def _without_folders(word: str) -> str:
+    return word[word.rindex("/") + 1 :] if word.count("/") > 1 and "://" not in word else word
+
+
+def _die_with_parent() -> None:
+    """A killed run leaves no process on the device behind (Linux)."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)

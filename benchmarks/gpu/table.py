@@ -1,0 +1,139 @@
+"""The results as a short text."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from benchmarks.gpu.bench import CEILINGS
+from benchmarks.gpu.store import Row
+
+KERNELS = 5
+"""Of each profile."""
+
+
+def render(data: Mapping[str, Any]) -> str:
+    """Markdown from what `results.json` holds."""
+    rows = data["rows"]
+    parts = [_machine(data["machine"])]
+    if rows.get("check"):
+        parts.append(_check(rows["check"]))
+    if rows.get("bench"):
+        parts += _bench(rows["bench"])
+    if rows.get("profile"):
+        parts.append(_profile(rows["profile"]))
+    return "\n".join(line for part in parts for line in part) + "\n"
+
+
+def _machine(machine: Mapping[str, Any]) -> Iterator[str]:
+    yield f"# {machine['device']}"
+    yield ""
+    smi = machine["nvidia_smi"]
+    driver = smi.get("driver_version", smi.get("unavailable"))
+    yield (
+        f"driver {driver}, CUDA {machine['cuda']}, torch {machine['torch']}, cuDNN {machine['cudnn']}, "
+        f"triton {machine['triton']}; hstl_fast {machine['hstl_fast']}, commit {machine['commit']}, "
+        f"sources {machine['sources']}"
+    )
+    missing = {row["backend"]: row["reason"] for row in machine["backends"] if not row["available"]}
+    for backend, reason in missing.items():
+        yield f"- backend {backend}: {reason}"
+
+
+def _check(rows: Mapping[str, Row]) -> Iterator[str]:
+    yield ""
+    yield "## check: right against float64"
+    yield ""
+    yield _counts(rows)
+    by_backend: dict[tuple[str, str], Counter[str]] = {}
+    for key, row in rows.items():
+        if row["status"] != "noted":
+            *_, mode, backend = key.split(" | ")
+            by_backend.setdefault((backend, mode), Counter())[row["status"]] += 1
+    yield ""
+    yield "| backend | arithmetic | rows |"
+    yield "|---|---|---|"
+    for (backend, mode), counts in by_backend.items():
+        yield f"| {backend} | {mode} | {', '.join(f'{n} {status}' for status, n in counts.items())} |"
+    bad = {key: row for key, row in rows.items() if row["status"] in ("fail", "failed", "died", "stopped")}
+    suspects = {key: row for key, row in rows.items() if row.get("torch_is_wrong")}
+    waiting = {key: row for key, row in rows.items() if row.get("synchronisations")}
+    yield ""
+    yield from (f"- {key}: {row['status']}, {row.get('reason')}" for key, row in bad.items())
+    yield from (f"- {key}: torch itself is wrong, {row['torch_is_wrong']}" for key, row in suspects.items())
+    yield from (f"- {key}: {row['synchronisations']} waits for the device" for key, row in waiting.items())
+
+
+def _bench(rows: Mapping[str, Row]) -> list[Iterator[str]]:
+    groups: dict[str, dict[str, Row]] = {}
+    for key, row in rows.items():
+        workload, name = key.split(" | ", 1)
+        groups.setdefault(workload, {})[name] = row
+    parts = [iter(["", "## bench", "", _counts(rows)])]
+    if CEILINGS in groups:
+        parts.append(_ceilings(groups.pop(CEILINGS)))
+    return parts + [_workload(name, group) for name, group in groups.items()]
+
+
+def _ceilings(rows: Mapping[str, Row]) -> Iterator[str]:
+    yield ""
+    for name, row in rows.items():
+        if "flop_per_second" in row:
+            yield f"- {name}: {row['flop_per_second'] / 1e12:.4g} TFLOP/s"
+        elif "byte_per_second" in row:
+            yield f"- {name}: {row['byte_per_second'] / 1e9:.4g} GB/s"
+        else:
+            yield f"- {name}: {row['status']}, {row.get('reason', 'no time was left')}"
+
+
+def _workload(name: str, rows: Mapping[str, Row]) -> Iterator[str]:
+    yield ""
+    yield f"### {name}"
+    yield ""
+    yield "| | device ms | quartiles | wall ms | clips/s | TFLOP/s | peak MiB | error | gradient | cuDNN |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for contestant, row in rows.items():
+        yield f"| {contestant} | {_figures(row)} |"
+
+
+def _figures(row: Row) -> str:
+    if row["status"] != "ok":
+        return f"{row['status']}: {row.get('reason', 'no time was left')}" + " |" * 8
+    device, memory = row["device"], row["peak_bytes"]
+    return " | ".join(
+        [
+            f"{device['median'] * 1e3:.3f}",
+            f"{device['low'] * 1e3:.3f} - {device['high'] * 1e3:.3f}",
+            f"{row['wall']['median'] * 1e3:.3f}",
+            f"{row['sequences_per_second']:.1f}",
+            f"{row['dense_flop_per_second'] / 1e12:.3g}",
+            "-" if memory is None else f"{memory['allocated'] / 2**20:.0f}",
+            _error(row["errors"]["output"]),
+            _error(row["errors"]["gradient"]),
+            ", ".join(name for name in ("benchmark", "deterministic") if row[f"cudnn_{name}"]) or "-",
+        ]
+    )
+
+
+def _error(value: float | str | None) -> str:
+    return "-" if value is None else value if isinstance(value, str) else f"{value:.0e}"
+
+
+def _profile(rows: Mapping[str, Row]) -> Iterator[str]:
+    yield ""
+    yield "## profile: where the device's time goes"
+    yield ""
+    yield _counts(rows)
+    for key, row in rows.items():
+        yield ""
+        if row["status"] != "ok":
+            yield f"{key}: {row['status']}, {row.get('reason', 'no time was left')}"
+            continue
+        busy = row["kernel_seconds"] / row["wall_seconds"]
+        yield f"{key}: {row['kernel_seconds'] / row['steps'] * 1e3:.3f} ms of kernels a step, {busy:.0%} of the time"
+        for kernel in row["kernels"][:KERNELS]:
+            yield f"- {kernel['share']:.1%} {kernel['name'][:90]} ({kernel['calls'] // row['steps']} a step)"
+
+
+def _counts(rows: Mapping[str, Row]) -> str:
+    counts = Counter(row["status"] for row in rows.values())
+    return f"{len(rows)} rows: " + ", ".join(f"{n} {status}" for status, n in counts.items())
