@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hstl_fast.names import one_of
-from hstl_fast.nn import ARME, ASTP, FTA, SeparateFCs, StripPool
+from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
 from hstl_fast.ops import _checks
 from hstl_fast.ops._shared import channels_last, without_autocast
 
@@ -150,7 +150,7 @@ class HSTLOutput(NamedTuple):
     """`[N, P, K]`: one linear classifier per part."""
 
 
-class HSTL(nn.Module):
+class HSTL(Layer):
     """Hierarchical spatio-temporal representation learning for gait recognition (ICCV 2023, arXiv 2307.09856).
 
     config: the network's shape. check_input: look for values outside the contract on an accelerator too, where it
@@ -243,10 +243,8 @@ class HSTL(nn.Module):
         return checkpoints.load_checkpoint(path, preset).model
 
     def _lengths(self, silhouettes: Tensor, seq_lens: Sequence[int] | Tensor | None) -> list[int]:
-        if torch.compiler.is_compiling():
-            return [] if seq_lens is None else list(seq_lens)
         if not isinstance(silhouettes, Tensor):
-            raise TypeError(f"silhouettes must be a tensor [N, T, 64, 44], got {type(silhouettes).__name__}")
+            raise TypeError(f"silhouettes must be a tensor [N, T, 64, 44], got {_checks.type_name(silhouettes)}")
         shape = list(silhouettes.shape)
         if len(shape) != 4 or shape[2:] != [ROWS, COLUMNS] or 0 in shape:
             raise ValueError(f"silhouettes must have the shape [N, T, {ROWS}, {COLUMNS}], got {shape}")
@@ -263,6 +261,8 @@ class HSTL(nn.Module):
         if silhouettes.dtype not in _checks.FLOATING:
             raise TypeError(f"{name} must be uint8 0..255 or floating 0..1, got {silhouettes.dtype}")
         if silhouettes.device.type != "cpu" and not self.check_input:
+            return
+        if not _checks.has_values(silhouettes):
             return
         low, high = (value.item() for value in silhouettes.detach().aminmax())
         if not (low >= 0 and high <= 1):
@@ -360,12 +360,11 @@ def _batches(clips: Iterable[Tensor], max_frames: int) -> Iterator[list[Tensor]]
 
 def _repeated(silhouettes: Tensor, lengths: list[int]) -> tuple[Tensor, list[int]]:
     """Every sequence after itself until it has 3 frames: 1 becomes 0, 0, 0 and 2 becomes 0, 1, 0, 1."""
-    if not lengths:
-        times = -(-FEWEST_FRAMES // silhouettes.shape[1])
-        return (silhouettes if times == 1 else torch.cat([silhouettes] * times, 1)), lengths
-    counts = [-(-FEWEST_FRAMES // t) for t in lengths]
-    if max(counts) == 1:
+    if all(t >= FEWEST_FRAMES for t in lengths or [silhouettes.shape[1]]):
         return silhouettes, lengths
+    if not lengths:
+        return torch.cat([silhouettes] * -(-FEWEST_FRAMES // silhouettes.shape[1]), 1), lengths
+    counts = [-(-FEWEST_FRAMES // t) for t in lengths]
     pieces = silhouettes.split(lengths, 1)
     repeated = torch.cat([piece for piece, count in zip(pieces, counts) for _ in range(count)], 1)
     return repeated, [t * count for t, count in zip(lengths, counts)]

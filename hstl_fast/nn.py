@@ -5,6 +5,7 @@ rows of the feature map; each entry is one region with parameters of its own.
 """
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,17 @@ INITIAL_POWER = 6.5
 """Where every power of the generalised mean starts."""
 
 
-class ARME(nn.Module):
+class Layer(nn.Module):
+    """What all modules of this package have in common."""
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Called by `torch.jit.script`, which knows too little of Python for the operators' checks."""
+        raise RuntimeError(
+            f"{type(self).__name__} cannot be compiled by torch.jit.script; use torch.compile or torch.export.export"
+        )
+
+
+class ARME(Layer):
     """Adaptive region-based motion extractor: each region convolved with its own 3x3x3 weights, then LeakyReLU.
 
     `[N, C_in, T, H, W]` to `[N, C_out, T, H, W]`; see `hstl_fast.functional.arme`. `negative_slope=None` leaves the
@@ -50,7 +61,7 @@ class ARME(nn.Module):
         return f"{c_in}, {c_out}, split={self.split}, negative_slope={self.negative_slope}"
 
 
-class ASTP(nn.Module):
+class ASTP(Layer):
     """Adaptive spatio-temporal pooling: frame maximum, projection, generalised mean of each region.
 
     `[N, C_in, T, H, W]` to `[N, C_out, m]`; see `hstl_fast.functional.astp`. `out_channels=None` leaves the projection
@@ -86,7 +97,7 @@ class ASTP(nn.Module):
         return f"{self.in_channels}, {c_out}, split={self.split}"
 
 
-class StripPool(nn.Module):
+class StripPool(Layer):
     """Frame maximum, then the generalised mean of `bins` equal strips of rows, with one power `p` `[1]` for all.
 
     `[N, C, T, H, W]` to `[N, C, bins]`; see `hstl_fast.functional.strip_pool`. `p` starts at 6.5.
@@ -113,7 +124,7 @@ class StripPool(nn.Module):
         return f"bins={self.bins}"
 
 
-class FTA(nn.Module):
+class FTA(Layer):
     """Frame-level temporal aggregation: frame maxima over windows of 3 and 5, mixed by a learned gate per region.
 
     `[N, C, T, H, W]` to `[N, C, T // 3, H, W]`; see `hstl_fast.functional.fta`. `weight` `[m, 2, C, C]` starts
@@ -144,7 +155,7 @@ class FTA(nn.Module):
         return f"{self.weight.shape[-1]}, split={self.split}"
 
 
-class SeparateFCs(nn.Module):
+class SeparateFCs(Layer):
     """A linear map without bias for every part: `y[n, p] = x[n, p] @ weight[p]`, in float32 at least.
 
     `[N, P, in]` to `[N, P, out]`. `weight` `[P, in, out]` starts as `torch.nn.init.xavier_uniform_` fills a tensor of

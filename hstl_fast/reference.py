@@ -136,7 +136,8 @@ def fta_lengths(seq_lens: Sequence[int]) -> list[int]:
 def _gated(a: Tensor, b: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     wide_a, wide_b = _wide(a), _wide(b)
     z = (wide_a + wide_b).mean((3, 4))  # n c t
-    logits = torch.einsum("kdc,nct->kndt", weight.to(z.dtype), z) + bias.to(z.dtype)[:, None, :, None]
+    maps = zip(weight.to(z.dtype), bias.to(z.dtype), strict=True)
+    logits = torch.stack([torch.bmm(w.expand(z.shape[0], -1, -1), z) + b[:, None] for w, b in maps])  # 2 n c t
     share = logits.softmax(0)[..., None, None].to(wide_a.dtype)
     return (share[0] * wide_a + share[1] * wide_b).to(a.dtype)
 

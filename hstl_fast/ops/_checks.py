@@ -5,14 +5,24 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+from hstl_fast.ops._shared import under_transforms
 
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def type_name(value: object) -> str:
+    """The type of what should have been a tensor."""
+    if isinstance(value, torch.fx.Proxy):
+        return "a Proxy of torch.fx.symbolic_trace, which has no shape to check (use torch.export.export instead)"
+    return type(value).__name__
 
 
 def feature_map(x: object) -> None:
     """`x` is a floating-point feature map [n, c, t, h, w] without an empty axis."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a tensor [n, c, t, h, w], got {type(x).__name__}")
+        raise TypeError(f"x must be a tensor [n, c, t, h, w], got {type_name(x)}")
     if x.dim() != 5:
         raise ValueError(f"x must have the 5 dimensions [n, c, t, h, w], got {x.dim()}: {list(x.shape)}")
     if x.dtype not in FLOATING:
@@ -61,12 +71,19 @@ def _as_list(seq_lens: object) -> list[int]:
             raise TypeError(
                 f"seq_lens must be a 1-D integer tensor, got {seq_lens.dtype} with {seq_lens.dim()} dimensions"
             )
+        if torch.compiler.is_compiling():
+            raise TypeError("seq_lens must be a list under torch.compile and torch.export, got a tensor")
         return [int(length) for length in seq_lens.tolist()]
     if isinstance(seq_lens, str) or not isinstance(seq_lens, Sequence):
         raise TypeError(f"seq_lens must be a list or a 1-D CPU integer tensor, got {type(seq_lens).__name__}")
     if not all(_is_integer(length) for length in seq_lens):
         raise TypeError(f"seq_lens must hold integers, got {list(seq_lens)}")
     return [int(length) for length in seq_lens]
+
+
+def has_values(x: Tensor) -> bool:
+    """Whether the values of `x` can be looked at: a compiler, a transform and a fake tensor have none to show."""
+    return not (torch.compiler.is_compiling() or under_transforms() or isinstance(x, FakeTensor))
 
 
 def _is_integer(value: object) -> bool:

@@ -73,7 +73,7 @@ def why_not(operator: str, backend: str, device_type: str, dtype: torch.dtype, l
 
 def candidates(device_type: str) -> tuple[str, ...]:
     """The backends that "auto" tries for a device, best first."""
-    return {"cpu": ("cpu", "reference")}.get(device_type, ("cuda", "triton", "reference"))
+    return {"cpu": ("cpu", "reference"), "meta": ("reference",)}.get(device_type, ("cuda", "triton", "reference"))
 
 
 @torch.compiler.assume_constant_result

@@ -7,8 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 LIBRARY = torch.library.Library("hstl_fast", "DEF")
+FIRST_DERIVATIVE_ONLY = (
+    "the native operators have first derivatives only (no create_graph=True, torch.func.hessian or grad of grad); for "
+    'second derivatives use backend="reference"'
+)
 
 
 def computing_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -30,8 +35,27 @@ def under_autocast(x: Tensor) -> Tensor:
     return x.to(torch.get_autocast_dtype(device))
 
 
+# What a compiler sees here holds for what it compiles: it compiles again for other transforms.
+@torch.compiler.assume_constant_result
+def under_transforms() -> bool:
+    """Whether `torch.func` or forward-mode differentiation follows what is called now."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+@torch.compiler.assume_constant_result
+def refuse_transforms() -> None:
+    """Raise RuntimeError under transforms: a compiler would look into the autograd.Function and lose its derivative."""
+    if under_transforms():
+        raise RuntimeError(
+            "torch.compile cannot follow torch.func or torch.autograd.forward_ad through the native operators; use "
+            'backend="reference", or do not compile'
+        )
+
+
 def channels_last(x: Tensor) -> Tensor:
     """`x` [n, c, t, h, w] with frames x rows x columns x channels in memory; no copy if it is so already."""
+    if under_transforms():  # vmap knows no memory formats
+        return x.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)
     return x.contiguous(memory_format=torch.channels_last_3d)
 
 
@@ -77,10 +101,7 @@ def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(backward)
     def refusing(ctx: Any, *gradients: Tensor) -> Any:
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise RuntimeError(
-                "the native operators have first derivatives only, got create_graph=True; for second derivatives use "
-                'backend="reference"'
-            )
+            raise RuntimeError(FIRST_DERIVATIVE_ONLY)
         with torch.no_grad():
             return backward(ctx, *gradients)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hstl_fast import reference
 from hstl_fast.ops import _checks, _dispatch, _native
+from hstl_fast.ops._apply import NativeFunction, apply
 from hstl_fast.ops._shared import (
     LIBRARY,
     channels_last,
@@ -141,7 +142,7 @@ def _sizes(
     )
 
 
-class _Arme(torch.autograd.Function):
+class _Arme(NativeFunction):
     """LeakyReLU keeps the sign, so its derivative is read off the output: x, weights and y are all that is saved."""
 
     @staticmethod
@@ -149,14 +150,14 @@ class _Arme(torch.autograd.Function):
         ctx: Any, x: Tensor, weights: Tensor, split: list[int], seq_lens: list[int], negative_slope: float
     ) -> Tensor:
         y: Tensor = torch.ops.hstl_fast.arme_forward(x, weights, split, seq_lens, negative_slope)
-        ctx.save_for_backward(x, weights, y)
+        ctx.save_for_backward(y, x, weights)
         ctx.arguments = (split, seq_lens, negative_slope)
         return y
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weights, y = ctx.saved_tensors
+        y, x, weights = ctx.saved_tensors
         gx = gw = None
         if ctx.needs_input_grad[0]:
             gx = torch.ops.hstl_fast.arme_backward_data(grad, y, weights, *ctx.arguments)
@@ -215,8 +216,7 @@ def arme(
                 x.to(dtype), w.to(dtype), rows, negative_slope=slope, seq_lens=lens or None, support=support
             )
             return channels_last(y.to(x.dtype))
-    result: Tensor = _Arme.apply(channels_last(x), w, rows, lens, slope)
-    return result
+    return apply(_Arme, x, w, rows, lens, slope)
 
 
 def _stacked(weights: Tensor | Sequence[Tensor], rows: list[int], x: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from hstl_fast import reference
 from hstl_fast.ops import _checks, _dispatch, _native
+from hstl_fast.ops._apply import NativeFunction, apply
 from hstl_fast.ops._shared import (
     LIBRARY,
-    channels_last,
     computing_dtype,
     dense,
     empty_map,
@@ -140,7 +140,7 @@ def _indexable(lens: list[int]) -> list[int]:
     return lens
 
 
-class _Astp(torch.autograd.Function):
+class _Astp(NativeFunction):
     """Saves the frame maximum and its two-byte frame index; the projection is computed again in backward."""
 
     @staticmethod
@@ -253,5 +253,4 @@ def _astp(
         with without_autocast(x):
             y = x.to(reference_dtype(x))
             return reference.astp(y, proj, p, rows, seq_lens=lens or None, support=support)
-    pooled: Tensor = _Astp.apply(channels_last(x), proj, p, rows, lens)
-    return pooled
+    return apply(_Astp, x, proj, p, rows, lens)

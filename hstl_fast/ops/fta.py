@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hstl_fast import reference
 from hstl_fast.ops import _checks, _dispatch, _native
+from hstl_fast.ops._apply import NativeFunction, apply
 from hstl_fast.ops._shared import (
     LIBRARY,
     channels_last,
@@ -124,21 +125,23 @@ def _sizes(x: Tensor, split: list[int], seq_lens: list[int]) -> tuple[list[int],
     return frames_of(x, seq_lens), split, x.shape[4], x.shape[1], x.dtype.itemsize, torch.get_num_threads()
 
 
-class _Fta(torch.autograd.Function):
+class _Fta(NativeFunction):
     """Saves the input and the region means; both pooled maps are found again in backward."""
+
+    saves_result = False
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weights: Tensor, biases: Tensor, split: list[int], seq_lens: list[int]) -> Tensor:
         y: Tensor
         y, means = torch.ops.hstl_fast.fta_forward(x, weights, biases, split, seq_lens)
-        ctx.save_for_backward(x, means, weights, biases)
+        ctx.save_for_backward(means, x, weights, biases)
         ctx.arguments = (split, seq_lens)
         return y
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, means, weights, biases = ctx.saved_tensors
+        means, x, weights, biases = ctx.saved_tensors
         gx, gweights, gbiases = torch.ops.hstl_fast.fta_backward(grad, x, means, weights, biases, *ctx.arguments)
         return gx, gweights, gbiases, None, None
 
@@ -190,5 +193,4 @@ def fta(
         with without_autocast(x):
             y = reference.fta(x.to(reference_dtype(x)), weights, biases, rows, seq_lens=lens or None, support=support)
             return channels_last(y.to(x.dtype))
-    result: Tensor = _Fta.apply(channels_last(x), weights, biases, rows, lens)
-    return result
+    return apply(_Fta, x, weights, biases, rows, lens)

@@ -160,5 +160,5 @@ def test_integers_may_be_numpys(backend: str) -> None:
 def test_second_derivatives_are_refused_clearly(operator: Callable[..., Tensor], native: str) -> None:
     x = X.clone().requires_grad_()
     y = operator(x=x, backend=native).sum()
-    with pytest.raises(RuntimeError, match=r'first derivatives only, got create_graph=True; .* backend="reference"'):
+    with pytest.raises(RuntimeError, match=r'first derivatives only .*create_graph=True.* use backend="reference"'):
         torch.autograd.grad(y, x, create_graph=True)
