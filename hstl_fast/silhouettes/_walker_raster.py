@@ -1,5 +1,5 @@
-"""Walkers seen by a camera: solids to pixels. From `_Shapes` on only + - * / sqrt and comparisons are used, which every
-machine rounds alike."""
+"""Walkers seen by a camera: solids to pixels. Beyond `Camera.place` only + - * / sqrt and comparisons are used, which
+every machine rounds alike."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FAR = np.float32(1e3)
 def distance_field(figure: Figure, view: float) -> Field:
     """Signed distance from the outline in pixels, negative inside, `[T, ROWS, COLUMNS]`: exact near the outline, an
     approximation elsewhere. Crown in the first row, soles in the last, pelvis near the middle column."""
-    camera = _Camera(figure, view)
+    camera = Camera(figure, view)
     field = np.full((len(figure.heading), ROWS, COLUMNS), FAR, np.float32)
     for bone in figure.bones:
         _draw_bone(field, camera, bone)
@@ -48,7 +48,7 @@ def coverage(field: Field) -> NDArray[np.uint8]:
     return np.asarray(np.floor(inside * np.float32(255) + np.float32(0.5)), np.uint8)
 
 
-class _Camera:
+class Camera:
     """Looks at the walker from `view` degrees (0: from ahead, 90: the walker goes to the right); fills the picture's
     height with the body in every frame."""
 
@@ -112,7 +112,7 @@ def _per_frame(values: Floats) -> Field:
     return values.astype(np.float32)[:, None, None]
 
 
-def _draw_bone(field: Field, camera: _Camera, bone: Bone) -> None:
+def _draw_bone(field: Field, camera: Camera, bone: Bone) -> None:
     x0, y0, r0 = camera.place(bone.start, bone.start_radius)
     x1, y1, r1 = camera.place(bone.end, bone.end_radius)
     box = _box(
@@ -138,13 +138,13 @@ def _draw_bone(field: Field, camera: _Camera, bone: Bone) -> None:
     np.minimum(box.pixels, to_x, out=box.pixels)
 
 
-def _placed_ball(camera: _Camera, ball: Ball) -> tuple[Floats, Floats, Floats, Floats]:
+def _placed_ball(camera: Camera, ball: Ball) -> tuple[Floats, Floats, Floats, Floats]:
     column, row, height = camera.place(ball.centre, ball.vertical)
     width = camera.place(ball.centre, camera.half_width(ball.lateral, ball.sagittal, ball.yaw))[2]
     return column, row, width, height
 
 
-def _draw_ball(field: Field, camera: _Camera, ball: Ball) -> None:
+def _draw_ball(field: Field, camera: Camera, ball: Ball) -> None:
     x, y, a, b = _placed_ball(camera, ball)
     box = _box(field, x - a, x + a, y - b, y + b)
     across, down = (box.columns - _per_frame(x)) / _per_frame(a), (box.rows - _per_frame(y)) / _per_frame(b)
@@ -156,7 +156,7 @@ def _draw_ball(field: Field, camera: _Camera, ball: Ball) -> None:
     np.minimum(box.pixels, distance, out=box.pixels)
 
 
-def _draw_box(field: Field, camera: _Camera, ball: Ball) -> None:
+def _draw_box(field: Field, camera: Camera, ball: Ball) -> None:
     """A bag: between an ellipse and a rectangle, |x|^4 + |y|^4 = 1 at the edge."""
     x, y, a, b = _placed_ball(camera, ball)
     box = _box(field, x - a, x + a, y - b, y + b)
@@ -166,7 +166,7 @@ def _draw_box(field: Field, camera: _Camera, ball: Ball) -> None:
     np.minimum(box.pixels, (level - 1) * _per_frame(np.minimum(a, b)), out=box.pixels)
 
 
-def _draw_trunk(field: Field, camera: _Camera, trunk: Trunk) -> None:
+def _draw_trunk(field: Field, camera: Camera, trunk: Trunk) -> None:
     width = camera.half_width(trunk.lateral, trunk.sagittal, trunk.yaw)
     column, row, half = camera.place(trunk.centres, width)
     bottom, top = row[0], row[-1]
