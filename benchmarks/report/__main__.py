@@ -18,7 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in write(options.folder, options.readme, options.page):
             print(line)
     except ModuleNotFoundError as error:
-        return _complain(f"needs {error.name}, which is not installed: pip install -e '.[bench]' in the checkout")
+        package = str(error.name).partition(".")[0]
+        return _complain(f"needs {package}, which is not installed: pip install -e '.[bench]' in the checkout")
     except (ValueError, OSError) as error:
         return _complain(str(error))
     return 0
@@ -38,13 +39,13 @@ def write(folder: Path, readme: Path | None = None, with_page: bool = False) -> 
     from hstl_fast.files import whole_file
 
     results = load(folder)
-    pictures = {picture: svg(picture, results) for picture in drawn(results)}
-    files = {folder / picture.file: text for picture, text in pictures.items()}
-    files[folder / TABLES] = tables_file(results)
-    if with_page:
-        files[folder / PAGE] = page(results, pictures)
+    files = {folder / TABLES: tables_file(results)}
     if readme is not None:
         files[readme] = with_part(readme, speed_part(results, seen_from(readme, folder)))
+    pictures = {picture: svg(picture, results) for picture in drawn(results)}
+    files |= {folder / picture.file: text for picture, text in pictures.items()}
+    if with_page:
+        files[folder / PAGE] = page(results, pictures)
     for path, text in files.items():
         with whole_file(path) as draft:
             draft.write_bytes(text.encode())
@@ -79,7 +80,7 @@ def differences(folder: Path, readme: Path | None = None) -> Iterator[str]:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    return path.read_bytes().decode() if path.is_file() else ""
 
 
 def _report_differences(found: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """Bars: a panel per workload, a bar per rival, its number and its error beside it."""
 
+import math
 from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import NamedTuple
@@ -27,10 +28,6 @@ from benchmarks.report.words import error_text, number
 ROW, COLUMNS, GAP = 21, 3, 18
 HEAD, TITLE = 62, 60
 """Pixels above the panels, and of a panel's own title."""
-
-
-INEXACT = 1e-4
-"""Errors beyond it are coloured."""
 
 
 class Quantity(NamedTuple):
@@ -87,13 +84,14 @@ def _rows(workloads: Sequence[Workload], quantity: Quantity) -> list[_Row]:
 
 
 def _rank(name: str, workloads: Sequence[Workload], quantity: Quantity) -> float:
-    """The mean place among all, over the workloads in which it has one; after everybody else if there is none."""
-    places = []
+    """The mean of the logarithms of its values over ours, where both were measured; after everybody else if nowhere."""
+    ratios = []
     for workload in workloads:
-        values = {r.name: value for r in workload.timed if (value := quantity.of(workload, r)) is not None}
-        if name in values:
-            places.append(sorted(values.values(), reverse=not quantity.best_is_least).index(values[name]))
-    return fmean(places) if places else float("inf")
+        rival, ours = workload.rival(name), workload.ours
+        value = quantity.of(workload, rival) if rival and rival.median else None
+        if value and ours and (own := quantity.of(workload, ours)):
+            ratios.append(math.log(value / own))
+    return (fmean(ratios) if quantity.best_is_least else -fmean(ratios)) if ratios else math.inf
 
 
 def _names(sheet: Sheet, rows: Sequence[_Row], top: float, right: float) -> None:
@@ -108,9 +106,9 @@ def _names(sheet: Sheet, rows: Sequence[_Row], top: float, right: float) -> None
 
 
 def _panel(sheet: Sheet, place: Place, workload: Workload, rows: Sequence[_Row], quantity: Quantity) -> None:
-    values = {rival.name: quantity.of(workload, rival) for rival in workload.timed}
     errors = max((text_width(error_text(rival), 11) for rival in workload.timed), default=0) + 8
-    longest = max([value for value in values.values() if value is not None], default=1)
+    ends = [_end(workload, rival, quantity) for rival in workload.timed if quantity.of(workload, rival) is not None]
+    longest = max(ends, default=0) or 1
     room = place.width - errors - text_width("00000", weight="bold") - 6
     ax = sheet.axes(place._replace(top=place.top + TITLE, height=place.height - TITLE))
     ax.set(xlim=(0, longest / room * place.width), ylim=(len(rows), 0))
@@ -145,19 +143,26 @@ def _bar(ax: Axes, y: float, workload: Workload, rival: Rival, quantity: Quantit
         ax.text(4 * pixel, y, text, va="center", **text_style(11, WRONG if rival.fault else QUIET))
         return
     ax.barh(y, value, height=0.66, **bar_style(rival))
-    end = value
     if quantity.low_high:
-        low, high = quantity.low_high(workload, rival)
-        ax.plot([low, high], [y, y], color=INK, linewidth=1, solid_capstyle="butt")
-        end = max(value, high)
+        ax.plot(quantity.low_high(workload, rival), [y, y], color=INK, linewidth=1, solid_capstyle="butt")
     style = text_style(12, OURS, weight="bold") if rival.ours else text_style(12)
     # On white, for the line of the limit may pass behind it.
     behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-    ax.text(end + 5 * pixel, y, number(value), va="center", bbox=behind, zorder=6, **style)
-    inexact = max(rival.errors, default=0) > INEXACT and not workload.training
+    ax.text(_end(workload, rival, quantity) + 5 * pixel, y, number(value), va="center", bbox=behind, zorder=6, **style)
     ax.text(
-        ax.get_xlim()[1], y, error_text(rival), va="center", ha="right", **text_style(11, AMBER if inexact else QUIET)
+        ax.get_xlim()[1],
+        y,
+        error_text(rival),
+        va="center",
+        ha="right",
+        **text_style(11, QUIET if rival.wide else AMBER),
     )
+
+
+def _end(workload: Workload, rival: Rival, quantity: Quantity) -> float:
+    """Where the bar and the line of its spread are over."""
+    high = quantity.low_high(workload, rival)[1] if quantity.low_high else 0
+    return max(quantity.of(workload, rival) or 0, high)
 
 
 def _limit(sheet: Sheet, ax: Axes, place: Place, value: float, label: str, between: tuple[float, float]) -> None:

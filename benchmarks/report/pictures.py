@@ -44,6 +44,12 @@ def _group(group: str) -> Callable[[Results], str | None]:
     return lacks
 
 
+def _batches(results: Results) -> str | None:
+    batches = results.of("throughput")
+    known = any(w.timed for w in batches) and all(w.frames for w in batches)
+    return None if known else "no timed workload of the group 'throughput' with its frames counted"
+
+
 def _milliseconds(workload: Workload, rival: Rival) -> float | None:
     return rival.median * 1e3 if rival.median else None
 
@@ -114,11 +120,10 @@ def _training(results: Results) -> Sheet:
 
 
 def _throughput(results: Results) -> Sheet:
-    workloads = [w for w in results.of("throughput") if w.frames]
     return bars(
         "Embedding many clips at once",
         "frames per second, longer is better",
-        workloads,
+        results.of("throughput"),
         Quantity(
             _frames_per_second,
             _frame_quartiles,
@@ -159,7 +164,7 @@ def _roofline(results: Results) -> Sheet:
 
 PICTURES = (
     Picture("latency", "Time to embed one clip", _group("embedding"), _latency),
-    Picture("throughput", "Frames embedded per second", _group("throughput"), _throughput),
+    Picture("throughput", "Frames embedded per second", _batches, _throughput),
     Picture("training", "Time of a training step", _group("training step"), _training),
     Picture(
         "memory",

@@ -42,7 +42,7 @@ def drawn(results: Results) -> list[Picture]:
 
 def with_part(readme: Path, part: str) -> str:
     """The README's text with `part` between its markers, everything else as it is."""
-    text = readme.read_text(encoding="utf-8")
+    text = readme.read_bytes().decode()
     begin, end = f"<!-- begin: {PART} -->", f"<!-- end: {PART} -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise ValueError(

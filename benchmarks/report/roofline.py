@@ -108,17 +108,14 @@ def _roof(ax: Axes, peaks: Peaks) -> None:
     """Slope and plateaus, labelled left of where convolutions stand."""
     xs = np.geomspace(*ax.get_xlim(), 400)
     ax.plot(xs, np.minimum(xs * peaks.copy, peaks.float32), color=INK, linewidth=1.6)
-    _plateau_label(ax, peaks.float32 / peaks.copy, peaks.float32 / 1.45, f"float32 {peaks.float32:.0f}", INK)
+    x = 1.3 * peaks.float32 / peaks.copy
+    ax.text(x, peaks.float32 / 1.12, f"float32 {peaks.float32:.0f}", va="top", **text_style(11, INK))
     if peaks.bfloat16:
         beyond = xs[xs * peaks.copy > peaks.float32]
         roof = np.minimum(beyond * peaks.copy, peaks.bfloat16)
         ax.plot(beyond, roof, color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
-        _plateau_label(ax, peaks.bfloat16 / peaks.copy, peaks.bfloat16, f"bfloat16 {peaks.bfloat16:.0f}", QUIET)
+        ax.text(2 * x, peaks.bfloat16 * 1.05, f"bfloat16 {peaks.bfloat16:.0f}", va="bottom", **text_style(11, QUIET))
     _copy_label(ax, peaks)
-
-
-def _plateau_label(ax: Axes, x: float, y: float, text: str, color: str) -> None:
-    ax.text(x * 1.3, y * 1.05, text, va="bottom", **text_style(11, color))
 
 
 def _copy_label(ax: Axes, peaks: Peaks) -> None:

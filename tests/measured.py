@@ -1,0 +1,142 @@
+"""Results as the benchmarks write them, with round numbers in place of measured ones."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+OURS = "hstl_fast cpu"
+
+
+def rival(milliseconds: float, error: float = 2e-7, **more: Any) -> dict[str, Any]:
+    """A rival that was timed; its quartiles are 10 % below and 20 % above."""
+    seconds = milliseconds / 1e3
+    return {
+        "dtype": "float32",
+        "errors": {"output": error, "gradient": None},
+        "fault": None,
+        "unavailable": None,
+        "median": seconds,
+        "low": 0.9 * seconds,
+        "high": 1.2 * seconds,
+        "rounds": 5,
+        "peak_bytes": None,
+        **more,
+    }
+
+
+def untimed(**why: str) -> dict[str, Any]:
+    """A rival without a time: `fault` or `unavailable` says why."""
+    return {"dtype": "float32", "errors": None, "fault": None, "unavailable": None, "peak_bytes": None, **why}
+
+
+def workload(name: str, group: str, rivals: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """One entry of the file; 50 GFLOP dense, 40 executed, 30 frames of one clip, unless `more` says otherwise."""
+    info = {
+        "workload": name,
+        "group": group,
+        "preset": name.split(",")[0],
+        "training": False,
+        "dense_flop": 50_000_000_000,
+        "executed_flop": 40_000_000_000,
+        "least_bytes": None,
+        "clips": 1,
+        "frames": 30,
+        "threads": 2,
+        "scaling": None,
+        "bounds": {"output": 5e-5, "gradient": None},
+        "rivals": rivals,
+    }
+    return {"extra_info": {**info, **more}}
+
+
+def results() -> dict[str, Any]:
+    """A small run of every group; presets are out of order, as in a real run."""
+    narrow = {"dtype": "bfloat16"}
+    backward = {"errors": {"output": 1e-5, "gradient": 4e-4}}
+    everybody = {
+        "eager": rival(600, peak_bytes=300 * 2**20),
+        "eager bf16 autocast": rival(125, 3e-3, **narrow),
+        "onnxruntime": untimed(unavailable="onnxruntime is not installed"),
+        "openvino": rival(240, peak_bytes=150 * 2**20),
+        "openvino bf16": untimed(fault="output is off by 3.0e-01, 0.03 allowed", **narrow),
+        OURS: rival(200, 1e-7, peak_bytes=75 * 2**20),
+    }
+    layer = {
+        "preset": "casia-b",
+        "dense_flop": 5_000_000_000,
+        "executed_flop": 4_000_000_000,
+        "least_bytes": 25_000_000,
+    }
+    pooling = {"preset": "casia-b", "dense_flop": 0, "executed_flop": 0, "least_bytes": 1_000_000}
+    return {
+        "machine_info": {"hstl_fast": _MACHINE},
+        "commit_info": {"id": "0123456789abcdef", "dirty": False},
+        "datetime": "2026-11-22T20:25:29+00:00",
+        "peaks": {
+            "float32_gflop_per_second": 200.0,
+            "copy_gbyte_per_second": 40.0,
+            "bfloat16_gflop_per_second": 400.0,
+        },
+        "benchmarks": [
+            workload("gait3d, 30 frames", "embedding", {"eager": rival(400), OURS: rival(250)}),
+            workload("casia-b, 30 frames", "embedding", everybody),
+            workload(
+                "casia-b, 12 + 30 + 57 frames",
+                "throughput",
+                {"eager": rival(1980), OURS: rival(990)},
+                frames=99,
+                clips=3,
+                dense_flop=160_000_000_000,
+                executed_flop=120_000_000_000,
+            ),
+            workload(
+                "casia-b, 4 x 30 frames",
+                "training step",
+                {"eager": rival(3900, **backward), OURS: rival(3000, **backward)},
+                training=True,
+                frames=120,
+            ),
+            *(
+                workload(
+                    f"casia-b, {frames} frames",
+                    "scaling",
+                    {"eager": rival(20 * frames), OURS: rival(8 * frames)},
+                    frames=frames,
+                    scaling={"axis": "frames", "value": frames},
+                )
+                for frames in (60, 10)
+            ),
+            workload("arme 32-32 [40,24] 30x64x44", "arme forward", {"eager": rival(100), OURS: rival(50)}, **layer),
+            workload("arme 32-64 [40,24] 30x64x44", "arme forward", {"eager": rival(400), OURS: rival(50)}, **layer),
+            workload("strip_pool 128-128", "strip_pool forward", {"eager": rival(3), OURS: rival(2)}, **pooling),
+            workload(
+                "arme 32-32 [40,24] 30x64x44",
+                "arme forward and backward",
+                {"eager": rival(300, **backward), OURS: rival(100, **backward)},
+                **layer,
+                training=True,
+            ),
+        ],
+    }
+
+
+def save(folder: Path, data: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(data), encoding="utf-8")
+
+
+def only(data: dict[str, Any], *groups: str) -> dict[str, Any]:
+    """Of these results the workloads of some groups."""
+    data = copy.deepcopy(data)
+    data["benchmarks"] = [entry for entry in data["benchmarks"] if entry["extra_info"]["group"] in groups]
+    return data
+
+
+_MACHINE = {
+    "cpu": "Abacus 3000",
+    "cores": 2,
+    "threads": 2,
+    "torch": "2.13.0",
+    "native_cpu": {"loaded": True, "instruction_set": "avx512"},
+}
