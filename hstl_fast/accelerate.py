@@ -35,6 +35,7 @@ SLOPE = 0.01
 """Of ARME's LeakyReLU, which is inside its forward and cannot be read off."""
 
 Trial = tuple[Any, ...]
+Answer = tuple[Tensor, list[Tensor | None]]
 
 
 @dataclass(frozen=True)
@@ -573,17 +574,20 @@ def _activation_fault(module: nn.Module, name: str) -> str | None:
 
 
 def _unit_fault(unit: Any, name: str) -> str | None:
-    reason = None
     for pool, expected in (("FP_3", FP_3), ("FP_5", FP_5)):
-        reason = reason or _layer_fault(getattr(unit, pool, None), f"{name}.{pool}", nn.MaxPool3d, expected)
-    fcs = getattr(unit, "fcs", None)
-    if reason or not isinstance(fcs, nn.ModuleList) or len(fcs) != 2:
-        return reason or f"{name}.fcs must be an nn.ModuleList of two nn.Conv1d"
-    for k, fc in enumerate(fcs):
-        reason = reason or _layer_fault(fc, f"{name}.fcs.{k}", nn.Conv1d, CONV1D)
-        if not reason and fc.bias is None:
-            reason = f"{name}.fcs.{k} has no bias"
-    return reason
+        reason = _layer_fault(getattr(unit, pool, None), f"{name}.{pool}", nn.MaxPool3d, expected)
+        if reason:
+            return reason
+    fcs: Any = getattr(unit, "fcs", None)
+    if not isinstance(fcs, nn.ModuleList) or len(fcs) != 2:
+        return f"{name}.fcs must be an nn.ModuleList of two nn.Conv1d"
+    reasons = [_gate_fault(fc, f"{name}.fcs.{k}") for k, fc in enumerate(fcs)]
+    return next(filter(None, reasons), None)
+
+
+def _gate_fault(fc: Any, name: str) -> str | None:
+    reason = _layer_fault(fc, name, nn.Conv1d, CONV1D)
+    return f"{name} has no bias" if not reason and fc.bias is None else reason
 
 
 def _pool_fault(pool: Any, name: str) -> str | None:
@@ -603,6 +607,8 @@ def _layer_fault(layer: Any, name: str, kind: type[nn.Module], expected: dict[st
         return f"{name} is a {type(layer).__name__}, expected nn.{kind.__name__}"
     if parametrize.is_parametrized(layer):
         return f"{name} is parametrized"
+    if any(isinstance(parameter, UninitializedParameter) for parameter in layer.parameters()):
+        return f"{name} is not initialised yet"
     if type(layer).forward is not kind.forward:
         return f"{name} is a {type(layer).__name__} with a forward of its own"
     for attribute, value in expected.items():
@@ -665,8 +671,6 @@ def _inner_fault(kind: type[FastForward], module: nn.Module) -> str | None:
 
 
 def _parameter_fault(parameter: Tensor) -> str | None:
-    if isinstance(parameter, UninitializedParameter):
-        return "is not initialised yet"
     if parameter.is_meta:
         return "is on the meta device, where nothing can be compared; accelerate it once it has values"
     if type(parameter) is not nn.Parameter:
@@ -732,17 +736,17 @@ def _set_modes(module: nn.Module, modes: Sequence[bool]) -> None:
         inner.training = mode
 
 
-def _answer(
-    forward: Callable[..., Any], module: nn.Module, x: Tensor, others: Sequence[Any]
-) -> tuple[Tensor, list[Tensor | None]]:
+def _answer(forward: Callable[..., Any], module: nn.Module, x: Tensor, others: Sequence[Any]) -> Answer:
     """The answer to `x`, and the gradients of a fixed direction of it: of `x` and of the parameters that want one.
 
-    Parameters with hooks of their own are left out, so that no hook is called.
+    Parameters with hooks of their own are left out, so that no hook is called; those made in inference mode have no
+    gradients.
     """
+    if any(parameter.is_inference() for parameter in module.parameters()):
+        with torch.no_grad():
+            return _tensor(forward(x.clone(), *others)).cpu(), []
     x = x.clone().requires_grad_()
-    y = forward(x * 1, *others)  # the product may be changed in place, a leaf may not
-    if not isinstance(y, Tensor):
-        raise TypeError(f"it returned a {type(y).__name__}")
+    y = _tensor(forward(x * 1, *others))  # the product may be changed in place, a leaf may not
     leaves = [x, *(p for p in module.parameters() if p.requires_grad and not p._backward_hooks)]
     if not y.requires_grad:
         return y.cpu(), [None] * len(leaves)
@@ -751,7 +755,10 @@ def _answer(
     return y.detach().cpu(), [None if gradient is None else gradient.cpu() for gradient in gradients]
 
 
-Answer = tuple[Tensor, list[Tensor | None]]
+def _tensor(y: Any) -> Tensor:
+    if not isinstance(y, Tensor):
+        raise TypeError(f"it returned a {type(y).__name__}")
+    return y
 
 
 def _compared(got: Answer, expected: Answer, owned: Tensor) -> str | None:
