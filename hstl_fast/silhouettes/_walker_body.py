@@ -24,7 +24,7 @@ class Purpose(IntEnum):
 
 
 class Draws:
-    """Random numbers for a key of integers. Uniform only: these are the same with every numpy and on every machine."""
+    """Random numbers for a key of integers. Uniform only: no logarithm or table of a library stands behind them."""
 
     def __init__(self, purpose: Purpose, *key: int) -> None:
         self._generator = np.random.default_rng([int(purpose), *key])
