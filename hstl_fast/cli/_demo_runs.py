@@ -95,6 +95,10 @@ class Findings:
         return self.agreement <= LARGEST_DIFFERENCE
 
     @property
+    def threads_used(self) -> str:
+        return f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+
+    @property
     def untrained(self) -> bool:
         return self.network.weights.startswith("seed:")
 

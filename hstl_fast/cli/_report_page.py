@@ -171,7 +171,7 @@ def _meaning(findings: Findings) -> str:
 <ul>
 <li><b>Same function.</b> {same}</li>
 <li><b>Speed.</b> The rival is the same network in plain PyTorch, on one short sequence. Compiled and exported rivals,
-batches and training are measured by <code>pytest benchmarks --benchmark-only</code>.</li>
+batches and training are measured by <code>hstl-fast bench</code>.</li>
 <li><b>Identification.</b> A handful of people, one distance, no threshold: it shows the way from outlines to answers,
 and is no measurement of recognition.</li>
 </ul>
@@ -190,7 +190,7 @@ def _machine(findings: Findings, facts: Mapping[str, Any]) -> str:
     code = f"instruction set {native['instruction_set']}" if native["loaded"] else f"none: {native['reason']}"
     versions = {"hstl_fast": "hstl_fast", "PyTorch": "torch", "NumPy": "numpy", "Python": "python"}
     entries = {
-        "processor": f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads used",
+        "processor": f"{facts['cpu']}, {facts['cores']} cores, {findings.threads_used} used",
         "fast path": f"backend {findings.backend}, asked for: {findings.asked_for}",
         "native code": code,
         "network": f"{findings.network.preset}, weights {findings.network.weights}",

@@ -8,7 +8,7 @@ from hstl_fast.cli._demo_runs import Findings
 from hstl_fast.cli._report_text import body
 from hstl_fast.models import HSTLConfig
 
-_FINE = 0.03
+_FINE = 0.035
 """Regions of a smaller share of the height are drawn without lines between them."""
 _ROOM_FOR_TEXT = 0.06
 

@@ -90,7 +90,7 @@ figure { margin: 0; }
 .key i { display: inline-block; width: 1.3em; height: 1em; border-radius: .2em; vertical-align: -.1em;
   margin-right: .4em; }
 
-.levels { display: grid; grid-template-columns: repeat(auto-fill, minmax(11.3rem, 1fr)); gap: 1rem;
+.levels { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.7rem, 1fr)); gap: 1rem;
   margin-top: 1.4rem; }
 .level { background: var(--card); border: 1px solid var(--line); border-radius: .8rem; padding: .9rem 1rem; }
 .level { display: flex; flex-direction: column; }
@@ -149,7 +149,6 @@ footer { border-top: 1px solid var(--line); color: var(--soft); font-size: .88re
   section { margin: 2.6rem 0; }
   .person { padding: .7rem .6rem .6rem; }
   .walks figure { font-size: .7rem; }
-  .levels { grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
 }
 @media (max-width: 27rem) { .kind { min-height: 2.6em; } }
 @media print { .body { animation: none; } section, .level, .person { break-inside: avoid; } }

@@ -55,7 +55,8 @@ def demo(video: Path | None, identities: int | None, output: Path, **options: An
     network = load_network(settings)
     with progress_bar() as advance:
         scene = _scene(video, identities, settings.max_frames, advance)
-        click.echo(f"{scene.title}: {len(scene.walks)} sequences, {scene.frames} frames")
+    click.echo(f"{scene.title}: {len(scene.walks)} sequences, {scene.frames} frames")
+    with progress_bar() as advance:
         findings = find_out(scene, network, backend, advance)
     _print_agreement(findings)
     _print_times(findings)
@@ -89,7 +90,7 @@ def _print_agreement(findings: Findings) -> None:
 def _print_times(findings: Findings) -> None:
     times = findings.times
     click.echo(
-        f"\nTime on this machine, now: one sequence of {times.frames} frames, float32, {findings.threads} threads, "
+        f"\nTime on this machine, now: one sequence of {times.frames} frames, float32, {findings.threads_used}, "
         f"medians of {len(times.fast)} rounds in turns"
     )
     names = ("plain PyTorch (reference)", f"fast path ({findings.backend})")

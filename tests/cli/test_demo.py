@@ -1,5 +1,6 @@
 """`hstl-fast demo`: its figures are those of the embeddings, its report stands alone, and bad input leaves nothing."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -31,6 +32,15 @@ FRAMES = 5
 PROBES = {"another take": ("nm", 2, 90), "another view": ("nm", 2, 54), "with a bag": ("bg", 1, 90)}
 PROBES |= {"in a coat": ("cl", 1, 90)}
 VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small networks are quicker in one thread, above all beside other programs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +138,7 @@ def test_report_is_complete(whole: Run) -> None:
     assert len(found.of("right") + found.of("wrong")) == 2 * 12  # pictures and rows
     assert len(found.of("round")) == 2 * _demo_runs.ROUNDS
     facts = hstl_fast.info.collect()
-    for text in (facts["torch"], facts["cpu"], "untrained", "seed 0", short(whole.findings.agreement)):
+    for text in (facts["torch"], facts["cpu"], "untrained", "seed 0", "1 thread used", short(whole.findings.agreement)):
         assert text in found.text
     assert "prefers-color-scheme: dark" in found.styles
     assert "prefers-reduced-motion: reduce" in found.styles
@@ -294,6 +304,12 @@ def test_names_of_videos_are_text_not_markup(
     assert "<b>street" not in html
     assert "&lt;b&gt;street &amp; co.avi" in html
     Page(html)
+
+
+def test_a_name_that_is_no_text_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_demo_scene, "extract", lambda video, progress: [track("track1", 6), track("track2", 6)])
+    scene = _demo_scene.filmed(Path(os.fsdecode(b"str\xffeet.avi")), 2, 3, lambda *_: None)
+    assert scene.title.encode() == "2 tracks of str�eet.avi".encode()
 
 
 def test_one_person_alone_cannot_be_told_apart(

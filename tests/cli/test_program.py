@@ -12,7 +12,7 @@ import hstl_fast.info
 from hstl_fast import __version__
 from tests.cli.helpers import run
 
-COMMANDS = ("info", "silhouettes", "embed", "identify")
+COMMANDS = ("demo", "info", "silhouettes", "embed", "identify")
 
 
 def process(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
