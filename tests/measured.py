@@ -71,7 +71,7 @@ def results() -> dict[str, Any]:
     pooling = {"preset": "casia-b", "dense_flop": 0, "executed_flop": 0, "least_bytes": 1_000_000}
     return {
         "machine_info": {"hstl_fast": _MACHINE},
-        "commit_info": {"id": "0123456789abcdef", "dirty": False},
+        "commit_info": {"id": "0123456789abcdef", "dirty": False, "time": "2026-11-21T09:00:00+00:00"},
         "datetime": "2026-11-22T20:25:29+00:00",
         "peaks": {
             "float32_gflop_per_second": 200.0,

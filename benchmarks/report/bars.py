@@ -128,6 +128,7 @@ def _panel(sheet: Sheet, place: Place, workload: Workload, rows: Sequence[_Row],
 def _title(sheet: Sheet, place: Place, workload: Workload) -> None:
     """The preset, what it is given, and the heading of the errors."""
     detail = workload.name.removeprefix(workload.preset).removeprefix(", ")
+    detail = f"training, {detail}" if workload.training else detail
     size = min(12, 12 * place.width / text_width(detail)) if detail else 12
     sheet.text(place.left, place.top + 16, workload.preset, weight="bold", size=13)
     sheet.text(place.left, place.top + 32, detail, size=size, color=QUIET)

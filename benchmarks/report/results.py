@@ -205,4 +205,5 @@ def _machine(info: Mapping[str, Any]) -> str:
 
 def _commit(info: Mapping[str, Any], measured: str) -> str:
     changed = ", with changes" if info.get("dirty") else ""
-    return f"commit {str(info['id'])[:10]}{changed}, measured {measured[:10]}"
+    made = f" of {info['time'][:10]}" if info.get("time") else ""
+    return f"commit {str(info['id'])[:10]}{made}{changed}, measured {measured[:10]}"
