@@ -134,7 +134,9 @@ def test_report_needs_nothing_but_itself(whole: Run) -> None:
 def test_report_is_complete(whole: Run) -> None:
     found = Page(whole.html)
     assert len(found.of("score")) == len(found.of("band")) == PRESETS["casia-b"].parts
-    assert len(found.of("self")) == 12 + 1  # right answers, and one in the key
+    right_answers = [attributes["title"].split(":")[0] for attributes in found.of("self") if "title" in attributes]
+    assert len(right_answers) == 12
+    assert all(re.fullmatch(r"(walker\d)/\S+ to \1/\S+", names) for names in right_answers)
     assert len(found.of("right") + found.of("wrong")) == 2 * 12  # pictures and rows
     assert len(found.of("round")) == 2 * _demo_runs.ROUNDS
     facts = hstl_fast.info.collect()
@@ -177,6 +179,8 @@ def test_agreement_is_the_largest_difference(whole: Run, network: Network) -> No
     assert whole.findings.agreement == float((fast - plain).double().abs().max() / plain.double().abs().max())
     assert whole.findings.errors.fast == float((fast[0] - truth).abs().max() / truth.abs().max())
     assert whole.findings.errors.reference == float((plain[0] - truth).abs().max() / truth.abs().max())
+    off = _demo_runs.errors(network.model, whole.findings.scene.gallery[0], _demo_runs.Paths(0.5 * truth, 2 * truth))
+    assert off == pytest.approx((0.5, 1.0))
     assert f"all sequences  {whole.findings.agreement:.1e}" in whole.result.stdout
 
 
