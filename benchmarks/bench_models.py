@@ -10,8 +10,6 @@ from benchmarks import workloads
 from benchmarks.rivals import SCALING
 from benchmarks.workloads import FRAMES, Scaling, Workload
 
-RAGGED = ((12, 30, 57), (10, 12, 30, 57, 60, 120))
-"""Lengths of the clips in one batch."""
 LENGTHS = (10, 30, 60, 120)
 BATCHES = (1, 2, 4, 8)
 
@@ -24,7 +22,8 @@ def _threads() -> list[int]:
 
 @pytest.mark.parametrize("preset", ["oumvlp", "gait3d", pytest.param("casia-b", marks=pytest.mark.quick)])
 def test_latency(preset: str, measure: Callable[[Workload], None]) -> None:
-    measure(workloads.embedding(preset))
+    workload = workloads.embedding(preset)
+    measure(workload._replace(memory=("embedding", preset, str(FRAMES))) if preset == "casia-b" else workload)
 
 
 def test_throughput(measure: Callable[[Workload], None]) -> None:
@@ -32,11 +31,11 @@ def test_throughput(measure: Callable[[Workload], None]) -> None:
 
 
 def test_ragged_throughput(measure: Callable[[Workload], None]) -> None:
-    measure(workloads.embedding("casia-b", RAGGED[0]))
+    measure(workloads.embedding("casia-b", workloads.RAGGED[0]))
 
 
 def test_long_ragged_throughput(measure: Callable[[Workload], None]) -> None:
-    measure(workloads.embedding("casia-b", RAGGED[1])._replace(rivals=SCALING))
+    measure(workloads.embedding("casia-b", workloads.RAGGED[1])._replace(rivals=SCALING))
 
 
 def _scaling(workload: Workload, axis: str, value: int) -> Workload:
@@ -45,7 +44,9 @@ def _scaling(workload: Workload, axis: str, value: int) -> Workload:
 
 @pytest.mark.parametrize("frames", LENGTHS)
 def test_scaling_with_frames(frames: int, measure: Callable[[Workload], None]) -> None:
-    measure(_scaling(workloads.embedding("casia-b", (frames,)), "frames", frames))
+    workload = _scaling(workloads.embedding("casia-b", (frames,)), "frames", frames)
+    longest = frames == max(LENGTHS)
+    measure(workload._replace(memory=("embedding", "casia-b", str(frames))) if longest else workload)
 
 
 @pytest.mark.parametrize("batch", BATCHES)
@@ -61,4 +62,4 @@ def test_scaling_with_threads(threads: int, measure: Callable[[Workload], None])
 
 @pytest.mark.parametrize("preset", ["casia-b"])
 def test_training_step(preset: str, measure: Callable[[Workload], None]) -> None:
-    measure(workloads.training_step(preset))
+    measure(workloads.training_step(preset)._replace(memory=("training_step", preset)))

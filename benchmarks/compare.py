@@ -1,6 +1,5 @@
 """One workload, every rival: correct first, then timed in turns."""
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from benchmarks import interleave, machine
 from benchmarks.gate import Answer, Bounds, Errors, errors
 from benchmarks.interleave import Call, Series
+from benchmarks.memory import Peak
 from benchmarks.plain import frozen, plain
 from benchmarks.rivals import Rival, Unavailable, arranged
 from benchmarks.workloads import Workload
@@ -101,7 +101,7 @@ class Guarded:
 def truth(workload: Workload) -> Answer:
     """The reference's answer in float64."""
     if workload.truth is not None:
-        return workload.truth()
+        return workload.truth(workload.network, workload.inputs)
     network = plain(frozen(workload.network, workload.training)).double()
     return workload.step(network, [_wide(x) for x in workload.inputs])
 
@@ -128,12 +128,11 @@ def take_turns(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]
 
 def reason(error: Exception) -> str:
     """An exception in one line, without the folders of this machine."""
-    message = re.sub(r"(?:/[\w.+-]+)+/", "", " ".join(str(error).split()))
-    return f"raised {type(error).__name__}: {message}"[:LONGEST_REASON]
+    return machine.anonymous(f"raised {type(error).__name__}: {error}")[:LONGEST_REASON]
 
 
-def describe(workload: Workload, rows: Sequence[Row], ours: str) -> dict[str, Any]:
-    """The comparison as plain values for the JSON file; rates are those of the medians."""
+def describe(workload: Workload, rows: Sequence[Row], ours: str, peaks: Mapping[str, Peak]) -> dict[str, Any]:
+    """The comparison, and the rivals' memory, as plain values for the JSON file; rates are those of the medians."""
     medians = {row.rival: row.series.median for row in rows if row.seconds}
     return {
         "workload": workload.name,
@@ -148,11 +147,13 @@ def describe(workload: Workload, rows: Sequence[Row], ours: str) -> dict[str, An
         "executed_flop": 2 * workload.executed,
         "least_bytes": workload.bytes,
         "bounds": workload.bounds["float32"]._asdict(),
-        "rivals": {row.rival: _described(workload, row, medians.get(ours)) for row in rows},
+        "rivals": {
+            row.rival: _described(workload, row, medians.get(ours), peaks.get(row.rival, Peak(None))) for row in rows
+        },
     }
 
 
-def _described(workload: Workload, row: Row, ours: float | None) -> dict[str, Any]:
+def _described(workload: Workload, row: Row, ours: float | None, peak: Peak) -> dict[str, Any]:
     described: dict[str, Any] = {
         "dtype": row.dtype,
         "bounds": row.bounds and row.bounds._asdict(),
@@ -160,7 +161,8 @@ def _described(workload: Workload, row: Row, ours: float | None) -> dict[str, An
         "fault": row.fault,
         "unavailable": row.unavailable,
         "seconds_to_first_answer": row.prepared and round(row.prepared, 3),
-        "peak_bytes": None,
+        "peak_bytes": peak.bytes,
+        "peak_missing": peak.missing,
     }
     if row.seconds:
         series = row.series

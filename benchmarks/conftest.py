@@ -1,13 +1,13 @@
 """`pytest benchmarks --benchmark-only [--quick] [--benchmark-json=FILE]`: the fixture, the report, the machine."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from benchmarks import machine, table
-from benchmarks.compare import FULL, QUICK, Prepared, compare, describe, take_turns
+from benchmarks import machine, memory, table
+from benchmarks.compare import FULL, QUICK, Prepared, Row, compare, describe, take_turns
 from benchmarks.interleave import Call, turn, without_garbage_collection
 from benchmarks.rivals import OURS
 from benchmarks.workloads import Workload
@@ -64,8 +64,9 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[Workloa
 
     def measured(workload: Workload) -> None:
         config, start = request.config, time.perf_counter()
-        effort = QUICK if config.getoption("quick") else FULL
-        described = describe(workload, compare(workload, effort, timer, config.stash[PREPARED]), OURS)
+        quick = config.getoption("quick")
+        rows = compare(workload, QUICK if quick else FULL, timer, config.stash[PREPARED])
+        described = describe(workload, rows, OURS, {} if quick else _peaks_of_memory(workload, rows))
         benchmark.group = workload.group
         benchmark.extra_info.update(described)
         config.stash[COMPARISONS].append(described)
@@ -74,6 +75,12 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[Workloa
         assert not fault, f"{OURS}: {fault}"
 
     return measured
+
+
+def _peaks_of_memory(workload: Workload, rows: Sequence[Row]) -> dict[str, memory.Peak]:
+    if workload.memory is None:
+        return {}
+    return {row.rival: memory.peak(workload.memory, row.rival) for row in rows if row.seconds}
 
 
 def _show(request: pytest.FixtureRequest, line: str) -> None:

@@ -1,6 +1,7 @@
 """What the machine is and the most it does, measured beside the results."""
 
 import importlib.metadata
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +31,11 @@ def description() -> dict[str, Any]:
         "onednn": _onednn(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def anonymous(text: str) -> str:
+    """The text in one line, without the folders of this machine."""
+    return re.sub(r"(?:/[\w.+-]+)+/", "", " ".join(text.split()))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import runtimes
-from benchmarks.plain import PlainHSTL, frozen, plain
+from benchmarks.plain import PlainLayer, frozen, plain
 from benchmarks.runtimes import Unavailable
 from hstl_fast import use_backend
 
@@ -61,8 +61,9 @@ def eager_channels_last(network: nn.Module, training: bool) -> nn.Module:
             parameter.data = torch.cat([r.permute(0, 2, 3, 4, 1).flatten() for r in regions]).as_strided(
                 parameter.shape, strides
             )
-    if isinstance(module, PlainHSTL):  # a map of one channel has no layout that its convolution could hand on
-        module.stem[0].register_forward_hook(_last)
+    for layer in module.modules():
+        if isinstance(layer, PlainLayer):  # torch's small convolutions and its maxima leave the channels first
+            layer.register_forward_hook(_last)
     return module
 
 
@@ -99,7 +100,7 @@ def named(*names: str) -> tuple[Rival, ...]:
 
 
 def _last(layer: nn.Module, inputs: Any, y: Tensor) -> Tensor:
-    return y.contiguous(memory_format=torch.channels_last_3d)
+    return y.contiguous(memory_format=torch.channels_last_3d) if y.dim() == 5 else y
 
 
 def _compiled(module: nn.Module, training: bool) -> nn.Module:

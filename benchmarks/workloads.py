@@ -18,6 +18,8 @@ from hstl_fast import HSTL, PRESETS, losses, silhouettes
 
 STREET = Path(__file__).parent.parent / "tests" / "data" / "street"
 FRAMES = 30
+RAGGED = ((12, 30, 57), (10, 12, 30, 57, 60, 120))
+"""Lengths of the clips in one batch."""
 OPERATOR_PRESETS = ("casia-b", "oumvlp", "gait3d")
 """`grew` has the layers of `oumvlp`."""
 BoundsByType = Mapping[str, Bounds]
@@ -44,7 +46,8 @@ class Workload(NamedTuple):
     bounds: the errors allowed, by the rival's dtype. macs: dense products of one step. executed: those that our native
     code computes. bytes: what it must move at least, where that is what limits it. clips, frames: sequences and all
     their frames. rivals: who runs. threads: None for torch's. memory: the arguments for `benchmarks.memory` that name
-    this workload, None where memory is not measured. truth: None for the reference's step in float64.
+    this workload, None where memory is not measured. truth: what `network` should make of the inputs, in float64; None
+    for the reference's step.
     """
 
     name: str
@@ -64,7 +67,7 @@ class Workload(NamedTuple):
     threads: int | None = None
     scaling: Scaling | None = None
     memory: tuple[str, ...] | None = None
-    truth: Callable[[], Answer] | None = None
+    truth: Step | None = None
 
 
 def operator_layers() -> list[tuple[str, Layer]]:
@@ -143,7 +146,7 @@ def embedding(preset: str, lengths: Sequence[int] = (FRAMES,)) -> Workload:
         executed=flops.executed(config, lengths),
         clips=len(lengths),
         frames=sum(lengths),
-        truth=lambda: Answer([torch.cat([_true_embedding(preset, i, t) for i, t in enumerate(lengths)])]),
+        truth=_true_embeddings,
     )
 
 
@@ -158,10 +161,7 @@ def training_step(preset: str, identities: int = 2, sequences: int = 2) -> Workl
         group="training step",
         preset=preset,
         network=_model(preset),
-        inputs=[
-            torch.stack([_clip(i, FRAMES) for i in range(n)]),
-            torch.arange(identities).repeat_interleave(sequences),
-        ],
+        inputs=[torch.stack(clips), labels],
         step=_train,
         training=True,
         bounds=TRAINING_BOUNDS,
@@ -234,16 +234,20 @@ def _model(preset: str) -> HSTL:
     return HSTL.from_preset(preset)
 
 
-@functools.lru_cache
-def _true_embedding(preset: str, index: int, frames: int) -> Tensor:
-    """The reference's embedding of `_clip(index, frames)` in float64, `[1, parts, c]`."""
+def _true_embeddings(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
+    """The reference's embeddings in float64, one clip at a time; a clip of several workloads is computed once."""
+    return Answer([torch.cat([_true_embedding(network, clip) for clip in inputs])])
+
+
+@functools.lru_cache(maxsize=32)
+def _true_embedding(network: nn.Module, clip: Tensor) -> Tensor:
     with torch.no_grad():
-        return _wide_network(preset)(_clip(index, frames)[None])[0]
+        return _wide(network)(clip[None])[0]
 
 
 @functools.lru_cache(maxsize=1)
-def _wide_network(preset: str) -> nn.Module:
-    return plain(frozen(_model(preset), False)).double()
+def _wide(network: nn.Module) -> nn.Module:
+    return plain(frozen(network, False)).double()
 
 
 @functools.lru_cache
@@ -256,6 +260,7 @@ def _walks() -> list[np.ndarray]:
     return walks
 
 
+@functools.lru_cache
 def _clip(index: int, frames: int) -> Tensor:
     """`frames` frames `[frames, 64, 44]` of a walk; every second clip of the same walk starts where the first ends."""
     walks = _walks()

@@ -1,23 +1,27 @@
 """The benchmarks measure what they say, and refuse to time a wrong answer; no times are judged here."""
 
+import functools
+import getpass
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import flops, interleave, machine, table, workloads
-from benchmarks.compare import Effort, Row, compare, describe, take_turns, truth
+from benchmarks import flops, interleave, machine, memory, runtimes, table, workloads
+from benchmarks.compare import FULL, Effort, Prepared, Row, compare, describe, take_turns, truth
 from benchmarks.gate import Answer, Bounds, errors
-from benchmarks.plain import PlainHSTL, frozen
-from benchmarks.rivals import OURS, RIVALS, Rival, Unavailable, arranged
+from benchmarks.memory import Peak
+from benchmarks.plain import PlainHSTL, PlainLayer, frozen
+from benchmarks.rivals import NETWORKS, OURS, Rival, Unavailable, arranged, named
 from benchmarks.workloads import Workload
 from hstl_fast import HSTL, PRESETS, use_backend
 from hstl_fast.nn import ARME
@@ -26,10 +30,10 @@ from tests.networks import narrow_config, narrow_model, walkers
 
 REPOSITORY = Path(__file__).parent.parent
 PROBES = Effort(seconds=0.0, fewest=2, most=2)
-EAGER, OURSELVES = (next(rival for rival in RIVALS if rival.name == name) for name in ("eager", OURS))
+EAGER, OURSELVES = named("eager", OURS)
 
 
-def small_workload(training: bool = False) -> Workload:
+def small_workload(*rivals: Rival, training: bool = False) -> Workload:
     torch.manual_seed(0)
     layer = ARME(4, 8, [3, 5])
     x, direction = torch.randn(1, 4, 5, 8, 6), torch.randn(1, 8, 5, 8, 6)
@@ -41,10 +45,16 @@ def small_workload(training: bool = False) -> Workload:
         inputs=[x, direction] if training else [x],
         step=workloads.forward_and_backward if training else workloads.forward,
         training=training,
-        bounds=Bounds(1e-5, 1e-4) if training else Bounds(1e-5),
+        bounds={"float32": Bounds(1e-5, 1e-4 if training else None), "bfloat16": Bounds(1e-2)},
         macs=1000,
+        executed=900,
         bytes=4000,
+        rivals=rivals,
     )
+
+
+def compared(workload: Workload) -> list[Row]:
+    return compare(workload, PROBES, take_turns, Prepared())
 
 
 class Spoilt(nn.Module):
@@ -85,6 +95,40 @@ def test_torch_counts_the_same_arithmetic_of_training() -> None:
         (embeddings.sum() + logits.sum()).backward()
     expected = 2 * sum(flops.training_macs(layer) for layer in flops.layers(config, 7))
     assert counter.get_total_flops() == 2 * (expected + 2 * 3 * flops.classifier_macs(config))
+
+
+def counted(t: int, h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Products of one region's convolution of one channel and of both its gradients: with ones everywhere, results
+    are counts. The columns beside the map are part of it, as in the native code."""
+    x = torch.ones(1, 1, t, h, w + 2, dtype=torch.float64, requires_grad=True)
+    weight = torch.ones(1, 1, 3, 3, 3, dtype=torch.float64, requires_grad=True)
+    y = F.conv3d(x, weight, padding=(1, 1, 0))
+    y.sum().backward()
+    assert x.grad is not None
+    assert weight.grad is not None
+    return y.sum(), x.grad.sum(), weight.grad.sum()
+
+
+@pytest.mark.parametrize("t", [3, 4, 7])
+def test_executed_arithmetic_is_that_of_taps_inside_regions_and_sequences(t: int) -> None:
+    config = narrow_config("oumvlp", 16)
+    for layer in flops.layers(config, t):
+        if layer.kind == "arme":
+            regions = [counted(layer.frames, rows, layer.columns) for rows in layer.split]
+            for pass_ in zip(*regions, strict=True):
+                assert layer.executed == layer.c_in * layer.c_out * sum(pass_)
+        else:
+            assert layer.executed == layer.macs
+    assert flops.executed(config, [t, 3]) == sum(
+        layer.executed for frames in (t, 3) for layer in flops.layers(config, frames)
+    )
+
+
+def test_executed_arithmetic_of_the_published_layers() -> None:
+    convolutions = [layer for _, layer in workloads.operator_layers() if layer.kind == "arme"]
+    shares = [layer.executed / layer.macs for layer in convolutions]
+    assert 0.8 < min(shares) < 0.85
+    assert 0.96 < max(shares) < 0.98
 
 
 @pytest.mark.parametrize("preset", workloads.OPERATOR_PRESETS)
@@ -134,8 +178,8 @@ def test_a_training_step_of_ours_gives_the_truth() -> None:
 
 
 def test_silhouettes_are_real_people() -> None:
-    clips = workloads.embedding("casia-b", workloads.LENGTHS).inputs
-    assert [tuple(clip.shape) for clip in clips] == [(t, 64, 44) for t in workloads.LENGTHS]
+    clips = workloads.embedding("casia-b", workloads.RAGGED[0]).inputs
+    assert [tuple(clip.shape) for clip in clips] == [(t, 64, 44) for t in workloads.RAGGED[0]]
     for clip in clips:
         assert clip.dtype == torch.uint8
         assert 0.15 < (clip > 0).float().mean() < 0.6
@@ -153,7 +197,7 @@ def test_the_gradient_that_is_sent_back_avoids_the_kink() -> None:
 
 def test_rivals_take_turns() -> None:
     order: list[str] = []
-    seconds = take_turns({name: partial(order.append, name) for name in "ABC"}, rounds=3)
+    seconds = take_turns({name: functools.partial(order.append, name) for name in "ABC"}, rounds=3)
     assert "".join(order) == "ABCABCABC"
     assert {name: len(values) for name, values in seconds.items()} == {"A": 3, "B": 3, "C": 3}
 
@@ -171,7 +215,7 @@ def test_rounds_fill_the_time_within_their_limits() -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_right_answers_are_timed(training: bool) -> None:
-    rows = compare(small_workload(training), (EAGER, OURSELVES), PROBES, take_turns)
+    rows = compared(small_workload(EAGER, OURSELVES, training=training))
     assert [(row.rival, row.fault, len(row.seconds)) for row in rows] == [("eager", None, 2), (OURS, None, 2)]
     for row in rows:
         assert row.errors is not None
@@ -191,11 +235,75 @@ def test_right_answers_are_timed(training: bool) -> None:
     ids=["off", "nan", "shape", "bfloat16", "gradient"],
 )
 def test_a_wrong_answer_is_not_timed(spoil: Callable[[Tensor], Tensor], training: bool, word: str) -> None:
-    eager, wrong = compare(small_workload(training), (EAGER, spoilt(spoil)), PROBES, take_turns)
+    eager, wrong = compared(small_workload(EAGER, spoilt(spoil), training=training))
     assert len(eager.seconds) == 2
     assert wrong.seconds == ()
     assert wrong.fault is not None
     assert word in wrong.fault
+
+
+class Broken(nn.Module):
+    """A layer that raises after some calls."""
+
+    def __init__(self, layer: nn.Module, calls: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.left = calls
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("out of luck\n  in /some/secret/place.py")
+        y: Tensor = self.layer(x)
+        return y
+
+
+@pytest.mark.parametrize("calls", [0, 1, 3], ids=["first", "second", "in a round"])
+def test_a_rival_that_raises_does_not_stop_the_others(calls: int) -> None:
+    broken = Rival("broken", lambda network, training: Broken(frozen(network, training), calls))
+    rows = compared(small_workload(broken, OURSELVES))
+    assert rows[0].fault == "raised RuntimeError: out of luck in place.py"
+    assert rows[0].seconds == ()
+    assert len(rows[1].seconds) == 2
+
+
+def test_a_rival_that_cannot_be_prepared_does_not_stop_the_others() -> None:
+    def fail(network: nn.Module, training: bool) -> nn.Module:
+        raise KeyError("nothing here")
+
+    rows = compared(small_workload(Rival("failing", fail), OURSELVES))
+    assert rows[0].fault == "raised KeyError: 'nothing here'"
+    assert len(rows[1].seconds) == 2
+
+
+def test_errors_are_judged_by_a_rivals_type() -> None:
+    rounded = spoilt(lambda y: y.bfloat16().float())
+    narrow, wide = compared(small_workload(rounded._replace(name="narrow", dtype="bfloat16"), rounded))
+    assert narrow.fault is None
+    assert narrow.bounds == Bounds(1e-2)
+    assert len(narrow.seconds) == 2
+    assert wide.fault is not None
+
+
+def test_a_network_is_prepared_once_for_workloads_that_share_it() -> None:
+    made: list[int] = []
+
+    def make(network: nn.Module, training: bool) -> nn.Module:
+        made.append(torch.get_num_threads())
+        return frozen(network, training)
+
+    workload, prepared = small_workload(Rival("counted", make)), Prepared()
+    before = torch.get_num_threads()
+    for threads in (None, before, 1, 1):
+        compare(workload._replace(threads=threads), PROBES, take_turns, prepared)
+    assert made == [before, 1]
+    assert torch.get_num_threads() == before
+    compare(small_workload(*workload.rivals), PROBES, take_turns, prepared)
+    assert made == [before, 1, before]
+
+
+def test_long_rounds_are_fewer() -> None:
+    assert [FULL.rounds(seconds) for seconds in (0.001, 0.2, 2.0, 10.0, 100.0)] == [25, 15, 5, 3, 3]
 
 
 def test_missing_gradients_are_wrong() -> None:
@@ -207,7 +315,7 @@ def test_a_rival_that_cannot_run_says_why() -> None:
     def refuse(network: nn.Module, training: bool) -> nn.Module:
         raise Unavailable("it is not installed")
 
-    rows = compare(small_workload(), (Rival("absent", refuse), OURSELVES), PROBES, take_turns)
+    rows = compared(small_workload(Rival("absent", refuse), OURSELVES))
     assert rows[0] == Row("absent", unavailable="it is not installed")
     assert len(rows[1].seconds) == 2
 
@@ -220,94 +328,271 @@ def test_feature_maps_come_in_a_rivals_own_layout() -> None:
     assert same is clip
 
 
-def test_a_compiled_network_is_built_from_plain_torch() -> None:
+@pytest.mark.parametrize("name", ["torch.compile", "torch.compile bf16"])
+def test_a_compiled_network_is_built_from_plain_torch(name: str) -> None:
     model = narrow_model("casia-b")
-    rival = next(rival for rival in RIVALS if rival.name == "torch.compile")
+    (rival,) = named(name)
     with torch._inductor.config.patch(freezing=False):
         network = rival.prepare(model, False)
         assert torch._inductor.config.freezing
-    assert isinstance(network, PlainHSTL)
+    assert isinstance(network, PlainHSTL) == (rival.dtype == "float32")
+    assert any(isinstance(module, PlainHSTL) for module in network.modules())
     assert not any(isinstance(module, HSTL) for module in network.modules())
     assert not any(p.requires_grad for p in network.parameters())
+
+
+def test_channels_last_reaches_weights_and_maps() -> None:
+    (rival,) = named("eager channels_last_3d")
+    model = narrow_model("casia-b")
+    network = rival.prepare(model, False)
+    seen: list[bool] = []
+    for module in network.modules():
+        if isinstance(module, PlainLayer):
+            weight = getattr(module.layer, "weight", None)
+            if isinstance(weight, Tensor) and weight.dim() == 6:
+                assert all(w.is_contiguous(memory_format=torch.channels_last_3d) for w in weight)
+            module.register_forward_hook(
+                lambda layer, x, y: seen.append(y.dim() != 5 or y.is_contiguous(memory_format=torch.channels_last_3d))
+            )
+    workload = workloads.embedding("casia-b", (7,))._replace(network=model)
+    found = errors(workload.step(network, workload.inputs), truth(workload))
+    assert len(seen) == 11
+    assert all(seen)
+    assert found.fault(workload.bounds["float32"]) is None
+
+
+def test_bfloat16_answers_come_back_in_float32() -> None:
+    (rival,) = named("eager bf16 autocast")
+    workload = workloads.embedding("casia-b", (7,))._replace(network=narrow_model("casia-b"), rivals=(rival,))
+    (row,) = compared(workload)
+    if row.unavailable:
+        pytest.skip(row.unavailable)
+    assert row.fault is None
+    assert row.errors is not None
+    assert row.errors.output > 1e-4
+    for training in (False, True):
+        embeddings, logits = rival.prepare(workload.network, training)(torch.stack([workload.inputs[0]] * 2))
+        assert embeddings.dtype == torch.float32
+        assert logits.dtype == torch.float32 if training else logits is None
+
+
+@functools.cache
+def exported_model() -> HSTL:
+    return narrow_model("gait3d", divisor=8)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "openvino bf16"])
+def test_a_runtime_gives_the_embeddings_of_any_shape(name: str) -> None:
+    (rival,) = named(name)
+    workload = workloads.embedding("gait3d", (4, 4))._replace(network=exported_model(), rivals=(rival,))
+    (row,) = compared(workload)
+    if row.unavailable:
+        pytest.skip(row.unavailable)
+    assert row.fault is None
+    network = rival.prepare(workload.network, False)
+    first = workload.step(network, workload.inputs).outputs[0]
+    assert isinstance(network, runtimes.Runtime)
+    assert network.engines.keys() == {(2, 4, 64, 44)}
+    network.release()
+    assert torch.equal(first, workload.step(network, workload.inputs).outputs[0])
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "openvino bf16"])
+def test_a_runtime_that_is_absent_or_asked_to_train_says_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (rival,) = named(name)
+    with pytest.raises(Unavailable, match="evaluation only"):
+        rival.prepare(narrow_model("casia-b"), True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    with pytest.raises(Unavailable, match=r"^onnx is not installed \(extra \[peers\]\)$"):
+        rival.prepare(narrow_model("casia-b"), False)
+
+
+def test_clips_of_one_length_go_together_and_come_back_in_order() -> None:
+    workload = workloads.embedding("casia-b", (5, 4, 5))._replace(network=narrow_model("casia-b"))
+    network, sizes = EAGER.prepare(workload.network, False), []
+    network.register_forward_pre_hook(lambda module, inputs: sizes.append(inputs[0].shape[:2]))
+    embeddings = workload.step(network, workload.inputs).outputs[0]
+    assert sizes == [(2, 5), (1, 4)]
+    for clip, embedding in zip(workload.inputs, embeddings, strict=True):
+        assert (network(clip[None])[0][0] - embedding).abs().max() < 1e-5
+
+
+def test_a_workload_of_a_network_names_its_work() -> None:
+    workload = workloads.embedding("casia-b", (12, 30, 57))
+    assert (workload.name, workload.group) == ("casia-b, 12 + 30 + 57 frames", "throughput")
+    assert (workload.clips, workload.frames) == (3, 99)
+    assert workloads.embedding("casia-b", (30,) * 8).name == "casia-b, 8 x 30 frames"
+    step = workloads.training_step("casia-b")
+    assert (step.clips, step.frames, step.rivals) == (4, 120, NETWORKS)
+    assert 0.8 < step.executed / step.macs < 0.98
+
+
+class Hungry(nn.Module):
+    """Takes 64 MiB for a moment."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x)
+        return y + torch.ones(2**24)[0] - 1
+
+
+@pytest.mark.skipif(not memory.PEAK_RESET.exists(), reason="needs Linux")
+def test_memory_is_what_a_step_takes() -> None:
+    hungry = Rival("hungry", lambda network, training: Hungry(frozen(network, training)))
+    assert 60 < memory.of_step(small_workload(), hungry) / 2**20 < 80
+    assert memory.of_step(small_workload(), EAGER) / 2**20 < 16
+
+
+@pytest.mark.skipif(not memory.PEAK_RESET.exists(), reason="needs Linux")
+def test_memory_is_measured_in_another_process() -> None:
+    peak = memory.peak(("embedding", "casia-b", "3"), "eager")
+    assert peak.missing is None
+    assert peak.bytes is not None
+    assert peak.bytes > 4 * (64 + 64) * 3 * 64 * 44  # stage 2's input and output, at least
+    absent = memory.peak(("embedding", "nowhere", "3"), "eager")
+    assert absent.bytes is None
+    assert absent.missing is not None
+    assert "nowhere" in absent.missing
+
+
+@pytest.mark.parametrize(
+    ("recipe", "workload"),
+    [
+        (("embedding", "casia-b", "12", "30"), workloads.embedding("casia-b", (12, 30))),
+        (("training_step", "casia-b"), workloads.training_step("casia-b")),
+    ],
+    ids=["embedding", "training step"],
+)
+def test_memory_knows_the_workloads(recipe: tuple[str, ...], workload: Workload) -> None:
+    found = memory.workload_of(recipe)
+    assert (found.name, found.training) == (workload.name, workload.training)
+    assert all(map(torch.equal, found.inputs, workload.inputs))
 
 
 def test_the_table_shows_times_errors_and_faults() -> None:
     def refuse(network: nn.Module, training: bool) -> nn.Module:
         raise Unavailable("it is not installed")
 
-    workload = small_workload()
-    rivals = (EAGER, spoilt(lambda y: 2 * y), Rival("absent", refuse), OURSELVES)
-    rows = [
-        row._replace(seconds=(0.002, 0.004, 0.003) if row.rival == "eager" else (0.001,) * 3)
-        for row in compare(workload, rivals, PROBES, take_turns)
-    ]
-    rows[1] = rows[1]._replace(seconds=())
-    rows[2] = rows[2]._replace(seconds=())
-    lines = list(table.lines([describe(workload, rows, OURS)], {}))
-    eager, wrong, absent, ours = lines[-4:]
+    broken = Rival("broken", lambda network, training: Broken(frozen(network, training), 0))
+    workload = small_workload(EAGER, spoilt(lambda y: 2 * y), broken, Rival("absent", refuse), OURSELVES)
+    seconds = {"eager": (0.002, 0.004, 0.003), OURS: (0.001,) * 3}
+    rows = [row._replace(seconds=seconds.get(row.rival, ())) for row in compared(workload)]
+    described = describe(workload, rows, OURS, {"eager": Peak(5 * 2**20)})
+    eager, wrong, failed, absent, ours = list(table.lines([described], {}))[-5:]
     assert eager.split()[:6] == ["eager", "3.00", "2.50", "-", "3.50", "x3.00"]
-    assert "WRONG, not timed" in wrong
+    assert eager.split()[-1] == "5"
+    assert "WRONG, not timed: output is off" in wrong
+    assert "FAILED, not timed: raised RuntimeError: out of luck" in failed
     assert "unavailable: it is not installed" in absent
     assert "x1.00" in ours
+    assert [line.split(": ")[1] for line in table.faults([described])] == ["spoilt", "broken"]
+    line = table.progress(described, OURS, 7.0)
+    assert "ours 1.0 ms" in line
+    assert "best other 3.0 ms (eager)" in line
+    assert "FAULT of spoilt FAULT of broken [7 s]" in line
 
 
 def test_the_machine_is_named_and_its_best_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "SIZE", 64)
     monkeypatch.setattr(machine, "COPIED", 1000)
     description = json.loads(json.dumps(machine.description()))
-    assert {"cpu", "cores", "threads", "torch", "native_cpu", "hstl_fast"} <= description.keys()
-    assert all(rate > 0 for rate in machine.peaks(repeats=1).values())
+    assert {"cpu", "cores", "threads", "torch", "native_cpu", "hstl_fast", "peers"} <= description.keys()
+    rates = machine.peaks(repeats=1)
+    assert rates.keys() == {"float32_gflop_per_second", "bfloat16_gflop_per_second", "copy_gbyte_per_second"}
+    assert all(rate is None or rate > 0 for rate in rates.values())
+    assert rates["float32_gflop_per_second"] is not None
+    assert machine.best({"a": 1.0, "b": None, "c": 5.0}, {"a": 2.0, "b": None, "c": 4.0}) == {"a": 2, "b": None, "c": 5}
 
 
+Run = tuple[Path, "subprocess.CompletedProcess[str]"]
 BENCHMARK = """
-from benchmarks import conftest
-from tests.test_benchmarks import EAGER, OURSELVES, small_workload, spoilt
+from benchmarks.rivals import OURS, Rival
+from tests.test_benchmarks import EAGER, OURSELVES, Broken, small_workload, spoilt
 
-def test_right(measure, monkeypatch):
-    monkeypatch.setattr(conftest, "RIVALS", (EAGER, OURSELVES))
-    measure(small_workload())
+def test_right(measure):
+    measure(small_workload(EAGER, OURSELVES))
 
-def test_wrong_rival(measure, monkeypatch):
-    monkeypatch.setattr(conftest, "RIVALS", (spoilt(lambda y: y * 1.01), OURSELVES))
-    measure(small_workload())
+def test_wrong_rivals(measure):
+    broken = Rival("broken", lambda network, training: Broken(network, 1))
+    measure(small_workload(spoilt(lambda y: y * 1.01), broken, OURSELVES))
+
+def test_ours_is_wrong(measure):
+    measure(small_workload(EAGER, spoilt(lambda y: y * 1.01)._replace(name=OURS)))
 """
 
 
-def test_a_run_writes_everything_to_one_file(tmp_path: Path) -> None:
-    (tmp_path / "conftest.py").write_text('pytest_plugins = ["benchmarks.conftest"]\n')
-    (tmp_path / "test_small.py").write_text(BENCHMARK)
-    command = [sys.executable, "-m", "pytest", str(tmp_path), "--benchmark-only", "--benchmark-json=results.json"]
+@pytest.fixture(scope="module")
+def benchmarks_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The folder and the run of the tests above."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "conftest.py").write_text('pytest_plugins = ["benchmarks.conftest"]\n')
+    (folder / "test_small.py").write_text(BENCHMARK)
+    command = [sys.executable, "-m", "pytest", str(folder), "--benchmark-only", "--benchmark-json=results.json"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     run = subprocess.run(
-        [*command, f"--rootdir={tmp_path}", "-q"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        [*command, f"--rootdir={folder}"], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
-    assert run.returncode == 1, run.stdout + run.stderr
-    assert "1 failed, 1 passed" in run.stdout
+    return folder, run
+
+
+def test_only_a_fault_of_ours_fails_a_run(benchmarks_run: Run) -> None:
+    _, run = benchmarks_run
+    assert run.returncode == 1
+    assert "1 failed, 2 passed" in run.stdout, run.stdout + run.stderr
+    assert f"{OURS}: output is off" in run.stdout
+    assert "1/3  arme forward: small: ours" in run.stdout
     assert "WRONG, not timed" in run.stdout
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert results["peaks"].keys() == {"float32_gflop_per_second", "copy_gbyte_per_second"}
+    assert "arme forward, small: spoilt: output is off" in run.stdout
+
+
+def test_a_run_writes_everything_to_one_file(
+    benchmarks_run: Run,
+) -> None:
+    results = json.loads((benchmarks_run[0] / "results.json").read_text())
+    assert results["peaks"].keys() == {
+        "float32_gflop_per_second",
+        "bfloat16_gflop_per_second",
+        "copy_gbyte_per_second",
+    }
     assert results["machine_info"]["hstl_fast"]["threads"] >= 1
     right, wrong = (entry["extra_info"]["rivals"] for entry in results["benchmarks"])
     for rival in (right["eager"], right[OURS], wrong[OURS]):
         assert len(rival["seconds"]) == rival["rounds"] >= 5
         assert rival["median"] > 0
         assert rival["errors"]["output"] < 1e-6
+        assert rival["dtype"] == "float32"
     assert right["eager"]["ours_is_times_faster"] > 0
-    assert wrong["spoilt"]["fault"]
-    assert "median" not in wrong["spoilt"]
-    assert results["benchmarks"][0]["stats"]["rounds"] == right[OURS]["rounds"]
+    assert wrong["spoilt"]["fault"].startswith("output is off")
+    assert wrong["broken"]["fault"] == "raised RuntimeError: out of luck in place.py"
+    assert not {"median", "seconds"} & (wrong["spoilt"].keys() | wrong["broken"].keys())
+    small = results["benchmarks"][0]
+    assert small["stats"]["rounds"] == right[OURS]["rounds"]
+    described = small["extra_info"]
+    assert (described["dense_flop"], described["executed_flop"]) == (2000, 1800)
+    assert (described["clips"], described["threads"], described["scaling"]) == (1, torch.get_num_threads(), None)
+
+
+def test_a_results_file_names_no_folder_and_nobody(
+    benchmarks_run: Run,
+) -> None:
+    results = json.loads((benchmarks_run[0] / "results.json").read_text())
+    assert results["machine_info"].keys() == {"cpu", "hstl_fast"}
+    assert "project" not in results["commit_info"]
+    text = json.dumps(results)
+    for private in (str(benchmarks_run[0]), str(REPOSITORY), str(Path.home()), f"/{getpass.getuser()}/"):
+        assert private not in text
+    assert not any("data" in entry["stats"] for entry in results["benchmarks"])
 
 
 def test_quick_keeps_each_operator() -> None:
     command = [sys.executable, "-m", "pytest", "benchmarks", "--benchmark-only", "--quick", "--collect-only", "-q"]
     run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     chosen = [line for line in run.stdout.splitlines() if "::" in line]
-    assert len(chosen) == 5
+    assert len(chosen) == 6
+    assert any("test_latency[casia-b]" in line for line in chosen)
     assert all(
         any(f"casia-b-{name}]" in line for line in chosen) for name in ("stages.0.1", "pools.1", "fta", "strips")
     )
