@@ -29,7 +29,12 @@ PACKED = (
     "sequences packed along time leak into one another in this model's convolutions and FTA, which never see seqL, "
     "before acceleration and after it: the model's own semantics are kept (hstl_fast.HSTL keeps sequences apart)"
 )
-LAYOUT = "feature maps leave the replaced layers channels-last: .view() on them may have to become .reshape()"
+LAYOUTS = {
+    torch.channels_last_3d: "feature maps leave the layers replaced here channels-last; if other code fails on them in "
+    ".view(), use .reshape() there, or undo and accelerate with memory_format=torch.contiguous_format",
+    torch.contiguous_format: "feature maps leave the layers replaced here contiguous, at the price of copies; "
+    "memory_format=torch.channels_last_3d saves these if no other code calls .view() on them",
+}
 
 SLOPE = 0.01
 """Of ARME's LeakyReLU, which is inside its forward and cannot be read off."""
@@ -108,7 +113,7 @@ class Report:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
-def accelerate(module: nn.Module) -> Report:
+def accelerate(module: nn.Module, memory_format: torch.memory_format | None = None) -> Report:
     """Give the HSTL layers in `module` our forward, in place.
 
     Layers are known by their structure, whatever their classes are called: ARME by `split_param` and a list `conv3d`,
@@ -126,23 +131,37 @@ def accelerate(module: nn.Module) -> Report:
     devices is not supported: its replicas would keep the first device's parameters.
 
     :param module: a model or a part of one; wrapped in DistributedDataParallel or not; not scripted, not compiled
+    :param memory_format: how feature maps leave the replaced layers: torch.channels_last_3d, without copies, or
+        torch.contiguous_format, for code that calls `.view` on them. None: channels-last, but contiguous if a layer
+        is left alone
     :returns: the report; `report.undo()` restores everything. A second call changes nothing more and says so
     :raises TypeError: `module` is no nn.Module, or a scripted or compiled one; nothing is changed
+    :raises ValueError: another `memory_format`; nothing is changed
 
     Source: the layers of the released HSTL and of OpenGait models built like it.
     """
     _refuse(module)
+    if memory_format is not None and memory_format not in LAYOUTS:
+        raise ValueError(
+            f"memory_format must be torch.channels_last_3d, torch.contiguous_format or None, got {memory_format}"
+        )
     model = type(module).__name__
     if isinstance(module, HSTL):
         return Report(model, (), ("an hstl_fast.HSTL is made of these layers already",))
     search = _Search()
     search.visit(module, "")
-    replacements = [(layer.module, forward) for layer, forward in search.found if forward is not None]
-    for owner, forward in replacements:
-        vars(owner)["forward"] = forward
     layers = tuple(layer for layer, _ in search.found)
+    if memory_format is None:
+        left = any(layer.outcome == LEFT for layer in layers)
+        memory_format = torch.contiguous_format if left else torch.channels_last_3d
     at_work = [layer.module for layer in layers if layer.outcome != LEFT]
-    notes = [*search.notes, *_backend_notes(at_work), *([PACKED, LAYOUT] if at_work else [])]
+    replacements = [(layer.module, forward) for layer, forward in search.found if forward is not None]
+    notes = [*search.notes, *_backend_notes(at_work)]
+    notes += [PACKED] if at_work else []
+    notes += [LAYOUTS[memory_format]] if replacements else []
+    for owner, forward in replacements:
+        forward.channels_last = memory_format == torch.channels_last_3d
+        vars(owner)["forward"] = forward
     return Report(model, layers, tuple(notes))
 
 
@@ -226,12 +245,13 @@ class FastForward:
     def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
         self.module = module
         self.names = tuple(names)
+        self.channels_last = True  # a torch.memory_format cannot be saved by torch.save
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The operator's answer, or the module's own where the operator does not define one."""
         values = self._bound(args, kwargs)
         if values is None or not self.defined(*values) or self._watched():
-            return type(self.module).forward(self.module, *args, **kwargs)
+            return type(self.module).forward(self.module, *map(_as_torch_lays_it, args), **kwargs)
         return self.compute(*values)
 
     @staticmethod
@@ -267,6 +287,9 @@ class FastForward:
         values = [*args, *(kwargs.get(name) for name in self.names[len(args) :])]
         return values if isinstance(values[0], Tensor) else None
 
+    def _laid_out(self, y: Tensor) -> Tensor:
+        return y if self.channels_last else y.contiguous()
+
     def _watched(self) -> bool:
         """Whether somebody has hooks inside the layer, which only the layer's own forward calls."""
         if torch.compiler.is_compiling():
@@ -297,7 +320,7 @@ class PlainStage(FastForward):
 
     @staticmethod
     def used(module: Any) -> set[str]:
-        return {f"{i}.conv3d.weight" for i in range(0, len(module), 2)}
+        return {f"{name}.conv3d.weight" for name in list(module._modules)[::2]}
 
     def trials(self) -> list[Trial]:
         module: Any = self.module
@@ -311,7 +334,7 @@ class PlainStage(FastForward):
         for i in range(0, len(module), 2):
             slope = module[i + 1].negative_slope
             x = functional.arme(x, [module[i].conv3d.weight], [x.shape[3]], negative_slope=slope)
-        return x
+        return self._laid_out(x)
 
 
 class Arme(FastForward):
@@ -348,7 +371,8 @@ class Arme(FastForward):
     def compute(self, x: Tensor, *others: Any) -> Tensor:
         module: Any = self.module
         weights = [holder.conv3d.weight for holder in module.conv3d]
-        return functional.arme(x, weights, list(module.split_param), negative_slope=SLOPE)
+        y = functional.arme(x, weights, list(module.split_param), negative_slope=SLOPE)
+        return self._laid_out(y)
 
 
 class Astp(FastForward):
@@ -397,20 +421,23 @@ class Astp(FastForward):
     def defined(self, x: Any, *others: Any) -> bool:
         if not _is_map(x, 5) or x.shape[3] != sum(_split(self.module)):
             return False
-        (lengths,) = others
-        if lengths is None:
+        (seq_lens,) = others
+        if seq_lens is None:
             return True
-        lens = _lengths(lengths)
-        return x.shape[0] == 1 and min(lens, default=0) > 0 and sum(lens) == x.shape[2]
+        return x.shape[0] == 1 and min(seq_lens, default=0) > 0 and sum(seq_lens) == x.shape[2]
 
     def compute(self, x: Tensor, *others: Any) -> Tensor:
         module: Any = self.module
-        (lengths,) = others
         proj = module.proj.conv.weight[:, :, 0, 0] if module.flag else None
         powers = torch.cat([pool.p for pool in module.hpp])
-        seq_lens = None if lengths is None else _lengths(lengths)
-        pooled = functional.astp(x, proj, powers, list(module.split_param), seq_lens=seq_lens)
+        pooled = functional.astp(x, proj, powers, list(module.split_param), seq_lens=others[0])
         return _as_torch_types_it(pooled, x, powers)
+
+    def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any] | None:
+        values = super()._bound(args, kwargs)
+        if values is None or values[1] is None:
+            return values
+        return [values[0], _lengths(values[1])]
 
 
 class Fta(FastForward):
@@ -450,7 +477,8 @@ class Fta(FastForward):
         module: Any = self.module
         weights = torch.stack([torch.stack([fc.weight[:, :, 0] for fc in unit.fcs]) for unit in module.mma])
         biases = torch.stack([torch.stack([fc.bias for fc in unit.fcs]) for unit in module.mma])
-        return functional.fta(x, weights, biases, list(module.split_param))
+        y = functional.fta(x, weights, biases, list(module.split_param))
+        return self._laid_out(y)
 
 
 class StripPool(FastForward):
@@ -506,6 +534,11 @@ def _lengths(lengths: Any) -> list[int]:
     listed = first.tolist() if hasattr(first, "tolist") else first
     is_list = isinstance(listed, (list, tuple)) and all(type(length) is int for length in listed)
     return list(listed) if is_list else []
+
+
+def _as_torch_lays_it(value: Any) -> Any:
+    """A map contiguous, as a layer's own forward may expect it: accelerated layers before it may have changed that."""
+    return value.contiguous() if isinstance(value, Tensor) else value
 
 
 def _as_torch_types_it(pooled: Tensor, x: Tensor, powers: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ class PowerPool(nn.Module):
         n, c = x.shape[:2]
         pooled = []
         for bins in self.bin_num:
-            strips = x.reshape(n, c, bins, -1)
+            strips = x.view(n, c, bins, -1)
             pooled.append(strips.clamp(min=self.eps).pow(self.p).mean(-1).pow(1.0 / self.p))
         return torch.cat(pooled, -1)
 
@@ -113,7 +113,8 @@ class RegionPool(nn.Module):
             x = self.SP1(x, seqL=seqL, options={"dim": 2})[0]
         if self.flag:
             x = self.proj(x)
-        return torch.cat([pool(rows) for pool, rows in zip(self.hpp, x.split(self.split_param, dim=2))], dim=-1)
+        regions = x.split(self.split_param, dim=2)
+        return torch.cat([pool(rows.contiguous()) for pool, rows in zip(self.hpp, regions)], dim=-1)
 
 
 class GatedMaxima(nn.Module):

@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
@@ -225,6 +226,49 @@ def test_a_plain_stage_keeps_its_slope(slope: float) -> None:
     expected = module(x)
     assert len(accelerate(module).replaced) == 1
     torch.testing.assert_close(module(x), expected)
+
+
+def test_plain_stages_of_other_make() -> None:
+    shared = nn.LeakyReLU(0.1)
+    named = nn.Sequential(
+        OrderedDict(first=BareConv3d(1, 3), activation=shared, second=BareConv3d(3, 2), again=shared)
+    ).double()
+    x = torch.randn(2, 1, 4, 6, 5).double()
+    expected = named(x)
+    assert len(accelerate(named).replaced) == 1
+    torch.testing.assert_close(named(x), expected)
+
+
+class TestLayout:
+    """Code around the layers may call `.view`, which asks for contiguous maps."""
+
+    @pytest.mark.parametrize("left", [False, True], ids=["all replaced", "a pool left alone"])
+    def test_the_whole_model_goes_on(self, left: bool, model: OpenGaitHSTL, sils: Tensor) -> None:
+        model.HPP.eps = 2e-6 if left else 1e-6
+        expected = answers(model, sils)
+        report = accelerate(model)
+        assert [layer.name for layer in report.left_alone] == ["HPP"] * left
+        assert f"layers replaced here {'contiguous' if left else 'channels-last'}" in str(report)
+        assert worst(answers(model, sils), expected) < 1e-9
+        assert model.arme2(torch.rand(2, 2, 3, 32, 22).double()).is_contiguous() == left
+
+    @pytest.mark.parametrize("name", ["plain stage", "ARME", "FTA"])
+    def test_of_maps(self, name: str) -> None:
+        for chosen in (torch.channels_last_3d, torch.contiguous_format):
+            module, (x,) = layer(name)
+            accelerate(module, memory_format=chosen)
+            assert module(x).is_contiguous(memory_format=chosen)
+        with pytest.raises(ValueError, match=r"or None, got torch\.preserve_format"):
+            accelerate(module, memory_format=torch.preserve_format)
+
+    def test_a_call_left_to_the_pools_own_forward(self) -> None:
+        module = PowerPool([4])
+        x = torch.rand(2, 3, 8, 6).transpose(2, 3)
+        expected = module(x.contiguous())
+        with pytest.raises(RuntimeError, match="view"):
+            module(x)
+        accelerate(module)
+        assert torch.equal(module(x), expected)
 
 
 class TestUndo:
@@ -817,6 +861,11 @@ LEFT_ALONE: list[tuple[str, Callable[[Any], Any], str]] = [
     ("strip pool", _set("eps", 0.0), "eps must be 1e-06, got 0.0"),
     ("strip pool", _set("p", nn.Parameter(torch.ones(7))), "p must be a Parameter of shape [1], got [7]"),
 ]
+
+
+def test_gradients_are_compared_where_the_caller_wants_none() -> None:
+    with torch.no_grad():
+        assert accelerate(StopsGradient(6, 5, [4, 1, 2])).left_alone
 
 
 @pytest.mark.parametrize(("name", "change", "reason"), LEFT_ALONE, ids=[f"{n}: {r}" for n, _, r in LEFT_ALONE])
