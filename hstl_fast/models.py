@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import _register_namedtuple
 
 from hstl_fast.names import one_of
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
@@ -148,6 +149,10 @@ class HSTLOutput(NamedTuple):
     """`[N, P, C]`: after batch norm; what both losses see and what is compared at test."""
     logits: Tensor
     """`[N, P, K]`: one linear classifier per part."""
+
+
+# torch.export.save writes only the named tuples that it has been told of.
+_register_namedtuple(HSTLOutput, serialized_type_name="hstl_fast.HSTLOutput")
 
 
 class HSTL(Layer):

@@ -23,13 +23,13 @@ from hstl_fast.ops._shared import (
     without_autocast,
 )
 
-LIBRARY.define("arme_forward(Tensor x, Tensor weights, int[] split, int[] seq_lens, float negative_slope) -> Tensor")
+LIBRARY.define("arme_forward(Tensor x, Tensor weights, int[] split, SymInt[] seq_lens, float negative_slope) -> Tensor")
 LIBRARY.define(
-    "arme_backward_data(Tensor grad, Tensor y, Tensor weights, int[] split, int[] seq_lens, float negative_slope)"
+    "arme_backward_data(Tensor grad, Tensor y, Tensor weights, int[] split, SymInt[] seq_lens, float negative_slope)"
     " -> Tensor"
 )
 LIBRARY.define(
-    "arme_backward_weight(Tensor grad, Tensor y, Tensor x, Tensor weights, int[] split, int[] seq_lens,"
+    "arme_backward_weight(Tensor grad, Tensor y, Tensor x, Tensor weights, int[] split, SymInt[] seq_lens,"
     " float negative_slope) -> Tensor"
 )
 

@@ -23,12 +23,12 @@ from hstl_fast.ops._shared import (
 )
 
 LIBRARY.define(
-    "astp_forward(Tensor x, Tensor? proj, Tensor p, int[] split, int[] seq_lens)"
+    "astp_forward(Tensor x, Tensor? proj, Tensor p, int[] split, SymInt[] seq_lens)"
     " -> (Tensor pooled, Tensor maximum, Tensor index)"
 )
 LIBRARY.define(
     "astp_backward(Tensor grad, Tensor pooled, Tensor maximum, Tensor index, Tensor x, Tensor? proj, Tensor p,"
-    " int[] split, int[] seq_lens) -> (Tensor gx, Tensor gproj, Tensor gp)"
+    " int[] split, SymInt[] seq_lens) -> (Tensor gx, Tensor gproj, Tensor gp)"
 )
 
 

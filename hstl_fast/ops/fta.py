@@ -27,10 +27,10 @@ from hstl_fast.reference import fta_lengths
 __all__ = ["fta", "fta_lengths"]
 
 LIBRARY.define(
-    "fta_forward(Tensor x, Tensor weights, Tensor biases, int[] split, int[] seq_lens) -> (Tensor y, Tensor means)"
+    "fta_forward(Tensor x, Tensor weights, Tensor biases, int[] split, SymInt[] seq_lens) -> (Tensor y, Tensor means)"
 )
 LIBRARY.define(
-    "fta_backward(Tensor grad, Tensor x, Tensor means, Tensor weights, Tensor biases, int[] split, int[] seq_lens)"
+    "fta_backward(Tensor grad, Tensor x, Tensor means, Tensor weights, Tensor biases, int[] split, SymInt[] seq_lens)"
     " -> (Tensor gx, Tensor gweights, Tensor gbiases)"
 )
 
