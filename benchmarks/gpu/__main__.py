@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu import environment, stages, table
+from benchmarks.gpu import contestants, environment, stages, table
 from benchmarks.gpu.stages import STAGES, Setup
-from benchmarks.gpu.store import LOG, Row, Store, Unusable
-from benchmarks.gpu.supervise import CannotStart, Job, supervise
+from benchmarks.gpu.store import LOG, Store, Unusable
+from benchmarks.gpu.supervise import CannotStart, Job, Row, supervise
 
 BUDGET = 480.0
 WRONG = {"fail", "failed", "died", "stopped"}
@@ -42,10 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(stage: str, setup: Setup, store: Store, options: argparse.Namespace) -> None:
     """One stage within its time; what is in the results already is left as it is."""
-    jobs = [job for job in map(functools.partial(_left, store, options.only), stages.jobs(stage, setup)) if job.keys]
+    sources = environment.sources()
+    left = functools.partial(_left, store, options.only, sources)
+    jobs = [job for job in map(left, stages.jobs(stage, setup)) if job.keys]
 
     def record(key: str, row: Row) -> None:
-        store.put(stage, key, row)
+        ours = {"sources": sources} if stage == "check" or contestants.is_ours(key) else {}
+        store.put(stage, key, {**row, **ours})
         if row["status"] != "not reached":
             print(f"{stage}: {key}: {_short(row)}", flush=True)
 
@@ -54,8 +57,8 @@ def _run(stage: str, setup: Setup, store: Store, options: argparse.Namespace) ->
     store.write_table(table.render(store.data))
 
 
-def _left(store: Store, only: str, job: Job) -> Job:
-    keys = store.open(job.stage, iter(job.keys))
+def _left(store: Store, only: str, sources: str, job: Job) -> Job:
+    keys = store.open(job.stage, job.keys, sources)
     return job._replace(keys=tuple(key for key in keys if only.lower() in key.lower()))
 
 

@@ -13,12 +13,11 @@ from benchmarks.gpu.attempts import attempt
 from benchmarks.gpu.clock import Call
 from benchmarks.gpu.contestants import Contestant
 from benchmarks.gpu.problems import Problem, Runner
-from benchmarks.gpu.store import Row
-from benchmarks.gpu.supervise import Job, Say
+from benchmarks.gpu.supervise import Job, Row, Say
 from benchmarks.gpu.workloads import Workload
 
-SECONDS, FEWEST, MOST = 8.0, 5, 40
-"""Of all rounds of a workload together, and how many rounds there may be."""
+FEWEST, MOST = 5, 40
+"""How many rounds there may be."""
 TINY_ROUNDS = 2
 CEILINGS = "ceilings"
 BESIDE = "beside "
@@ -44,7 +43,7 @@ def jobs(device: torch.device, tiny: bool) -> list[Job]:
         eager = tuple(_key(workload.name, c.name) for c in taking_part if not c.compiled)
         measured.append(Job("bench", workload.name, eager, 150))
         compiled += [
-            Job("bench", workload.name, (_key(workload.name, c.name),), 240) for c in taking_part if c.compiled
+            Job("bench", workload.name, (_key(workload.name, c.name),), 300) for c in taking_part if c.compiled
         ]
     return measured + compiled
 
@@ -81,7 +80,7 @@ def compare(
     if any(entry.contestant.compiled for entry in entries):
         beside = _beside(problem, truth, device, say, _key(workload.name, entries[0].contestant.name))
     del truth
-    times = take_turns([*entries, *beside], device, rounds)
+    times = take_turns([*entries, *beside], device, workload.seconds, rounds)
     for entry in entries:
         row = {**entry.row, **_rates(problem, times[entry.contestant.name])}
         row |= {BESIDE + other.contestant.name: times[other.contestant.name] for other in beside}
@@ -115,8 +114,11 @@ def admit(problem: Problem, contestant: Contestant, truth: Answer, device: torch
     return Entry(contestant, call, row, queueing)
 
 
-def take_turns(entries: list[Entry], device: torch.device, rounds: int | None) -> dict[str, dict[str, Any]]:
-    """Every contestant's times on the device and from outside, one call of each after the other."""
+def take_turns(
+    entries: list[Entry], device: torch.device, budget: float, rounds: int | None
+) -> dict[str, dict[str, Any]]:
+    """Every contestant's times on the device and from outside, one call of each after the other; `rounds` times, or
+    as often as fits into `budget` seconds."""
     found: dict[str, dict[str, list[float]]] = {e.contestant.name: {"device": [], "wall": []} for e in entries}
 
     def one_round() -> None:
@@ -130,7 +132,7 @@ def take_turns(entries: list[Entry], device: torch.device, rounds: int | None) -
         start = time.perf_counter()
         one_round()
         if rounds is None:
-            rounds = interleave.rounds_within(SECONDS, time.perf_counter() - start, FEWEST, MOST)
+            rounds = interleave.rounds_within(budget, time.perf_counter() - start, FEWEST, MOST)
         for _ in range(rounds - 1):
             one_round()
     return {

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.gpu import clock, environment
 from benchmarks.gpu.numerics import Numerics
-from benchmarks.gpu.store import Row
+from benchmarks.gpu.supervise import Row
 
 REPEATS = 20
 

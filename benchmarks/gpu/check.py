@@ -12,8 +12,7 @@ from benchmarks.gpu.check_networks import Seed
 from benchmarks.gpu.check_operators import Operands
 from benchmarks.gpu.numerics import Numerics, double
 from benchmarks.gpu.problems import NETWORK_GRADIENT_BOUNDS, OUTPUT_BOUNDS
-from benchmarks.gpu.store import Row
-from benchmarks.gpu.supervise import Job, Say
+from benchmarks.gpu.supervise import Job, Row, Say
 from hstl_fast import functional, reference
 
 SEEDS = 5

@@ -50,7 +50,7 @@ def device_seconds(call: Call, device: torch.device, queueing: float) -> float:
     call()
     last.record()
     torch.cuda.synchronize(device)
-    return first.elapsed_time(last) / 1e3
+    return float(first.elapsed_time(last)) / 1e3
 
 
 def queueing_seconds(call: Call, device: torch.device) -> float:

@@ -13,6 +13,9 @@ from hstl_fast import use_backend
 from hstl_fast.nn import ARME
 from hstl_fast.ops import _dispatch
 
+OURS = "hstl_fast "
+"""What the names of our own contestants begin with."""
+
 
 class Contestant(NamedTuple):
     """One way to run a network. backend: ours only. compiled: through torch.compile, max-autotune.
@@ -70,6 +73,11 @@ def contestants(device: torch.device) -> list[Contestant]:
     return [c for c in found if device.type == "cuda" or not c.numerics.tf32]
 
 
+def is_ours(key: str) -> bool:
+    """Whether a row of this key is about this package."""
+    return key.rsplit(" | ", 1)[-1].startswith(OURS)
+
+
 def backends(device: torch.device, dtype: torch.dtype) -> list[str]:
     """The backends that can compute every operator for tensors of this device and type."""
     return [
@@ -114,7 +122,7 @@ def _ours(device: torch.device) -> list[Contestant]:
 
 
 def _our(backend: str, numerics: Numerics) -> Contestant:
-    return Contestant(f"hstl_fast {backend}, {numerics}", numerics, torch.channels_last_3d, backend)
+    return Contestant(f"{OURS}{backend}, {numerics}", numerics, torch.channels_last_3d, backend)
 
 
 def _is_automatic(backend: str, device: torch.device) -> bool:

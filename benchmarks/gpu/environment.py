@@ -4,6 +4,7 @@ import hashlib
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,8 @@ CLOCKS = ("driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.
 
 
 def identity(device: torch.device, tiny: bool) -> dict[str, Any]:
-    """What two runs must share to be parts of one: sources, versions, device, sizes."""
-    installed = info.collect()
-    return {
-        "sources": sources(),
-        "hstl_fast": installed["hstl_fast"],
-        "torch": installed["torch"],
-        "device": device_name(device),
-        "tiny": tiny,
-    }
+    """What two runs must share to be parts of one: how it is measured, torch, device, sizes."""
+    return {"kit": kit(), "torch": torch.__version__, "device": device_name(device), "tiny": tiny}
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -79,12 +73,22 @@ def commit() -> str | None:
 
 
 def sources() -> str:
-    """A fingerprint of the package, its native sources and the benchmarks."""
+    """A fingerprint of the package and its native sources: ours is measured again when it changes."""
+    native = [path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".h", ".cpp", ".cu", ".cuh"}]
+    return _fingerprint([*(ROOT / "hstl_fast").rglob("*.py"), *native])
+
+
+def kit() -> str:
+    """A fingerprint of what the rivals' figures come from: another makes other results."""
+    shared = [ROOT / "benchmarks" / f"{name}.py" for name in ("flops", "gate", "interleave", "plain", "workloads")]
+    definitions = [ROOT / "hstl_fast" / f"{name}.py" for name in ("reference", "losses")]
+    return _fingerprint([*Path(__file__).parent.glob("*.py"), *shared, *definitions])
+
+
+def _fingerprint(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for folder, suffixes in (("hstl_fast", {".py"}), ("csrc", {".h", ".cpp", ".cu", ".cuh"}), ("benchmarks", {".py"})):
-        for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in suffixes:
-                digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted(paths):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 

@@ -119,7 +119,8 @@ class Training:
     """A step of training: forward, both losses, backward; with `optimise`, Adam's step as well.
 
     float16 is trained with a GradScaler. The gate compares the losses and all gradients as one vector: single small
-    parameters are beyond any narrow type.
+    parameters are beyond any narrow type. Where float64 needs more memory than there is, the gate sees every second
+    clip, or every fourth.
     """
 
     training = True
@@ -133,6 +134,7 @@ class Training:
         self.batch = clips.clips(self.sequences, frames).to(device)
         self.labels = (torch.arange(identities) % clips.config(preset, tiny).num_classes).repeat_interleave(takes)
         self.labels = self.labels.to(device)
+        self.stride = 1
         self.optimise = optimise
         config = clips.config(preset, tiny)
         macs = sum(map(flops.training_macs, flops.layers(config, frames))) + 3 * flops.classifier_macs(config)
@@ -140,20 +142,23 @@ class Training:
         self.device = device
 
     def truth(self) -> Answer:
-        network = plain(frozen(self.network, True).double())
-        with double().on(self.device):
-            both = self._losses(network)
-            (both[0] + both[1]).backward()
-        return Answer([loss.detach() for loss in both], [_all_gradients(network)])
+        while True:
+            try:
+                return self._truth()
+            except torch.OutOfMemoryError:
+                if self.stride == 4:
+                    raise
+                self.stride *= 2
+                torch.cuda.empty_cache()
 
     def runner(self, contestant: Contestant, module: nn.Module) -> Runner:
         narrow = contestant.numerics.dtype == torch.float16
         scaler = torch.amp.GradScaler(self.device.type, enabled=narrow)
         optimiser = torch.optim.Adam(module.parameters(), lr=1e-4, weight_decay=5e-4)
 
-        def backward() -> list[Tensor]:
+        def backward(stride: int = 1) -> list[Tensor]:
             optimiser.zero_grad(set_to_none=True)
-            both = self._losses(module)
+            both = self._losses(module, stride)
             scaler.scale(both[0] + both[1]).backward()
             return both
 
@@ -167,7 +172,7 @@ class Training:
         def answer() -> Answer:
             """With the largest scale that leaves the gradients finite, as the scaler finds it in its first steps."""
             for _ in range(24):
-                outputs = [loss.detach().clone() for loss in backward()]
+                outputs = [loss.detach().clone() for loss in backward(self.stride)]
                 gradients = _all_gradients(module) / scaler.get_scale()
                 if not narrow or bool(gradients.isfinite().all()):
                     break
@@ -180,9 +185,17 @@ class Training:
         precision = contestant.numerics.precision
         return Bounds(OUTPUT_BOUNDS[precision], NETWORK_GRADIENT_BOUNDS[precision])
 
-    def _losses(self, network: nn.Module) -> list[Tensor]:
-        embeddings, logits = network(self.batch)
-        return [losses.triplet_loss(embeddings, self.labels), losses.cross_entropy(logits, self.labels)]
+    def _truth(self) -> Answer:
+        network = plain(frozen(self.network, True).double())
+        with double().on(self.device):
+            both = self._losses(network, self.stride)
+            (both[0] + both[1]).backward()
+        return Answer([loss.detach() for loss in both], [_all_gradients(network)])
+
+    def _losses(self, network: nn.Module, stride: int) -> list[Tensor]:
+        labels = self.labels[::stride]
+        embeddings, logits = network(self.batch[::stride])
+        return [losses.triplet_loss(embeddings, labels), losses.cross_entropy(logits, labels)]
 
 
 class Operator:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
+from torch.autograd.profiler_util import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu import clock, contestants, workloads
 from benchmarks.gpu.attempts import attempt
 from benchmarks.gpu.contestants import Contestant
-from benchmarks.gpu.store import Row
-from benchmarks.gpu.supervise import Job, Say
+from benchmarks.gpu.supervise import Job, Row, Say
 from benchmarks.gpu.workloads import Workload
 
 CALLS = 3
@@ -29,7 +28,7 @@ def jobs(device: torch.device, tiny: bool) -> list[Job]:
     """A job for each workload and contestant, those that compile last."""
     everybody = sorted(contestants.contestants(device), key=lambda c: c.compiled)
     return [
-        Job("profile", workload.name, (f"{workload.name} | {contestant.name}",), 240 if contestant.compiled else 90)
+        Job("profile", workload.name, (f"{workload.name} | {contestant.name}",), 300 if contestant.compiled else 90)
         for compiled in (False, True)
         for workload in workloads.profiled(tiny)
         for contestant in everybody
@@ -77,7 +76,7 @@ def _profile(workload: Workload, contestant: Contestant, device: torch.device, t
         for _ in range(CALLS):
             runner.step()
         clock.synchronise(device)
-        with profile(activities=activities, acc_events=True) as recorded:
+        with profile(activities=activities) as recorded:
             start = time.perf_counter()
             for _ in range(CALLS):
                 runner.step()

@@ -2,18 +2,15 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu.supervise import NOT_REACHED, STOPPED, Row
 from hstl_fast.files import whole_file
 
 FORMAT = 1
 RESULTS, TABLE, LOG = "results.json", "table.md", "log.txt"
-NOT_REACHED = "not reached"
-"""The status of a row for which no time was left: the only one that another run tries again."""
-
-Row = dict[str, Any]
 
 
 class Unusable(Exception):
@@ -48,10 +45,16 @@ class Store:
         self.data["rows"].setdefault(stage, {})[key] = row
         self._write()
 
-    def open(self, stage: str, keys: Iterator[str]) -> list[str]:
-        """Those keys that are still to be measured."""
+    def open(self, stage: str, keys: Iterable[str], sources: str) -> list[str]:
+        """Those keys that are still to be measured: not there, without an end, or of ours from other sources."""
         rows = self.rows(stage)
-        return [key for key in keys if key not in rows or rows[key]["status"] == NOT_REACHED]
+        return [
+            key
+            for key in keys
+            if key not in rows
+            or rows[key]["status"] in (NOT_REACHED, STOPPED)
+            or rows[key].get("sources", sources) != sources
+        ]
 
     def write_table(self, text: str) -> None:
         """Replace the table beside the results."""
@@ -80,15 +83,15 @@ def _read(path: Path) -> dict[str, Any]:
         known = False
     if not known:
         raise Unusable(f"{path} is not a results file of this version; name another folder, or --fresh to start over")
-    return data
+    return dict(data)
 
 
 def _check_identity(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     for name, value in expected.items():
         if found.get(name) != value:
             raise Unusable(
-                f"--out holds results of another {name} ({found.get(name)}, now {value}); name another folder, or "
-                "--fresh to start over"
+                f"--out holds other results ({name} {found.get(name)}, now {value}); name another folder, or --fresh "
+                "to start over"
             )
 
 

@@ -12,10 +12,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from benchmarks.gpu.store import NOT_REACHED, Row
-
+Row = dict[str, Any]
+"""What became of a measurement: its `status`, a `reason` where that needs one, and figures."""
+NOT_REACHED = "not reached"
+"""The status of a row for which no time was left: another run tries it again."""
+STOPPED = "stopped"
+"""The status of a row that took longer than it may: another run tries again, and may find half of it compiled."""
 START = 120.0
 """Seconds that a process may take to import torch and say so."""
 
@@ -123,7 +127,7 @@ class _Worker:
 
     def _too_slow(self, limit: float) -> bool:
         if time.monotonic() < self.deadline:
-            self._blame({"status": "stopped", "reason": f"stopped after {limit:.0f} seconds, its limit"})
+            self._blame({"status": STOPPED, "reason": f"stopped after {limit:.0f} seconds, its limit"})
         return False
 
     def _left(self) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.gpu.bench import CEILINGS
-from benchmarks.gpu.store import Row
+from benchmarks.gpu.supervise import NOT_REACHED, Row
 
 KERNELS = 5
 """Of each profile."""
@@ -71,7 +71,13 @@ def _bench(rows: Mapping[str, Row]) -> list[Iterator[str]]:
     parts = [iter(["", "## bench", "", _counts(rows)])]
     if CEILINGS in groups:
         parts.append(_ceilings(groups.pop(CEILINGS)))
-    return parts + [_workload(name, group) for name, group in groups.items()]
+    reached = {
+        name: group for name, group in groups.items() if {row["status"] for row in group.values()} != {NOT_REACHED}
+    }
+    parts += [_workload(name, group) for name, group in reached.items()]
+    if len(reached) < len(groups):
+        parts.append(iter(["", "Not reached:", "", *(f"- {name}" for name in groups if name not in reached)]))
+    return parts
 
 
 def _ceilings(rows: Mapping[str, Row]) -> Iterator[str]:
@@ -91,7 +97,7 @@ def _workload(name: str, rows: Mapping[str, Row]) -> Iterator[str]:
     yield ""
     yield "| | device ms | quartiles | wall ms | clips/s | TFLOP/s | peak MiB | error | gradient | cuDNN |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
-    for contestant, row in rows.items():
+    for contestant, row in sorted(rows.items(), key=lambda item: item[1]["status"] != "ok"):
         yield f"| {contestant} | {_figures(row)} |"
 
 

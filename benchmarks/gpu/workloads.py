@@ -20,11 +20,12 @@ OPERATOR_BATCH = 16
 
 
 class Workload(NamedTuple):
-    """compiled: whether torch.compile takes part; operators by themselves are not compiled."""
+    """seconds: for all rounds of all contestants. compiled: whether torch.compile takes part."""
 
     name: str
     group: str
     build: Callable[[torch.device], Problem]
+    seconds: float = 8.0
     compiled: bool = True
 
 
@@ -91,7 +92,7 @@ def _operators(tiny: bool) -> list[Workload]:
     """Every operator and pair of channel counts, the largest convolutions first, forward and with backward."""
     found: dict[tuple[str, int, int, bool], tuple[str, Layer]] = {}
     for preset in ("casia-b", "gait3d", "oumvlp"):
-        for layer in flops.layers(clips.config(preset, tiny), 3 if tiny else 30):
+        for layer in flops.layers(clips.config(preset, tiny), 9 if tiny else 30):
             if layer.kind != "head":
                 projected = layer.kind == "astp" and layer.macs > 0
                 found.setdefault((layer.kind, layer.c_in, layer.c_out, projected), (preset, layer))
@@ -106,5 +107,6 @@ def _operator(preset: str, layer: Layer, backward: bool, tiny: bool) -> Workload
         f"{direction}: {layer}, {batch} clips ({preset})",
         f"{layer.kind} {direction}",
         lambda device: Operator(preset, layer, batch, backward, tiny, device),
+        seconds=1.5,
         compiled=False,
     )
