@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from benchmarks.gpu import (
     check,
     check_networks,
     check_operators,
+    clock,
     contestants,
     environment,
     numerics,
@@ -447,6 +449,62 @@ def test_kernels_by_their_share() -> None:
     assert found["kernels"][0] == {"name": "conv", "calls": 2, "seconds": 7.0, "share": pytest.approx(7 / 9)}
     assert len(found["kernels"]) == profiling.KERNELS
     assert found["seconds_of_others"] == pytest.approx(9.0 - sum(k["seconds"] for k in found["kernels"]))
+
+
+def test_kernels_of_a_gpu_are_told_from_what_calls_them() -> None:
+    gpu, cpu = profiling.DeviceType.CUDA, profiling.DeviceType.CPU
+
+    def event(name: str, device: object, microseconds: float, annotation: bool = False) -> SimpleNamespace:
+        span = SimpleNamespace(elapsed_us=lambda: microseconds)
+        return SimpleNamespace(name=name, device_type=device, time_range=span, is_user_annotation=annotation)
+
+    events = [event("aten::conv3d", cpu, 9), event("wgrad", gpu, 2), event("step", gpu, 5, annotation=True)]
+    recorded = SimpleNamespace(events=lambda: events)
+    assert profiling._kernels(recorded, torch.device("cuda")) == [("wgrad", 2e-6)]
+
+
+def test_the_device_is_kept_busy_while_work_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            happened.append("event")
+
+        def elapsed_time(self, later: object) -> float:
+            return 2.5
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: happened.append("wait"))
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: happened.append(f"sleep {cycles}"))
+    seconds = clock.device_seconds(lambda: happened.append("call"), torch.device("cuda"), queueing=0.01)
+    assert seconds == 0.0025
+    assert happened == ["wait", "sleep 30000000", "event", "call", "event", "wait"]
+
+
+def test_memory_is_what_one_call_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = {"memory_allocated": 10, "memory_reserved": 20, "max_memory_allocated": 17, "max_memory_reserved": 29}
+    for name, value in figures.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    for name in ("synchronize", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda device: None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    assert clock.peak_memory(lambda: None, torch.device("cuda")) == (7, 9)
+    assert clock.peak_memory(lambda: None, CPU) is None
+
+
+def test_nvidia_smi_is_asked_for_this_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="1-2"))
+    program.write_text('#!/bin/sh\n[ "$1 $2" = "-i GPU-1-2" ] && echo "580.1, 345, 3201, 1980, 3201, 75.5, 700.00"\n')
+    program.chmod(0o755)
+    found = environment.clocks(torch.device("cuda"))
+    assert (found["driver_version"], found["clocks.sm"], found["power.limit"]) == ("580.1", "345", "700.00")
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert environment.clocks(torch.device("cuda")) == {"unavailable": "CalledProcessError"}
 
 
 def test_channels_last_weights_are_the_same_weights() -> None:

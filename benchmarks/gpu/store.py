@@ -48,13 +48,13 @@ class Store:
     def open(self, stage: str, keys: Iterable[str], sources: str) -> list[str]:
         """Those keys that are still to be measured: not there, without an end, or of ours from other sources."""
         rows = self.rows(stage)
-        return [
-            key
-            for key in keys
-            if key not in rows
-            or rows[key]["status"] in (NOT_REACHED, STOPPED)
-            or rows[key].get("sources", sources) != sources
-        ]
+
+        def is_done(key: str) -> bool:
+            if key not in rows or rows[key]["status"] in (NOT_REACHED, STOPPED):
+                return False
+            return bool(rows[key].get("sources", sources) == sources)
+
+        return [key for key in keys if not is_done(key)]
 
     def write_table(self, text: str) -> None:
         """Replace the table beside the results."""
