@@ -26,7 +26,7 @@ class Effort(NamedTuple):
     seconds: float
     fewest: int
     most: int
-    enough: float = 20
+    enough: float = 15
     fewest_long: int = 3
 
     def rounds(self, one_round: float) -> int:
@@ -35,7 +35,7 @@ class Effort(NamedTuple):
         return interleave.rounds_within(self.seconds, one_round, fewest, self.most)
 
 
-FULL = Effort(seconds=3, fewest=5, most=25)
+FULL = Effort(seconds=2, fewest=5, most=25)
 QUICK = Effort(seconds=0.5, fewest=3, most=10)
 
 

@@ -30,6 +30,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.pluginmanager.hasplugin("timeout"):
+        for item in items:
+            if "measure" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.timeout(0))  # a test's limit is none of a measurement's
     if config.getoption("quick"):
         left_out = [item for item in items if item.get_closest_marker("quick") is None]
         config.hook.pytest_deselected(items=left_out)

@@ -303,7 +303,7 @@ def test_a_network_is_prepared_once_for_workloads_that_share_it() -> None:
 
 
 def test_long_rounds_are_fewer() -> None:
-    assert [FULL.rounds(seconds) for seconds in (0.001, 0.2, 2.0, 10.0, 100.0)] == [25, 15, 5, 3, 3]
+    assert [FULL.rounds(seconds) for seconds in (0.001, 0.2, 2.0, 10.0, 100.0)] == [25, 10, 5, 3, 3]
 
 
 def test_missing_gradients_are_wrong() -> None:
