@@ -107,7 +107,7 @@ def _print_identification(findings: Findings) -> None:
     ]
     print_table(["", "probe", "nearest", "distance", ""], rows)
     kinds = dict.fromkeys(answer.probe.kind for answer in findings.answers)
-    by_kind = "; ".join(f"{kind} {hits(a for a in findings.answers if a.probe.kind == kind)}" for kind in kinds)
-    click.echo(f"rank-1: {hits(findings.answers)} ({by_kind})")
+    by_kind = [f"{kind} {hits(a for a in findings.answers if a.probe.kind == kind)}" for kind in kinds]
+    click.echo(f"rank-1: {hits(findings.answers)}" + (f" ({'; '.join(by_kind)})" if len(by_kind) > 1 else ""))
     if findings.untrained:
         click.echo("The weights are untrained: this shows who is shaped alike, not what trained weights can do.")
