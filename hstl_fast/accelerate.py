@@ -127,8 +127,9 @@ def accelerate(module: nn.Module, memory_format: torch.memory_format | None = No
     `.to()` go on as before, and so do hooks on the replaced layers, autocast, deepcopy and pickle (`torch.load` of a
     whole accelerated model needs hstl_fast). Calls that HSTL's layers do not define (other shapes, lengths that do not
     fill the frames) and layers that get hooks inside later are computed by the layer's own forward. First derivatives
-    only, on the native backends; an output may not be changed in place before backward. nn.DataParallel over several
-    devices is not supported: its replicas would keep the first device's parameters.
+    only, on the native backends; an output may not be changed in place before backward. torch.compile and torch.export
+    take an accelerated model; torch.jit does not, nor does nn.DataParallel over several devices, whose replicas would
+    keep the first device's parameters.
 
     :param module: a model or a part of one; wrapped in DistributedDataParallel or not; not scripted, not compiled
     :param memory_format: how feature maps leave the replaced layers: torch.channels_last_3d, without copies, or
@@ -543,9 +544,6 @@ def _as_torch_lays_it(value: Any) -> Any:
 
 def _as_torch_types_it(pooled: Tensor, x: Tensor, powers: Tensor) -> Tensor:
     """`pooled` in the type that `x.pow(powers)` has in torch, contiguous as torch would leave it."""
-    device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        return pooled.contiguous()
     return pooled.to(torch.promote_types(x.dtype, powers.dtype)).contiguous()
 
 
@@ -757,8 +755,7 @@ def _undisturbed(module: nn.Module) -> Iterator[None]:
     modes = [inner.training for inner in module.modules()]
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.inference_mode(False))  # which lets gradients be recorded, too
         stack.enter_context(without_autocast(next(module.parameters())))
         stack.callback(_set_modes, module, modes)
         yield

@@ -431,6 +431,15 @@ class TestTheModelStaysItself:
         report.undo()
         assert worst(answers(model, sils), expected) < 1e-15
 
+    def test_is_exported(self, model: OpenGaitHSTL) -> None:
+        skip_without_binary("cpu")
+        accelerate(model)
+        x = torch.rand(1, 2, 4, 32, 22).double()
+        with hstl_fast.use_backend("cpu"):
+            program = torch.export.export(model.eval().arme2, (x,))
+            assert "hstl_fast.arme_forward" in str(program.graph)
+            assert torch.equal(program.module()(x), model.arme2(x))
+
 
 def _saved_and_loaded(model: nn.Module) -> nn.Module:
     file = io.BytesIO()
