@@ -14,8 +14,10 @@ from typing import NamedTuple
 import torch
 
 from benchmarks import machine, workloads
-from benchmarks.rivals import Rival, Unavailable, arranged, named
+from benchmarks.rivals import RIVALS, Rival, Unavailable, arranged, named
 from benchmarks.workloads import Workload
+from hstl_fast import PRESETS
+from hstl_fast.names import one_of
 
 LONGEST = 300
 """Seconds that one measurement may take, compilation included."""
@@ -56,7 +58,8 @@ def peak(recipe: Sequence[str], rival: str) -> Peak:
 def workload_of(recipe: Sequence[str]) -> Workload:
     """The workload that `Workload.memory` names: "embedding", preset and lengths; or "training_step" and preset."""
     kind, preset, *lengths = recipe
-    if kind == "training_step":
+    one_of(preset, PRESETS, "preset")
+    if one_of(kind, ("embedding", "training_step"), "workload") == "training_step":
         return workloads.training_step(preset)
     return workloads.embedding(preset, [int(t) for t in lengths])
 
@@ -95,6 +98,7 @@ def _status(field: str) -> int:
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
     try:
-        print(of_step(workload_of(arguments), *named(name)))
-    except (Unavailable, OSError) as error:
+        (chosen,) = named(one_of(name, [rival.name for rival in RIVALS], "rival"))
+        print(of_step(workload_of(arguments), chosen))
+    except (Unavailable, ValueError, OSError) as error:
         sys.exit(f"{error}")
