@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hstl_fast import functional
+from tests.networks import narrow_model
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,6 +29,14 @@ def test_python_snippets_run_in_order(tmp_path: Path, monkeypatch: pytest.Monkey
     assert names["out"].logits.shape == (3, 73, 74)
     assert names["distances"].diagonal().abs().max() == 0
     assert names["z"].shape == (2, 64, 2)
+
+
+def test_the_onnx_snippet_writes_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxscript", reason="needs the extra [onnx]")
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks("python onnx")
+    exec(compile(block, "README.md", "exec"), {"model": narrow_model("casia-b")})
+    assert (tmp_path / "hstl.onnx").stat().st_size > 0
 
 
 def test_definitions_are_what_the_package_computes() -> None:
@@ -56,7 +65,7 @@ def test_commands_and_their_options_exist() -> None:
 
     commands = re.findall(r"^(?:.*&& )?hstl-fast ([^#\n]*)", "\n".join(blocks("sh")), re.MULTILINE)
     calls = [call.split() for line in commands for call in re.sub(r".*?hstl-fast ", "", line).split("&& hstl-fast ")]
-    assert {call[0] for call in calls} >= {"silhouettes", "embed", "identify"}
+    assert {call[0] for call in calls} >= {"demo", "silhouettes", "embed", "identify"}
     for command, *arguments in calls:
         options = {name for option in program.commands[command].params for name in option.opts}
         assert {argument for argument in arguments if argument.startswith("-")} <= options
