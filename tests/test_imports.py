@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,11 @@ def test_base_install_is_enough_outside_the_command_line() -> None:
         roots = {module.split(".")[0] for module in imports(source, only_at_import_time=True)}
         extra = roots - sys.stdlib_module_names - BASE_INSTALL - {"hstl_fast"}
         assert not extra, f"{path} imports {sorted(extra)} when it is imported"
+
+
+def test_importing_the_package_leaves_the_compiler_alone() -> None:
+    code = "import sys, hstl_fast; sys.exit('torch._dynamo' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def includes(path: Path) -> list[str]:

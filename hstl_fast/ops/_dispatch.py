@@ -11,6 +11,7 @@ import torch
 from hstl_fast.names import one_of
 from hstl_fast.ops import _native
 from hstl_fast.ops._checks import FLOATING
+from hstl_fast.ops._shared import constant_when_compiled
 
 BACKENDS = ("auto", "reference", "cpu", "triton", "cuda")
 OPERATORS = ("arme", "astp", "fta")
@@ -76,7 +77,7 @@ def candidates(device_type: str) -> tuple[str, ...]:
     return {"cpu": ("cpu", "reference"), "meta": ("reference",)}.get(device_type, ("cuda", "triton", "reference"))
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def choose(operator: str, device_type: str, dtype: torch.dtype, backend: str | None, longest: int = 0) -> str:
     """The backend that computes `operator`, by argument, context, environment or automatically.
 

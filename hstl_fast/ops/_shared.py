@@ -3,11 +3,13 @@
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 LIBRARY = torch.library.Library("hstl_fast", "DEF")
 FIRST_DERIVATIVE_ONLY = (
@@ -16,13 +18,19 @@ FIRST_DERIVATIVE_ONLY = (
 )
 
 
+def constant_when_compiled(function: _Function) -> _Function:
+    """`torch.compiler.assume_constant_result`, without the second or two that importing the compiler takes."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
 def computing_dtype(dtype: torch.dtype) -> torch.dtype:
     """float64 for float64, float32 for everything narrower."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 # torch.compile of torch 2.6 cannot look into the question, and the answer never changes.
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def _has_autocast(device_type: str) -> bool:
     return torch.amp.is_autocast_available(device_type)
 
@@ -36,13 +44,13 @@ def under_autocast(x: Tensor) -> Tensor:
 
 
 # What a compiler sees here holds for what it compiles: it compiles again for other transforms.
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def under_transforms() -> bool:
     """Whether `torch.func` or forward-mode differentiation follows what is called now."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def refuse_transforms() -> None:
     """Raise RuntimeError under transforms: a compiler would look into the autograd.Function and lose its derivative."""
     if under_transforms():
