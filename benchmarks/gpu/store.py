@@ -2,15 +2,19 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu import table
 from benchmarks.gpu.supervise import NOT_REACHED, STOPPED, Row
 from hstl_fast.files import whole_file
 
 FORMAT = 1
 RESULTS, TABLE, LOG = "results.json", "table.md", "log.txt"
+OTHERWISE = "name another folder, or --fresh to start over"
 
 
 class Unusable(Exception):
@@ -20,20 +24,24 @@ class Unusable(Exception):
 class Store:
     """Rows by stage and key, kept in `folder`/results.json.
 
-    A row is a dict with at least `status`. `identity` is what must be equal for two runs to be parts of one.
+    A row is a dict with at least `status`. `identity` is what must be equal for two runs to be parts of one. Only what
+    this kit wrote is continued or, if `fresh`, thrown away; anything else raises Unusable and stays as it is.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], machine: Mapping[str, Any], fresh: bool) -> None:
         self.folder = folder
-        _prepare(folder)
-        if fresh:
-            for name in (RESULTS, TABLE, LOG):
-                (folder / name).unlink(missing_ok=True)
-        self.data = _read(folder / RESULTS)
-        _check_identity(self.data.get("identity", identity), identity)
-        self.data |= {"format": FORMAT, "identity": dict(identity), "machine": dict(machine)}
-        self.data.setdefault("rows", {})
+        found = _own(folder)
+        if not fresh:
+            _check_continues(folder / RESULTS, found, identity)
+        rows = {} if fresh else found.get("rows", {})
+        self.data = {"format": FORMAT, "identity": dict(identity), "machine": dict(machine), "rows": rows}
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self._write()
+        if fresh:
+            for path in (folder / TABLE, folder / LOG):
+                with _writing(path):
+                    path.unlink(missing_ok=True)
 
     def rows(self, stage: str) -> Mapping[str, Row]:
         """The stage's rows in the order in which they were first recorded."""
@@ -64,40 +72,65 @@ class Store:
         _replace(self.folder / RESULTS, json.dumps(_finite(self.data), indent=1, allow_nan=False) + "\n")
 
 
-def _prepare(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / "probe", "")
-        (folder / "probe").unlink()
-    except OSError as error:
-        raise Unusable(f"--out {folder} cannot be written: {error.strerror}") from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
+def _own(folder: Path) -> dict[str, Any]:
+    """What the kit wrote to the folder's results, of whatever version; nothing where there is no such file."""
+    path = folder / RESULTS
+    if not os.path.lexists(path):
+        for name in (TABLE, LOG):
+            if os.path.lexists(folder / name):
+                raise Unusable(f"--out {folder} holds a {name} without this kit's {RESULTS}; name another folder")
         return {}
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        known = isinstance(data, dict) and data["format"] == FORMAT and isinstance(data["rows"], dict)
-    except (OSError, ValueError, KeyError):
+        known = "format" in data and "kit" in data["identity"] and isinstance(data["identity"], dict)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         known = False
     if not known:
-        raise Unusable(f"{path} is not a results file of this version; name another folder, or --fresh to start over")
+        raise Unusable(f"{path} is not a results file of this kit; name another folder")
     return dict(data)
 
 
-def _check_identity(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    for name, value in expected.items():
-        if found.get(name) != value:
+def _check_continues(path: Path, found: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    if not found:
+        return
+    if found["format"] != FORMAT:
+        raise Unusable(f"{path} is of another version (format {found['format']}, now {FORMAT}); {OTHERWISE}")
+    for name, value in identity.items():
+        if found["identity"].get(name) != value:
             raise Unusable(
-                f"--out holds other results ({name} {found.get(name)}, now {value}); name another folder, or --fresh "
-                "to start over"
+                f"--out holds other results ({name} {found['identity'].get(name)}, now {value}); {OTHERWISE}"
             )
+    fault = _fault(found.get("rows"))
+    if fault is not None:
+        raise Unusable(f"{path} is damaged: {fault}; {OTHERWISE}")
+
+
+def _fault(rows: Any) -> str | None:
+    """What keeps the rows from being continued and shown, if anything does."""
+    if not isinstance(rows, dict) or not all(isinstance(of_stage, dict) for of_stage in rows.values()):
+        return "expected rows by stage and name"
+    for stage, of_stage in rows.items():
+        for key, row in of_stage.items():
+            if not isinstance(row, dict) or not isinstance(row.get("status"), str):
+                return f"row {key!r} of {stage} has no status"
+            try:
+                table.render_rows({stage: {key: row}})
+            except (AttributeError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError):
+                return f"row {key!r} of {stage} lacks what its table shows"
+    return None
 
 
 def _replace(path: Path, text: str) -> None:
-    with whole_file(path) as draft:
+    with _writing(path), whole_file(path) as draft:
         draft.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unusable(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def _finite(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """The results as a short text."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from benchmarks.gpu.bench import CEILINGS
@@ -13,15 +13,23 @@ KERNELS = 5
 
 def render(data: Mapping[str, Any]) -> str:
     """Markdown from what `results.json` holds."""
-    rows = data["rows"]
-    parts = [_machine(data["machine"])]
+    return _text(_machine(data["machine"])) + render_rows(data["rows"])
+
+
+def render_rows(rows: Mapping[str, Mapping[str, Row]]) -> str:
+    """The part about what was measured, stage by stage."""
+    parts = []
     if rows.get("check"):
         parts.append(_check(rows["check"]))
     if rows.get("bench"):
         parts += _bench(rows["bench"])
     if rows.get("profile"):
         parts.append(_profile(rows["profile"]))
-    return "\n".join(line for part in parts for line in part) + "\n"
+    return "".join(map(_text, parts))
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _machine(machine: Mapping[str, Any]) -> Iterator[str]:
