@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -150,32 +151,102 @@ def test_a_process_that_cannot_start(tmp_path: Path) -> None:
 def test_the_store_is_whole_and_continues(tmp_path: Path) -> None:
     out = tmp_path / "new" / "folder"
     first = Store(out, IDENTITY, {}, fresh=False)
-    first.put("bench", "a", {"status": "ok", "error": float("nan")})
-    first.put("bench", "b", {"status": "not reached"})
-    first.put("bench", "c", {"status": "ok", "sources": "old"})
-    first.put("bench", "e", {"status": "stopped"})
-    first.put("bench", "f", {"status": "failed"})
-    assert rows_in(out)["bench"]["a"] == {"status": "ok", "error": "nan"}
+    first.put("bench", "w | a", {"status": "wrong", "error": float("nan")})
+    first.put("bench", "w | b", {"status": "not reached"})
+    first.put("bench", "w | c", {"status": "wrong", "sources": "old"})
+    first.put("bench", "w | e", {"status": "stopped"})
+    first.put("bench", "w | f", {"status": "failed"})
+    assert rows_in(out)["bench"]["w | a"] == {"status": "wrong", "error": "nan"}
+    keys = [f"w | {name}" for name in "abcdef"]
     again = Store(out, IDENTITY, {}, fresh=False)
-    assert again.open("bench", list("abcdef"), "new") == ["b", "c", "d", "e"]
-    assert again.open("bench", list("abcdef"), "old") == ["b", "d", "e"]
-    assert Store(out, IDENTITY, {}, fresh=True).open("bench", ["a"], "old") == ["a"]
+    assert again.open("bench", keys, "new") == ["w | b", "w | c", "w | d", "w | e"]
+    assert again.open("bench", keys, "old") == ["w | b", "w | d", "w | e"]
 
 
 @pytest.mark.parametrize("name", IDENTITY)
 def test_other_results_are_left_alone(tmp_path: Path, name: str) -> None:
-    Store(tmp_path, IDENTITY, {}, fresh=False).put("bench", "a", {"status": "ok"})
-    before = (tmp_path / "results.json").read_bytes()
+    Store(tmp_path, IDENTITY, {}, fresh=False).put("bench", "w | a", {"status": "failed"})
+    before = held(tmp_path)
     with pytest.raises(Unusable, match=rf"--out holds other results \({name} .*, now other\).*--fresh"):
         Store(tmp_path, {**IDENTITY, name: "other"}, {}, fresh=False)
-    assert (tmp_path / "results.json").read_bytes() == before
+    assert held(tmp_path) == before
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": 0, "rows": {}}', '{"rows": {}}'])
-def test_a_file_that_holds_no_results(tmp_path: Path, text: str) -> None:
-    (tmp_path / "results.json").write_text(text)
-    with pytest.raises(Unusable, match=r"is not a results file of this version.*--fresh"):
+def held(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_fresh_throws_away_what_the_kit_wrote(tmp_path: Path) -> None:
+    old = Store(tmp_path, {**IDENTITY, "kit": "old"}, {}, fresh=False)
+    old.put("bench", "w | a", {"no": "status"})
+    old.write_table("old")
+    (tmp_path / "log.txt").write_text("old")
+    (tmp_path / "mine.txt").write_text("precious")
+    assert Store(tmp_path, IDENTITY, {}, fresh=True).open("bench", ["w | a"], "old") == ["w | a"]
+    assert sorted(held(tmp_path)) == ["mine.txt", "results.json"]
+    assert rows_in(tmp_path) == {}
+
+
+OF_OTHERS = [
+    {"results.json": "{"},
+    {"results.json": "[]"},
+    {"results.json": '{"format": 1, "rows": {}}'},
+    {"results.json": '{"format": 1, "rows": {}, "identity": "of a kit"}'},
+    {"results.json": '{"machine_info": {}, "benchmarks": [], "version": "5"}', "log.txt": "precious"},
+    {"log.txt": "precious"},
+    {"table.md": "precious"},
+]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("files", OF_OTHERS)
+def test_files_of_others_are_left_alone(tmp_path: Path, files: dict[str, str], fresh: bool) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(Unusable, match=r"this kit.*; name another folder$"):
+        Store(tmp_path, IDENTITY, {}, fresh)
+    assert held(tmp_path) == files
+
+
+def test_any_other_file_may_lie_in_the_folder(tmp_path: Path) -> None:
+    names = ["probe", "results", "results.json.tmp", ".results.json"]
+    for name in names:
+        (tmp_path / name).write_text("precious")
+    Store(tmp_path, IDENTITY, {}, fresh=False).write_table("new")
+    after = held(tmp_path)
+    assert sorted(after) == sorted([*names, "results.json", "table.md"])
+    assert {after[name] for name in names} == {"precious"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        (None, "expected rows by stage and name"),
+        ({"bench": "w"}, "expected rows by stage and name"),
+        ({"bench": {"w | a": "ok"}}, r"row 'w \| a' of bench has no status"),
+        ({"bench": {"w | a": {"reason": "lost"}}}, r"row 'w \| a' of bench has no status"),
+        ({"bench": {"w | a": {"status": ["ok"]}}}, r"row 'w \| a' of bench has no status"),
+        ({"bench": {"w | a": {"status": "ok"}}}, r"row 'w \| a' of bench lacks what its table shows"),
+        ({"check": {"a": {"status": "pass"}}}, "row 'a' of check lacks what its table shows"),
+    ],
+)
+def test_a_damaged_file_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: object, fault: str
+) -> None:
+    identity = environment.identity(CPU, tiny=True)
+    (tmp_path / "results.json").write_text(json.dumps({"format": 1, "identity": identity, "rows": rows}))
+    before = held(tmp_path)
+    assert run(tmp_path, "--stage", "check", *CHOSEN) == 2
+    printed = capsys.readouterr().err
+    assert re.fullmatch(rf"benchmarks\.gpu: .*results\.json is damaged: {fault}; name .* --fresh .*\n", printed)
+    assert held(tmp_path) == before
+
+
+def test_results_of_another_version(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps({"format": 0, "identity": IDENTITY, "rows": []}))
+    with pytest.raises(Unusable, match=r"is of another version \(format 0, now 1\).*--fresh"):
         Store(tmp_path, IDENTITY, {}, fresh=False)
+    Store(tmp_path, IDENTITY, {}, fresh=True)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,6 +255,13 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureF
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1
     assert "cannot be written: Not a directory" in printed
+
+
+def test_a_table_that_cannot_be_replaced(tmp_path: Path) -> None:
+    store = Store(tmp_path, IDENTITY, {}, fresh=False)
+    (tmp_path / "table.md").mkdir()
+    with pytest.raises(Unusable, match=r"table\.md cannot be written: (Is a directory|.* got a folder)"):
+        store.write_table("new")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -209,8 +287,12 @@ def test_a_run_is_continued(
 ) -> None:
     monkeypatch.setattr(environment, "sources", lambda: "first")
     monkeypatch.setattr(environment, "kit", lambda: "kit")
-    assert run(tmp_path, "--stage", "check", "--budget", "0.01", *CHOSEN) == 0
-    assert set(statuses(rows_in(tmp_path)["check"]).values()) == {"not reached"}
+    assert run(tmp_path, "--stage", "check", "--budget", "0.01", *CHOSEN) == 3
+    rows = rows_in(tmp_path)["check"]
+    assert set(statuses(rows).values()) == {"not reached"}
+    assert capsys.readouterr().err.endswith(
+        f": {len(rows)} rows were NOT REACHED; run the same command again to go on\n"
+    )
     assert run(tmp_path, "--stage", "check", *CHOSEN) == 0
     rows = rows_in(tmp_path)["check"]
     assert set(statuses(rows).values()) == {"pass"}
@@ -222,8 +304,40 @@ def test_a_run_is_continued(
     assert "check: " not in printed.replace("## check: ", "")
     assert printed == (tmp_path / "table.md").read_text()
     monkeypatch.setattr(environment, "sources", lambda: "second")
-    assert run(tmp_path, "--stage", "check", "--budget", "0.01", *CHOSEN) == 0
+    assert run(tmp_path, "--stage", "check", "--budget", "0.01", *CHOSEN) == 3
     assert set(statuses(rows_in(tmp_path)["check"]).values()) == {"not reached"}
+
+
+def test_text_in_no_name_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "out", "--stage", "check", "--only", "zzzz") == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("benchmarks.gpu: --only 'zzzz' is in no row's name of check; one is 'arme 6-10")
+    assert printed.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "status", "code"),
+    [
+        ("check", {"c | float32 | cpu": "pass"}, 3),
+        ("check", {"c | float32 | cpu": "pass", "c | float32 | reference": "not reached"}, 3),
+        ("check", {"c | float32 | cpu": "fail"}, 1),
+        ("check", {"c | float32 | cpu": "pass", "c | float32 | reference": "unheard of"}, 1),
+        ("check", {"c | float32 | cpu": "pass", "c | float32 | reference": "pass"}, 0),
+        ("check", {"c | float32 | cpu": "pass", "c | float32 | reference": "stopped"}, 1),
+        ("bench", {"w | hstl_fast auto, float32": "ok", "w | eager float32": "not reached"}, 3),
+        ("bench", {"w | hstl_fast auto, float32": "ok", "w | eager float32": "wrong"}, 0),
+        ("bench", {"w | hstl_fast auto, float32": "wrong", "w | eager float32": "ok"}, 1),
+    ],
+)
+def test_only_what_ran_and_passed_is_0(tmp_path: Path, stage: str, status: dict[str, str], code: int) -> None:
+    keys = {"check": ("c | float32 | cpu", "c | float32 | reference")}
+    keys["bench"] = ("w | hstl_fast auto, float32", "w | eager float32")
+    store = Store(tmp_path, IDENTITY, {}, fresh=False)
+    store.put(stage, "not asked for | hstl_fast auto, float32", {"status": "fail"})
+    for key, value in status.items():
+        store.put(stage, key, {"status": value})
+    assert kit._verdict({stage: [Job(stage, "j", keys[stage], 1)]}, store) == code
 
 
 def test_a_killed_run_keeps_what_it_had(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -4,7 +4,7 @@ import argparse
 import functools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,54 +12,86 @@ import torch
 from benchmarks.gpu import contestants, environment, stages, table
 from benchmarks.gpu.stages import STAGES, Setup
 from benchmarks.gpu.store import LOG, Store, Unusable
-from benchmarks.gpu.supervise import CannotStart, Job, Row, supervise
+from benchmarks.gpu.supervise import NOT_REACHED, CannotStart, Job, Row, supervise
 
 BUDGET = 480.0
-WRONG = {"fail", "failed", "died", "stopped"}
+RIGHT = {"pass", "noted", "ok", "unavailable"}
+PASSED, NOT_PASSED, NOTHING_RUN, INCOMPLETE = range(4)
+"""Exit codes."""
+
+Plan = Mapping[str, Sequence[Job]]
+"""What was asked for, by stage."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the stages asked for; 0 if every check passed, 1 if not, 2 if nothing could be run."""
+    """Run the stages asked for. 0: every row was reached and every check passed; 1: some check did not pass; 2: nothing
+    could be run, or the run had to end; 3: nothing is wrong so far, but there are rows that were not reached."""
     options = _parser().parse_args(arguments)
     try:
         setup = _setup(options)
+        plan = _plan(setup, options)
         device = torch.device(setup.device)
         store = Store(
             options.out, environment.identity(device, setup.tiny), environment.describe(device), options.fresh
         )
-        for stage in [options.stage] if options.stage else STAGES:
-            _run(stage, setup, store, options)
+        for stage, jobs in plan.items():
+            _run(stage, jobs, setup, store, options)
+        store.write_table(table.render(store.data))
     except (Unusable, CannotStart) as error:
         print(f"benchmarks.gpu: {error}", file=sys.stderr)
-        return 2
-    store.write_table(table.render(store.data))
+        return NOTHING_RUN
     print(table.render(store.data), end="")
-    wrong = sum(row["status"] in WRONG for row in store.rows("check").values())
+    return _verdict(plan, store)
+
+
+def _plan(setup: Setup, options: argparse.Namespace) -> Plan:
+    """The stages' jobs with those rows only whose key contains the text of --only."""
+    chosen = [options.stage] if options.stage else STAGES
+    everything = {stage: stages.jobs(stage, setup) for stage in chosen}
+    plan = {stage: [_matching(job, options.only) for job in jobs] for stage, jobs in everything.items()}
+    if not any(job.keys for jobs in plan.values() for job in jobs):
+        example = next(key for jobs in everything.values() for job in jobs for key in job.keys)
+        raise Unusable(f"--only {options.only!r} is in no row's name of {', '.join(chosen)}; one is {example!r}")
+    return plan
+
+
+def _matching(job: Job, text: str) -> Job:
+    return job._replace(keys=tuple(key for key in job.keys if text.lower() in key.lower()))
+
+
+def _verdict(plan: Plan, store: Store) -> int:
+    """The exit code, and a line that says why if it is not 0. A rival's fault is none of ours."""
+    wrong = missing = 0
+    for stage, jobs in plan.items():
+        rows = store.rows(stage)
+        for key in (key for job in jobs for key in job.keys):
+            status = rows.get(key, {"status": NOT_REACHED})["status"]
+            if status == NOT_REACHED:
+                missing += 1
+            elif stage == "check" or contestants.is_ours(key):
+                wrong += status not in RIGHT
     if wrong:
-        print(f"benchmarks.gpu: {wrong} checks did not pass", file=sys.stderr)
-    return 1 if wrong else 0
+        print(f"benchmarks.gpu: {wrong} rows that must be right are not", file=sys.stderr)
+    if missing:
+        print(f"benchmarks.gpu: {missing} rows were NOT REACHED; run the same command again to go on", file=sys.stderr)
+    return NOT_PASSED if wrong else INCOMPLETE if missing else PASSED
 
 
-def _run(stage: str, setup: Setup, store: Store, options: argparse.Namespace) -> None:
+def _run(stage: str, planned: Sequence[Job], setup: Setup, store: Store, options: argparse.Namespace) -> None:
     """One stage within its time; what is in the results already is left as it is."""
     sources = environment.sources()
-    left = functools.partial(_left, store, options.only, sources)
-    jobs = [job for job in map(left, stages.jobs(stage, setup)) if job.keys]
+    left = (job._replace(keys=tuple(store.open(stage, job.keys, sources))) for job in planned)
+    jobs = [job for job in left if job.keys]
 
     def record(key: str, row: Row) -> None:
         ours = {"sources": sources} if stage == "check" or contestants.is_ours(key) else {}
         store.put(stage, key, {**row, **ours})
-        if row["status"] != "not reached":
+        if row["status"] != NOT_REACHED:
             print(f"{stage}: {key}: {_short(row)}", flush=True)
 
     deadline = time.monotonic() + options.budget
     supervise(jobs, functools.partial(stages.execute, setup=setup), record, deadline, options.out / LOG)
     store.write_table(table.render(store.data))
-
-
-def _left(store: Store, only: str, sources: str, job: Job) -> Job:
-    keys = store.open(job.stage, job.keys, sources)
-    return job._replace(keys=tuple(key for key in keys if only.lower() in key.lower()))
 
 
 def _short(row: Row) -> str:
