@@ -1,5 +1,6 @@
 """Pictures and tables say what the results say, twice the same, and a README that says something else is found out."""
 
+import copy
 import itertools
 import json
 import re
@@ -346,15 +347,68 @@ def test_check_finds_a_picture_of_something_not_measured(folder: Path, capsys: p
     assert found.startswith(f"{folder / 'latency.svg'}: the results do not give this picture")
 
 
+WHOLE = "embedding of gait3d, 30 frames"
+DAMAGE = [
+    (("peaks", "float32_gflop_per_second"), 0, "the file: peaks: float32_gflop_per_second must be a number from"),
+    (("peaks", "copy_gbyte_per_second"), "40", "copy_gbyte_per_second must be a number from 1e-12 to 1e+18, got '40'"),
+    (("peaks", "bfloat16_gflop_per_second"), float("nan"), "bfloat16_gflop_per_second must be a number from"),
+    (("machine_info", "hstl_fast", "threads"), "2", "the file: machine_info: hstl_fast: threads must be a positive"),
+    (("commit_info", "id"), None, "the file: commit_info: id must be printable text, got None"),
+    (("datetime",), 2026, "the file: datetime must be printable text, got 2026"),
+    (("workload", "workload"), 3, "benchmark 0: extra_info: workload must be printable text, got 3"),
+    (("workload", "training"), "no", f"{WHOLE}: training must be true or false, got 'no'"),
+    (("workload", "dense_flop"), 0, f"{WHOLE}: dense_flop must be a positive integer, got 0"),
+    (("workload", "dense_flop"), "50", f"{WHOLE}: dense_flop must be a positive integer, got '50'"),
+    (("workload", "dense_flop"), 10**400, f"{WHOLE}: dense_flop must be a positive integer, got 1000"),
+    (("workload", "frames"), -30, f"{WHOLE}: frames must be a positive integer or null, got -30"),
+    (("workload", "scaling"), {"axis": "frames", "value": "q"}, f"{WHOLE}: scaling: value must be a positive integer"),
+    (("workload", "rivals"), [], f"{WHOLE}: rivals: expected an object, got []"),
+    (("eager",), 3, f"{WHOLE}: rivals: eager: expected an object, got 3"),
+    (("eager", "median"), "x", f"{WHOLE}: rivals: eager: median must be a number from 1e-12 to 1e+18 or null, got 'x'"),
+    (("eager", "median"), -1, "eager: median must be"),
+    (("eager", "median"), 0, "eager: median must be"),
+    (("eager", "median"), float("nan"), "eager: median must be"),
+    (("eager", "median"), 1e-320, "eager: median must be"),
+    (("eager", "low"), None, "eager: low must be a number from 1e-12 to 1e+18, got None"),
+    (("eager", "low"), 0, "eager: low must be"),
+    (("eager", "high"), float("inf"), "eager: high must be"),
+    (("eager", "rounds"), 2.5, "eager: rounds must be a positive integer, got 2.5"),
+    (("eager", "errors"), None, "eager: errors: expected an object, got None"),
+    (("eager", "errors", "output"), float("nan"), "eager: errors: output must be a number, 0 or more, got nan"),
+    (("eager", "errors", "output"), None, "eager: errors: output must be a number, 0 or more, got None"),
+    (("eager", "fault"), 3, "eager: fault must be text or null, got 3"),
+    (("eager", "peak_bytes"), True, "eager: peak_bytes must be an integer, 0 or more or null, got True"),
+]
+
+
+def damaged(path: tuple[str, ...], value: object) -> str:
+    """Good results with one field of the first workload, its rival or the file replaced."""
+    data = copy.deepcopy(measured.results())
+    first = data["benchmarks"][0]["extra_info"]
+    content: Any = {**data, "workload": first, "eager": first["rivals"]["eager"]}
+    if path == ("eager",):
+        content = first["rivals"]
+    for name in path[:-1]:
+        content = content[name]
+    if path == ("datetime",):
+        content = data
+    content[path[-1]] = value
+    return json.dumps(data)
+
+
 def broken() -> Iterator[tuple[str, str, str]]:
     """(name, the file's text, part of the message)."""
     good = measured.results()
     yield "not json", "{", "Expecting"
-    yield "a list", "[]", "list indices"
-    yield "of pytest-benchmark alone", json.dumps({"benchmarks": []}), "no 'peaks'"
-    yield "no peaks", json.dumps({**good, "peaks": {}}), "no 'float32_gflop_per_second'"
-    yield "other benchmark", json.dumps({**good, "benchmarks": [{"extra_info": {}}]}), "no 'workload'"
-    yield "null", json.dumps({**good, "benchmarks": None}), "NoneType"
+    yield "a list", "[]", "the file: expected an object, got []"
+    yield "nested", "[" * 100_000, "recursion"
+    yield "of pytest-benchmark alone", json.dumps({"benchmarks": []}), "expected a field 'peaks', got none"
+    yield "no peaks", json.dumps({**good, "peaks": {}}), "expected a field 'float32_gflop_per_second', got none"
+    yield "other benchmark", json.dumps({**good, "benchmarks": [{"extra_info": {}}]}), "expected a field 'group'"
+    yield "null", json.dumps({**good, "benchmarks": None}), "benchmarks must be a list, got None"
+    yield "empty", json.dumps({**good, "benchmarks": []}), "benchmarks must be a list of workloads, got an empty one"
+    for path, value, message in DAMAGE:
+        yield f"{'.'.join(path)}={str(value)[:20]}", damaged(path, value), message
 
 
 @pytest.mark.parametrize(("text", "message"), [case[1:] for case in broken()], ids=[case[0] for case in broken()])
@@ -369,6 +423,66 @@ def test_bad_results_are_one_line(
     assert message in line
     assert readme.read_bytes() == before
     assert {path.name for path in folder.iterdir()} == {"results.json"}
+
+
+def test_an_empty_run_changes_nothing(written: tuple[Path, Path]) -> None:
+    folder, readme = written
+    measured.save(folder, {**measured.results(), "benchmarks": []})
+    before = contents(folder, readme)
+    assert main([str(folder), "--readme", str(readme)]) == 2
+    assert contents(folder, readme) == before
+
+
+def test_a_readme_is_not_emptied_by_results_without_networks(
+    written: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, readme = written
+    measured.save(folder, measured.only(measured.results(), "arme forward"))
+    before = contents(folder, readme)
+    assert main([str(folder), "--readme", str(readme)]) == 2
+    assert "expected results with whole networks for the README, got none that was timed" in capsys.readouterr().err
+    assert contents(folder, readme) == before
+
+
+@pytest.mark.parametrize("taken", ["roofline.svg", "tables.md", "training.svg"])
+def test_a_folder_in_the_place_of_a_file_changes_nothing(
+    written: tuple[Path, Path], taken: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, readme = written
+    measured.save(folder, measured.only(measured.results(), "embedding", "arme forward"))
+    (folder / taken).unlink()
+    (folder / taken).mkdir()
+    before = contents(folder, readme)
+    assert main([str(folder), "--readme", str(readme)]) == 2
+    assert f"{folder / taken}: expected a file" in capsys.readouterr().err
+    assert contents(folder, readme) == before
+
+
+def contents(folder: Path, readme: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in [readme, *folder.iterdir()] if path.is_file()}
+
+
+def test_a_readme_keeps_its_line_ends(folder: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_bytes(f"# Title\r\n\r\n{BEGIN}\r\n{END}\r\n".encode())
+    measured.save(folder, measured.only(measured.results(), "embedding"))
+    list(write(folder, readme))
+    text = readme.read_bytes()
+    assert text.count(b"\r\n") == text.count(b"\n") > 10
+    assert check(folder, readme) == 0
+
+
+def test_reasons_are_shown_as_they_are_but_for_control_characters(folder: Path) -> None:
+    failing = untimed(fault="raised Error: \x1b[31m$CC of $ \\frac{$PATH} $x^{")
+    with_rivals(folder, "oumvlp, 30 frames", {"eager": failing, OURS: rival(100)})
+    notes = " ".join(texts(draw(folder, "latency")))
+    assert "raised Error: ?[31m$CC of $ \\frac{$PATH} $x^{." in notes
+
+
+def test_the_error_of_a_wrong_answer_may_be_no_number(folder: Path) -> None:
+    wrong = {**untimed(fault="output is off by nan"), "errors": {"output": float("nan"), "gradient": float("inf")}}
+    with_rivals(folder, "oumvlp, 30 frames", {"eager": wrong, OURS: rival(100)})
+    assert next(row for row in table(folder, "Embedding").rows if row[1] == "eager")[7:9] == ("nan", "inf")
 
 
 def test_a_folder_without_results_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

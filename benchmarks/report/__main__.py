@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 TABLES, PAGE = "tables.md", "index.html"
@@ -29,8 +30,9 @@ def write(folder: Path, readme: Path | None = None, with_page: bool = False) -> 
     """Write pictures, tables and perhaps a page of them all into `folder`, and the marked part of `readme`; lines that
     say what was done.
 
-    Everything is drawn before anything is written; each file appears whole. Pictures that these results no longer give
-    are removed, all other files left alone. Raises ValueError for results or a README that are not what they should be.
+    Everything is drawn and written beside its place before anything is replaced; the first file, the README, is
+    replaced last. Pictures that these results no longer give are removed, all other files left alone. Raises ValueError
+    for results or a README that are not what they should be, OSError for a place that cannot be written.
     """
     from benchmarks.report.page import page
     from benchmarks.report.pictures import PICTURES, svg
@@ -39,21 +41,26 @@ def write(folder: Path, readme: Path | None = None, with_page: bool = False) -> 
     from hstl_fast.files import whole_file
 
     results = load(folder)
-    files = {folder / TABLES: tables_file(results)}
+    files: dict[Path, str] = {}
     if readme is not None:
         files[readme] = with_part(readme, speed_part(results, seen_from(readme, folder)))
+    files[folder / TABLES] = tables_file(results)
     pictures = {picture: svg(picture, results) for picture in drawn(results)}
     files |= {folder / picture.file: text for picture, text in pictures.items()}
     if with_page:
         files[folder / PAGE] = page(results, pictures)
-    for path, text in files.items():
-        with whole_file(path) as draft:
-            draft.write_bytes(text.encode())
+    left_out = {folder / picture.file: picture.lacks(results) for picture in PICTURES if picture not in pictures}
+    for path in left_out:
+        if path.is_dir():
+            raise IsADirectoryError(f"{path}: expected a file or nothing there, got a folder")
+    with ExitStack() as drafts:
+        for path, text in files.items():
+            drafts.enter_context(whole_file(path)).write_bytes(text.encode())
+    for path in files:
         yield f"wrote {path}"
-    for picture in PICTURES:
-        if picture not in pictures:
-            (folder / picture.file).unlink(missing_ok=True)
-            yield f"left out {folder / picture.file}: {picture.lacks(results)}"
+    for path, lacks in left_out.items():
+        path.unlink(missing_ok=True)
+        yield f"left out {path}: {lacks}"
 
 
 def differences(folder: Path, readme: Path | None = None) -> Iterator[str]:

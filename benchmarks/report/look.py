@@ -86,14 +86,14 @@ def our_style() -> Iterator[None]:
 
 
 def text_style(size: float = 12, color: str = INK, **more: Any) -> dict[str, Any]:
-    """Text of `size` pixels."""
-    return {"fontsize": size * 72 / PIXELS, "color": color, "fontfamily": _FONT, **more}
+    """Text of `size` pixels; a dollar sign is one, not the start of a formula."""
+    return {"fontsize": size * 72 / PIXELS, "color": color, "fontfamily": _FONT, "parse_math": False, **more}
 
 
 def text_width(text: str, size: float = 12, weight: str = "normal") -> float:
     """Pixels that the text takes at most."""
     font = FontProperties(family=_FONT, weight=weight)
-    return float(TextPath((0, 0), text, size=size, prop=font).get_extents().width)
+    return float(TextPath((0, 0), text.replace("$", r"\$"), size=size, prop=font).get_extents().width)
 
 
 def bar_style(rival: Rival) -> dict[str, Any]:

@@ -24,10 +24,13 @@ def tables_file(results: Results) -> str:
 
 
 def speed_part(results: Results, folder: str) -> str:
-    """What a README says about speed; `folder` is where the results lie, seen from the README."""
-    pictures = drawn(results)
+    """What a README says about speed; `folder` is where the results lie, seen from the README. ValueError for results
+    that have nothing to say there."""
+    pictures, speed = drawn(results), tables.speed(results)
+    if not speed:
+        raise ValueError("expected results with whole networks for the README, got none that was timed")
     blocks = [_image(picture, folder) for picture in pictures[:1]]
-    for table in tables.speed(results):
+    for table in speed:
         blocks += [f"{table.title}: {table.note[0].lower()}{table.note[1:]}", tables.markdown(table)]
     links = [f"[{picture.name}]({folder}/{picture.file})" for picture in pictures[1:]]
     links.append(f"[all numbers]({folder}/tables.md)")
@@ -41,7 +44,7 @@ def drawn(results: Results) -> list[Picture]:
 
 
 def with_part(readme: Path, part: str) -> str:
-    """The README's text with `part` between its markers, everything else as it is."""
+    """The README's text with `part` between its markers and in its own line ends, everything else as it is."""
     text = readme.read_bytes().decode()
     begin, end = f"<!-- begin: {PART} -->", f"<!-- end: {PART} -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
@@ -51,12 +54,18 @@ def with_part(readme: Path, part: str) -> str:
         )
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
-    return f"{before}{begin}\n{part}\n{end}{after}"
+    lines = f"{begin}\n{part}\n{end}".replace("\n", _line_end(before + after))
+    return f"{before}{lines}{after}"
 
 
 def seen_from(readme: Path, folder: Path) -> str:
     """The path of `folder` in a link of `readme`."""
     return Path(os.path.relpath(folder.resolve(), readme.resolve().parent)).as_posix()
+
+
+def _line_end(text: str) -> str:
+    """The one that most lines have."""
+    return "\r\n" if 2 * text.count("\r\n") > text.count("\n") else "\n"
 
 
 def _origin(results: Results) -> str:

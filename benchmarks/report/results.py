@@ -2,13 +2,28 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from benchmarks.report.fields import (
+    ANY_ERROR,
+    COUNT,
+    COUNT_OR_ZERO,
+    ERROR,
+    FLAG,
+    LIST,
+    NAME,
+    POSITIVE,
+    TEXT,
+    Fields,
+)
 
 FILE = "results.json"
 FLOAT32 = "float32"
 PRESETS = ("casia-b", "oumvlp", "grew", "gait3d")
+NETWORKS = ("embedding", "throughput", "training step", "scaling")
+"""Groups of whole networks, which cannot be without arithmetic, as an operator can."""
 
 
 class Rival(NamedTuple):
@@ -134,76 +149,100 @@ def _place(names: Sequence[str], name: str) -> int:
 
 
 def load(folder: Path) -> Results:
-    """The results of `folder`; ValueError with one sentence for a file that is not what it should be."""
+    """The results of `folder`; ValueError with one sentence for a file that is not what it should be, naming the
+    workload and the field."""
     path = folder / FILE
     if not path.is_file():
         raise ValueError(f"{folder}: expected a folder with a {FILE} in it, got none there")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return _results(data)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        return _results(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path}: expected what `pytest benchmarks --benchmark-only --benchmark-json` writes, got {reason}"
+            f"{path}: expected what `pytest benchmarks --benchmark-only --benchmark-json` writes, got a file with a "
+            f"fault: {error}"
         ) from error
 
 
-def _results(data: Mapping[str, Any]) -> Results:
-    peaks = data["peaks"]
+def _results(data: object) -> Results:
+    fields = Fields("the file", data)
+    benchmarks, peaks = fields.get("benchmarks", LIST), fields.inner("peaks")
+    if not benchmarks:
+        raise ValueError("the file: benchmarks must be a list of workloads, got an empty one")
     return Results(
-        workloads=tuple(_workload(benchmark["extra_info"]) for benchmark in data["benchmarks"]),
+        workloads=tuple(_workload(Fields(f"benchmark {i}", benchmark)) for i, benchmark in enumerate(benchmarks)),
         peaks=Peaks(
-            float(peaks["float32_gflop_per_second"]),
-            float(peaks["copy_gbyte_per_second"]),
-            peaks.get("bfloat16_gflop_per_second"),
+            peaks.get("float32_gflop_per_second", POSITIVE),
+            peaks.get("copy_gbyte_per_second", POSITIVE),
+            peaks.maybe("bfloat16_gflop_per_second", POSITIVE),
         ),
-        machine=_machine(data["machine_info"]["hstl_fast"]),
-        commit=_commit(data["commit_info"], data["datetime"]),
+        machine=_machine(fields.inner("machine_info").inner("hstl_fast")),
+        commit=_commit(fields.inner("commit_info"), fields.get("datetime", NAME)),
         digest=hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest(),
     )
 
 
-def _workload(info: Mapping[str, Any]) -> Workload:
-    scaling = info.get("scaling")
+def _workload(benchmark: Fields) -> Workload:
+    given = benchmark.inner("extra_info")
+    group, name = given.get("group", NAME), given.get("workload", NAME)
+    info = Fields(f"{group} of {name}", given.content)
     return Workload(
-        name=info["workload"],
-        group=info["group"],
-        preset=info["preset"],
-        training=info["training"],
-        dense_flop=info["dense_flop"],
-        executed_flop=info.get("executed_flop"),
-        least_bytes=info["least_bytes"],
-        clips=info.get("clips"),
-        frames=info.get("frames"),
-        threads=info.get("threads"),
-        scaling=scaling and Scaling(scaling["axis"], scaling["value"]),
-        rivals=tuple(_rival(name, rival) for name, rival in info["rivals"].items()),
+        name=name,
+        group=group,
+        preset=info.get("preset", NAME),
+        training=info.get("training", FLAG),
+        dense_flop=info.get("dense_flop", COUNT if group in NETWORKS else COUNT_OR_ZERO),
+        executed_flop=info.maybe("executed_flop", COUNT_OR_ZERO),
+        least_bytes=info.maybe("least_bytes", COUNT_OR_ZERO),
+        clips=info.maybe("clips", COUNT),
+        frames=info.maybe("frames", COUNT),
+        threads=info.maybe("threads", COUNT),
+        scaling=_scaling(info),
+        rivals=tuple(_rival(info, name) for name in info.inner("rivals").content),
     )
 
 
-def _rival(name: str, info: Mapping[str, Any]) -> Rival:
-    errors = info["errors"] or {}
+def _scaling(workload: Fields) -> Scaling | None:
+    if workload.content.get("scaling") is None:
+        return None
+    place = workload.inner("scaling")
+    return Scaling(place.get("axis", NAME), place.get("value", COUNT))
+
+
+def _rival(workload: Fields, name: str) -> Rival:
+    info = workload.inner("rivals").inner(name)
+    timed = info.content.get("median") is not None
     return Rival(
         name=name,
-        dtype=info.get("dtype") or ("bfloat16" if "bf16" in name else FLOAT32),
-        errors=tuple(error for error in (errors.get("output"), errors.get("gradient")) if error is not None),
-        fault=info["fault"],
-        unavailable=info["unavailable"],
-        median=info.get("median"),
-        low=info.get("low"),
-        high=info.get("high"),
-        rounds=info.get("rounds"),
-        peak_bytes=info.get("peak_bytes"),
+        dtype=info.maybe("dtype", NAME) or ("bfloat16" if "bf16" in name else FLOAT32),
+        errors=_errors(info, timed),
+        fault=info.maybe("fault", TEXT),
+        unavailable=info.maybe("unavailable", TEXT),
+        median=info.maybe("median", POSITIVE),
+        low=info.get("low", POSITIVE) if timed else None,
+        high=info.get("high", POSITIVE) if timed else None,
+        rounds=info.get("rounds", COUNT) if timed else None,
+        peak_bytes=info.maybe("peak_bytes", COUNT_OR_ZERO),
     )
 
 
-def _machine(info: Mapping[str, Any]) -> str:
-    native = info["native_cpu"]
-    isa = f", {native['instruction_set']}" if native.get("loaded") else ""
-    return f"{info['cpu']}, {info['cores']} cores{isa}, {info['threads']} threads, PyTorch {info['torch']}"
+def _errors(rival: Fields, timed: bool) -> tuple[float, ...]:
+    """Whoever was timed has been judged; the error of one who was wrong may be infinite, or no number."""
+    if not timed and rival.content.get("errors") is None:
+        return ()
+    errors, kind = rival.inner("errors"), ERROR if timed else ANY_ERROR
+    output = errors.get("output", kind) if timed else errors.maybe("output", kind)
+    return tuple(error for error in (output, errors.maybe("gradient", kind)) if error is not None)
 
 
-def _commit(info: Mapping[str, Any], measured: str) -> str:
-    changed = ", with changes" if info.get("dirty") else ""
-    made = f" of {info['time'][:10]}" if info.get("time") else ""
-    return f"commit {str(info['id'])[:10]}{made}{changed}, measured {measured[:10]}"
+def _machine(info: Fields) -> str:
+    native = info.inner("native_cpu")
+    isa = f", {native.get('instruction_set', NAME)}" if native.maybe("loaded", FLAG) else ""
+    cores, threads = info.maybe("cores", COUNT), info.get("threads", COUNT)
+    return f"{info.get('cpu', NAME)}, {cores} cores{isa}, {threads} threads, PyTorch {info.get('torch', NAME)}"
+
+
+def _commit(info: Fields, measured: str) -> str:
+    changed = ", with changes" if info.maybe("dirty", FLAG) else ""
+    time = info.maybe("time", NAME)
+    made = f" of {time[:10]}" if time else ""
+    return f"commit {info.get('id', NAME)[:10]}{made}{changed}, measured {measured[:10]}"

@@ -30,7 +30,12 @@ def reasons(workloads: Iterable[Workload]) -> list[str]:
                 found.setdefault((f"{rival.name} was wrong or failed", rival.fault), []).append(workload.name)
             elif rival.unavailable:
                 found.setdefault((f"{rival.name} could not run", rival.unavailable), []).append(workload.name)
-    return [f"{who} on {_some(where)}: {' '.join(why.split())}." for (who, why), where in found.items()]
+    return [f"{who} on {_some(where)}: {_one_line(why)}." for (who, why), where in found.items()]
+
+
+def _one_line(text: str) -> str:
+    """Without the control characters of compilers that colour what they say, which no XML may hold."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
 def _some(names: list[str]) -> str:

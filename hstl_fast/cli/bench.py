@@ -99,7 +99,7 @@ def _refuse_if_taken(folder: Path) -> None:
 def _is_ours(results: Path) -> bool:
     try:
         return {"benchmarks", "peaks"} <= set(json.loads(results.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return False
 
 

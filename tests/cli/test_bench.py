@@ -172,7 +172,9 @@ def test_folders_of_others_are_left_alone(older: Path, no_run: None) -> None:
     assert contents(older) == {**OLD, "thesis.tex": "mine"}
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", '{"mine": 1}', "not json"])
+@pytest.mark.parametrize(
+    "text", ["[1, 2]", '{"mine": 1}', "not json", "[" * 100_000], ids=["list", "mine", "not json", "nested"]
+)
 def test_results_of_something_else_are_left_alone(older: Path, no_run: None, text: str) -> None:
     (older / FILE).write_text(text)
     assert "got one with a results.json of something else in it" in run("bench", "--report", older, exit_code=2).output
