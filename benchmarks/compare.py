@@ -188,12 +188,12 @@ def _admit(workload: Workload, rival: Rival, expected: Answer, prepared: Prepare
                 return workload.step(network, inputs)
 
         answer = step()
+        seconds = time.perf_counter() - start
+        bounds, found = workload.bounds[rival.dtype], errors(answer, expected)
     except Unavailable as why:
         return row._replace(unavailable=str(why)), None
     except Exception as error:
         return row._replace(fault=reason(error)), None
-    seconds = time.perf_counter() - start
-    bounds, found = workload.bounds[rival.dtype], errors(answer, expected)
     fault = found.fault(bounds)
     return row._replace(bounds=bounds, errors=found, fault=fault, prepared=seconds), None if fault else step
 

@@ -21,6 +21,11 @@ PEERS = ("onnx", "onnxruntime", "openvino")
 """Packages whose versions belong to the results."""
 
 
+_FOLDER = r"[\w.+-]+(?: [\w.+-]+)?"
+_FOLDERS = re.compile(rf"(?:/{_FOLDER})+/|(?<!\w)[A-Za-z]:[\\/]+(?:{_FOLDER}[\\/]+)*")
+"""Of a path, in the manner of Unix or of Windows; a folder's name may have a space in it."""
+
+
 def description() -> dict[str, Any]:
     """Versions, processor, threads and instruction sets, as `hstl-fast info` knows them."""
     known = info.collect()
@@ -35,7 +40,7 @@ def description() -> dict[str, Any]:
 
 def anonymous(text: str) -> str:
     """The text in one line, without the folders of this machine."""
-    return re.sub(r"(?:/[\w.+-]+)+/", "", " ".join(text.split()))
+    return _FOLDERS.sub("", " ".join(text.split()))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -274,6 +275,32 @@ def test_a_rival_that_cannot_be_prepared_does_not_stop_the_others() -> None:
     rows = compared(small_workload(Rival("failing", fail), OURSELVES))
     assert rows[0].fault == "raised KeyError: 'nothing here'"
     assert len(rows[1].seconds) == 2
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda y: None, lambda y: (y, y), lambda y: y.to("meta"), lambda y: y.numpy()],
+    ids=["None", "tuple", "device", "array"],
+)
+def test_an_answer_that_cannot_be_judged_does_not_stop_the_others(spoil: Callable[[Tensor], Any]) -> None:
+    rows = compared(small_workload(spoilt(spoil), OURSELVES))
+    assert rows[0].fault is not None
+    assert rows[0].fault.startswith("raised ")
+    assert rows[0].seconds == ()
+    assert len(rows[1].seconds) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("no /home/jo hn/x.py or /tmp/a/b.c", "no x.py or b.c"),
+        (r"File 'C:\\Users\\jo hn\\x.py'", "File 'x.py'"),
+        (r"C:\Users\john\x.py: D:/a/b.cpp", "x.py: b.cpp"),
+        ("a: b or c, 3 / 4", "a: b or c, 3 / 4"),
+    ],
+)
+def test_reasons_are_without_folders(text: str, shown: str) -> None:
+    assert machine.anonymous(text) == shown
 
 
 def test_errors_are_judged_by_a_rivals_type() -> None:
