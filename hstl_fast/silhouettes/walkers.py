@@ -88,11 +88,14 @@ def recordings(
     seed: int = 2023,
 ) -> Iterator[Recording]:
     """Every identity in every take from every view, one clip after another: by default CASIA-B's 11 views and its takes
-    nm-01..06, bg-01..02 and cl-01..02. A clip is rendered when it is asked for. Other arguments and errors as in
-    `render`; a take that is not a condition and a number raises ValueError.
+    nm-01..06, bg-01..02 and cl-01..02. All arguments are read and checked at the call, a clip is rendered when it is
+    asked for. Other arguments and errors as in `render`; a take that is not a condition and a number raises ValueError.
     """
+    people = [_whole("identity", identity, least=0) for identity in identities]
     numbered = [(label, *_condition_and_number(label)) for label in takes]
-    angles = list(views)
+    angles = [_real("view", view, 0, 180) for view in views]
+    frames, seed = _whole("frames", frames, least=1), _whole("seed", seed, least=0)
+    noise = _real("noise", noise, 0, 1)
     return (
         Recording(
             identity,
@@ -100,7 +103,7 @@ def recordings(
             view,
             render(identity, view=view, condition=condition, take=take, frames=frames, noise=noise, seed=seed),
         )
-        for identity in identities
+        for identity in people
         for label, condition, take in numbered
         for view in angles
     )
@@ -110,7 +113,7 @@ def _condition_and_number(label: str) -> tuple[str, int]:
     parts = re.fullmatch(r"(\w+)-(\d+)", label)
     if parts is None:
         raise ValueError(f"takes must be a condition and a number each, such as nm-01, got {label!r}")
-    return one_of(parts[1], CONDITIONS, "the condition of a take"), int(parts[2])
+    return one_of(parts[1], CONDITIONS, "the condition of a take"), _whole("take", int(parts[2]), least=1)
 
 
 def _whole(name: str, value: int, least: int) -> int:

@@ -385,6 +385,22 @@ def test_recordings_refuse_a_bad_take_at_once(take: str, message: str) -> None:
         recordings([0], takes=["nm-01", take])
 
 
+@pytest.mark.parametrize(
+    ("identities", "others", "message"),
+    [
+        ([0, -1], {}, "identity must be at least 0, got -1"),
+        ([0], {"views": [0, 181]}, r"view must be in 0\.\.180, got 181"),
+        ([0], {"takes": ["nm-00"]}, "take must be at least 1, got 0"),
+        ([0], {"frames": 0}, "frames must be at least 1, got 0"),
+        ([0], {"noise": 2}, r"noise must be in 0\.\.1, got 2"),
+        ([0], {"seed": -1}, "seed must be at least 0, got -1"),
+    ],
+)
+def test_recordings_refuse_bad_arguments_at_once(identities: list[int], others: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        recordings(identities, **others)
+
+
 def test_takes_numpy_numbers() -> None:
     np.testing.assert_array_equal(
         walkers.render(np.int64(2), view=np.float32(90), frames=np.int32(2)), render(2, frames=2)
