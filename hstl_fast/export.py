@@ -70,9 +70,11 @@ def export_onnx(model: HSTL, path: str | os.PathLike[str], frames: int | None = 
     repeated as by the model. Only operators of the standard's set 18, computed as the backend `reference` does.
 
     model: float32, on any device; neither it nor its mode is touched. Needs the packages onnx and onnxscript. Takes
-    a minute or so. Raises ImportError without the packages, TypeError or ValueError for a model or `frames` outside
+    a minute or so. Raises ImportError without the packages, TypeError or ValueError for an argument outside
     this contract and OSError for a file that cannot be written, all before the work begins.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be a str or an os.PathLike, got {type(path).__name__}")
     path = Path(path)
     _check_packages()
     _check_model(model)

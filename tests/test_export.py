@@ -174,6 +174,11 @@ def test_where_nothing_can_be_written(tmp_path: Path, no_work: None) -> None:
         export_onnx(smallest(), tmp_path / "file" / "model.onnx")
 
 
+def test_a_path_is_text_or_a_path(no_work: None) -> None:
+    with pytest.raises(TypeError, match=r"path must be a str or an os\.PathLike, got int"):
+        export_onnx(smallest(), 3)  # type: ignore[arg-type]
+
+
 def test_what_fails_midway_leaves_the_old_file(tmp_path: Path, no_work: None) -> None:
     pytest.importorskip("onnx", reason="onnx is not installed (extra [onnx])")
     path = tmp_path / "model.onnx"
