@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from hstl_fast import functional
 from hstl_fast.models import HSTL
 from hstl_fast.ops import _dispatch
 from hstl_fast.ops._checks import FLOATING
-from hstl_fast.ops._shared import without_autocast
+from hstl_fast.ops._shared import _has_autocast, constant_when_compiled, without_autocast
 from hstl_fast.reference import SMALLEST
 
 REPLACED, ALREADY, LEFT = "replaced", "already accelerated", "left alone"
@@ -56,6 +56,8 @@ class Layer:
     reason: str = ""
     """Why it was left alone."""
     module: nn.Module = field(repr=False, kw_only=True)
+    forward: "FastForward | None" = field(default=None, repr=False, kw_only=True)
+    """Ours, where it is in place."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +86,20 @@ class Report:
     def undo(self) -> None:
         """Give every layer listed as replaced or already accelerated its own forward back; twice is once.
 
-        A copied or loaded model is undone by a report of its own: `accelerate(copied).undo()`. Raises RuntimeError,
-        with nothing undone, if somebody has since put another forward over ours.
+        A copied or loaded model is undone by a report of its own: `accelerate(copied).undo()`; forwards that a later
+        call of `accelerate` put in place stay, too. Raises RuntimeError, with nothing undone, if somebody has since put
+        another forward over ours.
         """
-        ours = [layer for layer in self.layers if layer.outcome != LEFT and "forward" in vars(layer.module)]
-        covered = [layer.name for layer in ours if not _is_accelerated(layer.module)]
+        at_work = [layer for layer in self.layers if layer.forward is not None and "forward" in vars(layer.module)]
+        covered = [layer.name for layer in at_work if not isinstance(vars(layer.module)["forward"], FastForward)]
         if covered:
             raise RuntimeError(
                 f"undo needs hstl_fast's forward in place, got another one over it in {', '.join(covered)}; take that "
                 "away first"
             )
-        for layer in ours:
-            del vars(layer.module)["forward"]
+        for layer in at_work:
+            if vars(layer.module)["forward"] is layer.forward:
+                del vars(layer.module)["forward"]
 
     def _of(self, outcome: str) -> list[Layer]:
         return [layer for layer in self.layers if layer.outcome == outcome]
@@ -118,18 +122,22 @@ def accelerate(module: nn.Module, memory_format: torch.memory_format | None = No
 
     Layers are known by their structure, whatever their classes are called: ARME by `split_param` and a list `conv3d`,
     ASTP by `hpp`, FTA by `mma`, strip pools by `bin_num` and `p`, plain stages as an `nn.Sequential` of modules that
-    hold one `conv3d`, each followed by `nn.LeakyReLU`. Each is then compared once with its own forward, answers and
-    gradients, on a few random numbers, on its own device and in its own type, in training and in evaluation mode. A
-    layer that has anything else (a bias, another stride, a norm, hooks or parametrizations inside), or answers
-    differently, is left alone, with the reason in the report.
+    hold one `conv3d`, each followed by `nn.LeakyReLU`. A copy of each is then compared once with its own forward, on
+    its own device, in training and in evaluation mode: answers and gradients on a few random numbers in its own type,
+    answers to small and large numbers (up to some hundreds) in float64, and answers under autocast. A layer that has
+    anything else (a bias, another stride, a norm, hooks or parametrizations inside), or answers differently, is left
+    alone, with the reason in the report. Hooks that torch holds for all modules are called by these comparisons.
 
     Parameters stay the same objects under the same names, so optimisers, checkpoints, DistributedDataParallel and
     `.to()` go on as before, and so do hooks on the replaced layers, autocast, deepcopy and pickle (`torch.load` of a
     whole accelerated model needs hstl_fast). Calls that HSTL's layers do not define (other shapes, lengths that do not
-    fill the frames) and layers that get hooks inside later are computed by the layer's own forward. First derivatives
-    only, on the native backends; an output may not be changed in place before backward. torch.compile and torch.export
-    take an accelerated model; torch.jit does not, nor does nn.DataParallel over several devices, whose replicas would
-    keep the first device's parameters.
+    fill the frames, another type than the parameters') are computed by the layer's own forward, and so are layers whose
+    hooks, modules or settings inside are no longer those compared; call `accelerate` again after such a change.
+    torch.compile looks for changes while it compiles, not later. First derivatives only, on the native backends; an
+    output may not be changed in place before backward. torch.compile and torch.export take an accelerated model;
+    torch.jit does not, nor does nn.DataParallel over several devices, whose replicas would keep the first device's
+    parameters. A shallow `copy.copy` of a replaced layer goes on computing with the original's parameters until
+    `accelerate` gives it a forward of its own.
 
     :param module: a model or a part of one; wrapped in DistributedDataParallel or not; not scripted, not compiled
     :param memory_format: how feature maps leave the replaced layers: torch.channels_last_3d, without copies, or
@@ -142,7 +150,7 @@ def accelerate(module: nn.Module, memory_format: torch.memory_format | None = No
     Source: the layers of the released HSTL and of OpenGait models built like it.
     """
     _refuse(module)
-    if memory_format is not None and memory_format not in LAYOUTS:
+    if memory_format is not None and not any(memory_format is known for known in LAYOUTS):
         raise ValueError(
             f"memory_format must be torch.channels_last_3d, torch.contiguous_format or None, got {memory_format}"
         )
@@ -151,18 +159,21 @@ def accelerate(module: nn.Module, memory_format: torch.memory_format | None = No
         return Report(model, (), ("an hstl_fast.HSTL is made of these layers already",))
     search = _Search()
     search.visit(module, "")
-    layers = tuple(layer for layer, _ in search.found)
+    layers = tuple(search.found)
     if memory_format is None:
         left = any(layer.outcome == LEFT for layer in layers)
         memory_format = torch.contiguous_format if left else torch.channels_last_3d
     at_work = [layer.module for layer in layers if layer.outcome != LEFT]
-    replacements = [(layer.module, forward) for layer, forward in search.found if forward is not None]
+    replaced = [layer.forward for layer in layers if layer.outcome == REPLACED and layer.forward is not None]
     notes = [*search.notes, *_backend_notes(at_work)]
     notes += [PACKED] if at_work else []
-    notes += [LAYOUTS[memory_format]] if replacements else []
-    for owner, forward in replacements:
+    notes += [LAYOUTS[memory_format]] if replaced else []
+    for layer in layers:
+        if layer.outcome == LEFT and isinstance(vars(layer.module).get("forward"), FastForward):
+            del vars(layer.module)["forward"]  # of a copy or of before a change, and no longer right
+    for forward in replaced:
         forward.channels_last = memory_format == torch.channels_last_3d
-        vars(owner)["forward"] = forward
+        vars(forward.module)["forward"] = forward
     return Report(model, layers, tuple(notes))
 
 
@@ -193,7 +204,7 @@ class _Search:
     """Walks a model; every module once, and not into layers that are replaced."""
 
     def __init__(self) -> None:
-        self.found: list[tuple[Layer, FastForward | None]] = []
+        self.found: list[Layer] = []
         self.notes: list[str] = []
         self._seen: set[int] = set()
 
@@ -205,24 +216,39 @@ class _Search:
         if opaque:
             self.notes.append(f"{name} is {opaque}")
             return
-        kind = next((kind for kind in KINDS if kind.looks_like(module)), None)
+        try:
+            kind = next((kind for kind in KINDS if kind.looks_like(module)), None)
+        except Exception as fault:
+            self.notes.append(f"{name or 'the model'} cannot be looked at ({_first_line(fault)})")
+            kind = None
         if kind is not None and self._judge(kind, module, name) != LEFT:
             return
         for child_name, child in module.named_children():
             self.visit(child, f"{name}.{child_name}" if name else child_name)
 
     def _judge(self, kind: "type[FastForward]", module: nn.Module, name: str) -> str:
-        if _is_accelerated(module):
-            self.found.append((Layer(name, kind.kind, ALREADY, module=module), None))
+        forward = vars(module).get("forward")
+        if isinstance(forward, FastForward) and forward.module is module and forward.is_unchanged():
+            self.found.append(Layer(name, kind.kind, ALREADY, module=module, forward=forward))
             return ALREADY
+        forward, reason = _judged(kind, module)
+        outcome = LEFT if reason else REPLACED
+        self.found.append(Layer(name, kind.kind, outcome, reason or "", module=module, forward=forward))
+        return outcome
+
+
+def _judged(kind: "type[FastForward]", module: nn.Module) -> "tuple[FastForward | None, str | None]":
+    """Our forward for `module`, or the reason for leaving it alone."""
+    try:
         names, reason = _argument_names(kind, module)
         reason = reason or _outer_fault(module) or kind.fault(module) or _inner_fault(kind, module)
+        if reason:
+            return None, reason
         forward = kind(module, names)
-        reason = reason or _difference(forward)
-        outcome = LEFT if reason else REPLACED
-        layer = Layer(name, kind.kind, outcome, reason or "", module=module)
-        self.found.append((layer, None if reason else forward))
-        return outcome
+        reason = _difference(forward)
+    except Exception as fault:  # out of somebody else's properties and settings
+        return None, f"looking at it fails ({_first_line(fault)})"
+    return (None, reason) if reason else (forward, None)
 
 
 def _opaque(module: nn.Module) -> str | None:
@@ -236,6 +262,39 @@ def _opaque(module: nn.Module) -> str | None:
     return None
 
 
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+SETTINGS = (
+    *("split_param", "m", "flag", "bin_num", "eps", "kernel_size", "stride", "padding", "dilation", "groups"),
+    *("padding_mode", "ceil_mode", "return_indices"),
+)
+"""Of the layers, their pools and torch's layers inside; a slope is read at every call."""
+
+
+class Seen(NamedTuple):
+    """What a module inside a layer was like when the layer was compared."""
+
+    module: nn.Module
+    names: tuple[str, ...]
+    values: tuple[Any, ...]
+    """Of these names in `vars(module)`."""
+    missing: list[bool]
+    """Of its parameters; a bias is None in a convolution without one."""
+
+    @classmethod
+    def of(cls, module: nn.Module, names: Sequence[str]) -> "Seen":
+        """`module` as it is now; lists and dicts are copied, since they may change in place."""
+        values = (vars(module).get(name) for name in names)
+        kept = (value.copy() if isinstance(value, (list, dict)) else value for value in values)
+        return cls(module, tuple(names), tuple(kept), [p is None for p in module._parameters.values()])
+
+    def is_unchanged(self) -> bool:
+        """Whether the module is still like that."""
+        state = vars(self.module)
+        if tuple(map(state.get, self.names)) != self.values:
+            return False
+        return [p is None for p in state["_parameters"].values()] == self.missing
+
+
 class FastForward:
     """The `forward` of an accelerated layer: an object that knows its module, so that copies and pickles carry it."""
 
@@ -247,13 +306,23 @@ class FastForward:
         self.module = module
         self.names = tuple(names)
         self.channels_last = True  # a torch.memory_format cannot be saved by torch.save
+        self.seen = [Seen.of(inner, _watched(inner, module)) for inner in module.modules()]
+        self.under_autocast: dict[bool, torch.dtype | None] = {}
+        """The type of the own forward's answers (None: autocast's) to float32, and (True) to autocast's type."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The operator's answer, or the module's own where the operator does not define one."""
-        values = self._bound(args, kwargs)
-        if values is None or not self.defined(*values) or self._watched():
+        values = self.bound(args, kwargs)
+        if values is None or not self.defined(*values) or not self._is_as_judged(values[0]):
             return type(self.module).forward(self.module, *map(_as_torch_lays_it, args), **kwargs)
-        return self.compute(*values)
+        return self.typed(self.compute(*values), values[0])
+
+    def typed(self, y: Tensor, x: Tensor) -> Tensor:
+        """`y` in the type that the module's own forward gives it; only autocast changes that."""
+        if x.dtype == torch.float64 or not _is_autocast(x):
+            return y
+        narrow = torch.get_autocast_dtype(x.device.type)
+        return y.to(self.under_autocast[x.dtype == narrow] or narrow)
 
     @staticmethod
     def looks_like(module: nn.Module) -> bool:
@@ -282,7 +351,7 @@ class FastForward:
         """The operator on the module's own parameters."""
         raise NotImplementedError
 
-    def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any] | None:
+    def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any] | None:
         if len(args) > len(self.names) or any(key not in self.names[len(args) :] for key in kwargs):
             return None
         values = [*args, *(kwargs.get(name) for name in self.names[len(args) :])]
@@ -291,11 +360,40 @@ class FastForward:
     def _laid_out(self, y: Tensor) -> Tensor:
         return y if self.channels_last else y.contiguous()
 
-    def _watched(self) -> bool:
-        """Whether somebody has hooks inside the layer, which only the layer's own forward calls."""
-        if torch.compiler.is_compiling():
+    def _is_as_judged(self, x: Tensor) -> bool:
+        """Whether the layer is the one that was compared, and `x` of a type that was."""
+        if x.dtype == torch.float64 or not _is_autocast(x):
+            return self._is_still(x.dtype, x.dtype)
+        is_narrow = x.dtype == torch.get_autocast_dtype(x.device.type)
+        return is_narrow in self.under_autocast and self._is_still(x.dtype, torch.float32)
+
+    @constant_when_compiled
+    def _is_still(self, *dtypes: torch.dtype) -> bool:
+        """Whether nothing inside has changed, and all parameters are of one of these types."""
+        for seen in self.seen:
+            for parameter in seen.module._parameters.values():
+                if parameter is not None and parameter.dtype not in dtypes:
+                    return False
+        return self.is_unchanged()
+
+    def is_unchanged(self) -> bool:
+        """Whether hooks, modules and settings inside the layer are those that were there when it was compared."""
+        try:
+            return all(seen.is_unchanged() for seen in self.seen)
+        except Exception:  # settings that cannot be compared, such as a tensor
             return False
-        return any(_has_hooks(inner) for inner in self.module.modules() if inner is not self.module)
+
+
+def _watched(inner: nn.Module, layer: nn.Module) -> list[str]:
+    """The names in `vars(inner)` that our forward relies on; hooks on the layer itself are called."""
+    names = ["_modules", *(name for name in SETTINGS if hasattr(inner, name))]
+    if inner is layer:
+        return names
+    return [*names, *HOOKS] if _is_accelerated(inner) else [*names, *HOOKS, "forward"]
+
+
+def _is_autocast(x: Tensor) -> bool:
+    return _has_autocast(x.device.type) and torch.is_autocast_enabled(x.device.type)
 
 
 class PlainStage(FastForward):
@@ -434,8 +532,8 @@ class Astp(FastForward):
         pooled = functional.astp(x, proj, powers, list(module.split_param), seq_lens=others[0])
         return _as_torch_types_it(pooled, x, powers)
 
-    def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any] | None:
-        values = super()._bound(args, kwargs)
+    def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any] | None:
+        values = super().bound(args, kwargs)
         if values is None or values[1] is None:
             return values
         return [values[0], _lengths(values[1])]
@@ -672,7 +770,7 @@ def _argument_names(kind: type[FastForward], module: nn.Module) -> tuple[list[st
 
 
 def _outer_fault(module: nn.Module) -> str | None:
-    if "forward" in vars(module):
+    if not isinstance(vars(module).get("forward"), (FastForward, type(None))):
         return "somebody has replaced its forward on the instance"
     if parametrize.is_parametrized(module):
         return "it is parametrized"
@@ -710,9 +808,7 @@ def _parameter_fault(parameter: Tensor) -> str | None:
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
+    return any(getattr(module, name) for name in HOOKS)
 
 
 OF_ANSWERS = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 5e-2}
@@ -723,61 +819,144 @@ ON_ACCELERATORS = 20
 """Times as far: an accelerator may round factors to ten bits."""
 
 
+SCALES: dict[str, Callable[[Any, torch.Generator], Tensor]] = {
+    "large numbers": lambda shape, generator: 100 * torch.randn(shape, generator=generator),
+    "small numbers": lambda shape, generator: torch.randn(shape, generator=generator) / 100,
+    "numbers up to 255": lambda shape, generator: torch.randint(256, shape, generator=generator),
+}
+
+
 def _difference(forward: FastForward) -> str | None:
     """How the operator's answer or gradients differ from those of the module's own forward, on small inputs."""
-    module = forward.module
-    owned = next(module.parameters())
-    own = type(module).forward
-    generator = torch.Generator().manual_seed(0)
-    with _undisturbed(module):
+    owned = next(forward.module.parameters())
+    with _undisturbed(owned):
+        generator = torch.Generator().manual_seed(0)
         for training in (True, False):
-            _set_modes(module, [training] * len(list(module.modules())))
-            for shape, *others in forward.trials():
+            mode = f"in {'training' if training else 'evaluation'} mode"
+            tried = _tried(forward, owned.dtype, training)
+            for shape, *others in tried.trials():
                 x = torch.randn(shape, generator=generator).to(owned)
-                try:
-                    expected = _answer(lambda *a: own(module, *a), module, x, others)
-                except Exception as fault:
-                    return f"its own forward fails on a small input ({_first_line(fault)})"
-                try:
-                    got = _answer(forward, module, x, others)
-                except Exception as fault:
-                    return f"hstl_fast cannot compute it ({_first_line(fault)})"
-                reason = _compared(got, expected, owned)
+                reason = _compared_on(tried, x, others, _answer, owned.dtype)
                 if reason:
-                    return f"{reason} in {'training' if training else 'evaluation'} mode"
+                    return f"{reason} {mode}"
+        reason = _difference_of_scale(_tried(forward, torch.float64, False), generator)
+        if reason or not _has_autocast(owned.device.type):
+            return reason
+        tried = _tried(forward, torch.float32, False)
+        reason = _difference_under_autocast(tried, generator)
+        forward.under_autocast = tried.under_autocast
+    return reason
+
+
+def _difference_of_scale(tried: FastForward, generator: torch.Generator) -> str | None:
+    """The same for numbers of other sizes, in float64: gates turn rounding of large numbers into other answers."""
+    owned = next(tried.module.parameters())
+    for scale, draw in SCALES.items():
+        for shape, *others in tried.trials():
+            reason = _compared_on(tried, draw(shape, generator).to(owned), others, _value, torch.float64)
+            if reason:
+                return f"{reason} on {scale} in evaluation mode"
+    return None
+
+
+def _difference_under_autocast(tried: FastForward, generator: torch.Generator) -> str | None:
+    """The same under autocast, where `tried` learns which types its own forward returns."""
+    owned = next(tried.module.parameters())
+    device = owned.device.type
+    narrow = torch.get_autocast_dtype(device)
+    for shape, *others in tried.trials():
+        for dtype in (torch.float32, narrow):
+            x = torch.randn(shape, generator=generator).to(owned).to(dtype)
+            with torch.autocast(device, narrow):
+                try:
+                    found = _tensor(_own(tried)(x.clone(), *others)).dtype
+                except Exception:  # and so it fails for its callers
+                    continue
+                tried.under_autocast[dtype == narrow] = None if found == narrow else found
+                reason = _compared_on(tried, x, others, _value, narrow)
+            if reason:
+                return f"{reason} under autocast"
     return None
 
 
 @contextmanager
-def _undisturbed(module: nn.Module) -> Iterator[None]:
-    """Random states, modes and the caller's contexts as they were, afterwards."""
-    device = next(module.parameters()).device
-    modes = [inner.training for inner in module.modules()]
+def _undisturbed(owned: Tensor) -> Iterator[None]:
+    """The caller's random states and contexts count for nothing here, and are as they were afterwards."""
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        stack.enter_context(torch.random.fork_rng(devices=[owned.device] if owned.device.type == "cuda" else []))
         stack.enter_context(torch.inference_mode(False))  # which lets gradients be recorded, too
-        stack.enter_context(without_autocast(next(module.parameters())))
-        stack.callback(_set_modes, module, modes)
+        stack.enter_context(without_autocast(owned))
+        stack.enter_context(torch.device("cpu"))  # where inputs are drawn, under torch.device("meta"), too
         yield
 
 
-def _set_modes(module: nn.Module, modes: Sequence[bool]) -> None:
-    for inner, mode in zip(module.modules(), modes):
-        inner.training = mode
+def _tried(forward: FastForward, dtype: torch.dtype, training: bool) -> FastForward:
+    """The same forward for a copy of its module, of this type and in this mode."""
+    module = _copied(forward.module, dtype, {})
+    for inner in module.modules():
+        inner.training = training
+    return type(forward)(module, forward.names)
+
+
+def _copied(module: nn.Module, dtype: torch.dtype, copies: dict[int, Any]) -> nn.Module:
+    """The module and those inside, without hooks, and parameters of this type: what is done to them leaves no trace.
+
+    Not `copy.deepcopy`, which would follow a hook or an attribute to the whole model and beyond.
+    """
+    if id(module) in copies:
+        made: nn.Module = copies[id(module)]
+        return made
+    copied = copies[id(module)] = type(module).__new__(type(module))
+    state = {name: value for name, value in vars(module).items() if name != "forward"}
+    state.update((name, hooks) for name, hooks in vars(nn.Module()).items() if "hooks" in name)
+    state["_parameters"] = dict(module._parameters)
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            values = parameter.detach().to(dtype, copy=True)
+            state["_parameters"][name] = copies.setdefault(
+                id(parameter), nn.Parameter(values, requires_grad=parameter.requires_grad)
+            )
+    state["_modules"] = {
+        name: child if child is None else _copied(child, dtype, copies) for name, child in module._modules.items()
+    }
+    vars(copied).update(state)
+    return copied
+
+
+def _own(forward: FastForward) -> Callable[..., Any]:
+    return lambda *args: type(forward.module).forward(forward.module, *args)
+
+
+def _ours(forward: FastForward) -> Callable[..., Tensor]:
+    """The operator, which must not leave a trial to the own forward as a call may."""
+    return lambda x, *others: forward.typed(forward.compute(*(forward.bound((x, *others), {}) or [])), x)
+
+
+def _compared_on(
+    forward: FastForward, x: Tensor, others: Sequence[Any], ask: Callable[..., Answer], dtype: torch.dtype
+) -> str | None:
+    """How ours differs from the module's own forward on `x`, beyond rounding in `dtype`."""
+    try:
+        expected = ask(_own(forward), forward.module, x, others)
+    except Exception as fault:
+        return f"its own forward fails on a small input ({_first_line(fault)})"
+    try:
+        got = ask(_ours(forward), forward.module, x, others)
+    except Exception as fault:
+        return f"hstl_fast cannot compute it ({_first_line(fault)})"
+    return _compared(got, expected, dtype, 1 if x.device.type == "cpu" else ON_ACCELERATORS)
+
+
+def _value(forward: Callable[..., Any], module: nn.Module, x: Tensor, others: Sequence[Any]) -> Answer:
+    """The answer to `x` alone."""
+    return _tensor(forward(x.clone(), *others)).detach().cpu(), []
 
 
 def _answer(forward: Callable[..., Any], module: nn.Module, x: Tensor, others: Sequence[Any]) -> Answer:
-    """The answer to `x`, and the gradients of a fixed direction of it: of `x` and of the parameters that want one.
-
-    Parameters with hooks of their own are left out, so that no hook is called; those made in inference mode have no
-    gradients.
-    """
-    if any(parameter.is_inference() for parameter in module.parameters()):
-        with torch.no_grad():
-            return _tensor(forward(x.clone(), *others)).cpu(), []
+    """The answer to `x`, and the gradients of a fixed direction of it: of `x` and of the parameters that want one."""
     x = x.clone().requires_grad_()
     y = _tensor(forward(x * 1, *others))  # the product may be changed in place, a leaf may not
-    leaves = [x, *(p for p in module.parameters() if p.requires_grad and not p._backward_hooks)]
+    leaves = [x, *(p for p in module.parameters() if p.requires_grad)]
     if not y.requires_grad:
         return y.cpu(), [None] * len(leaves)
     direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
@@ -791,10 +970,9 @@ def _tensor(y: Any) -> Tensor:
     return y
 
 
-def _compared(got: Answer, expected: Answer, owned: Tensor) -> str | None:
-    """How the two differ beyond rounding in the type of `owned`."""
+def _compared(got: Answer, expected: Answer, dtype: torch.dtype, times: int) -> str | None:
+    """How the two differ beyond so many times the rounding of `dtype`."""
     (y, gradients), (own_y, own_gradients) = got, expected
-    times = 1 if owned.device.type == "cpu" else ON_ACCELERATORS
     if y.shape != own_y.shape:
         return f"its own forward returns {list(own_y.shape)}, ours {list(y.shape)},"
     if y.dtype != own_y.dtype:
@@ -802,15 +980,15 @@ def _compared(got: Answer, expected: Answer, owned: Tensor) -> str | None:
     if not own_y.isfinite().all() or not own_y.any():
         return "its own forward answers with zeros or infinities only, which shows nothing,"
     distance = float((y.double() - own_y.double()).abs().max() / own_y.double().abs().max())
-    if not distance <= times * OF_ANSWERS[owned.dtype]:
+    if not distance <= times * OF_ANSWERS[dtype]:
         return f"its own forward answers differently (by {distance:.1g} of the largest value)"
     for of_ours, of_own in zip(gradients, own_gradients):
         if (of_ours is None) != (of_own is None):
             return "its own forward stops a gradient, or passes one on that ours stops,"
-        if of_ours is None or of_own is None or owned.dtype not in OF_GRADIENTS:
+        if of_ours is None or of_own is None or dtype not in OF_GRADIENTS:
             continue
         distance = float((of_ours.double() - of_own.double()).norm())
-        if not distance <= times * OF_GRADIENTS[owned.dtype] * float(of_own.double().norm()):
+        if not distance <= times * OF_GRADIENTS[dtype] * float(of_own.double().norm()):
             return "its own forward has other gradients"
     return None
 

@@ -258,8 +258,9 @@ class TestLayout:
             module, (x,) = layer(name)
             accelerate(module, memory_format=chosen)
             assert module(x).is_contiguous(memory_format=chosen)
-        with pytest.raises(ValueError, match=r"or None, got torch\.preserve_format"):
-            accelerate(module, memory_format=torch.preserve_format)
+        for other in (torch.preserve_format, []):
+            with pytest.raises(ValueError, match=rf"or None, got {re.escape(str(other))}"):
+                accelerate(module, memory_format=other)  # type: ignore[arg-type]
 
     def test_a_call_left_to_the_pools_own_forward(self) -> None:
         module = PowerPool([4])
@@ -298,6 +299,47 @@ class TestUndo:
         model.fta.forward = ours
         report.undo()
         assert not any("forward" in vars(m) for m in model.modules())
+
+    def test_takes_away_only_what_its_own_call_knew(self, model: OpenGaitHSTL) -> None:
+        first = accelerate(model)
+        first.undo()
+        second = accelerate(model)
+        first.undo()
+        assert all("forward" in vars(layer.module) for layer in second.replaced)
+        second.undo()
+        assert not any("forward" in vars(m) for m in model.modules())
+
+
+def _wrapped(module: Any) -> None:
+    class Doubling(nn.Module):
+        def __init__(self, conv: nn.Conv3d) -> None:
+            super().__init__()
+            self.conv, self.weight = conv, conv.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * self.conv(x)
+
+    module[0].conv3d = Doubling(module[0].conv3d)
+
+
+def _doubled(module: Any) -> None:
+    own = module[0].conv3d.forward
+    module[0].conv3d.forward = lambda x: own(x) * 2
+
+
+CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "hook": ("plain stage", lambda m: m[0].register_forward_hook(lambda _, __, y: y * 2)),
+    "wrapper": ("plain stage", _wrapped),
+    "forward": ("plain stage", _doubled),
+    "added": ("plain stage", lambda m: m.append(nn.Tanh())),
+    "bias": ("ARME", lambda m: setattr(m.conv3d[0].conv3d, "bias", nn.Parameter(torch.ones(5)))),
+    "convolution": ("ARME", lambda m: setattr(m.conv3d[0], "conv3d", BareConv3d(6, 5, bias=True).conv3d)),
+    "dilation": ("ARME", lambda m: vars(m.conv3d[0].conv3d).update(dilation=(2, 2, 2), padding=(2, 2, 2))),
+    "eps": ("strip pool", lambda m: setattr(m, "eps", 0.5)),
+    "eps inside": ("ASTP", lambda m: setattr(m.hpp[1], "eps", 0.5)),
+    "projection": ("ASTP", lambda m: setattr(m.proj, "conv", nn.Conv2d(6, 9, 1))),
+    "window": ("FTA", lambda m: vars(m.mma[0].FP_5).update(kernel_size=(3, 1, 1), padding=(0, 0, 0))),
+}
 
 
 class TestTheModelStaysItself:
@@ -360,6 +402,16 @@ class TestTheModelStaysItself:
         assert torch.equal(torch.get_rng_state(), random)
         assert all(p.grad is None for p in model.parameters())
 
+    def test_the_comparison_draws_from_no_generator_of_the_caller(self) -> None:
+        module, random = Dropping(6, 5, [4, 1, 2]), torch.get_rng_state()
+        assert accelerate(module).left_alone
+        assert torch.equal(torch.get_rng_state(), random)
+
+    def test_the_comparison_keeps_off_what_the_layer_notes(self) -> None:
+        module = drawn(Counting(6, 5, [4, 1, 2]))
+        assert accelerate(module).replaced
+        assert (module.calls, module.last) == (0, None)
+
     def test_inference_mode_is_no_obstacle(self, model: OpenGaitHSTL) -> None:
         with torch.inference_mode():
             assert not accelerate(model).left_alone
@@ -396,6 +448,31 @@ class TestTheModelStaysItself:
         expected = type(module).forward(module, x)
         torch.testing.assert_close(module(x), expected)
 
+    @pytest.mark.parametrize("change", CHANGES)
+    @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+    def test_changes_inside_count(self, change: str, compiled: bool) -> None:
+        name, make = CHANGES[change]
+        module, args = layer(name)
+        before, report = module(*args), accelerate(module)
+        make(module)
+        torch.compiler.reset()
+        got = (torch.compile(module, backend="eager", fullgraph=True) if compiled else module)(*args)
+        expected = type(module).forward(module, *args)
+        assert torch.equal(got, expected)
+        assert (before - expected).abs().max() > 1e-3 * expected.abs().max()
+        assert accelerate(module).left_alone
+        assert "forward" not in vars(module)
+        report.undo()
+
+    def test_a_change_that_leaves_the_layer_what_it_was_is_accelerated_again(self) -> None:
+        module, (x,) = layer("ARME")
+        accelerate(module)
+        module.conv3d[1] = drawn(BareConv3d(6, 5), seed=7)
+        expected = type(module).forward(module, x)
+        assert torch.equal(module(x), expected)
+        assert len(accelerate(module).replaced) == 1
+        torch.testing.assert_close(module(x), expected)
+
     def test_modes_and_moves(self, model: OpenGaitHSTL, sils: Tensor) -> None:
         accelerate(model)
         assert model.eval().float()(sils.float())[0].dtype == torch.float32
@@ -413,6 +490,27 @@ class TestTheModelStaysItself:
         assert 1e-4 < _of_outputs(after, truth) <= 2 * _of_outputs(before, truth)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert model.arme2(torch.rand(1, 2, 3, 32, 22)).dtype == torch.bfloat16
+
+    @pytest.mark.parametrize("moved", [False, True], ids=["as judged", "moved from float64"])
+    def test_types_under_autocast(self, moved: bool) -> None:
+        for name in LAYERS:
+            module, (x, *others) = layer(name)
+            for dtype in (torch.float32, torch.bfloat16):
+                with torch.autocast("cpu", dtype=torch.bfloat16):
+                    expected = module(x.to(dtype), *others)
+                    report = accelerate(module.double() if moved else module)
+                    got = module.float()(x.to(dtype), *others)
+                report.undo()
+                assert got.dtype == expected.dtype, (name, dtype)
+                assert (got - expected).abs().max() <= 0.03 * expected.abs().max()
+
+    def test_inputs_of_another_type_than_the_parameters(self) -> None:
+        for name in LAYERS:
+            for dtype in (torch.float64, torch.bfloat16):
+                module, (x, *others) = layer(name)
+                before = _answer_or_error(module, x.to(dtype), *others)
+                accelerate(module)
+                assert _answer_or_error(module, x.to(dtype), *others) == before, (name, dtype)
 
     @pytest.mark.parametrize("reentrant", [False, True])
     def test_checkpointing(self, reentrant: bool, model: OpenGaitHSTL, sils: Tensor) -> None:
@@ -439,6 +537,14 @@ class TestTheModelStaysItself:
             program = torch.export.export(model.eval().arme2, (x,))
             assert "hstl_fast.arme_forward" in str(program.graph)
             assert torch.equal(program.module()(x), model.arme2(x))
+
+
+def _answer_or_error(module: nn.Module, *args: Any) -> tuple[str, list[float]]:
+    try:
+        y = module(*args)
+    except RuntimeError as fault:
+        return str(fault), []
+    return str(y.dtype), y.double().flatten().tolist()
 
 
 def _saved_and_loaded(model: nn.Module) -> nn.Module:
@@ -473,6 +579,20 @@ def test_copies_are_accelerated_and_independent(way: str, model: OpenGaitHSTL, s
     assert not any("forward" in vars(m) for m in copied.modules())
     assert all("forward" in vars(layer.module) for layer in accelerate(model).already_accelerated)
     assert worst(answers(copied, sils), expected) < 1e-9
+
+
+def test_a_shallow_copy_is_accelerated_anew_and_undone() -> None:
+    module, (x,) = layer("plain stage")
+    accelerate(module)
+    copied = copy.copy(module)
+    copied._modules = {name: drawn(copy.deepcopy(child), seed=4) for name, child in module._modules.items()}
+    expected = nn.Sequential.forward(copied, x)
+    report = accelerate(copied)
+    assert len(report.replaced) == 1
+    torch.testing.assert_close(copied(x), expected)
+    report.undo()
+    assert torch.equal(copied(x), expected)
+    assert "forward" in vars(module)
 
 
 def test_twice_is_once(model: OpenGaitHSTL, sils: Tensor) -> None:
@@ -636,16 +756,21 @@ class TestRefused:
         report.undo()
 
 
-def test_a_failure_on_the_way_changes_nothing(model: OpenGaitHSTL) -> None:
+def test_a_property_that_raises_is_noted(model: OpenGaitHSTL) -> None:
     class Faulty(nn.Module):
         @property
         def split_param(self) -> list[int]:
             raise OSError("the configuration is gone")
 
     model.Head1 = Faulty()
-    with pytest.raises(OSError, match="the configuration is gone"):
-        accelerate(model)
-    assert not any("forward" in vars(m) for m in model.modules())
+    report = accelerate(model)
+    assert len(report.replaced) == 14
+    assert "Head1 cannot be looked at (the configuration is gone)" in report.notes
+
+
+def test_a_device_chosen_by_the_caller_counts_for_nothing(model: OpenGaitHSTL) -> None:
+    with torch.device("meta"):
+        assert not accelerate(model).left_alone
 
 
 def edited(name: str, change: Callable[[Any], Any]) -> nn.Module:
@@ -684,6 +809,30 @@ class SeesNeighbours(RegionConv):
     def forward(self, x: Tensor) -> Tensor:
         regions = [conv(x).split(self.split_param, dim=3)[r] for r, conv in enumerate(self.conv3d)]
         return nn.functional.leaky_relu(torch.cat(regions, dim=3), 0.01)
+
+
+class Widens(RegionConv):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).double()
+
+
+class Counting(RegionConv):
+    calls = 0
+    last: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls, self.last = self.calls + 1, x
+        return super().forward(x)
+
+
+class Clamped(BareConv3d):
+    def forward(self, ipts: Tensor) -> Tensor:
+        return super().forward(ipts).clamp(-20, 20)
+
+
+class Rescaled(BareConv3d):
+    def forward(self, ipts: Tensor) -> Tensor:
+        return super().forward(ipts / 255 if ipts.max() > 10 else ipts)
 
 
 class Dropping(RegionConv):
@@ -781,6 +930,9 @@ LEFT_ALONE: list[tuple[str, Callable[[Any], Any], str]] = [
         lambda m: m.append(nn.MaxPool3d((1, 2, 2))),
         "2 is a MaxPool3d, expected a module that holds one conv3d",
     ),
+    ("plain stage", lambda m: [_set("0", Clamped(3, 5))(m), drawn(m)], "on large numbers in evaluation mode"),
+    ("plain stage", _set("0", Rescaled(3, 5)), "in evaluation mode"),
+    ("plain stage", _set("1.negative_slope", "a"), "looking at it fails ('>=' not supported"),
     ("plain stage", lambda m: m.append(BareConv3d(5, 5)), "no nn.LeakyReLU follows 2"),
     ("plain stage", lambda m: ShiftedStage(*m), "ShiftedStage has a forward of its own"),
     ("plain stage", _set("0.conv3d", Standardised(3, 5, 3)), "0.conv3d is a Standardised with a forward of its own"),
@@ -814,6 +966,9 @@ LEFT_ALONE: list[tuple[str, Callable[[Any], Any], str]] = [
     ("ARME", _remade(StopsGradient), "its own forward stops a gradient"),
     ("ARME", _remade(StopsEveryGradient), "its own forward stops a gradient"),
     ("ARME", _remade(HalvesGradient), "its own forward has other gradients"),
+    ("ARME", _remade(Widens), "its own forward returns torch.float64, ours torch.float32, in training mode"),
+    ("ARME", _set("m", torch.ones(2)), "looking at it fails (Boolean value of Tensor"),
+    ("strip pool", _set("eps", torch.ones(2)), "looking at it fails (Boolean value of Tensor"),
     ("ARME", _remade(ReturnsPair), "its own forward fails on a small input (it returned a tuple)"),
     ("ARME", _remade(TwoArguments), "its forward takes (x, seqL), expected 1 argument"),
     ("ARME", _remade(Halving), "its own forward returns [2, 5, 2, 7, 3], ours [2, 5, 4, 7, 3]"),
