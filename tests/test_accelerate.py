@@ -499,6 +499,7 @@ class TestTheModelStaysItself:
                 with torch.autocast("cpu", dtype=torch.bfloat16):
                     expected = module(x.to(dtype), *others)
                     report = accelerate(module.double() if moved else module)
+                    assert len(report.replaced) == 1
                     got = module.float()(x.to(dtype), *others)
                 report.undo()
                 assert got.dtype == expected.dtype, (name, dtype)
