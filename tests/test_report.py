@@ -282,6 +282,8 @@ def test_readme_part_is_rewritten_and_nothing_else(written: tuple[Path, Path]) -
     assert text.endswith(f"\n{END}\n\nrest, no newline")
     assert "| embed casia-b, 30 frames | **200 (1e-7)** | 600 (2e-7) | 240 (2e-7) | 1.20 |" in text
     assert "[all numbers](results/abacus/tables.md)" in text
+    for picture in drawn(load(folder)):
+        assert f"![{picture.title}](results/abacus/{picture.file})" in text
     assert "old" not in text
     for path in re.findall(r"\]\(([^)]+)\)", text):
         assert (readme.parent / path).is_file(), path

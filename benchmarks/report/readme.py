@@ -32,9 +32,8 @@ def speed_part(results: Results, folder: str) -> str:
     blocks = [_image(picture, folder) for picture in pictures[:1]]
     for table in speed:
         blocks += [f"{table.title}: {table.note[0].lower()}{table.note[1:]}", tables.markdown(table)]
-    links = [f"[{picture.name}]({folder}/{picture.file})" for picture in pictures[1:]]
-    links.append(f"[all numbers]({folder}/tables.md)")
-    blocks += [_origin(results), f"More: {', '.join(links)}."]
+    blocks += [_image(picture, folder) for picture in pictures[1:]]
+    blocks.append(f"{_origin(results)} See [all numbers]({folder}/tables.md).")
     return "\n\n".join(blocks)
 
 
