@@ -448,9 +448,7 @@ class Arme(FastForward):
 
     @staticmethod
     def fault(module: Any) -> str | None:
-        reason = _split_fault(module, "conv3d")
-        for i, holder in enumerate(module.conv3d):
-            reason = reason or _convolution_fault(holder, f"conv3d.{i}")
+        reason = _regions_fault(module, "conv3d", _convolution_fault)
         if reason:
             return reason
         sizes = {(holder.conv3d.in_channels, holder.conv3d.out_channels) for holder in module.conv3d}
@@ -487,11 +485,7 @@ class Astp(FastForward):
 
     @staticmethod
     def fault(module: Any) -> str | None:
-        reason = _split_fault(module, "hpp")
-        for i, pool in enumerate(module.hpp):
-            reason = reason or _pool_fault(pool, f"hpp.{i}")
-            if not reason and pool.bin_num[0] != 1:
-                reason = f"hpp.{i}.bin_num must be [1], got {list(pool.bin_num)}"
+        reason = _regions_fault(module, "hpp", _region_pool_fault)
         if reason:
             return reason
         if not isinstance(getattr(module, "SP1", None), nn.Module):
@@ -551,9 +545,7 @@ class Fta(FastForward):
 
     @staticmethod
     def fault(module: Any) -> str | None:
-        reason = _split_fault(module, "mma")
-        for i, unit in enumerate(module.mma):
-            reason = reason or _unit_fault(unit, f"mma.{i}")
+        reason = _regions_fault(module, "mma", _unit_fault)
         if reason:
             return reason
         sizes = {size for unit in module.mma for fc in unit.fcs for size in (fc.in_channels, fc.out_channels)}
@@ -654,6 +646,14 @@ def _has_regions(module: nn.Module, units: str) -> bool:
     return hasattr(module, "split_param") and isinstance(getattr(module, units, None), nn.ModuleList)
 
 
+def _regions_fault(module: Any, units: str, unit_fault: Callable[[Any, str], str | None]) -> str | None:
+    """What is wrong with the split, or else with the first faulty of the regions' `units`."""
+    reason = _split_fault(module, units)
+    for i, unit in enumerate(getattr(module, units)):
+        reason = reason or unit_fault(unit, f"{units}.{i}")
+    return reason
+
+
 def _split_fault(module: Any, units: str) -> str | None:
     split, count = module.split_param, len(getattr(module, units))
     if not isinstance(split, (list, tuple)) or not split or not all(type(r) is int and r > 0 for r in split):
@@ -728,6 +728,13 @@ def _pool_fault(pool: Any, name: str) -> str | None:
         got = list(p.shape) if isinstance(p, Tensor) else type(p).__name__
         return f"{prefix}p must be a Parameter of shape [1], got {got}"
     return None if eps == SMALLEST else f"{prefix}eps must be {SMALLEST}, got {eps!r}"
+
+
+def _region_pool_fault(pool: Any, name: str) -> str | None:
+    reason = _pool_fault(pool, name)
+    if not reason and pool.bin_num[0] != 1:
+        reason = f"{name}.bin_num must be [1], got {list(pool.bin_num)}"
+    return reason
 
 
 def _layer_fault(layer: Any, name: str, kind: type[nn.Module], expected: dict[str, Any]) -> str | None:
