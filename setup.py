@@ -28,7 +28,7 @@ X86_FLAGS = {
     "avx2": "-mavx2 -mfma",
     "plain": "",
 }
-OPERATORS = ("arme", "arme_weight", "astp", "fta")
+OPERATORS = ("arme", "arme_weight", "arme_winograd", "arme_winograd_weight", "astp", "fta", "support")
 RULES = """\
 cxx = {cxx}
 rule compile

@@ -11,7 +11,7 @@
 namespace hstl {
 
 // Counts the changes of what Python sees; hstl_fast/ops/_native.py refuses a binary with another number.
-constexpr int kInterface = 1;
+constexpr int kInterface = 2;
 
 struct Shape {
   const int64_t* seq_lens;  // [sequences] frames of each sequence
@@ -22,34 +22,64 @@ struct Shape {
   int threads;              // >= 1
 };
 
+// Where the maps of a convolution may be non-zero: one byte, 0 or 1, per position; null: everywhere. A position outside
+// counts as 0, whatever stands there.
+struct Support {
+  const uint8_t* x;  // [F, H, W] of the input
+  const uint8_t* y;  // [F, H, W] of the output: the input's grown by one position inside region and sequence
+};
+
+// How a convolution multiplies: directly, or in the Winograd domain with tiles of 4 x 4 positions and so many frames.
+constexpr int kDirect = 0;
+constexpr int kWinogradFrames[] = {2, 4, 5};
+
+// One way to compute the region-wise convolution. `algorithm` is kDirect or one of kWinogradFrames.
+template <class T>
+struct Arme {
+  // Bytes of packed weights. shape.split, regions and width are read.
+  size_t (*packed_size)(const Shape& shape, int64_t cin, int64_t cout, int algorithm, bool transposed);
+
+  // The weights as forward reads them, or, transposed, as backward_data does.
+  void (*pack)(void* packed,  // [packed_size(...)]
+               const T* w,    // [m, cout, cin, 3, 3, 3]
+               const Shape& shape, int64_t cin, int64_t cout, int algorithm, bool transposed);
+
+  // Bytes that each of the three functions below may use.
+  size_t (*workspace)(const Shape& shape, int64_t cin, int64_t cout, int algorithm);
+
+  // y = leaky(conv3d of every region with its own weights, zero padding 1 around region and sequence), 0 outside
+  // support.y.
+  void (*forward)(T* y,                // [F, H, W, cout]
+                  const T* x,          // [F, H, W, cin]
+                  const void* packed,  // by pack(..., false)
+                  void* workspace,     // [workspace(...)]
+                  const Shape& shape, const Support& support, int64_t cin, int64_t cout,
+                  T negative_slope,  // 1: no activation
+                  int algorithm);
+
+  // gx = transposed convolution of gy * (y > 0 ? 1 : negative_slope), 0 outside support.x.
+  void (*backward_data)(T* gx,               // [F, H, W, cin]
+                        const T* gy,         // [F, H, W, cout]
+                        const T* y,          // [F, H, W, cout], or null when negative_slope is 1
+                        const void* packed,  // by pack(..., true)
+                        void* workspace,     // [workspace(...)]
+                        const Shape& shape, const Support& support, int64_t cin, int64_t cout, T negative_slope,
+                        int algorithm);
+
+  void (*backward_weight)(T* gw,            // [m, cout, cin, 3, 3, 3]
+                          const T* x,       // [F, H, W, cin]
+                          const T* gy,      // [F, H, W, cout]
+                          const T* y,       // [F, H, W, cout], or null when negative_slope is 1
+                          void* workspace,  // [workspace(...)]
+                          const Shape& shape, const Support& support, int64_t cin, int64_t cout, T negative_slope,
+                          int algorithm);
+};
+
 // The operators for T = float or double, compiled for one instruction set.
 template <class T>
 struct Operators {
-  // Bytes that each of the three functions below may use.
-  size_t (*arme_workspace)(const Shape& shape, int64_t cin, int64_t cout);
-
-  // y = leaky(conv3d of every region with its own weights, zero padding 1 around region and sequence).
-  void (*arme_forward)(T* y,             // [F, H, W, cout]
-                       const T* x,       // [F, H, W, cin]
-                       const T* w,       // [m, cout, cin, 3, 3, 3]
-                       void* workspace,  // [arme_workspace(...)]
-                       const Shape& shape, int64_t cin, int64_t cout,
-                       T negative_slope);  // 1: no activation
-
-  // gx = transposed convolution of gy * (y > 0 ? 1 : negative_slope).
-  void (*arme_backward_data)(T* gx,            // [F, H, W, cin]
-                             const T* gy,      // [F, H, W, cout]
-                             const T* y,       // [F, H, W, cout], or null when negative_slope is 1
-                             const T* w,       // [m, cout, cin, 3, 3, 3]
-                             void* workspace,  // [arme_workspace(...)]
-                             const Shape& shape, int64_t cin, int64_t cout, T negative_slope);
-
-  void (*arme_backward_weight)(T* gw,            // [m, cout, cin, 3, 3, 3]
-                               const T* x,       // [F, H, W, cin]
-                               const T* gy,      // [F, H, W, cout]
-                               const T* y,       // [F, H, W, cout], or null when negative_slope is 1
-                               void* workspace,  // [arme_workspace(...)]
-                               const Shape& shape, int64_t cin, int64_t cout, T negative_slope);
+  Arme<T> direct;
+  Arme<T> winograd;  // float only: null functions for double
 
   void (*frame_maximum)(T* maximum,      // [N, H, W, C] over the frames of each sequence
                         int16_t* index,  // [N, H, W, C] first frame of the sequence that attains it
@@ -107,6 +137,26 @@ struct Operators {
                        void* workspace,  // [fta_workspace(...)]
                        const Shape& shape, int64_t c);
 };
+
+// Supports of feature maps, compiled for one instruction set.
+struct Supports {
+  // Grown by one position in time, rows and columns, inside region and sequence.
+  void (*grow)(uint8_t* y,        // [F, H, W]
+               const uint8_t* x,  // [F, H, W]
+               const Shape& shape);
+
+  // Of fta's output: any of the window's five frames.
+  void (*window)(uint8_t* y,        // [F', H, W]
+                 const uint8_t* x,  // [F, H, W]
+                 const Shape& shape);
+
+  // Of the 2x2 maximum.
+  void (*halve)(uint8_t* y,        // [frames, h / 2, w / 2]
+                const uint8_t* x,  // [frames, h, w]
+                int64_t frames, int64_t h, int64_t w);
+};
+
+const Supports& supports();
 
 // The operators for the instruction set in use.
 template <class T>

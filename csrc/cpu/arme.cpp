@@ -25,7 +25,7 @@ int64_t panel_size(int64_t cin) {
 }
 
 template <class T>
-int64_t packed_size(const Shape& s, int64_t cin, int64_t cout) {
+int64_t packed_elements(const Shape& s, int64_t cin, int64_t cout) {
   return s.regions * ceil_div(cout, kOut<T>) * panel_size<T>(cin);
 }
 
@@ -247,15 +247,13 @@ int64_t patch_size(const Shape& s, int64_t cin) {
 }
 
 template <class T>
-void convolve(const Convolution<T>& conv, const T* w, WeightView view, void* workspace, const Shape& s) {
+void convolve(const Convolution<T>& conv, const T* packed, void* workspace, const Shape& s) {
   Carver carver(workspace);
-  T* packed = carver.take<T>(packed_size<T>(s, conv.cin, conv.cout));
   int64_t stride = round_up(patch_size<T>(s, conv.cin), kChunk<T>);
   T* patches = carver.take<T>(s.threads * stride);
-  pack_weights(packed, w, s, conv.cin, conv.cout, view);
   BlockSize size = block_size<T>(s, conv.cin);
   int64_t height = rows_of(s), across = frame_blocks(s, size);
-  int64_t region_panels = packed_size<T>(s, conv.cin, conv.cout) / s.regions;
+  int64_t region_panels = packed_elements<T>(s, conv.cin, conv.cout) / s.regions;
   parallel_for(s.threads, row_blocks(s, size) * across, [&](int64_t i, int thread) {
     Piece frames = piece_of(s.seq_lens, size.frames, i % across), rows = piece_of(s.split, size.rows, i / across);
     Patch<T> patch = {patches + thread * stride, input_channels<T>(conv.cin), s.width};
@@ -265,23 +263,35 @@ void convolve(const Convolution<T>& conv, const T* w, WeightView view, void* wor
 }
 
 template <class T>
-void arme_forward(T* y, const T* x, const T* w, void* workspace, const Shape& s, int64_t cin, int64_t cout,
-                  T negative_slope) {
+void forward(T* y, const T* x, const void* packed, void* workspace, const Shape& s, const Support&, int64_t cin,
+             int64_t cout, T negative_slope, int) {
   Convolution<T> conv = {y, x, nullptr, T(1), negative_slope, cin, cout};
-  convolve(conv, w, {cin * 27, 27, false}, workspace, s);
+  convolve(conv, static_cast<const T*>(packed), workspace, s);
 }
 
 template <class T>
-void arme_backward_data(T* gx, const T* gy, const T* y, const T* w, void* workspace, const Shape& s, int64_t cin,
-                        int64_t cout, T negative_slope) {
+void backward_data(T* gx, const T* gy, const T* y, const void* packed, void* workspace, const Shape& s, const Support&,
+                   int64_t cin, int64_t cout, T negative_slope, int) {
   Convolution<T> conv = {gx, gy, negative_slope == 1 ? nullptr : y, negative_slope, T(1), cout, cin};
-  convolve(conv, w, {27, cin * 27, true}, workspace, s);
+  convolve(conv, static_cast<const T*>(packed), workspace, s);
 }
 
 template <class T>
-size_t arme_workspace(const Shape& s, int64_t cin, int64_t cout) {
-  int64_t forward = packed_size<T>(s, cin, cout) + s.threads * round_up(patch_size<T>(s, cin), kChunk<T>);
-  int64_t backward = packed_size<T>(s, cout, cin) + s.threads * round_up(patch_size<T>(s, cout), kChunk<T>);
+size_t packed_size(const Shape& s, int64_t cin, int64_t cout, int, bool transposed) {
+  return sizeof(T) * size_t(transposed ? packed_elements<T>(s, cout, cin) : packed_elements<T>(s, cin, cout));
+}
+
+template <class T>
+void pack(void* packed, const T* w, const Shape& s, int64_t cin, int64_t cout, int, bool transposed) {
+  T* to = static_cast<T*>(packed);
+  if (transposed) return pack_weights(to, w, s, cout, cin, {27, cin * 27, true});
+  pack_weights(to, w, s, cin, cout, {cin * 27, 27, false});
+}
+
+template <class T>
+size_t workspace(const Shape& s, int64_t cin, int64_t cout, int) {
+  int64_t forward = s.threads * round_up(patch_size<T>(s, cin), kChunk<T>);
+  int64_t backward = s.threads * round_up(patch_size<T>(s, cout), kChunk<T>);
   Carver carver(nullptr);
   carver.take<T>(larger(forward, backward));
   return larger(carver.bytes(), arme_weight_workspace<T>(s, cin, cout));
@@ -289,9 +299,11 @@ size_t arme_workspace(const Shape& s, int64_t cin, int64_t cout) {
 
 template <class T>
 void fill(Operators<T>& table) {
-  table.arme_workspace = arme_workspace<T>;
-  table.arme_forward = arme_forward<T>;
-  table.arme_backward_data = arme_backward_data<T>;
+  table.direct.packed_size = packed_size<T>;
+  table.direct.pack = pack<T>;
+  table.direct.workspace = workspace<T>;
+  table.direct.forward = forward<T>;
+  table.direct.backward_data = backward_data<T>;
 }
 
 }  // namespace

@@ -206,8 +206,8 @@ void unpack(T* gw, const Packed<T>& packed, const Shape& s, const Sizes& z) {
 }
 
 template <class T>
-void arme_backward_weight(T* gw, const T* x, const T* gy, const T* y, void* workspace, const Shape& s, int64_t cin,
-                          int64_t cout, T negative_slope) {
+void backward_weight(T* gw, const T* x, const T* gy, const T* y, void* workspace, const Shape& s, const Support&,
+                     int64_t cin, int64_t cout, T negative_slope, int) {
   Sizes z = sizes_of<T>(s, cin, cout);
   Carver carver(workspace);
   Packed<T> packed = carve<T>(carver, s, z);
@@ -244,8 +244,8 @@ size_t arme_weight_workspace<double>(const Shape& s, int64_t cin, int64_t cout) 
 }
 
 void fill_arme_weight(Operators<float>& single, Operators<double>& dual) {
-  single.arme_backward_weight = arme_backward_weight<float>;
-  dual.arme_backward_weight = arme_backward_weight<double>;
+  single.direct.backward_weight = backward_weight<float>;
+  dual.direct.backward_weight = backward_weight<double>;
 }
 
 }  // namespace HSTL_ISA

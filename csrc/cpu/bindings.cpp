@@ -35,41 +35,88 @@ auto with_type(int itemsize, const F& f) {
   throw py::value_error("itemsize: expected 4 (float32) or 8 (float64), got " + std::to_string(itemsize));
 }
 
-size_t arme_workspace(Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout, int itemsize, int threads) {
+// The functions of an algorithm, or an error where it does not compute this type.
+template <class T>
+const hstl::Arme<T>& arme(int algorithm) {
+  const hstl::Operators<T>& operators = hstl::operators<T>();
+  if (algorithm == hstl::kDirect) return operators.direct;
+  bool known = false;
+  for (int frames : hstl::kWinogradFrames) known = known || algorithm == frames;
+  if (!known || operators.winograd.forward == nullptr)
+    throw py::value_error("algorithm: expected 0 (direct) or, in float32, 2, 4 or 5 (frames of a Winograd tile), got " +
+                          std::to_string(algorithm));
+  return operators.winograd;
+}
+
+hstl::Support support_of(Address x, Address y) { return {at<uint8_t>(x), at<uint8_t>(y)}; }
+
+size_t arme_packed_size(Sizes split, int64_t cin, int64_t cout, int algorithm, bool transposed, int itemsize) {
+  hstl::Shape shape = shape_of({}, split, 1, 1);
+  return with_type(itemsize, [&](auto type) {
+    return arme<decltype(type)>(algorithm).packed_size(shape, cin, cout, algorithm, transposed);
+  });
+}
+
+void arme_pack(Address packed, Address weights, Sizes split, int64_t cin, int64_t cout, int algorithm, bool transposed,
+               int itemsize, int threads) {
+  hstl::Shape shape = shape_of({}, split, 1, threads);
+  with_type(itemsize, [&](auto type) {
+    using T = decltype(type);
+    arme<T>(algorithm).pack(at<void>(packed), at<T>(weights), shape, cin, cout, algorithm, transposed);
+  });
+}
+
+size_t arme_workspace(Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout, int algorithm, int itemsize,
+                      int threads) {
   hstl::Shape shape = shape_of(seq_lens, split, w, threads);
   return with_type(itemsize,
-                   [&](auto type) { return hstl::operators<decltype(type)>().arme_workspace(shape, cin, cout); });
+                   [&](auto type) { return arme<decltype(type)>(algorithm).workspace(shape, cin, cout, algorithm); });
 }
 
-void arme_forward(Address y, Address x, Address weights, Address workspace, Sizes seq_lens, Sizes split, int64_t w,
-                  int64_t cin, int64_t cout, double negative_slope, int itemsize, int threads) {
+void arme_forward(Address y, Address x, Address packed, Address workspace, Address x_support, Address y_support,
+                  Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout, double negative_slope,
+                  int algorithm, int itemsize, int threads) {
   hstl::Shape shape = shape_of(seq_lens, split, w, threads);
   with_type(itemsize, [&](auto type) {
     using T = decltype(type);
-    hstl::operators<T>().arme_forward(at<T>(y), at<T>(x), at<T>(weights), at<void>(workspace), shape, cin, cout,
-                                      T(negative_slope));
+    arme<T>(algorithm).forward(at<T>(y), at<T>(x), at<void>(packed), at<void>(workspace), shape,
+                               support_of(x_support, y_support), cin, cout, T(negative_slope), algorithm);
   });
 }
 
-void arme_backward_data(Address gx, Address gy, Address y, Address weights, Address workspace, Sizes seq_lens,
-                        Sizes split, int64_t w, int64_t cin, int64_t cout, double negative_slope, int itemsize,
-                        int threads) {
+void arme_backward_data(Address gx, Address gy, Address y, Address packed, Address workspace, Address x_support,
+                        Address y_support, Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout,
+                        double negative_slope, int algorithm, int itemsize, int threads) {
   hstl::Shape shape = shape_of(seq_lens, split, w, threads);
   with_type(itemsize, [&](auto type) {
     using T = decltype(type);
-    hstl::operators<T>().arme_backward_data(at<T>(gx), at<T>(gy), at<T>(y), at<T>(weights), at<void>(workspace), shape,
-                                            cin, cout, T(negative_slope));
+    arme<T>(algorithm).backward_data(at<T>(gx), at<T>(gy), at<T>(y), at<void>(packed), at<void>(workspace), shape,
+                                     support_of(x_support, y_support), cin, cout, T(negative_slope), algorithm);
   });
 }
 
-void arme_backward_weight(Address gw, Address x, Address gy, Address y, Address workspace, Sizes seq_lens, Sizes split,
-                          int64_t w, int64_t cin, int64_t cout, double negative_slope, int itemsize, int threads) {
+void arme_backward_weight(Address gw, Address x, Address gy, Address y, Address workspace, Address x_support,
+                          Address y_support, Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout,
+                          double negative_slope, int algorithm, int itemsize, int threads) {
   hstl::Shape shape = shape_of(seq_lens, split, w, threads);
   with_type(itemsize, [&](auto type) {
     using T = decltype(type);
-    hstl::operators<T>().arme_backward_weight(at<T>(gw), at<T>(x), at<T>(gy), at<T>(y), at<void>(workspace), shape, cin,
-                                              cout, T(negative_slope));
+    arme<T>(algorithm).backward_weight(at<T>(gw), at<T>(x), at<T>(gy), at<T>(y), at<void>(workspace), shape,
+                                       support_of(x_support, y_support), cin, cout, T(negative_slope), algorithm);
   });
+}
+
+void grow_support(Address y, Address x, Sizes seq_lens, Sizes split, int64_t w, int threads) {
+  hstl::supports().grow(at<uint8_t>(y), at<uint8_t>(x), shape_of(seq_lens, split, w, threads));
+}
+
+void window_support(Address y, Address x, Sizes seq_lens, int64_t h, int64_t w, int threads) {
+  std::vector<int64_t> split = {h};
+  hstl::supports().window(at<uint8_t>(y), at<uint8_t>(x), shape_of(seq_lens, split, w, threads));
+}
+
+void halve_support(Address y, Address x, int64_t frames, int64_t h, int64_t w) {
+  hstl::supports().halve(at<uint8_t>(y), at<uint8_t>(x), frames, h, w);
 }
 
 void frame_maximum(Address maximum, Address index, Address x, Sizes seq_lens, int64_t h, int64_t w, int64_t c,
@@ -178,14 +225,24 @@ PYBIND11_MODULE(_cpu, m) {
   using namespace py::literals;
   const py::call_guard<py::gil_scoped_release> no_gil;
   m.doc() = "Native CPU operators of hstl_fast; csrc/hstl.h says what each computes.";
-  m.def("arme_workspace", &arme_workspace, "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a,
+  m.def("arme_packed_size", &arme_packed_size, "split"_a, "cin"_a, "cout"_a, "algorithm"_a, "transposed"_a,
+        "itemsize"_a);
+  m.def("arme_pack", &arme_pack, no_gil, "packed"_a, "weights"_a, "split"_a, "cin"_a, "cout"_a, "algorithm"_a,
+        "transposed"_a, "itemsize"_a, "threads"_a);
+  m.def("arme_workspace", &arme_workspace, "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "algorithm"_a,
+        "itemsize"_a, "threads"_a);
+  m.def("arme_forward", &arme_forward, no_gil, "y"_a, "x"_a, "packed"_a, "workspace"_a, "x_support"_a, "y_support"_a,
+        "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a, "algorithm"_a, "itemsize"_a,
         "threads"_a);
-  m.def("arme_forward", &arme_forward, no_gil, "y"_a, "x"_a, "weights"_a, "workspace"_a, "seq_lens"_a, "split"_a, "w"_a,
-        "cin"_a, "cout"_a, "negative_slope"_a, "itemsize"_a, "threads"_a);
-  m.def("arme_backward_data", &arme_backward_data, no_gil, "gx"_a, "gy"_a, "y"_a, "weights"_a, "workspace"_a,
-        "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a, "itemsize"_a, "threads"_a);
+  m.def("arme_backward_data", &arme_backward_data, no_gil, "gx"_a, "gy"_a, "y"_a, "packed"_a, "workspace"_a,
+        "x_support"_a, "y_support"_a, "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a,
+        "algorithm"_a, "itemsize"_a, "threads"_a);
   m.def("arme_backward_weight", &arme_backward_weight, no_gil, "gw"_a, "x"_a, "gy"_a, "y"_a, "workspace"_a,
-        "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a, "itemsize"_a, "threads"_a);
+        "x_support"_a, "y_support"_a, "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a,
+        "algorithm"_a, "itemsize"_a, "threads"_a);
+  m.def("grow_support", &grow_support, no_gil, "y"_a, "x"_a, "seq_lens"_a, "split"_a, "w"_a, "threads"_a);
+  m.def("window_support", &window_support, no_gil, "y"_a, "x"_a, "seq_lens"_a, "h"_a, "w"_a, "threads"_a);
+  m.def("halve_support", &halve_support, no_gil, "y"_a, "x"_a, "frames"_a, "h"_a, "w"_a);
   m.def("frame_maximum", &frame_maximum, no_gil, "maximum"_a, "index"_a, "x"_a, "seq_lens"_a, "h"_a, "w"_a, "c"_a,
         "itemsize"_a, "threads"_a);
   m.def("frame_maximum_backward", &frame_maximum_backward, no_gil, "gx"_a, "gmaximum"_a, "index"_a, "seq_lens"_a, "h"_a,

@@ -5,12 +5,15 @@
 
 #include "../hstl.h"
 
-#define HSTL_DECLARE(isa)                                       \
-  namespace hstl::isa {                                         \
-  void fill_arme(Operators<float>&, Operators<double>&);        \
-  void fill_arme_weight(Operators<float>&, Operators<double>&); \
-  void fill_astp(Operators<float>&, Operators<double>&);        \
-  void fill_fta(Operators<float>&, Operators<double>&);         \
+#define HSTL_DECLARE(isa)                                                \
+  namespace hstl::isa {                                                  \
+  void fill_arme(Operators<float>&, Operators<double>&);                 \
+  void fill_arme_weight(Operators<float>&, Operators<double>&);          \
+  void fill_arme_winograd(Operators<float>&, Operators<double>&);        \
+  void fill_arme_winograd_weight(Operators<float>&, Operators<double>&); \
+  void fill_astp(Operators<float>&, Operators<double>&);                 \
+  void fill_fta(Operators<float>&, Operators<double>&);                  \
+  void fill_supports(Supports&);                                         \
   }
 
 #ifdef HSTL_X86
@@ -30,6 +33,7 @@ struct Tables {
   const char* name;
   Operators<float> single;
   Operators<double> dual;
+  Supports supports;
 };
 
 struct InstructionSet {
@@ -40,13 +44,16 @@ struct InstructionSet {
   Tables tables;
 };
 
-#define HSTL_FILL(isa)                                 \
-  [](Tables& tables) {                                 \
-    isa::fill_arme(tables.single, tables.dual);        \
-    isa::fill_arme_weight(tables.single, tables.dual); \
-    isa::fill_astp(tables.single, tables.dual);        \
-    isa::fill_fta(tables.single, tables.dual);         \
-  },                                                   \
+#define HSTL_FILL(isa)                                          \
+  [](Tables& tables) {                                          \
+    isa::fill_arme(tables.single, tables.dual);                 \
+    isa::fill_arme_weight(tables.single, tables.dual);          \
+    isa::fill_arme_winograd(tables.single, tables.dual);        \
+    isa::fill_arme_winograd_weight(tables.single, tables.dual); \
+    isa::fill_astp(tables.single, tables.dual);                 \
+    isa::fill_fta(tables.single, tables.dual);                  \
+    isa::fill_supports(tables.supports);                        \
+  },                                                            \
       {}, {}
 
 [[maybe_unused]] bool always() { return true; }
@@ -112,6 +119,8 @@ template <>
 const Operators<double>& operators<double>() {
   return tables().dual;
 }
+
+const Supports& supports() { return tables().supports; }
 
 bool built_with_openmp() {
 #ifdef _OPENMP

@@ -69,8 +69,17 @@ def _forward_cpu(x: Tensor, weights: Tensor, split: list[int], seq_lens: list[in
     y = empty_map(x_, n, weights.shape[1], t, h, w)
     sizes = _sizes(x_, weights, split, seq_lens)
     workspace = scratch(_native.require_cpu().arme_workspace(*sizes))
+    packed = _packed(w_, split, False)
     _native.require_cpu().arme_forward(
-        y.data_ptr(), x_.data_ptr(), w_.data_ptr(), workspace.data_ptr(), *sizes[:5], negative_slope, *sizes[5:]
+        y.data_ptr(),
+        x_.data_ptr(),
+        packed.data_ptr(),
+        workspace.data_ptr(),
+        0,
+        0,
+        *sizes[:5],
+        negative_slope,
+        *sizes[5:],
     )
     return y.to(x.dtype)
 
@@ -85,12 +94,15 @@ def _backward_data_cpu(
     gx = empty_map(g, n, weights.shape[2], t, h, w)
     sizes = _sizes(g, weights, split, seq_lens)
     workspace = scratch(_native.require_cpu().arme_workspace(*sizes))
+    packed = _packed(w_, split, True)
     _native.require_cpu().arme_backward_data(
         gx.data_ptr(),
         g.data_ptr(),
         0 if negative_slope == 1.0 else y_.data_ptr(),
-        w_.data_ptr(),
+        packed.data_ptr(),
         workspace.data_ptr(),
+        0,
+        0,
         *sizes[:5],
         negative_slope,
         *sizes[5:],
@@ -119,6 +131,8 @@ def _backward_weight_cpu(
         g.data_ptr(),
         0 if negative_slope == 1.0 else y_.data_ptr(),
         workspace.data_ptr(),
+        0,
+        0,
         *sizes[:5],
         negative_slope,
         *sizes[5:],
@@ -128,8 +142,8 @@ def _backward_weight_cpu(
 
 def _sizes(
     like: Tensor, weights: Tensor, split: list[int], seq_lens: list[int]
-) -> tuple[list[int], list[int], int, int, int, int, int]:
-    """seq_lens, split, w, cin, cout, itemsize, threads: what every native call of this operator ends with."""
+) -> tuple[list[int], list[int], int, int, int, int, int, int]:
+    """seq_lens, split, w, cin, cout, algorithm, itemsize, threads: what every native call ends with."""
     _, c_out, c_in = weights.shape[:3]
     return (
         frames_of(like, seq_lens),
@@ -137,9 +151,19 @@ def _sizes(
         like.shape[4],
         c_in,
         c_out,
+        0,
         like.dtype.itemsize,
         torch.get_num_threads(),
     )
+
+
+def _packed(weights: Tensor, split: list[int], transposed: bool) -> Tensor:
+    """The weights as the native convolution reads them."""
+    _, c_out, c_in = weights.shape[:3]
+    sizes = (split, c_in, c_out, 0, transposed, weights.dtype.itemsize)
+    packed = scratch(_native.require_cpu().arme_packed_size(*sizes))
+    _native.require_cpu().arme_pack(packed.data_ptr(), weights.data_ptr(), *sizes, torch.get_num_threads())
+    return packed
 
 
 class _Arme(NativeFunction):
