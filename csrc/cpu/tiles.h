@@ -1,0 +1,144 @@
+// How Winograd's tiles lie on a map: 4 x 4 positions of one region times a few frames. Only tiles with an output inside
+// the support are listed.
+#pragma once
+
+#include "geometry.h"
+#include "winograd.h"
+
+namespace hstl {
+namespace HSTL_ISA {
+namespace {
+
+constexpr int kMostFrames = 5;
+
+// The frames of a tile, -1 where there is none. Sequences stand one after another with one empty frame between them,
+// which is the padding of both; a tile that begins with a sequence needs no empty frame.
+struct TimeTile {
+  int32_t inputs[kMostFrames + 2];
+  int32_t outputs[kMostFrames];
+};
+
+struct Tile {
+  int32_t time;      // index of its TimeTile
+  int32_t row, col;  // of its first output, among all rows
+};
+
+struct Tiling {
+  int frames;  // of a tile
+  TimeTile* times;
+  Tile* tiles;    // region after region
+  int64_t* ends;  // [regions] end of each region's tiles
+  int64_t time_count;
+
+  int64_t begin(int64_t r) const { return r ? ends[r - 1] : 0; }
+  int64_t count(int64_t r) const { return ends[r] - begin(r); }
+};
+
+inline int64_t most_times(const Shape& s, int frames) { return ceil_div(frames_of(s) + s.sequences, frames); }
+
+inline int64_t tiles_across(const Shape& s) { return ceil_div(s.width, kSide); }
+
+inline int64_t most_tiles(const Shape& s, int frames) {
+  int64_t down = 0;
+  for (int64_t r = 0; r < s.regions; ++r) down += ceil_div(s.split[r], kSide);
+  return most_times(s, frames) * down * tiles_across(s);
+}
+
+inline Tiling carve_tiling(Carver& carver, const Shape& s, int frames) {
+  Tiling tiling;
+  tiling.frames = frames;
+  tiling.times = carver.take<TimeTile>(most_times(s, frames));
+  tiling.tiles = carver.take<Tile>(most_tiles(s, frames));
+  tiling.ends = carver.take<int64_t>(s.regions);
+  tiling.time_count = 0;
+  return tiling;
+}
+
+inline void add_frame(Tiling& tiling, int& slot, int32_t frame, bool first, bool last) {
+  if (slot == 0) {
+    TimeTile& fresh = tiling.times[tiling.time_count++];
+    for (int32_t& f : fresh.inputs) f = -1;
+    for (int32_t& f : fresh.outputs) f = -1;
+    if (!first) fresh.inputs[0] = frame - 1;
+  }
+  TimeTile& tile = tiling.times[tiling.time_count - 1];
+  tile.outputs[slot] = tile.inputs[slot + 1] = frame;
+  slot = (slot + 1) % tiling.frames;
+  if (slot == 0 && !last) tile.inputs[tiling.frames + 1] = frame + 1;
+}
+
+inline void list_times(Tiling& tiling, const Shape& s) {
+  int slot = 0;
+  int32_t frame = 0;
+  for (int64_t n = 0; n < s.sequences; ++n) {
+    if (slot) slot = (slot + 1) % tiling.frames;
+    for (int64_t t = 0; t < s.seq_lens[n]; ++t, ++frame) add_frame(tiling, slot, frame, t == 0, t == s.seq_lens[n] - 1);
+  }
+}
+
+// Whether any of a tile's outputs is inside the support.
+inline bool is_active(const TimeTile& time, int frames, const uint8_t* support, const Shape& s, int64_t height,
+                      Range rows, Range cols) {
+  if (!support) return true;
+  for (int t = 0; t < frames; ++t) {
+    if (time.outputs[t] < 0) continue;
+    for (int64_t h = rows.begin; h < rows.end; ++h) {
+      const uint8_t* row = support + (time.outputs[t] * height + h) * s.width;
+      for (int64_t w = cols.begin; w < cols.end; ++w)
+        if (row[w]) return true;
+    }
+  }
+  return false;
+}
+
+// The frames of the tiles, and the active tiles of every region: by time, then rows, then columns, so that neighbours
+// in the list share inputs.
+inline void list_tiles(Tiling& tiling, const Shape& s, const uint8_t* support) {
+  list_times(tiling, s);
+  int64_t height = rows_of(s), found = 0;
+  for (int64_t r = 0; r < s.regions; ++r) {
+    Range region = region_rows(s, r);
+    for (int64_t time = 0; time < tiling.time_count; ++time)
+      for (int64_t row = region.begin; row < region.end; row += kSide)
+        for (int64_t col = 0; col < s.width; col += kSide) {
+          Range rows = {row, smaller(row + kSide, region.end)}, cols = {col, smaller(col + kSide, s.width)};
+          if (is_active(tiling.times[time], tiling.frames, support, s, height, rows, cols))
+            tiling.tiles[found++] = {int32_t(time), int32_t(row), int32_t(col)};
+        }
+    tiling.ends[r] = found;
+  }
+}
+
+// The positions of one tile's inputs: pointers to their channels; positions that count as 0 point at zeros.
+template <int N>
+struct InputPositions {
+  const float* at[N + 2][kFrequencies][kFrequencies];  // [frame][row][column]
+};
+
+// What a tile's inputs are read from.
+struct InputMap {
+  const float* data;       // [F, H, W, channels]
+  const uint8_t* support;  // [F, H, W] or null
+  const float* zeros;      // [channels]
+  int64_t channels, height, width;
+};
+
+template <int N>
+void find_inputs(InputPositions<N>& positions, const TimeTile& time, const Tile& tile, Range region,
+                 const InputMap& map) {
+  for (int t = 0; t < N + 2; ++t)
+    for (int i = 0; i < kFrequencies; ++i) {
+      int64_t row = tile.row - 1 + i, frame = time.inputs[t];
+      bool outside = frame < 0 || row < region.begin || row >= region.end;
+      int64_t first = (frame * map.height + row) * map.width + tile.col - 1;
+      for (int j = 0; j < kFrequencies; ++j) {
+        int64_t col = tile.col - 1 + j;
+        bool zero = outside || col < 0 || col >= map.width || (map.support && !map.support[first + j]);
+        positions.at[t][i][j] = zero ? map.zeros : map.data + (first + j) * map.channels;
+      }
+    }
+}
+
+}  // namespace
+}  // namespace HSTL_ISA
+}  // namespace hstl
