@@ -1,12 +1,116 @@
-// Supports of feature maps: bytes, one per position, a few hundred kilobytes for a batch, so plain loops serve.
+// Supports of feature maps: bytes, one per position. A clip's map is 84 KB, so nothing here is worth more than plain
+// loops over runs of positions, which the compiler turns into vectors.
 #include "geometry.h"
 #include "parallel.h"
 #include "tables.h"
+#include "windows.h"
 
 namespace hstl {
 namespace HSTL_ISA {
+namespace {
 
-void fill_supports(Supports&) {}
+// Bytes of output below which a second thread costs more than it saves.
+constexpr int64_t kWorthAThread = 256 << 10;
+
+// body(frame) for all frames of `size` bytes.
+template <class Body>
+void for_each_frame(int threads, int64_t frames, int64_t size, const Body& body) {
+  int64_t parts = smaller(larger(1, frames * size / kWorthAThread), frames);
+  parallel_for(threads, parts, [&](int64_t i, int) {
+    Slice mine = slice_of(frames, parts, i);
+    for (int64_t f = mine.begin; f < mine.end; ++f) body(f);
+  });
+}
+
+// Positions that are grown together: their neighbours' OR stays on the stack.
+constexpr int64_t kRun = 4096;
+
+// Maps whose OR is the support before it grows in columns: three frames of three rows, moved so that a position has
+// the same index in all. Beyond an end of the sequence or region a map stands for its neighbour, which changes nothing.
+struct Neighbours {
+  const uint8_t* maps[9];
+};
+
+// Positions [run.begin, run.end) of `rows`, whose neighbours lie in the same maps. Bytes: 9 read, 1 written a position.
+void grow_run(uint8_t* __restrict y, const Neighbours& x, Range rows, Range run, int64_t width) {
+  uint8_t buffer[kRun + 2];
+  uint8_t* any = buffer + 1 - run.begin;
+  Range read = {larger(run.begin - 1, rows.begin), smaller(run.end + 1, rows.end)};
+  any[run.begin - 1] = any[run.end] = 0;
+  for (int64_t i = read.begin; i < read.end; ++i) {
+    uint8_t frames[3];
+    for (int t = 0; t < 3; ++t) frames[t] = x.maps[3 * t][i] | x.maps[3 * t + 1][i] | x.maps[3 * t + 2][i];
+    any[i] = frames[0] | frames[1] | frames[2];
+  }
+  for (int64_t i = run.begin; i < run.end; ++i) y[i] = any[i - 1] | any[i] | any[i + 1];
+  for (int64_t i = round_up(run.begin, width); i < run.end; i += width) y[i] = any[i] | (width > 1 ? any[i + 1] : 0);
+  for (int64_t i = round_up(run.begin + 1, width) - 1; i < run.end; i += width)
+    y[i] = any[i] | (width > 1 ? any[i - 1] : 0);
+}
+
+// Rows of one frame whose neighbours above and below are `above` and `below` rows away.
+void grow_rows(uint8_t* y, const uint8_t* const (&frames)[3], Range rows, int64_t above, int64_t below, int64_t width) {
+  Range all = {rows.begin * width, rows.end * width};
+  Neighbours x;
+  for (int t = 0; t < 3; ++t) {
+    x.maps[3 * t] = frames[t] - above * width;
+    x.maps[3 * t + 1] = frames[t];
+    x.maps[3 * t + 2] = frames[t] + below * width;
+  }
+  for (int64_t begin = all.begin; begin < all.end; begin += kRun)
+    grow_run(y, x, all, {begin, smaller(begin + kRun, all.end)}, width);
+}
+
+void grow(uint8_t* y, const uint8_t* x, const Shape& s) {
+  int64_t size = rows_of(s) * s.width;
+  for_each_frame(s.threads, frames_of(s), size, [&](int64_t f) {
+    int64_t first = 0, n = 0;
+    while (first + s.seq_lens[n] <= f) first += s.seq_lens[n++];
+    const uint8_t* own = x + f * size;
+    const uint8_t* const frames[3] = {f > first ? own - size : own, own,
+                                      f + 1 < first + s.seq_lens[n] ? own + size : own};
+    for (int64_t r = 0; r < s.regions; ++r) {
+      Range rows = region_rows(s, r);
+      if (rows.size() < 3) {
+        for (int64_t h = rows.begin; h < rows.end; ++h)
+          grow_rows(y + f * size, frames, {h, h + 1}, h > rows.begin, h + 1 < rows.end, s.width);
+        continue;
+      }
+      grow_rows(y + f * size, frames, {rows.begin, rows.begin + 1}, 0, 1, s.width);
+      grow_rows(y + f * size, frames, {rows.begin + 1, rows.end - 1}, 1, 1, s.width);
+      grow_rows(y + f * size, frames, {rows.end - 1, rows.end}, 1, 0, s.width);
+    }
+  });
+}
+
+void window(uint8_t* y, const uint8_t* x, const Shape& s) {
+  int64_t size = rows_of(s) * s.width;
+  for_each_frame(s.threads, total_windows(s), size, [&](int64_t f) {
+    Window window = window_at(s.seq_lens, f);
+    const uint8_t *v0 = x + window.frames[0] * size, *v1 = x + window.frames[1] * size,
+                  *v2 = x + window.frames[2] * size, *v3 = x + window.frames[3] * size,
+                  *v4 = x + window.frames[4] * size;
+    uint8_t* __restrict to = y + f * size;
+    for (int64_t i = 0; i < size; ++i) to[i] = v0[i] | v1[i] | v2[i] | v3[i] | v4[i];
+  });
+}
+
+void halve(uint8_t* y, const uint8_t* x, int64_t frames, int64_t h, int64_t w) {
+  for (int64_t f = 0; f < frames; ++f)
+    for (int64_t i = 0; i < h / 2; ++i) {
+      const uint8_t *upper = x + (f * h + 2 * i) * w, *lower = upper + w;
+      uint8_t* __restrict to = y + (f * (h / 2) + i) * (w / 2);
+      for (int64_t q = 0; q < w / 2; ++q) to[q] = upper[2 * q] | upper[2 * q + 1] | lower[2 * q] | lower[2 * q + 1];
+    }
+}
+
+}  // namespace
+
+void fill_supports(Supports& supports) {
+  supports.grow = grow;
+  supports.window = window;
+  supports.halve = halve;
+}
 
 }  // namespace HSTL_ISA
 }  // namespace hstl
