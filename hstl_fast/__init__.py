@@ -2,7 +2,17 @@
 
 from hstl_fast.accelerate import accelerate
 from hstl_fast.models import HSTL, PRESETS, HSTLConfig, HSTLOutput
+from hstl_fast.ops._algorithm import use_algorithm
 from hstl_fast.ops._dispatch import use_backend
 from hstl_fast.version import __version__
 
-__all__ = ["HSTL", "PRESETS", "HSTLConfig", "HSTLOutput", "__version__", "accelerate", "use_backend"]
+__all__ = [
+    "HSTL",
+    "PRESETS",
+    "HSTLConfig",
+    "HSTLOutput",
+    "__version__",
+    "accelerate",
+    "use_algorithm",
+    "use_backend",
+]

@@ -19,6 +19,7 @@ from torch.nn.utils import parametrize
 from hstl_fast import functional
 from hstl_fast.models import HSTL
 from hstl_fast.ops import _dispatch
+from hstl_fast.ops._algorithm import use_algorithm
 from hstl_fast.ops._checks import FLOATING
 from hstl_fast.ops._shared import _has_autocast, constant_when_compiled, without_autocast
 from hstl_fast.reference import SMALLEST
@@ -893,6 +894,7 @@ def _undisturbed(owned: Tensor) -> Iterator[None]:
         stack.enter_context(torch.random.fork_rng(devices=[owned.device] if owned.device.type == "cuda" else []))
         stack.enter_context(torch.inference_mode(False))  # which lets gradients be recorded, too
         stack.enter_context(without_autocast(owned))
+        stack.enter_context(use_algorithm("auto"))
         stack.enter_context(torch.device("cpu"))  # where inputs are drawn, under torch.device("meta"), too
         yield
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from hstl_fast.files import whole_file
 from hstl_fast.models import COLUMNS, FEWEST_FRAMES, HSTL, ROWS
 from hstl_fast.nn import Layer
+from hstl_fast.ops._algorithm import use_algorithm
 from hstl_fast.ops._dispatch import use_backend
 from hstl_fast.version import __version__
 
@@ -121,7 +122,7 @@ def _traced(embedder: Embedder, frames: int | None) -> Any:
     sizes: dict[int, Any] = {0: torch.export.Dim("n", min=1)}
     if frames is None:
         sizes[1] = torch.export.Dim("frames", min=2 * FEWEST_FRAMES)  # a bound for the tracer, not for the graph
-    with use_backend("reference"), _quiet():
+    with use_backend("reference"), use_algorithm("auto"), _quiet():
         program = torch.onnx.export(
             network,
             (example,),

@@ -1,14 +1,15 @@
 """ARME, the region-wise 3D convolution with LeakyReLU: forward, both gradients, and the public function."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hstl_fast import reference
-from hstl_fast.ops import _checks, _dispatch, _native
+from hstl_fast.ops import _algorithm, _checks, _dispatch, _native
 from hstl_fast.ops._apply import NativeFunction, apply
+from hstl_fast.ops._packed import packed_weights
 from hstl_fast.ops._shared import (
     LIBRARY,
     channels_last,
@@ -22,172 +23,124 @@ from hstl_fast.ops._shared import (
     under_autocast,
     without_autocast,
 )
+from hstl_fast.ops._support import Support, grown
 
-LIBRARY.define("arme_forward(Tensor x, Tensor weights, int[] split, SymInt[] seq_lens, float negative_slope) -> Tensor")
-LIBRARY.define(
-    "arme_backward_data(Tensor grad, Tensor y, Tensor weights, int[] split, SymInt[] seq_lens, float negative_slope)"
-    " -> Tensor"
-)
-LIBRARY.define(
-    "arme_backward_weight(Tensor grad, Tensor y, Tensor x, Tensor weights, int[] split, SymInt[] seq_lens,"
-    " float negative_slope) -> Tensor"
-)
+_LAYER = "Tensor? x_support, Tensor? y_support, int[] split, SymInt[] seq_lens, float negative_slope, int algorithm"
+"""What every private operator takes: supports bool [n, t, h, w] of input and output; `_algorithm` names algorithms."""
+
+LIBRARY.define(f"arme_forward(Tensor x, Tensor weights, {_LAYER}, bool keep) -> Tensor")
+LIBRARY.define(f"arme_backward_data(Tensor grad, Tensor y, Tensor weights, {_LAYER}) -> Tensor")
+LIBRARY.define(f"arme_backward_weight(Tensor grad, Tensor y, Tensor x, Tensor weights, {_LAYER}) -> Tensor")
+
+
+class _Layer(NamedTuple):
+    """The end of every private operator's arguments."""
+
+    x_support: Tensor | None
+    y_support: Tensor | None
+    split: list[int]
+    seq_lens: list[int]
+    negative_slope: float
+    algorithm: int
 
 
 @torch.library.register_fake("hstl_fast::arme_forward", lib=LIBRARY)
-def _forward_fake(x: Tensor, weights: Tensor, split: list[int], seq_lens: list[int], negative_slope: float) -> Tensor:
+def _forward_fake(x: Tensor, weights: Tensor, *_: Any) -> Tensor:
     n, _, t, h, w = x.shape
     return empty_map(x, n, weights.shape[1], t, h, w)
 
 
 @torch.library.register_fake("hstl_fast::arme_backward_data", lib=LIBRARY)
-def _backward_data_fake(
-    grad: Tensor, y: Tensor, weights: Tensor, split: list[int], seq_lens: list[int], negative_slope: float
-) -> Tensor:
+def _backward_data_fake(grad: Tensor, y: Tensor, weights: Tensor, *_: Any) -> Tensor:
     n, _, t, h, w = grad.shape
     return empty_map(grad, n, weights.shape[2], t, h, w)
 
 
 @torch.library.register_fake("hstl_fast::arme_backward_weight", lib=LIBRARY)
-def _backward_weight_fake(
-    grad: Tensor,
-    y: Tensor,
-    x: Tensor,
-    weights: Tensor,
-    split: list[int],
-    seq_lens: list[int],
-    negative_slope: float,
-) -> Tensor:
+def _backward_weight_fake(grad: Tensor, y: Tensor, x: Tensor, weights: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(weights, memory_format=torch.contiguous_format)
 
 
 @torch.library.impl("hstl_fast::arme_forward", "CPU", lib=LIBRARY)
-def _forward_cpu(x: Tensor, weights: Tensor, split: list[int], seq_lens: list[int], negative_slope: float) -> Tensor:
-    dtype = computing_dtype(x.dtype)
-    x_, w_ = dense(x, dtype), weights.to(dtype).contiguous()
+def _forward_cpu(x: Tensor, weights: Tensor, *arguments: Any) -> Tensor:
+    layer, keep = _Layer(*arguments[:-1]), arguments[-1]
+    x_ = dense(x, computing_dtype(x.dtype))
+    call = _Call(x_, weights, layer)
     n, _, t, h, w = x.shape
     y = empty_map(x_, n, weights.shape[1], t, h, w)
-    sizes = _sizes(x_, weights, split, seq_lens)
-    workspace = scratch(_native.require_cpu().arme_workspace(*sizes))
-    packed = _packed(w_, split, False)
-    _native.require_cpu().arme_forward(
-        y.data_ptr(),
-        x_.data_ptr(),
-        packed.data_ptr(),
-        workspace.data_ptr(),
-        0,
-        0,
-        *sizes[:5],
-        negative_slope,
-        *sizes[5:],
-    )
+    packed = packed_weights(weights, x_.dtype, layer.split, call.algorithm, keep=keep)
+    call.native("arme_forward", y, x_, packed)
     return y.to(x.dtype)
 
 
 @torch.library.impl("hstl_fast::arme_backward_data", "CPU", lib=LIBRARY)
-def _backward_data_cpu(
-    grad: Tensor, y: Tensor, weights: Tensor, split: list[int], seq_lens: list[int], negative_slope: float
-) -> Tensor:
-    dtype = computing_dtype(grad.dtype)
-    g, y_, w_ = dense(grad, dtype), dense(y, dtype), weights.to(dtype).contiguous()
+def _backward_data_cpu(grad: Tensor, y: Tensor, weights: Tensor, *arguments: Any) -> Tensor:
+    layer, dtype = _Layer(*arguments), computing_dtype(grad.dtype)
+    g, y_ = dense(grad, dtype), _signs(y, dtype, layer)
+    call = _Call(g, weights, layer)
     n, _, t, h, w = grad.shape
     gx = empty_map(g, n, weights.shape[2], t, h, w)
-    sizes = _sizes(g, weights, split, seq_lens)
-    workspace = scratch(_native.require_cpu().arme_workspace(*sizes))
-    packed = _packed(w_, split, True)
-    _native.require_cpu().arme_backward_data(
-        gx.data_ptr(),
-        g.data_ptr(),
-        0 if negative_slope == 1.0 else y_.data_ptr(),
-        packed.data_ptr(),
-        workspace.data_ptr(),
-        0,
-        0,
-        *sizes[:5],
-        negative_slope,
-        *sizes[5:],
-    )
+    packed = packed_weights(weights, dtype, layer.split, call.algorithm, transposed=True, keep=False)
+    call.native("arme_backward_data", gx, g, y_, packed)
     return gx.to(grad.dtype)
 
 
 @torch.library.impl("hstl_fast::arme_backward_weight", "CPU", lib=LIBRARY)
-def _backward_weight_cpu(
-    grad: Tensor,
-    y: Tensor,
-    x: Tensor,
-    weights: Tensor,
-    split: list[int],
-    seq_lens: list[int],
-    negative_slope: float,
-) -> Tensor:
-    dtype = computing_dtype(grad.dtype)
-    g, y_, x_ = dense(grad, dtype), dense(y, dtype), dense(x, dtype)
+def _backward_weight_cpu(grad: Tensor, y: Tensor, x: Tensor, weights: Tensor, *arguments: Any) -> Tensor:
+    layer, dtype = _Layer(*arguments), computing_dtype(grad.dtype)
+    g, y_, x_ = dense(grad, dtype), _signs(y, dtype, layer), dense(x, dtype)
     gw = torch.empty(weights.shape, dtype=dtype)
-    sizes = _sizes(x_, weights, split, seq_lens)
-    workspace = scratch(_native.require_cpu().arme_workspace(*sizes))
-    _native.require_cpu().arme_backward_weight(
-        gw.data_ptr(),
-        x_.data_ptr(),
-        g.data_ptr(),
-        0 if negative_slope == 1.0 else y_.data_ptr(),
-        workspace.data_ptr(),
-        0,
-        0,
-        *sizes[:5],
-        negative_slope,
-        *sizes[5:],
-    )
+    _Call(x_, weights, layer).native("arme_backward_weight", gw, x_, g, y_)
     return gw.to(weights.dtype)
 
 
-def _sizes(
-    like: Tensor, weights: Tensor, split: list[int], seq_lens: list[int]
-) -> tuple[list[int], list[int], int, int, int, int, int, int]:
-    """seq_lens, split, w, cin, cout, algorithm, itemsize, threads: what every native call ends with."""
-    _, c_out, c_in = weights.shape[:3]
-    return (
-        frames_of(like, seq_lens),
-        split,
-        like.shape[4],
-        c_in,
-        c_out,
-        0,
-        like.dtype.itemsize,
-        torch.get_num_threads(),
-    )
+def _signs(y: Tensor, dtype: torch.dtype, layer: _Layer) -> Tensor | None:
+    """The output, whose signs tell LeakyReLU's slope; None without one."""
+    return None if layer.negative_slope == 1.0 else dense(y, dtype)
 
 
-def _packed(weights: Tensor, split: list[int], transposed: bool) -> Tensor:
-    """The weights as the native convolution reads them."""
-    _, c_out, c_in = weights.shape[:3]
-    sizes = (split, c_in, c_out, 0, transposed, weights.dtype.itemsize)
-    packed = scratch(_native.require_cpu().arme_packed_size(*sizes))
-    _native.require_cpu().arme_pack(packed.data_ptr(), weights.data_ptr(), *sizes, torch.get_num_threads())
-    return packed
+class _Call:
+    """What the three native functions take beside their maps and weights."""
+
+    def __init__(self, like: Tensor, weights: Tensor, layer: _Layer) -> None:
+        _, c_out, c_in = weights.shape[:3]
+        self.layer = layer
+        self.lens = frames_of(like, layer.seq_lens)
+        self.algorithm = _algorithm.native_code(layer.algorithm, like.dtype, c_in, c_out, self.lens)
+        self.sizes = (self.lens, layer.split, like.shape[4], c_in, c_out)
+        self.last = (self.algorithm, like.dtype.itemsize, torch.get_num_threads())
+
+    def native(self, name: str, *tensors: Tensor | None) -> None:
+        """Call the native function `name` with the addresses of these tensors, then the workspace and the supports."""
+        binary = _native.require_cpu()
+        workspace = scratch(binary.arme_workspace(*self.sizes, *self.last))
+        given = (*tensors, workspace, self.layer.x_support, self.layer.y_support)
+        addresses = [0 if tensor is None else tensor.data_ptr() for tensor in given]
+        getattr(binary, name)(*addresses, *self.sizes, self.layer.negative_slope, *self.last)
 
 
 class _Arme(NativeFunction):
     """LeakyReLU keeps the sign, so its derivative is read off the output: x, weights and y are all that is saved."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weights: Tensor, split: list[int], seq_lens: list[int], negative_slope: float
-    ) -> Tensor:
-        y: Tensor = torch.ops.hstl_fast.arme_forward(x, weights, split, seq_lens, negative_slope)
-        ctx.save_for_backward(y, x, weights)
-        ctx.arguments = (split, seq_lens, negative_slope)
+    def forward(ctx: Any, x: Tensor, weights: Tensor, *layer_and_keep: Any) -> Tensor:
+        y: Tensor = torch.ops.hstl_fast.arme_forward(x, weights, *layer_and_keep)
+        x_support, y_support, *arguments = layer_and_keep
+        ctx.save_for_backward(y, x, weights, x_support, y_support)
+        ctx.arguments = tuple(arguments)
         return y
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        y, x, weights = ctx.saved_tensors
+        y, x, weights, *supports = ctx.saved_tensors
+        layer = (*supports, *ctx.arguments[:-1])
         gx = gw = None
         if ctx.needs_input_grad[0]:
-            gx = torch.ops.hstl_fast.arme_backward_data(grad, y, weights, *ctx.arguments)
+            gx = torch.ops.hstl_fast.arme_backward_data(grad, y, weights, *layer)
         if ctx.needs_input_grad[1]:
-            gw = torch.ops.hstl_fast.arme_backward_weight(grad, y, x, weights, *ctx.arguments)
-        return gx, gw, None, None, None
+            gw = torch.ops.hstl_fast.arme_backward_weight(grad, y, x, weights, *layer)
+        return gx, gw, *(None for _ in range(7))
 
 
 def arme(
@@ -198,7 +151,8 @@ def arme(
     negative_slope: float | None = 0.01,
     seq_lens: Sequence[int] | Tensor | None = None,
     backend: str | None = None,
-    support: Tensor | None = None,
+    support: Tensor | Support | None = None,
+    algorithm: str | None = None,
 ) -> Tensor:
     """Adaptive region-based motion extractor: every region of rows has its own 3x3x3 convolution.
 
@@ -215,15 +169,19 @@ def arme(
     :param seq_lens: lengths of the sequences packed along t (then n = 1); neighbours in time stop at their ends.
         A list or a 1-D integer tensor on the CPU
     :param backend: "auto", "reference", "cpu", "triton" or "cuda"; None asks `use_backend` and HSTL_FAST_BACKEND
-    :param support: None, or bool [n, t, h, w], True where x may be non-zero. `reference` writes zeros outside the
-        support grown by one position; other backends may compute everything. With it, gradients of x are only right
-        inside the support, those of weights everywhere
+    :param support: None, or bool [n, t, h, w], True where x may be non-zero; outside, x counts as 0, whatever stands
+        there, NaN and infinity included. The result is exactly 0 outside the support grown by one position in t, h
+        and w, and so are gradients of x outside the support
+    :param algorithm: "auto", "winograd" or "direct", of the native backend; None asks `use_algorithm` and
+        HSTL_FAST_ALGORITHM. "winograd" multiplies 5 to 9 times less and rounds more (2e-6 of the largest output,
+        typically); a NaN or infinity spreads over a tile of 4 x 4 positions and up to 5 frames, and one position
+        more on every side. "direct" errs like torch. "auto" takes the faster one for the layer
     :returns: [n, c_out, t, h, w], x's type (autocast's under autocast), channels last. Computed in float32 at least
         on the CPU
     :raises ValueError, TypeError: an argument does not fit, by name
-    :raises RuntimeError: the backend asked for cannot run, and why
+    :raises RuntimeError: the backend or algorithm asked for cannot run, and why
 
-    Source: HSTL (ICCV 2023), ARME.
+    Source: HSTL (ICCV 2023), ARME. Winograd: Lavin and Gray 2016, over time as well.
     """
     _checks.feature_map(x)
     x = under_autocast(x)
@@ -231,16 +189,21 @@ def arme(
     rows = _checks.rows(split, x.shape[3])
     w = _stacked(weights, rows, x)
     slope = _slope(negative_slope)
-    _checks.support(support, x)
+    within = support.x if isinstance(support, Support) else support
+    _checks.support(within, x)
     chosen = _dispatch.choose("arme", x.device.type, x.dtype, backend)
+    code = _algorithm.choose(algorithm, chosen, x.dtype)
     if chosen == "reference":
         dtype = reference_dtype(x)
         with without_autocast(x):
             y = reference.arme(
-                x.to(dtype), w.to(dtype), rows, negative_slope=slope, seq_lens=lens or None, support=support
+                x.to(dtype), w.to(dtype), rows, negative_slope=slope, seq_lens=lens or None, support=within
             )
             return channels_last(y.to(x.dtype))
-    return apply(_Arme, x, w, rows, lens, slope)
+    if isinstance(support, Tensor):
+        support = grown(support, rows, lens)
+    keep = w is weights and not (torch.is_grad_enabled() and w.requires_grad)
+    return apply(_Arme, x, w, *(support or (None, None)), rows, lens, slope, code, keep)
 
 
 def _stacked(weights: Tensor | Sequence[Tensor], rows: list[int], x: Tensor) -> Tensor:

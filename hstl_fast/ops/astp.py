@@ -21,6 +21,7 @@ from hstl_fast.ops._shared import (
     under_autocast,
     without_autocast,
 )
+from hstl_fast.ops._support import masked
 
 LIBRARY.define(
     "astp_forward(Tensor x, Tensor? proj, Tensor p, int[] split, SymInt[] seq_lens)"
@@ -186,7 +187,8 @@ def astp(
     :param split: rows of each of the m regions; they sum to h
     :param seq_lens: lengths of the sequences packed along t (then n = 1); each is pooled by itself
     :param backend: as for :func:`arme`
-    :param support: None, or bool [n, t, h, w], True where x may be non-zero; outside, x counts as 0
+    :param support: None, or bool [n, t, h, w], True where x may be non-zero; outside, x counts as 0, whatever stands
+        there (a copy of x is made)
     :returns: [n, c_out, m] (n = len(seq_lens) if packed), float32, or float64 for float64
     :raises ValueError, TypeError: an argument does not fit, by name
     :raises RuntimeError: the backend asked for cannot run, and why
@@ -253,4 +255,4 @@ def _astp(
         with without_autocast(x):
             y = x.to(reference_dtype(x))
             return reference.astp(y, proj, p, rows, seq_lens=lens or None, support=support)
-    return apply(_Astp, x, proj, p, rows, lens)
+    return apply(_Astp, masked(x, support), proj, p, rows, lens)

@@ -22,6 +22,7 @@ from hstl_fast.ops._shared import (
     under_autocast,
     without_autocast,
 )
+from hstl_fast.ops._support import masked
 from hstl_fast.reference import fta_lengths
 
 __all__ = ["fta", "fta_lengths"]
@@ -173,7 +174,8 @@ def fta(
     :param seq_lens: lengths of the sequences packed along t (then n = 1), each at least 3; windows stop at their
         ends, and the result is packed with the lengths `fta_lengths(seq_lens)`
     :param backend: as for :func:`arme`
-    :param support: None, or bool [n, t, h, w], True where x may be non-zero; outside, x counts as 0
+    :param support: None, or bool [n, t, h, w], True where x may be non-zero; outside, x counts as 0, whatever stands
+        there (a copy of x is made)
     :returns: [n, c, t', h, w] with t' = t // 3 (or their sum), x's type (autocast's under autocast), channels last
     :raises ValueError, TypeError: an argument does not fit, by name
     :raises RuntimeError: the backend asked for cannot run, and why
@@ -193,4 +195,4 @@ def fta(
         with without_autocast(x):
             y = reference.fta(x.to(reference_dtype(x)), weights, biases, rows, seq_lens=lens or None, support=support)
             return channels_last(y.to(x.dtype))
-    return apply(_Fta, x, weights, biases, rows, lens)
+    return apply(_Fta, masked(x, support), weights, biases, rows, lens)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from hstl_fast.ops import _algorithm
 from tests.ops.cases import LONG_ENOUGH, OPERATORS, Case, Operator
 
 CASE = LONG_ENOUGH[6]
@@ -19,8 +20,11 @@ def private_calls(case: Case, dtype: torch.dtype) -> list[tuple[str, tuple[Any, 
     x, weights = (value.to(dtype) for value in OPERATORS[0].inputs(case))
     _, proj, p = (value.to(dtype) for value in OPERATORS[1].inputs(case))
     _, fta_weights, biases = (value.to(dtype) for value in OPERATORS[2].inputs(case))
-    arme = (x, weights, case.split, lens, 0.01)
-    y = ops.arme_forward(*arme)
+    support = x.new_ones((x.shape[0], *x.shape[2:]), dtype=torch.bool)
+    support[..., ::2] = False
+    within = (support, ops.grow_support(support, case.split, lens), case.split, lens, 0.01, _algorithm.AUTO)
+    everywhere = (None, None, *within[2:])
+    y = ops.arme_forward(x, weights, *within, True)
     astp = (x, proj, p, case.split, lens)
     pooled, maximum, index = ops.astp_forward(*astp)
     bare = (x, None, p, case.split, lens)
@@ -28,9 +32,14 @@ def private_calls(case: Case, dtype: torch.dtype) -> list[tuple[str, tuple[Any, 
     fta = (x, fta_weights, biases, case.split, lens)
     z, means = ops.fta_forward(*fta)
     return [
-        ("arme_forward", arme),
-        ("arme_backward_data", (y, y, weights, case.split, lens, 0.01)),
-        ("arme_backward_weight", (y, y, *arme)),
+        ("grow_support", (support, case.split, lens)),
+        ("window_support", (support, lens)),
+        ("halve_support", (support,)),
+        ("arme_forward", (x, weights, *within, True)),
+        ("arme_forward", (x, weights, *everywhere, False)),
+        ("arme_backward_data", (y, y, weights, *within)),
+        ("arme_backward_weight", (y, y, x, weights, *within)),
+        ("arme_backward_weight", (y, y, x, weights, *everywhere)),
         ("astp_forward", astp),
         ("astp_forward", bare),
         ("astp_backward", (pooled, pooled, maximum, index, *astp)),

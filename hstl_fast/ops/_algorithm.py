@@ -1,0 +1,97 @@
+"""How the native convolution multiplies, and why: directly or in the Winograd domain."""
+
+import contextlib
+import contextvars
+import os
+from collections.abc import Iterator
+
+import torch
+
+from hstl_fast.names import one_of
+from hstl_fast.ops import _native
+from hstl_fast.ops._shared import computing_dtype, constant_when_compiled
+
+ALGORITHMS = ("auto", "winograd", "direct")
+ENVIRONMENT_VARIABLE = "HSTL_FAST_ALGORITHM"
+AUTO, DIRECT, WINOGRAD = -1, 0, 1
+"""What the private operators take as `algorithm`; above these, the frames of a Winograd tile (`TILES`)."""
+TILES = (2, 4, 5)
+FEWEST_CHANNELS = 8
+"""Of input and output: with fewer, a product in the Winograd domain is too small to pay for the transforms."""
+
+_requested: contextvars.ContextVar[str | None] = contextvars.ContextVar("hstl_fast_algorithm", default=None)
+
+
+@contextlib.contextmanager
+def use_algorithm(name: str) -> Iterator[None]:
+    """Make `name` the algorithm of every native convolution called in this context (this thread, this task).
+
+    `name`: "auto", "winograd" or "direct". An explicit `algorithm=` argument wins over the context, the context over
+    the environment variable HSTL_FAST_ALGORITHM. A function compiled by torch.compile keeps the algorithm it was
+    compiled with. Raises ValueError for an unknown name; "winograd" raises RuntimeError where it cannot run.
+    """
+    token = _requested.set(check_name(name, "algorithm"))
+    try:
+        yield
+    finally:
+        _requested.reset(token)
+
+
+def check_name(name: str, source: str) -> str:
+    """Return `name` if it is an algorithm; otherwise raise ValueError with the nearest one."""
+    return one_of(name, ALGORITHMS, source)
+
+
+def requested() -> str:
+    """The algorithm asked for by the context or the environment, "auto" if neither asks."""
+    name = _requested.get()
+    if name is not None:
+        return name
+    return check_name(os.environ.get(ENVIRONMENT_VARIABLE, "auto") or "auto", ENVIRONMENT_VARIABLE)
+
+
+def why_no_winograd(backend: str, dtype: torch.dtype) -> str | None:
+    """Why `backend` cannot compute `arme` of this type in the Winograd domain; None if it can."""
+    if backend != "cpu":
+        return f"the {backend} backend has no Winograd convolution"
+    if computing_dtype(dtype) == torch.float64:
+        return "Winograd convolution rounds too much for float64"
+    return None
+
+
+@constant_when_compiled
+def choose(algorithm: str | None, backend: str, dtype: torch.dtype) -> int:
+    """AUTO, DIRECT or WINOGRAD, by argument, context or environment.
+
+    Raises RuntimeError with the reason if Winograd is asked for by name and cannot run.
+    """
+    name = requested() if algorithm is None else check_name(algorithm, "algorithm")
+    if name == "winograd":
+        reason = why_no_winograd(backend, dtype)
+        if reason is not None:
+            raise RuntimeError(f"algorithm 'winograd' cannot run arme: {reason}")
+    return {"auto": AUTO, "winograd": WINOGRAD, "direct": DIRECT}[name]
+
+
+def native_code(algorithm: int, dtype: torch.dtype, c_in: int, c_out: int, lens: list[int]) -> int:
+    """DIRECT or the frames of a Winograd tile for one layer: what the native functions take.
+
+    `dtype` is the one computed in, `lens` the frames of every sequence.
+    """
+    if algorithm == AUTO:
+        small = min(c_in, c_out) < FEWEST_CHANNELS or max(lens) == 1
+        algorithm = DIRECT if small or dtype == torch.float64 or not _has_winograd() else WINOGRAD
+    return tile_frames(lens) if algorithm == WINOGRAD else algorithm
+
+
+def tile_frames(lens: list[int]) -> int:
+    """Frames of a Winograd tile that waste least on sequences of these lengths."""
+    return 4
+
+
+def _has_winograd() -> bool:
+    try:
+        _native.require_cpu().arme_packed_size([1], 8, 8, 4, False, 4)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,104 @@
+"""Where feature maps may be non-zero: one truth value per position, grown layer by layer from the silhouettes'.
+
+All convolutions are without bias and LeakyReLU(0) = 0, so that outside its support a map is exactly 0, and what lies
+there needs no arithmetic, forward or backward.
+"""
+
+import os
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hstl_fast.ops import _native
+from hstl_fast.ops._shared import LIBRARY, constant_when_compiled, frames_of
+from hstl_fast.reference import fta_lengths
+
+DEBUG_VARIABLE = "HSTL_FAST_DEBUG"
+
+LIBRARY.define("grow_support(Tensor support, int[] split, SymInt[] seq_lens) -> Tensor")
+LIBRARY.define("window_support(Tensor support, SymInt[] seq_lens) -> Tensor")
+LIBRARY.define("halve_support(Tensor support) -> Tensor")
+
+
+class Support(NamedTuple):
+    """Of a convolution: bool [n, t, h, w], dense."""
+
+    x: Tensor
+    """Of the input."""
+    y: Tensor
+    """Of the output."""
+
+
+@torch.library.register_fake("hstl_fast::grow_support", lib=LIBRARY)
+def _grow_fake(support: Tensor, split: list[int], seq_lens: list[int]) -> Tensor:
+    return torch.empty_like(support, memory_format=torch.contiguous_format)
+
+
+@torch.library.register_fake("hstl_fast::window_support", lib=LIBRARY)
+def _window_fake(support: Tensor, seq_lens: list[int]) -> Tensor:
+    n, t, h, w = support.shape
+    return support.new_empty((n, sum(fta_lengths(seq_lens)) if seq_lens else t // 3, h, w))
+
+
+@torch.library.register_fake("hstl_fast::halve_support", lib=LIBRARY)
+def _halve_fake(support: Tensor) -> Tensor:
+    n, t, h, w = support.shape
+    return support.new_empty((n, t, h // 2, w // 2))
+
+
+@torch.library.impl("hstl_fast::grow_support", "CPU", lib=LIBRARY)
+def _grow_cpu(support: Tensor, split: list[int], seq_lens: list[int]) -> Tensor:
+    x = support.contiguous()
+    y = torch.empty_like(x)
+    lens, threads = _frames(x, seq_lens), torch.get_num_threads()
+    _native.require_cpu().grow_support(y.data_ptr(), x.data_ptr(), lens, split, x.shape[3], threads)
+    return y
+
+
+@torch.library.impl("hstl_fast::window_support", "CPU", lib=LIBRARY)
+def _window_cpu(support: Tensor, seq_lens: list[int]) -> Tensor:
+    x = support.contiguous()
+    n, t, h, w = x.shape
+    y = x.new_empty((n, sum(fta_lengths(seq_lens)) if seq_lens else t // 3, h, w))
+    lens, threads = _frames(x, seq_lens), torch.get_num_threads()
+    _native.require_cpu().window_support(y.data_ptr(), x.data_ptr(), lens, h, w, threads)
+    return y
+
+
+@torch.library.impl("hstl_fast::halve_support", "CPU", lib=LIBRARY)
+def _halve_cpu(support: Tensor) -> Tensor:
+    x = support.contiguous()
+    n, t, h, w = x.shape
+    y = x.new_empty((n, t, h // 2, w // 2))
+    _native.require_cpu().halve_support(y.data_ptr(), x.data_ptr(), n * t, h, w)
+    return y
+
+
+def _frames(support: Tensor, seq_lens: list[int]) -> list[int]:
+    return frames_of(support[:, None], seq_lens)
+
+
+def grown(support: Tensor, split: list[int], seq_lens: list[int]) -> Support:
+    """Of a convolution whose input has this support: one position more in t, h and w, inside region and sequence."""
+    dense = support.contiguous()
+    return Support(dense, torch.ops.hstl_fast.grow_support(dense, split, seq_lens))
+
+
+def masked(x: Tensor, support: Tensor | None) -> Tensor:
+    """`x` [n, c, t, h, w] with 0 outside its support, whatever stands there."""
+    return x if support is None else x.where(support[:, None], 0)
+
+
+@constant_when_compiled
+def debugging() -> bool:
+    """Whether HSTL_FAST_DEBUG asks for checks that cost time."""
+    return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+
+
+def check_zero_outside(x: Tensor, support: Tensor, name: str) -> None:
+    """Raise AssertionError if `x` [n, c, t, h, w] is anything but 0 outside its support."""
+    outside = (x.detach() != 0) & ~support[:, None]
+    if outside.any():
+        place = outside.nonzero()[0].tolist()
+        raise AssertionError(f"{name} is not 0 outside its support at [n, c, t, h, w] = {place}")
