@@ -74,7 +74,7 @@ struct Piece {
 };
 
 // The i-th piece when every size is cut into pieces of `step`, nearly equal ones.
-Piece piece_of(const int64_t* sizes, int64_t step, int64_t i) {
+inline Piece piece_of(const int64_t* sizes, int64_t step, int64_t i) {
   int64_t begin = 0, owner = 0;
   for (; i >= ceil_div(sizes[owner], step); ++owner) {
     i -= ceil_div(sizes[owner], step);

@@ -83,16 +83,18 @@ void grow(uint8_t* y, const uint8_t* x, const Shape& s) {
   });
 }
 
+// Any of the window's frames, of `size` positions each.
+void join_frames(uint8_t* __restrict y, const uint8_t* x, const Window& window, int64_t size) {
+  const uint8_t* from[kWindowFrames];
+  for (int64_t j = 0; j < kWindowFrames; ++j) from[j] = x + window.frames[j] * size;
+  const uint8_t *v0 = from[0], *v1 = from[1], *v2 = from[2], *v3 = from[3], *v4 = from[4];
+  for (int64_t i = 0; i < size; ++i) y[i] = v0[i] | v1[i] | v2[i] | v3[i] | v4[i];
+}
+
 void window(uint8_t* y, const uint8_t* x, const Shape& s) {
   int64_t size = rows_of(s) * s.width;
-  for_each_frame(s.threads, total_windows(s), size, [&](int64_t f) {
-    Window window = window_at(s.seq_lens, f);
-    const uint8_t *v0 = x + window.frames[0] * size, *v1 = x + window.frames[1] * size,
-                  *v2 = x + window.frames[2] * size, *v3 = x + window.frames[3] * size,
-                  *v4 = x + window.frames[4] * size;
-    uint8_t* __restrict to = y + f * size;
-    for (int64_t i = 0; i < size; ++i) to[i] = v0[i] | v1[i] | v2[i] | v3[i] | v4[i];
-  });
+  for_each_frame(s.threads, total_windows(s), size,
+                 [&](int64_t f) { join_frames(y + f * size, x, window_at(s.seq_lens, f), size); });
 }
 
 void halve(uint8_t* y, const uint8_t* x, int64_t frames, int64_t h, int64_t w) {
