@@ -2,6 +2,7 @@
 
 HSTL_FAST_CPU=auto|1|0   auto: without a working compiler, warn and install pure Python; 1: fail; 0: do not build
 CXX, MAX_JOBS            compiler command (GCC or Clang), parallel compilations
+HSTL_FAST_SANITIZE       sanitizers to build with, as in -fsanitize=address,undefined; see .ci/sanitize
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ X86_FLAGS = {
     "avx2": "-mavx2 -mfma",
     "plain": "",
 }
+SANITIZERS = os.environ.get("HSTL_FAST_SANITIZE", "")
+SANITIZE = [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all", "-O1", "-g1"] if SANITIZERS else []
 OPERATORS = ("arme", "arme_weight", "arme_winograd", "arme_winograd_weight", "astp", "fta", "support")
 RULES = """\
 cxx = {cxx}
@@ -80,8 +83,8 @@ def ninja_file(compiler: list[str], output: Path, version: str) -> str:
         import pybind11
     except ImportError as error:
         raise CannotBuild("pybind11 is not installed") from error
-    flags = [*FLAGS, *(["-fopenmp"] if has_openmp(compiler) else [])]
-    link = ["-shared", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared", "-s"]
+    flags = [*FLAGS, *(["-fopenmp"] if has_openmp(compiler) else []), *SANITIZE]
+    link = ["-shared", *(["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else SANITIZE or ["-s"])]
     sets = instruction_sets(compiler)
     x86 = ["-DHSTL_X86"] if sets is X86_FLAGS else []
     includes = [f"-isystem{folder}" for folder in (pybind11.get_include(), sysconfig.get_path("include"))]
@@ -145,7 +148,8 @@ MODE = os.environ.get("HSTL_FAST_CPU", "auto")
 if MODE not in ("auto", "1", "0"):
     raise SystemExit(f"HSTL_FAST_CPU: expected auto, 1 or 0, got {MODE!r}")
 
-setup(
-    ext_modules=[] if MODE == "0" else [Extension("hstl_fast._cpu", sources=[], optional=MODE == "auto")],
-    cmdclass={"build_ext": BuildNative},
-)
+if __name__ == "__main__":
+    setup(
+        ext_modules=[] if MODE == "0" else [Extension("hstl_fast._cpu", sources=[], optional=MODE == "auto")],
+        cmdclass={"build_ext": BuildNative},
+    )
