@@ -198,19 +198,38 @@ def torch_results(forward: Callable[..., Tensor], inputs: Results, gradient: Ten
 # ---- arme
 
 
-def arme_native(case: Case, trial: Trial, slope: float = 0.01, threads: int = 2) -> Results:
+@dataclass(frozen=True)
+class Support:
+    """Where the maps of a convolution may be non-zero: uint8 `[F, H, W]`."""
+
+    x: Tensor
+    y: Tensor
+
+
+def arme_native(
+    case: Case, trial: Trial, slope: float = 0.01, threads: int = 2, algorithm: int = 0, support: Support | None = None
+) -> Results:
     x, w, gy = trial.inputs["x"], trial.inputs["w"], trial.gradient
-    sizes = (case.seq_lens, case.split, case.w, case.c_in, case.c_out)
-    last, dtype = (x.dtype.itemsize, threads), x.dtype
+    dtype, last = x.dtype, (case.c_in, case.c_out, algorithm, x.dtype.itemsize, threads)
+    sizes = (case.seq_lens, case.split, case.w, case.c_in, case.c_out, slope, *last[2:])
     memory = Buffers()
-    workspace = memory.workspace(cpu.arme_workspace(*sizes, *last))
+    workspace = memory.workspace(cpu.arme_workspace(*sizes[:3], *last))
+    packed, packed_back = (packed_weights(memory, case, w, algorithm, transposed) for transposed in (False, True))
     y, gx, gw = (memory.output(*t.shape, dtype=dtype) for t in (gy, x, w))
     sign = 0 if slope == 1 else address(y)
-    cpu.arme_forward(address(y), address(x), address(w), workspace, *sizes, slope, *last)
-    cpu.arme_backward_data(address(gx), address(gy), sign, address(w), workspace, *sizes, slope, *last)
-    cpu.arme_backward_weight(address(gw), address(x), address(gy), sign, workspace, *sizes, slope, *last)
+    where = (workspace, *((0, 0) if support is None else (address(support.x), address(support.y))))
+    cpu.arme_forward(address(y), address(x), packed, *where, *sizes)
+    cpu.arme_backward_data(address(gx), address(gy), sign, packed_back, *where, *sizes)
+    cpu.arme_backward_weight(address(gw), address(x), address(gy), sign, *where, *sizes)
     memory.check()
     return {"y": y, "gx": gx, "gw": gw}
+
+
+def packed_weights(memory: Buffers, case: Case, w: Tensor, algorithm: int, transposed: bool) -> int:
+    sizes = (case.split, case.c_in, case.c_out, algorithm, transposed, w.dtype.itemsize)
+    packed = memory.workspace(cpu.arme_packed_size(*sizes))
+    cpu.arme_pack(packed, address(w), *sizes, 2)
+    return packed
 
 
 def arme_torch(case: Case, slope: float | None = 0.01) -> Callable[..., Tensor]:
@@ -262,6 +281,110 @@ def test_arme_keeps_subnormal_numbers(isa: str) -> None:
     results = arme_native(case, Trial({"x": x, "w": w}, x, arme_torch(case)))
     assert torch.equal(results["y"], x)
     assert torch.equal(results["gx"], x)
+
+
+# ---- arme and supports
+
+
+def random_support(*shape: int, share: float = 0.05, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(*shape, generator=generator) < share).to(torch.uint8)
+
+
+def grown(case: Case, x: Tensor) -> Tensor:
+    """One position in time, rows and columns, inside region and sequence."""
+    y = torch.zeros_like(x)
+    for sequence, into in zip(x.split(case.seq_lens), y.split(case.seq_lens), strict=True):
+        for region, to in zip(sequence.split(case.split, 1), into.split(case.split, 1), strict=True):
+            to.copy_(torch.nn.functional.max_pool3d(region.float()[None, None], 3, 1, 1)[0, 0])
+    return y
+
+
+SUPPORT_CASES = [*CASES, Case((3, 2, 1), (9, 2, 1, 3), 31, 1, 1), Case((2,), (3,), 5000, 1, 1)]
+
+
+@pytest.mark.parametrize("case", SUPPORT_CASES, ids=str)
+def test_supports_grow_inside_region_and_sequence(case: Case, isa: str) -> None:
+    x, memory = random_support(case.frames, case.h, case.w), Buffers()
+    y = memory.output(*x.shape, dtype=torch.uint8)
+    cpu.grow_support(address(y), address(x), case.seq_lens, case.split, case.w, 2)
+    memory.check()
+    assert torch.equal(y, grown(case, x))
+
+
+def test_supports_of_many_frames_grow_on_several_threads() -> None:
+    case = Case((150, 57, 93), (40, 24), 44, 1, 1)
+    x, y = random_support(case.frames, case.h, case.w, share=0.001), torch.empty(0)
+    for threads in (1, 2, 3):
+        y = torch.full_like(x, 9)
+        cpu.grow_support(address(y), address(x), case.seq_lens, case.split, case.w, threads)
+        assert torch.equal(y, grown(case, x))
+
+
+@pytest.mark.parametrize("case", FTA_CASES, ids=str)
+def test_support_of_a_window_joins_its_frames(case: Case, isa: str) -> None:
+    x, memory = random_support(case.frames, case.h, case.w, share=0.2), Buffers()
+    kept = [s.float() for s in x.split(case.seq_lens) if len(s) >= 3]
+    expected = [torch.nn.functional.max_pool3d(s[None, None], (5, 1, 1), (3, 1, 1), (1, 0, 0))[0, 0] for s in kept]
+    y = memory.output(sum(map(len, expected)), case.h, case.w, dtype=torch.uint8)
+    cpu.window_support(address(y), address(x), case.seq_lens, case.h, case.w, 2)
+    memory.check()
+    assert torch.equal(y, torch.cat(expected).to(torch.uint8))
+
+
+@pytest.mark.parametrize(("frames", "h", "w"), [(3, 8, 44), (2, 5, 7), (1, 2, 2), (4, 1, 9), (2, 64, 45)])
+def test_support_of_the_2x2_maximum(frames: int, h: int, w: int, isa: str) -> None:
+    x, memory = random_support(frames, h, w, share=0.2), Buffers()
+    y = memory.output(frames, h // 2, w // 2, dtype=torch.uint8)
+    cpu.halve_support(address(y), address(x), frames, h, w)
+    memory.check()
+    if y.numel():
+        assert torch.equal(y, torch.nn.functional.max_pool2d(x[None].float(), 2)[0].to(torch.uint8))
+
+
+@cache
+def supported_trial(case: Case, share: float, dtype: torch.dtype, seed: int = 0) -> tuple[Trial, Support]:
+    trial = arme_trial(case, dtype, seed)
+    x = random_support(case.frames, case.h, case.w, share=share, seed=seed)
+    support = Support(x, grown(case, x))
+    inside_x, inside_y = support.x[..., None] == 1, support.y[..., None] == 1
+
+    def forward(x: Tensor, w: Tensor) -> Tensor:
+        return trial.forward(x.where(inside_x, 0), w).where(inside_y, 0)
+
+    return Trial(trial.inputs, trial.gradient, forward), support
+
+
+def arme_native_supported(case: Case, trial: Trial, support: Support, algorithm: int = 0, threads: int = 2) -> Results:
+    """With NaN wherever an input or a gradient counts as 0."""
+    outside_x, outside_y = support.x[..., None] == 0, support.y[..., None] == 0
+    inputs = {**trial.inputs, "x": trial.inputs["x"].masked_fill(outside_x, math.nan)}
+    dirty = replace(trial, inputs=inputs, gradient=trial.gradient.masked_fill(outside_y, math.nan))
+    results = arme_native(case, dirty, threads=threads, algorithm=algorithm, support=support)
+    assert (results["y"].masked_select(outside_y) == 0).all()
+    assert (results["gx"].masked_select(outside_x) == 0).all()
+    return results
+
+
+@both_dtypes
+@pytest.mark.parametrize("share", [0.03, 0.5])
+@pytest.mark.parametrize("case", [*CASES[:-1], Case((9, 4), (12, 5), 44, 32, 32)], ids=str)
+def test_arme_skips_the_background(case: Case, share: float, dtype: torch.dtype, isa: str) -> None:
+    trial, support = supported_trial(case, share, dtype)
+    results = arme_native_supported(case, trial, support)
+    if (support.x == 0).all():
+        assert all((tensor == 0).all() for tensor in results.values())
+    elif dtype == torch.float64:
+        assert_exact(trial, results)
+    else:
+        assert_as_good_as_torch([trial], lambda _: results)
+
+
+def test_arme_of_an_empty_support_is_zero(isa: str) -> None:
+    case = CASES[3]
+    nothing = torch.zeros(case.frames, case.h, case.w, dtype=torch.uint8)
+    results = arme_native_supported(case, arme_trial(case, torch.float32), Support(nothing, nothing))
+    assert all((tensor == 0).all() for tensor in results.values())
 
 
 # ---- astp
@@ -460,9 +583,11 @@ def test_nan_reaches_the_output(isa: str) -> None:
     assert maximum[0, 1, 2, 1].isnan()
     assert index[0, 1, 2, 1] == 2
     assert maximum.isnan().sum() == 1
+    memory = Buffers()
     w, y = trial.inputs["w"], torch.empty(4, 3, 5, 3, dtype=x.dtype)
-    workspace = torch.empty(cpu.arme_workspace([4], [3], 5, 3, 3, 8, 1), dtype=torch.uint8)
-    cpu.arme_forward(address(y), address(x), address(w), address(workspace), [4], [3], 5, 3, 3, 0.01, 8, 1)
+    workspace = memory.workspace(cpu.arme_workspace([4], [3], 5, 3, 3, 0, 8, 1))
+    packed = packed_weights(memory, case, w, 0, False)
+    cpu.arme_forward(address(y), address(x), packed, workspace, 0, 0, [4], [3], 5, 3, 3, 0.01, 0, 8, 1)
     assert torch.equal(y.isnan(), trial.forward(x, w).isnan())
 
 
