@@ -9,14 +9,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._pytree import _register_namedtuple
 
 from hstl_fast.names import one_of
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
-from hstl_fast.ops import _checks
-from hstl_fast.ops._shared import channels_last, without_autocast
+from hstl_fast.ops import _checks, _dispatch
+from hstl_fast.ops._shared import channels_last, constant_when_compiled, under_transforms, without_autocast
+from hstl_fast.ops._support import check_zero_outside, debugging, grown
 
 ROWS, COLUMNS = 64, 44
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 SIDE = 10
 """Columns cut off on each side of a 64 x 64 silhouette."""
 FEWEST_FRAMES = 3
@@ -277,25 +280,45 @@ class HSTL(Layer):
     def _features(self, silhouettes: Tensor, lengths: list[int]) -> Tensor:
         """All pooled parts `[N, C, P]` of checked silhouettes."""
         silhouettes, lengths = _repeated(silhouettes, lengths)
-        seq_lens = lengths or None
         weight = self.parts.weight
-        x = channels_last(_scaled(silhouettes.to(weight.device), weight.dtype)[:, None])
+        silhouettes = silhouettes.to(weight.device)
+        support = silhouettes != 0 if self._skips_background(silhouettes) else None
+        maps = _Maps(channels_last(_scaled(silhouettes, weight.dtype)[:, None]), lengths, support)
         for layer in self.stem:
-            x = layer(x, seq_lens)
+            maps.convolve(layer)
         pools = iter(self.pools)
-        parts = [next(pools)(x, seq_lens)]
+        parts = [maps.pooled(next(pools))]
         if self.config.pool:
-            x = _halved(x)
+            maps.halve()
         for i, stage in enumerate(self.stages):
             for layer in stage.children():
-                x = layer(x, seq_lens)
-            parts.append(next(pools)(x, seq_lens))
+                maps.convolve(layer)
+            parts.append(maps.pooled(next(pools)))
             if i == 0:
-                x = self.fta(x, seq_lens)
-                seq_lens = None if seq_lens is None else [t // FEWEST_FRAMES for t in seq_lens]
-                parts.append(next(pools)(x, seq_lens))
-        parts.append(self.strips(x, seq_lens))
+                maps.aggregate(self.fta)
+                parts.append(maps.pooled(next(pools)))
+        parts.append(maps.pooled(self.strips))
         return torch.cat(parts, 2)
+
+    def _skips_background(self, silhouettes: Tensor) -> bool:
+        """Whether the layers may be told where the maps are not 0: gradients of the maps themselves are then not those
+        of the whole map, and only our native layers take notice."""
+        if under_transforms() or (torch.is_grad_enabled() and silhouettes.requires_grad):
+            return False
+        if silhouettes.device.type != "cpu" or _dispatch.choose("arme", "cpu", torch.float32, None) != "cpu":
+            return False
+        return self._is_made_of_own_layers()
+
+    @constant_when_compiled
+    def _is_made_of_own_layers(self) -> bool:
+        """Whether nobody has put a layer in place of ours, or looks at or changes what it gets and gives."""
+        if _has_any_global_hook():
+            return False
+        layers = [*self.stem, *(layer for stage in self.stages for layer in stage.children())]
+        own: list[tuple[nn.Module, type[Layer]]] = [(layer, ARME) for layer in layers]
+        own += [(pool, ASTP) for pool in self.pools]
+        own += [(self.fta, FTA), (self.strips, StripPool)]
+        return all(type(layer) is kind and _is_untouched(layer) for layer, kind in own)
 
     def _embeddings(self, silhouettes: Tensor, lengths: list[int], batch_statistics: bool) -> Tensor:
         """`[N, P, C]`; the classifier, which grows with the identities, is not needed for them."""
@@ -328,6 +351,51 @@ class HSTL(Layer):
                 raise ValueError(f"{name} must have the shape [T, {ROWS}, 44 or 64] with T >= 1, got {shape}")
             self._check_values(clip, name)
             yield _scaled(_cropped(clip).to(weight.device), weight.dtype)
+
+
+@dataclass
+class _Maps:
+    """The feature maps `x` of all sequences on their way through the network."""
+
+    x: Tensor
+    lengths: list[int]
+    """Of the sequences packed along t; empty where they are not."""
+    support: Tensor | None
+    """bool [n, t, h, w]: where `x` may be non-zero, since outside it is exactly 0. None: anywhere."""
+
+    def convolve(self, layer: nn.Module) -> None:
+        if self.support is None:
+            self.x = layer(self.x, self.lengths or None)
+            return
+        assert isinstance(layer, ARME)
+        support = grown(self.support, layer.split, self.lengths)
+        self._become(layer(self.x, self.lengths or None, support), support.y)
+
+    def aggregate(self, fta: FTA) -> None:
+        self.x, lengths = fta(self.x, self.lengths or None), self.lengths
+        self.lengths = [t // FEWEST_FRAMES for t in lengths]
+        if self.support is not None:
+            self._become(self.x, torch.ops.hstl_fast.window_support(self.support, lengths))
+
+    def halve(self) -> None:
+        self.x = _halved(self.x)
+        if self.support is not None:
+            self._become(self.x, torch.ops.hstl_fast.halve_support(self.support))
+
+    def pooled(self, pool: nn.Module) -> Tensor:
+        """Pools read the whole map: the zeros outside its support are maxima among negative features, too."""
+        y: Tensor = pool(self.x, self.lengths or None)
+        return y
+
+    def _become(self, x: Tensor, support: Tensor) -> None:
+        self.x, self.support = x, support
+        if debugging():
+            check_zero_outside(x, support)
+
+
+def _is_untouched(layer: nn.Module) -> bool:
+    state = vars(layer)
+    return "forward" not in state and not any(state.get(name) for name in HOOKS)
 
 
 def _layers(c_in: int, channels: Sequence[int], split: Sequence[int]) -> nn.ModuleList:

@@ -14,7 +14,7 @@ from hstl_fast.files import refuse_if_fixed, whole_folder
 
 NEEDED = ("pytest", "pytest_benchmark", "pytest_timeout", "matplotlib")
 RESULTS, PAGE = "results.json", "index.html"
-PICTURES = ("latency", "throughput", "training", "memory", "scaling", "roofline")
+PICTURES = ("latency", "throughput", "training", "memory", "scaling", "operators", "roofline")
 FILES = {RESULTS, PAGE, "tables.md", *(f"{name}.svg" for name in PICTURES)}
 """Everything that a report consists of."""
 PASSED, FAILED, NONE_SELECTED = 0, 1, 5

@@ -7,6 +7,7 @@ copied or pickled. What was changed without PyTorch's notice (through `weight.da
 
 import os
 import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -45,8 +46,9 @@ def packed_weights(
     fresh = kept is not None and kept.owner() is weights and kept.state == state and torch.equal(kept.sample, sample)
     _kept.pop(key, None)
     if kept is None or not fresh:
-        owner = weakref.ref(weights, lambda _, store=_kept: store.pop(key, None))
-        kept = _Kept(owner, state, sample, _packed(weights, dtype, split, algorithm, False))
+        kept = _Kept(
+            weakref.ref(weights, _forgetting(key)), state, sample, _packed(weights, dtype, split, algorithm, False)
+        )
     if kept.packed.nbytes <= limit:
         _make_room(limit - kept.packed.nbytes)
         _kept[key] = kept  # last: the most recently used
@@ -83,6 +85,12 @@ def _make_room(limit: int) -> None:
         if kept_bytes() <= limit:
             return
         _kept.pop(key, None)
+
+
+def _forgetting(key: tuple[int, int]) -> Callable[[object], object]:
+    """What is called when the weights are gone; at the interpreter's end this module may be gone before."""
+    store = _kept
+    return lambda _: store.pop(key, None)
 
 
 def _state(weights: Tensor, dtype: torch.dtype, split: list[int]) -> tuple[Any, ...]:

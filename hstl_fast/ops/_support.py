@@ -96,9 +96,7 @@ def debugging() -> bool:
     return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
 
 
-def check_zero_outside(x: Tensor, support: Tensor, name: str) -> None:
+def check_zero_outside(x: Tensor, support: Tensor) -> None:
     """Raise AssertionError if `x` [n, c, t, h, w] is anything but 0 outside its support."""
-    outside = (x.detach() != 0) & ~support[:, None]
-    if outside.any():
-        place = outside.nonzero()[0].tolist()
-        raise AssertionError(f"{name} is not 0 outside its support at [n, c, t, h, w] = {place}")
+    wrong = (x.detach() != 0) & ~support[:, None]
+    assert not wrong.any(), f"{list(x.shape)} is not 0 outside its support, first at {wrong.nonzero()[0].tolist()}"

@@ -45,19 +45,19 @@ class _Layer(NamedTuple):
 
 
 @torch.library.register_fake("hstl_fast::arme_forward", lib=LIBRARY)
-def _forward_fake(x: Tensor, weights: Tensor, *_: Any) -> Tensor:
+def _forward_fake(x: Tensor, weights: Tensor, *layer: Any) -> Tensor:
     n, _, t, h, w = x.shape
     return empty_map(x, n, weights.shape[1], t, h, w)
 
 
 @torch.library.register_fake("hstl_fast::arme_backward_data", lib=LIBRARY)
-def _backward_data_fake(grad: Tensor, y: Tensor, weights: Tensor, *_: Any) -> Tensor:
+def _backward_data_fake(grad: Tensor, y: Tensor, weights: Tensor, *layer: Any) -> Tensor:
     n, _, t, h, w = grad.shape
     return empty_map(grad, n, weights.shape[2], t, h, w)
 
 
 @torch.library.register_fake("hstl_fast::arme_backward_weight", lib=LIBRARY)
-def _backward_weight_fake(grad: Tensor, y: Tensor, x: Tensor, weights: Tensor, *_: Any) -> Tensor:
+def _backward_weight_fake(grad: Tensor, y: Tensor, x: Tensor, weights: Tensor, *layer: Any) -> Tensor:
     return torch.empty_like(weights, memory_format=torch.contiguous_format)
 
 
@@ -90,6 +90,7 @@ def _backward_weight_cpu(grad: Tensor, y: Tensor, x: Tensor, weights: Tensor, *a
     layer, dtype = _Layer(*arguments), computing_dtype(grad.dtype)
     g, y_, x_ = dense(grad, dtype), _signs(y, dtype, layer), dense(x, dtype)
     gw = torch.empty(weights.shape, dtype=dtype)
+    layer = layer._replace(algorithm=_algorithm.DIRECT)
     _Call(x_, weights, layer).native("arme_backward_weight", gw, x_, g, y_)
     return gw.to(weights.dtype)
 
