@@ -1,12 +1,422 @@
+// The weight gradient of arme in the Winograd domain: gw = G^T [sum over tiles of (B^T x) (A gy)^T]. Per region, a
+// group of tiles at a time: inputs and gradients are transformed (parallel over tiles), then multiplied at every
+// frequency (parallel over frequencies); the products of all groups go back to 3 x 3 x 3 taps (parallel over channels).
+// What is summed in which order depends on the sizes alone, not on the threads.
 #include "arme.h"
 #include "tables.h"
+#include "tiles.h"
 
 namespace hstl {
 namespace HSTL_ISA {
+namespace {
 
-size_t arme_winograd_weight_workspace(const Shape&, int64_t, int64_t, int) { return 0; }
+constexpr int kLanes = lanes<float>;
+// Input channels of a product's tile; with 2 vectors of output channels its sums stay in registers.
+constexpr int kInputs = kVectorRegisters == 32 && kLanes >= 8 ? 8 : 4;
+#ifndef GROUP_BYTES
+#define GROUP_BYTES (8 << 20)
+#define ALL_BYTES (5 << 20)
+#endif
+// Transformed inputs and gradients of a group of tiles: with the products in the third-level cache.
+constexpr int64_t kGroupBytes = GROUP_BYTES;
+// Products of all rows of frequencies, up to which they are computed at once.
+constexpr int64_t kProductBytes = ALL_BYTES;
+// Tiles summed in registers before they are added to the total; keeps float32's rounding small.
+constexpr int64_t kMostSummed = 128;
 
-void fill_arme_winograd_weight(Operators<float>&, Operators<double>&) {}
+// The rows of frequencies whose products are computed at once. What the others need is dead code.
+template <int... R>
+struct RowSet {
+  static constexpr int count = sizeof...(R);
+
+  static HSTL_INLINE void input(Floats* v, const Floats* d) {
+    Floats all[kFrequencies];
+    Transform<kSide>::input(all, d);
+    int i = 0;
+    ((v[i++] = all[R]), ...);
+  }
+  static HSTL_INLINE void gradient(Floats* v, const Floats* g) {
+    Floats all[kFrequencies];
+    Transform<kSide>::gradient(all, g);
+    int i = 0;
+    ((v[i++] = all[R]), ...);
+  }
+  static HSTL_INLINE void weights_back(Floats* w, const Floats* m) {
+    Floats all[kFrequencies] = {};
+    int i = 0;
+    ((all[R] = m[i++]), ...);
+    Transform<kSide>::weights_back(w, all);
+  }
+};
+
+using AllRows = RowSet<0, 1, 2, 3, 4, 5>;
+
+struct Sizes {
+  int64_t cin, cout, height, width;
+  int64_t frequencies;  // computed at once
+  int64_t group;        // tiles, at most
+
+  int64_t chunks() const { return ceil_div(cin, kLanes); }
+  int64_t panels() const { return ceil_div(cout, kOut<float>); }
+  int64_t inputs() const { return round_up(cin, kInputs); }
+  // Distances; an odd number of vectors, so that a tile's frequencies do not meet in the same cache sets.
+  int64_t v_chunk() const { return (group | 1) * kLanes; }
+  int64_t g_panel() const { return group * kOut<float> + kLanes; }
+  int64_t v_frequency() const { return (chunks() * (group | 1) | 1) * kLanes; }
+  int64_t g_frequency() const { return (panels() * (2 * group + 1) | 1) * kLanes; }
+  int64_t m_frequency() const { return panels() * inputs() * kOut<float> + kLanes; }
+};
+
+Sizes sizes_of(const Shape& s, int64_t cin, int64_t cout, int frames) {
+  Sizes z = {cin, cout, rows_of(s), s.width, 0, 1};
+  int64_t plane = kFrequencies * (frames + 2);
+  bool all = kFrequencies * plane * z.m_frequency() * int64_t(sizeof(float)) <= kProductBytes;
+  z.frequencies = all ? kFrequencies * plane : 2 * plane;
+  int64_t tile_bytes = z.frequencies * (z.chunks() * kLanes + z.panels() * kOut<float>)*int64_t(sizeof(float));
+  z.group = smaller(larger(kGroupBytes / tile_bytes, 8), most_tiles(s, frames));
+  return z;
+}
+
+struct Buffers {
+  Tiling tiling;
+  float* zeros;  // a position that counts as 0; sums that have not begun
+  float* v;      // [frequencies][chunks][tiles][lanes]
+  float* g;      // [frequencies][panels][tiles][kOut]
+  float* m;      // [frequencies][panels][inputs][kOut]
+  float* w;      // [panels][inputs][27][kOut]
+};
+
+Buffers carve(Carver& carver, const Shape& s, const Sizes& z, int frames) {
+  Buffers b;
+  b.tiling = carve_tiling(carver, s, frames);
+  b.zeros = carver.take<float>(larger(z.chunks() * kLanes, z.panels() * kOut<float>) + 27 * kOut<float>);
+  b.v = carver.take<float>(z.frequencies * z.v_frequency());
+  b.g = carver.take<float>(z.frequencies * z.g_frequency());
+  b.m = carver.take<float>(z.frequencies * z.m_frequency());
+  b.w = carver.take<float>(z.panels() * z.inputs() * 27 * kOut<float>);
+  return b;
+}
+
+// ---- a tile's inputs and gradients in the Winograd domain
+
+// Positions of a tile's gradients and of the outputs of the activation that they go back through.
+template <int N>
+struct GradientPositions {
+  const float* gradient[N][kSide][kSide];
+  const float* output[N][kSide][kSide];
+};
+
+struct GradientMap {
+  const float* gy;         // [F, H, W, channels]
+  const float* y;          // [F, H, W, channels]
+  const uint8_t* support;  // [F, H, W] or null
+  const float* zeros;      // [channels]
+  int64_t channels, height, width;
+  float negative_slope;
+};
+
+template <int N>
+void find_gradients(GradientPositions<N>& positions, const TimeTile& time, const Tile& tile, Range region,
+                    const GradientMap& map) {
+  for (int t = 0; t < N; ++t)
+    for (int i = 0; i < kSide; ++i) {
+      int64_t row = tile.row + i, frame = time.outputs[t];
+      bool outside = frame < 0 || row >= region.end;
+      int64_t first = (frame * map.height + row) * map.width + tile.col;
+      for (int j = 0; j < kSide; ++j) {
+        bool zero = outside || tile.col + j >= map.width || (map.support && !map.support[first + j]);
+        int64_t at = (first + j) * map.channels;
+        positions.gradient[t][i][j] = zero ? map.zeros : map.gy + at;
+        positions.output[t][i][j] = zero ? map.zeros : map.y + at;
+      }
+    }
+}
+
+// The last channels of some positions, fewer than a vector, filled up with zeros.
+template <int Count>
+struct Tail {
+  float values[Count][kLanes];
+
+  void fill(const float** at, int64_t channel, int64_t valid) {
+    for (int p = 0; p < Count; ++p) {
+      store(values[p], load_some(at[p] + channel, valid));
+      at[p] = values[p];
+    }
+  }
+};
+
+// One vector of channels. FLOPs: about 30 for every frequency, half of them on the multiplier; 3 stores for every
+// frequency, 2 cycles each.
+template <int N, class Rows>
+__attribute__((noinline)) void transform_inputs(float* to, int64_t distance, const InputPositions<N>& from,
+                                                int64_t channel) {
+  Floats v[Rows::count][kFrequencies][N + 2];
+  for (int t = 0; t < N + 2; ++t)
+#pragma GCC unroll 1
+    for (int j = 0; j < kFrequencies; ++j) {
+      Floats d[kFrequencies], rows[Rows::count];
+#pragma GCC unroll 6
+      for (int i = 0; i < kFrequencies; ++i) d[i] = load(from.at[t][i][j] + channel);
+      Rows::input(rows, d);
+#pragma GCC unroll 6
+      for (int r = 0; r < Rows::count; ++r) v[r][j][t] = rows[r];
+    }
+#pragma GCC unroll 1
+  for (int r = 0; r < Rows::count; ++r) {
+#pragma GCC unroll 1
+    for (int t = 0; t < N + 2; ++t) {
+      Floats d[kFrequencies], cols[kFrequencies];
+#pragma GCC unroll 6
+      for (int j = 0; j < kFrequencies; ++j) d[j] = v[r][j][t];
+      Transform<kSide>::input(cols, d);
+#pragma GCC unroll 6
+      for (int j = 0; j < kFrequencies; ++j) v[r][j][t] = cols[j];
+    }
+#pragma GCC unroll 1
+    for (int j = 0; j < kFrequencies; ++j) {
+      Floats times[N + 2];
+      Transform<N>::input(times, v[r][j]);
+#pragma GCC unroll 7
+      for (int t = 0; t < N + 2; ++t, to += distance) store(to, times[t]);
+    }
+  }
+}
+
+template <int N, class Rows>
+__attribute__((noinline)) void transform_gradients(float* to, int64_t distance, const GradientPositions<N>& from,
+                                                   int64_t channel, float negative_slope) {
+  Floats v[Rows::count][kFrequencies][N];
+  for (int t = 0; t < N; ++t)
+#pragma GCC unroll 1
+    for (int j = 0; j < kSide; ++j) {
+      Floats g[kSide], rows[Rows::count];
+#pragma GCC unroll 4
+      for (int i = 0; i < kSide; ++i) {
+        Floats value = load(from.gradient[t][i][j] + channel);
+        g[i] = load(from.output[t][i][j] + channel) > Floats{} ? value : value * negative_slope;
+      }
+      Rows::gradient(rows, g);
+#pragma GCC unroll 6
+      for (int r = 0; r < Rows::count; ++r) v[r][j][t] = rows[r];
+    }
+#pragma GCC unroll 1
+  for (int r = 0; r < Rows::count; ++r) {
+#pragma GCC unroll 1
+    for (int t = 0; t < N; ++t) {
+      Floats g[kSide], cols[kFrequencies];
+#pragma GCC unroll 4
+      for (int j = 0; j < kSide; ++j) g[j] = v[r][j][t];
+      Transform<kSide>::gradient(cols, g);
+#pragma GCC unroll 6
+      for (int j = 0; j < kFrequencies; ++j) v[r][j][t] = cols[j];
+    }
+#pragma GCC unroll 1
+    for (int j = 0; j < kFrequencies; ++j) {
+      Floats times[N + 2];
+      Transform<N>::gradient(times, v[r][j]);
+#pragma GCC unroll 7
+      for (int t = 0; t < N + 2; ++t, to += distance) store(to, times[t]);
+    }
+  }
+}
+
+// ---- one region
+
+struct Maps {
+  InputMap x;
+  GradientMap gy;
+};
+
+struct Group {
+  Range region;  // rows
+  const Tile* tiles;
+  int64_t count;
+};
+
+template <int N, class Rows>
+void transform_group(const Buffers& b, const Group& group, const Maps& maps, const Sizes& z, int threads) {
+  parallel_for(threads, 2 * group.count, [&](int64_t i, int) {
+    int64_t k = i / 2;
+    const TimeTile& time = b.tiling.times[group.tiles[k].time];
+    if (i % 2 == 0) {
+      InputPositions<N> from;
+      find_inputs(from, time, group.tiles[k], group.region, maps.x);
+      Tail<(N + 2) * kFrequencies * kFrequencies> tail;
+      for (int64_t c = 0; c < z.chunks(); ++c) {
+        int64_t channel = c * kLanes;
+        if (z.cin - channel < kLanes) {
+          tail.fill(&from.at[0][0][0], channel, z.cin - channel);
+          channel = 0;
+        }
+        transform_inputs<N, Rows>(b.v + c * z.v_chunk() + k * kLanes, z.v_frequency(), from, channel);
+      }
+      return;
+    }
+    GradientPositions<N> from;
+    find_gradients(from, time, group.tiles[k], group.region, maps.gy);
+    Tail<N * kSide * kSide> gradient_tail, output_tail;
+    for (int64_t c = 0; c < z.panels() * 2; ++c) {
+      int64_t channel = c * kLanes;
+      if (z.cout - channel < kLanes) {
+        gradient_tail.fill(&from.gradient[0][0][0], channel, z.cout - channel);
+        output_tail.fill(&from.output[0][0][0], channel, z.cout - channel);
+        channel = 0;
+      }
+      transform_gradients<N, Rows>(b.g + c / 2 * z.g_panel() + k * kOut<float> + c % 2 * kLanes, z.g_frequency(), from,
+                                   channel, maps.gy.negative_slope);
+    }
+  });
+}
+
+// m [kInputs][kOut] = from + v^T g over some tiles; v: [tiles][lanes], g: [tiles][kOut].
+// FLOPs: 4 kInputs lanes per tile in 2 kInputs cycles of one multiplier; loads: kInputs broadcasts, 2 vectors.
+void multiply(float* m, const float* from, int64_t from_stride, const float* v, const float* g, int64_t tiles) {
+  Floats sums[kInputs][2] = {};
+  for (int64_t k = 0; k < tiles; ++k, v += kLanes, g += kOut<float>) {
+    Floats g0 = load(g), g1 = load(g + kLanes);
+#pragma GCC unroll 8
+    for (int j = 0; j < kInputs; ++j) {
+      sums[j][0] += g0 * v[j];
+      sums[j][1] += g1 * v[j];
+    }
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < kInputs; ++j, m += kOut<float>, from += from_stride) {
+    store(m, load(from) + sums[j][0]);
+    store(m + kLanes, load(from + kLanes) + sums[j][1]);
+  }
+}
+
+void multiply_group(const Buffers& b, int64_t tiles, bool first, const Sizes& z, int threads) {
+  int64_t parts = ceil_div(tiles, kMostSummed);
+  parallel_for(threads, z.frequencies, [&](int64_t f, int) {
+    for (int64_t part = 0; part < parts; ++part) {
+      Slice mine = slice_of(tiles, parts, part);
+      const bool begins = first && part == 0;
+      for (int64_t panel = 0; panel < z.panels(); ++panel) {
+        const float* g = b.g + f * z.g_frequency() + panel * z.g_panel() + mine.begin * kOut<float>;
+        for (int64_t i = 0; i < z.inputs(); i += kInputs) {
+          const float* v = b.v + f * z.v_frequency() + i / kLanes * z.v_chunk() + mine.begin * kLanes + i % kLanes;
+          float* m = b.m + f * z.m_frequency() + (panel * z.inputs() + i) * kOut<float>;
+          multiply(m, begins ? b.zeros : m, begins ? 0 : kOut<float>, v, g, mine.end - mine.begin);
+        }
+      }
+    }
+  });
+}
+
+// Adds one vector of output channels of one input channel to w [27][kOut].
+template <int N, class Rows>
+void transform_back(float* w, const float* from, int64_t from_stride, const float* m, int64_t distance) {
+  Floats cols[Rows::count][3][N + 2], times[3][3][Rows::count];  // [column][frame][row]
+#pragma GCC unroll 1
+  for (int r = 0; r < Rows::count; ++r) {
+#pragma GCC unroll 1
+    for (int t = 0; t < N + 2; ++t) {
+      Floats d[kFrequencies], out[3];
+#pragma GCC unroll 6
+      for (int j = 0; j < kFrequencies; ++j) d[j] = load(m + ((r * kFrequencies + j) * (N + 2) + t) * distance);
+      Transform<kSide>::weights_back(out, d);
+      for (int j = 0; j < 3; ++j) cols[r][j][t] = out[j];
+    }
+    for (int j = 0; j < 3; ++j) {
+      Floats out[3];
+      Transform<N>::weights_back(out, cols[r][j]);
+      for (int t = 0; t < 3; ++t) times[j][t][r] = out[t];
+    }
+  }
+  for (int t = 0; t < 3; ++t)
+    for (int j = 0; j < 3; ++j) {
+      Floats out[3];
+      Rows::weights_back(out, times[j][t]);
+      for (int i = 0; i < 3; ++i) {
+        int64_t tap = (t * 3 + i) * 3 + j;
+        store(w + tap * kOut<float>, load(from + tap * from_stride) + out[i]);
+      }
+    }
+}
+
+template <int N, class Rows>
+void add_products(const Buffers& b, bool first, const Sizes& z, int threads) {
+  parallel_for(threads, z.panels() * z.inputs() / kInputs, [&](int64_t i, int) {
+    for (int64_t k = i * kInputs; k < (i + 1) * kInputs; ++k)
+      for (int half = 0; half < 2; ++half) {
+        float* w = b.w + k * 27 * kOut<float> + half * kLanes;
+        transform_back<N, Rows>(w, first ? b.zeros : w, first ? 0 : kOut<float>, b.m + k * kOut<float> + half * kLanes,
+                                z.m_frequency());
+      }
+  });
+}
+
+template <int N, class Rows>
+void add_rows(const Buffers& b, int64_t r, bool first, const Shape& s, const Maps& maps, const Sizes& z) {
+  int64_t count = b.tiling.count(r), groups = ceil_div(count, z.group);
+  for (int64_t i = 0; i < groups; ++i) {
+    Slice mine = slice_of(count, groups, i);
+    Group group = {region_rows(s, r), b.tiling.tiles + b.tiling.begin(r) + mine.begin, mine.end - mine.begin};
+    transform_group<N, Rows>(b, group, maps, z, s.threads);
+    multiply_group(b, group.count, i == 0, z, s.threads);
+  }
+  add_products<N, Rows>(b, first, z, s.threads);
+}
+
+// gw [cout, cin, 27] of one region from w.
+void unpack(float* gw, const float* w, const Sizes& z, int threads) {
+  parallel_for(threads, z.panels() * z.inputs() / kInputs, [&](int64_t i, int) {
+    int64_t panel = i * kInputs / z.inputs(), first = i * kInputs % z.inputs();
+    for (int64_t k = first; k < smaller(first + kInputs, z.cin); ++k) {
+      const float* from = w + (panel * z.inputs() + k) * 27 * kOut<float>;
+      for (int64_t o = panel * kOut<float>; o < smaller((panel + 1) * kOut<float>, z.cout); ++o, ++from) {
+        float* to = gw + (o * z.cin + k) * 27;
+        for (int64_t tap = 0; tap < 27; ++tap) to[tap] = from[tap * kOut<float>];
+      }
+    }
+  });
+}
+
+template <int N>
+void backward_weight_tiled(float* gw, const Buffers& b, const Shape& s, const Maps& maps, const Sizes& z) {
+  for (int64_t r = 0; r < s.regions; ++r, gw += 27 * z.cin * z.cout) {
+    if (b.tiling.count(r) == 0) {
+      __builtin_memset(gw, 0, sizeof(float) * 27 * z.cin * z.cout);
+      continue;
+    }
+    if (z.frequencies == kFrequencies * kFrequencies * (N + 2)) {
+      add_rows<N, AllRows>(b, r, true, s, maps, z);
+    } else {
+      add_rows<N, RowSet<0, 5>>(b, r, true, s, maps, z);
+      add_rows<N, RowSet<1, 2>>(b, r, false, s, maps, z);
+      add_rows<N, RowSet<3, 4>>(b, r, false, s, maps, z);
+    }
+    unpack(gw, b.w, z, s.threads);
+  }
+}
+
+void backward_weight(float* gw, const float* x, const float* gy, const float* y, void* workspace, const Shape& s,
+                     const Support& support, int64_t cin, int64_t cout, float negative_slope, int algorithm) {
+  Sizes z = sizes_of(s, cin, cout, algorithm);
+  Carver carver(workspace);
+  Buffers b = carve(carver, s, z, algorithm);
+  list_tiles(b.tiling, s, support.y);
+  __builtin_memset(b.zeros, 0, reinterpret_cast<char*>(b.v) - reinterpret_cast<char*>(b.zeros));
+  Maps maps = {{x, support.x, b.zeros, cin, z.height, z.width},
+               {gy, negative_slope == 1 ? gy : y, support.y, b.zeros, cout, z.height, z.width, negative_slope}};
+  if (algorithm == 2) return backward_weight_tiled<2>(gw, b, s, maps, z);
+  if (algorithm == 4) return backward_weight_tiled<4>(gw, b, s, maps, z);
+  backward_weight_tiled<5>(gw, b, s, maps, z);
+}
+
+}  // namespace
+
+size_t arme_winograd_weight_workspace(const Shape& s, int64_t cin, int64_t cout, int algorithm) {
+  Carver carver(nullptr);
+  carve(carver, s, sizes_of(s, cin, cout, algorithm), algorithm);
+  return carver.bytes();
+}
+
+void fill_arme_winograd_weight(Operators<float>& single, Operators<double>&) {
+  single.winograd.backward_weight = backward_weight;
+}
 
 }  // namespace HSTL_ISA
 }  // namespace hstl
