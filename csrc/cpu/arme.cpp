@@ -4,6 +4,7 @@
 #include "arme.h"
 
 #include "tables.h"
+#include "taps.h"
 
 namespace hstl {
 namespace HSTL_ISA {
@@ -27,20 +28,6 @@ int64_t panel_size(int64_t cin) {
 template <class T>
 int64_t packed_elements(const Shape& s, int64_t cin, int64_t cout) {
   return s.regions * ceil_div(cout, kOut<T>) * panel_size<T>(cin);
-}
-
-// Strides of a weight tensor as the driver sees it: the data gradient swaps the channels and flips the taps.
-struct WeightView {
-  int64_t out_stride, in_stride;
-  bool flipped;
-};
-
-// rows [27][kOut] of one input channel; the taps of a weight stand together in memory.
-template <class T>
-void gather_taps(T* rows, const T* from, int64_t valid, WeightView view) {
-  for (int64_t o = 0; o < kOut<T>; ++o, from += view.out_stride)
-    for (int64_t tap = 0; tap < 27; ++tap)
-      rows[tap * kOut<T> + o] = o < valid ? from[view.flipped ? 26 - tap : tap] : T(0);
 }
 
 // Bytes: every weight read and written once. The rows of a channel's taps lie a multiple of 4 KiB apart, so they are
