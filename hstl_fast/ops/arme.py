@@ -203,8 +203,13 @@ def arme(
             return channels_last(y.to(x.dtype))
     if isinstance(support, Tensor):
         support = grown(support, rows, lens)
-    keep = w is weights and not (torch.is_grad_enabled() and w.requires_grad)
-    return apply(_Arme, x, w, *(support or (None, None)), rows, lens, slope, code, keep)
+    supports = (None, None) if support is None else support
+    return apply(_Arme, x, w, *supports, rows, lens, slope, code, w is weights and _in_evaluation(w))
+
+
+def _in_evaluation(weights: Tensor) -> bool:
+    """Whether the weights will probably be the same at the next call. What is traced is traced for evaluation."""
+    return not (torch.is_grad_enabled() and weights.requires_grad) or torch.jit.is_tracing()
 
 
 def _stacked(weights: Tensor | Sequence[Tensor], rows: list[int], x: Tensor) -> Tensor:
