@@ -1,5 +1,6 @@
 """Whole networks: latency, throughput, scaling, a step of training. Workloads on the same network stand together, so
-that what a rival compiles for a shape is compiled once."""
+that what a rival compiles for a shape is compiled once; what is embedded twice, from people's and from walkers'
+silhouettes, is measured of the strongest rivals only the second time."""
 
 from collections.abc import Callable
 
@@ -7,11 +8,15 @@ import pytest
 import torch
 
 from benchmarks import workloads
-from benchmarks.rivals import SCALING
+from benchmarks.names import OURS, PEOPLE, WALKERS
+from benchmarks.rivals import SCALING, STRONGEST, named
 from benchmarks.workloads import FRAMES, Scaling, Workload
 
 LENGTHS = (10, 30, 60, 120)
-BATCHES = (1, 2, 4, 8)
+BATCHES = (1, 2, 4)
+LARGEST_BATCH = 8
+DIVIDED = ("casia-b", "gait3d")
+"""Presets whose time is divided among the layers."""
 
 
 def _threads() -> list[int]:
@@ -20,22 +25,29 @@ def _threads() -> list[int]:
     return sorted({most, *(2**i for i in range(most.bit_length()))}, reverse=True)
 
 
-@pytest.mark.parametrize("preset", ["oumvlp", "gait3d", pytest.param("casia-b", marks=pytest.mark.quick)])
-def test_latency(preset: str, measure: Callable[[Workload], None]) -> None:
-    workload = workloads.embedding(preset)
-    measure(workload._replace(memory=("embedding", preset, str(FRAMES))) if preset == "casia-b" else workload)
+def _latency(preset: str, source: str) -> object:
+    quick = [pytest.mark.quick] if (preset, source) == ("casia-b", PEOPLE) else []
+    return pytest.param(preset, source, marks=quick)
+
+
+@pytest.mark.parametrize(
+    ("preset", "source"), [_latency(p, s) for p in ("oumvlp", "gait3d", "casia-b") for s in workloads.SOURCES]
+)
+def test_latency(preset: str, source: str, measure: Callable[[Workload], None]) -> None:
+    workload = workloads.embedding(preset, source=source)
+    if source == WALKERS:
+        measure(workload._replace(rivals=STRONGEST))
+        return
+    memory = ("embedding", preset, source, str(FRAMES)) if preset == "casia-b" else None
+    measure(workload._replace(memory=memory, divided=preset in DIVIDED))
 
 
 def test_throughput(measure: Callable[[Workload], None]) -> None:
-    measure(workloads.embedding("casia-b", (FRAMES,) * max(BATCHES)))
+    measure(workloads.embedding("casia-b", (FRAMES,) * LARGEST_BATCH)._replace(rivals=STRONGEST))
 
 
 def test_ragged_throughput(measure: Callable[[Workload], None]) -> None:
-    measure(workloads.embedding("casia-b", workloads.RAGGED[0]))
-
-
-def test_long_ragged_throughput(measure: Callable[[Workload], None]) -> None:
-    measure(workloads.embedding("casia-b", workloads.RAGGED[1])._replace(rivals=SCALING))
+    measure(workloads.embedding("casia-b", workloads.RAGGED)._replace(rivals=STRONGEST))
 
 
 def _scaling(workload: Workload, axis: str, value: int) -> Workload:
@@ -44,14 +56,17 @@ def _scaling(workload: Workload, axis: str, value: int) -> Workload:
 
 @pytest.mark.parametrize("frames", LENGTHS)
 def test_scaling_with_frames(frames: int, measure: Callable[[Workload], None]) -> None:
-    workload = _scaling(workloads.embedding("casia-b", (frames,)), "frames", frames)
-    longest = frames == max(LENGTHS)
-    measure(workload._replace(memory=("embedding", "casia-b", str(frames))) if longest else workload)
+    measure(_scaling(workloads.embedding("casia-b", (frames,)), "frames", frames))
 
 
 @pytest.mark.parametrize("batch", BATCHES)
 def test_scaling_with_batch(batch: int, measure: Callable[[Workload], None]) -> None:
     measure(_scaling(workloads.embedding("casia-b", (FRAMES,) * batch), "batch", batch))
+
+
+@pytest.mark.parametrize("source", workloads.SOURCES)
+def test_gallery(source: str, measure: Callable[[Workload], None]) -> None:
+    measure(workloads.gallery("casia-b", source))
 
 
 @pytest.mark.parametrize("threads", _threads())
@@ -60,6 +75,16 @@ def test_scaling_with_threads(threads: int, measure: Callable[[Workload], None])
     measure(workload._replace(name=f"{workload.name}, threads: {threads}", threads=threads))
 
 
-@pytest.mark.parametrize("preset", ["casia-b"])
-def test_training_step(preset: str, measure: Callable[[Workload], None]) -> None:
-    measure(workloads.training_step(preset)._replace(memory=("training_step", preset)))
+@pytest.mark.skipif(torch.get_num_threads() < 2, reason="needs two threads")
+@pytest.mark.parametrize("source", workloads.SOURCES)
+def test_two_threads(source: str, measure: Callable[[Workload], None]) -> None:
+    measure(workloads.two_threads("casia-b", source))
+
+
+@pytest.mark.parametrize("source", workloads.SOURCES)
+def test_training_step(source: str, measure: Callable[[Workload], None]) -> None:
+    workload = workloads.training_step("casia-b", source)
+    if source == WALKERS:
+        measure(workload._replace(rivals=named("eager", "torch.compile", OURS)))
+        return
+    measure(workload._replace(memory=("training_step", "casia-b", source)))

@@ -99,7 +99,7 @@ class Guarded:
 
 
 def truth(workload: Workload) -> Answer:
-    """The reference's answer in float64."""
+    """The reference's answer to the workload's inputs, in float64."""
     if workload.truth is not None:
         return workload.truth(workload.network, workload.inputs)
     network = plain(frozen(workload.network, workload.training)).double()
@@ -108,9 +108,9 @@ def truth(workload: Workload) -> Answer:
 
 def compare(workload: Workload, effort: Effort, timer: Timer, prepared: Prepared) -> list[Row]:
     """A row for each of the workload's rivals. Only those whose answer is within their bounds are timed."""
-    expected = truth(workload)
+    expected = {given: truth(_given(workload, given)) for given in {rival.given for rival in workload.rivals}}
     with machine.threads(workload.threads):
-        admitted = [_admit(workload, rival, expected, prepared) for rival in workload.rivals]
+        admitted = [_admit(_given(workload, r.given), r, expected[r.given], prepared) for r in workload.rivals]
         calls = {row.rival: Guarded(step) for row, step in admitted if step is not None}
         one_round = sum(interleave.timed(call) for call in calls.values())
         seconds = timer(calls, effort.rounds(one_round)) if calls else {}
@@ -142,9 +142,9 @@ def describe(workload: Workload, rows: Sequence[Row], ours: str, peaks: Mapping[
         "clips": workload.clips,
         "frames": workload.frames,
         "threads": workload.threads or torch.get_num_threads(),
+        "silhouettes": workload.silhouettes,
         "scaling": workload.scaling and workload.scaling._asdict(),
-        "dense_flop": 2 * workload.macs,
-        "executed_flop": 2 * workload.executed,
+        **workload.products.flop,
         "least_bytes": workload.bytes,
         "bounds": workload.bounds["float32"]._asdict(),
         "rivals": {
@@ -169,11 +169,15 @@ def _described(workload: Workload, row: Row, ours: float | None, peak: Peak) -> 
         described |= {
             **series._asdict(),
             "ours_is_times_faster": ours and series.median / ours,
-            "dense_gflop_per_second": 2 * workload.macs / series.median / 1e9,
+            "dense_gflop_per_second": 2 * workload.products.dense / series.median / 1e9,
             "least_gbyte_per_second": workload.bytes and workload.bytes / series.median / 1e9,
             "seconds": [round(seconds, 7) for seconds in row.seconds],
         }
     return described
+
+
+def _given(workload: Workload, inputs: Sequence[Tensor] | None) -> Workload:
+    return workload if inputs is None else workload._replace(inputs=inputs)
 
 
 def _admit(workload: Workload, rival: Rival, expected: Answer, prepared: Prepared) -> tuple[Row, Call | None]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import machine, memory, table
+from benchmarks import divide, machine, memory, table
 from benchmarks.compare import FULL, QUICK, Prepared, Row, compare, describe, take_turns
 from benchmarks.interleave import Call, turn, without_garbage_collection
 from benchmarks.rivals import OURS
@@ -71,6 +71,8 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[Workloa
         quick = config.getoption("quick")
         rows = compare(workload, QUICK if quick else FULL, timer, config.stash[PREPARED])
         described = describe(workload, rows, OURS, {} if quick else _peaks_of_memory(workload, rows))
+        if workload.divided and "median" in described["rivals"][OURS]:
+            described["division"] = divide.divide(workload, config.stash[PREPARED]).described()
         benchmark.group = workload.group
         benchmark.extra_info.update(described)
         config.stash[COMPARISONS].append(described)

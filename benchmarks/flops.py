@@ -1,4 +1,5 @@
-"""Arithmetic and traffic of HSTL's layers, counted from the configuration; a MAC is a product and a sum."""
+"""Dense arithmetic and traffic of HSTL's layers, counted from the configuration; a MAC is a product and a sum. What is
+left of it inside the support and by Winograd is in `executed.py`."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,8 +13,8 @@ FLOAT = 4
 
 class Layer(NamedTuple):
     """One layer of a network on one sequence. `name` is its module's in `HSTL`, `macs` its dense products, padding
-    counted; `executed` leaves out what our native code skips; `bytes` is what must be moved: input, parameters and
-    output, each once, in float32."""
+    counted; `direct` leaves out the taps outside a region or the sequence; `bytes` is what must be moved: input,
+    parameters and output, each once, in float32."""
 
     name: str
     kind: str
@@ -24,7 +25,7 @@ class Layer(NamedTuple):
     rows: int
     columns: int
     macs: int
-    executed: int
+    direct: int
     bytes: int
 
     def __str__(self) -> str:
@@ -67,30 +68,20 @@ def macs(config: HSTLConfig, lengths: Sequence[int]) -> int:
     return sum(layer.macs for t in lengths for layer in layers(config, t))
 
 
-def executed(config: HSTLConfig, lengths: Sequence[int]) -> int:
-    """Of those, the products that our native code computes."""
-    return sum(layer.executed for t in lengths for layer in layers(config, t))
-
-
 def classifier_macs(config: HSTLConfig) -> int:
     """Dense products of one sequence's logits."""
     return config.parts * config.channels * config.num_classes
 
 
 def passes(layer: Layer) -> int:
-    """Times a training step computes a layer's products: forward and both gradients, which skip the same ones; twice
-    where the input needs no gradient."""
+    """Times a training step computes a layer's products: forward and both gradients; twice where the input needs no
+    gradient."""
     return 3 if layer.differentiable_input else 2
 
 
 def training_macs(layer: Layer) -> int:
     """Dense products of a training step of the layer."""
     return layer.macs * passes(layer)
-
-
-def training_executed(layer: Layer) -> int:
-    """Of those, the products that our native code computes."""
-    return layer.executed * passes(layer)
 
 
 def taps(size: int) -> int:
@@ -101,8 +92,8 @@ def taps(size: int) -> int:
 def _arme(name: str, c_in: int, c_out: int, split: tuple[int, ...], t: int, h: int, w: int) -> Layer:
     weights = len(split) * 27 * c_in * c_out
     moved = FLOAT * (t * h * w * (c_in + c_out) + weights)
-    executed = taps(t) * sum(map(taps, split)) * 3 * w * c_in * c_out  # columns are padded, frames and rows are not
-    return Layer(name, "arme", c_in, c_out, split, t, h, w, t * h * w * 27 * c_in * c_out, executed, moved)
+    direct = taps(t) * sum(map(taps, split)) * 3 * w * c_in * c_out  # columns are padded, frames and rows are not
+    return Layer(name, "arme", c_in, c_out, split, t, h, w, t * h * w * 27 * c_in * c_out, direct, moved)
 
 
 def _astp(index: int, pool: tuple[int, int | None, tuple[int, ...]], t: int, h: int, w: int) -> Layer:

@@ -1,5 +1,6 @@
 """Memory of one step above a prepared network and its inputs, measured in a process of its own for every rival:
-`python -m benchmarks.memory RIVAL embedding casia-b 30` or `... RIVAL training_step casia-b` prints it in bytes."""
+`python -m benchmarks.memory RIVAL embedding casia-b people 30` or `... RIVAL training_step casia-b walkers` prints it
+in bytes."""
 
 import ctypes
 import gc
@@ -56,12 +57,13 @@ def peak(recipe: Sequence[str], rival: str) -> Peak:
 
 
 def workload_of(recipe: Sequence[str]) -> Workload:
-    """The workload that `Workload.memory` names: "embedding", preset and lengths; or "training_step" and preset."""
-    kind, preset, *lengths = recipe
+    """The workload that `Workload.memory` names: "embedding", preset, silhouettes and lengths; or "training_step",
+    preset and silhouettes."""
+    kind, preset, source, *lengths = recipe
     one_of(preset, PRESETS, "preset")
     if one_of(kind, ("embedding", "training_step"), "workload") == "training_step":
-        return workloads.training_step(preset)
-    return workloads.embedding(preset, [int(t) for t in lengths])
+        return workloads.training_step(preset, source)
+    return workloads.embedding(preset, [int(t) for t in lengths], source)
 
 
 def of_step(workload: Workload, rival: Rival) -> int:

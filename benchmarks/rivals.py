@@ -2,19 +2,18 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks import runtimes
+from benchmarks import machine, runtimes
+from benchmarks.names import IN_CLIPS, ONE_THREAD, OURS
 from benchmarks.plain import PlainLayer, frozen, plain
 from benchmarks.runtimes import Unavailable
 from hstl_fast import use_backend
-
-OURS = "hstl_fast cpu"
 
 
 class Rival(NamedTuple):
@@ -22,7 +21,8 @@ class Rival(NamedTuple):
 
     prepare(network, training): the module that is run, from an `HSTL` or one of its layers; it may raise Unavailable.
     context: what is entered around every call. layout: of the feature maps given to it, as its own layers would leave
-    them. dtype: of its arithmetic, which decides what errors are allowed.
+    them. dtype: of its arithmetic, which decides what errors are allowed. given: other inputs than the workload's, with
+    a truth of their own; None for the workload's.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Rival(NamedTuple):
     context: Callable[[], AbstractContextManager[object]] = nullcontext
     layout: torch.memory_format = torch.contiguous_format
     dtype: str = "float32"
+    given: tuple[Tensor, ...] | None = None
 
 
 class Autocast(nn.Module):
@@ -127,5 +128,28 @@ RIVALS = (
 
 OPERATORS = named("eager", "eager channels_last_3d", "torch.compile", OURS)
 NETWORKS = RIVALS
+STRONGEST = named("eager", "torch.compile", "torch.compile bf16", "openvino", "openvino bf16", OURS)
+"""Where the same was measured of everybody before."""
 SCALING = named("eager", "torch.compile", "openvino", OURS)
 """Where many shapes are measured: in float32, one of a kind."""
+
+
+def against_one_thread() -> tuple[Rival, ...]:
+    """Ours on all threads and on one of them."""
+    return (*named(OURS), _ours_as(ONE_THREAD)._replace(context=_one_thread))
+
+
+def against_clips(clips: Iterable[Tensor]) -> tuple[Rival, ...]:
+    """Ours given the workload's inputs, and given these."""
+    return (*named(OURS), _ours_as(IN_CLIPS)._replace(given=tuple(clips)))
+
+
+def _ours_as(name: str) -> Rival:
+    (rival,) = named(OURS)
+    return rival._replace(name=name)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    with use_backend("cpu"), machine.threads(1):
+        yield

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import flops, interleave, machine, memory, runtimes, table, workloads
+from benchmarks import divide, executed, flops, interleave, machine, memory, runtimes, table, workloads
 from benchmarks.compare import FULL, Effort, Prepared, Row, compare, describe, take_turns, truth
+from benchmarks.executed import Products, Support
 from benchmarks.gate import Answer, Bounds, errors
 from benchmarks.memory import Peak
+from benchmarks.names import IN_CLIPS, ONE_THREAD, PEOPLE, WALKERS
 from benchmarks.plain import PlainHSTL, PlainLayer, frozen
-from benchmarks.rivals import NETWORKS, OURS, Rival, Unavailable, arranged, named
+from benchmarks.rivals import NETWORKS, OURS, Rival, Unavailable, against_clips, against_one_thread, arranged, named
 from benchmarks.workloads import Workload
-from hstl_fast import HSTL, PRESETS, use_backend
+from hstl_fast import HSTL, PRESETS, use_algorithm, use_backend
 from hstl_fast.nn import ARME
+from hstl_fast.ops import _native
 from tests.golden import recipe
 from tests.networks import narrow_config, narrow_model, walkers
 
@@ -47,8 +50,7 @@ def small_workload(*rivals: Rival, training: bool = False) -> Workload:
         step=workloads.forward_and_backward if training else workloads.forward,
         training=training,
         bounds={"float32": Bounds(1e-5, 1e-4 if training else None), "bfloat16": Bounds(1e-2)},
-        macs=1000,
-        executed=900,
+        products=Products(1000, 900, 120, None, 110),
         bytes=4000,
         rivals=rivals,
     )
@@ -111,25 +113,125 @@ def counted(t: int, h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("t", [3, 4, 7])
-def test_executed_arithmetic_is_that_of_taps_inside_regions_and_sequences(t: int) -> None:
+def test_direct_arithmetic_is_that_of_taps_inside_regions_and_sequences(t: int) -> None:
     config = narrow_config("oumvlp", 16)
     for layer in flops.layers(config, t):
         if layer.kind == "arme":
             regions = [counted(layer.frames, rows, layer.columns) for rows in layer.split]
             for pass_ in zip(*regions, strict=True):
-                assert layer.executed == layer.c_in * layer.c_out * sum(pass_)
+                assert layer.direct == layer.c_in * layer.c_out * sum(pass_)
         else:
-            assert layer.executed == layer.macs
-    assert flops.executed(config, [t, 3]) == sum(
-        layer.executed for frames in (t, 3) for layer in flops.layers(config, frames)
-    )
+            assert layer.direct == layer.macs
 
 
-def test_executed_arithmetic_of_the_published_layers() -> None:
+def test_direct_arithmetic_of_the_published_layers() -> None:
     convolutions = [layer for _, layer in workloads.operator_layers() if layer.kind == "arme"]
-    shares = [layer.executed / layer.macs for layer in convolutions]
+    shares = [layer.direct / layer.macs for layer in convolutions]
     assert 0.8 < min(shares) < 0.85
     assert 0.96 < max(shares) < 0.98
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("source", workloads.SOURCES)
+def test_every_map_is_zero_outside_its_support(preset: str, source: str) -> None:
+    model = narrow_model(preset).eval()
+    (clip,) = workloads.embedding("casia-b", (7,), source).inputs
+    maps = workloads.feature_maps(model, clip)
+    for name, support in executed.supports(model.config, clip).items():
+        with torch.no_grad():
+            y = PlainLayer(model.get_submodule(name))(maps[name])
+        for x, inside in ((maps[name], support.x), (y, support.y)):
+            assert x.shape[2:] == inside.shape[1:]
+            assert not x.amax(1)[~inside].any()
+            assert x.abs().amax(1)[inside].bool().float().mean() > 0.99
+
+
+def arme_layer(**sizes: Any) -> flops.Layer:
+    """A convolution of 2 channels to 3, of 5 frames of 8 + 4 rows and 6 columns unless said otherwise."""
+    layer = flops.Layer("stages.0.0", "arme", 2, 3, (8, 4), 5, 12, 6, 0, 0, 0)._replace(**sizes)
+    positions = layer.frames * layer.rows * layer.columns
+    return layer._replace(macs=27 * 6 * positions, direct=20 * 6 * positions)
+
+
+@pytest.fixture
+def tiles_of_five(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every convolution but the first is computed in Winograd tiles of five frames."""
+    monkeypatch.setattr(executed, "tile_frames", lambda layer: 0 if layer.c_in == 1 else 5)
+
+
+@pytest.mark.usefixtures("tiles_of_five")
+def test_executed_arithmetic_is_that_of_tiles_that_hold_a_position_of_the_support() -> None:
+    layer = arme_layer()
+    x, y = torch.zeros(2, 1, 5, 12, 6, dtype=torch.bool)
+    x[0, 0, 0, 0] = True
+    y[0, 0, 0, :2] = y[0, 4, 7, 3] = True  # one tile of 4 x 4
+    y[0, 0, 8, 4] = True  # the second region's second tile in a row, which is cut off at the map's end
+    dense, direct, winograd, inside, executed_ = executed.of_layer(layer, Support(x, y))
+    assert (dense, direct) == (layer.macs, layer.direct)
+    assert winograd == 6 * 36 * 7 * (2 + 1) * 2
+    assert inside == 6 * 27 * 4
+    assert executed_ == 6 * 36 * 7 * 3
+    training = executed.of_training(layer, Support(x, y))
+    assert (training.dense, training.direct, training.winograd) == (3 * dense, 3 * direct, 3 * winograd)
+    assert training.inside == 6 * 27 * (4 + 1 + 4)
+    assert training.executed == 6 * 36 * 7 * (3 + 1 + 3)
+
+
+@pytest.mark.usefixtures("tiles_of_five")
+def test_the_first_layer_is_direct_and_needs_no_data_gradient() -> None:
+    layer = arme_layer(name="stem.0", c_in=1, c_out=6)
+    y = torch.zeros(1, 5, 12, 6, dtype=torch.bool)
+    y[0, 0, 0, :2] = True
+    assert executed.of_layer(layer, Support(y, y)).executed == 6 * 27 * 2
+    assert executed.of_layer(layer, Support(~y[:0], ~y)).executed == layer.direct
+    assert executed.of_training(layer, Support(y, y)).executed == 2 * 6 * 27 * 2
+
+
+@pytest.mark.usefixtures("tiles_of_five")
+def test_a_layer_by_itself_executes_whole_maps() -> None:
+    products = executed.of_layer(arme_layer())
+    assert products.executed == products.winograd
+    assert products.inside is None
+    pooling = flops.layers(PRESETS["casia-b"], 30)[1]
+    assert set(executed.of_layer(pooling)) == {pooling.macs}
+    assert set(executed.of_training(pooling)) == {3 * pooling.macs}
+
+
+def test_the_algorithm_in_force_is_what_is_counted() -> None:
+    layer = flops.layers(PRESETS["casia-b"], 30)[2]
+    with use_algorithm("direct"):
+        assert executed.tile_frames(layer) == executed.DIRECT
+        assert executed.of_layer(layer).executed == layer.direct
+    if _native.cpu() is None:
+        pytest.skip(_native.cpu_error())
+    with use_algorithm("winograd"):
+        assert executed.tile_frames(layer) in executed.TILES
+        assert executed.of_layer(layer).executed < layer.direct / 2
+
+
+@pytest.mark.parametrize(("frames", "tile"), [(30, 5), (10, 5), (4, 4), (3, 4), (2, 2), (8, 4)])
+def test_tiles_have_as_few_products_as_they_can(frames: int, tile: int) -> None:
+    assert executed.fewest_products(arme_layer(frames=frames)) == tile
+
+
+@pytest.mark.usefixtures("tiles_of_five")
+def test_arithmetic_of_a_network_is_that_of_its_layers_and_clips() -> None:
+    config = PRESETS["casia-b"]
+    clips = [workloads.embedding("casia-b", (t,)).inputs[0] for t in (12, 30)]
+    each = [executed.embedding(config, [clip]) for clip in clips]
+    both = executed.embedding(config, clips)
+    assert tuple(both) == tuple(a + b for a, b in zip(*each, strict=True))
+    assert both.dense == flops.macs(config, [12, 30])
+    assert both.inside is not None
+    assert both.dense > both.direct > both.inside > both.winograd > both.executed
+    assert executed.total([both, executed.of_layer(arme_layer())]).inside is None
+
+
+def test_walkers_have_a_smaller_support_than_people() -> None:
+    for preset in ("casia-b", "oumvlp", "gait3d"):
+        people, walkers = (workloads.embedding(preset, source=source).products for source in workloads.SOURCES)
+        assert people.dense == walkers.dense
+        assert people.executed > walkers.executed
 
 
 @pytest.mark.parametrize("preset", workloads.OPERATOR_PRESETS)
@@ -178,13 +280,121 @@ def test_a_training_step_of_ours_gives_the_truth() -> None:
     assert errors(answer, truth(workload)).fault(Bounds(1e-8, 1e-6)) is None
 
 
-def test_silhouettes_are_real_people() -> None:
-    clips = workloads.embedding("casia-b", workloads.RAGGED[0]).inputs
-    assert [tuple(clip.shape) for clip in clips] == [(t, 64, 44) for t in workloads.RAGGED[0]]
+@pytest.mark.parametrize("source", workloads.SOURCES)
+def test_silhouettes_are_real_or_rendered_people(source: str) -> None:
+    clips = workloads.embedding("casia-b", workloads.RAGGED, source).inputs
+    assert [tuple(clip.shape) for clip in clips] == [(t, 64, 44) for t in workloads.RAGGED]
     for clip in clips:
         assert clip.dtype == torch.uint8
         assert 0.15 < (clip > 0).float().mean() < 0.6
         assert (clip[1:] != clip[:-1]).any((1, 2)).all()
+        assert not torch.equal(clip[:12], clips[0]) or clip is clips[0]
+
+
+def test_silhouettes_of_nobody_are_refused() -> None:
+    with pytest.raises(ValueError, match="silhouettes must be one of people, walkers, got 'wlakers'"):
+        workloads.embedding("casia-b", source="wlakers")
+
+
+def test_a_gallery_has_as_many_frames_in_clips_of_30(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (len(workloads.MANY), min(workloads.MANY), max(workloads.MANY)) == (64, 15, 120)
+    assert sum(workloads.MANY) % workloads.FRAMES == 0
+    monkeypatch.setattr(workloads, "MANY", (3, 6, 6, 4, 3, 3, 5, 6, 4, 20))
+    workload = workloads.gallery("casia-b", PEOPLE)
+    ours, in_clips = workload.rivals
+    assert (ours.name, ours.given, in_clips.name) == (OURS, None, IN_CLIPS)
+    assert in_clips.given is not None
+    assert [len(clip) for clip in in_clips.given] == [30, 30]
+    assert [len(clip) for clip in workload.inputs] == list(workloads.MANY)
+    assert (workload.clips, workload.frames) == (10, 60)
+    assert workload.name == "casia-b, 10 of 3 to 20 frames, people"
+
+
+def test_of_a_gallery_some_sequences_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = [walkers(t) for t in (3, 4, 5)]
+    monkeypatch.setattr(workloads, "MANY", (30,))
+    workload = workloads.gallery("casia-b", PEOPLE)._replace(network=narrow_model("casia-b"), inputs=clips * 9)
+    answer = workload.step(OURSELVES.prepare(workload.network, False), workload.inputs)
+    assert answer.outputs[0].shape[0] == 2
+    assert errors(answer, truth(workload)).fault(Bounds(5e-5)) is None
+    spoilt_inputs = [*clips * 8, clips[1], *clips[1:]]  # the 25th, which is judged, is another
+    wrong = workload.step(OURSELVES.prepare(workload.network, False), spoilt_inputs)
+    assert errors(wrong, truth(workload)).fault(Bounds(5e-5)) is not None
+
+
+def test_a_rival_with_inputs_of_its_own_has_a_truth_of_its_own() -> None:
+    seen: list[float] = []
+
+    def note(y: Tensor) -> Tensor:
+        seen.append(float(y.sum()))
+        return y
+
+    workload, other = small_workload(EAGER), torch.randn(1, 4, 3, 8, 6)
+    rows = compared(workload._replace(rivals=(EAGER, spoilt(note)._replace(given=(other,)))))
+    assert [(row.fault, len(row.seconds)) for row in rows] == [(None, 2), (None, 2)]
+    expected = float(truth(workload._replace(inputs=[other])).outputs[0].sum())
+    assert seen == pytest.approx([expected] * 4, rel=1e-4)
+
+
+def test_one_thread_is_one_thread_of_the_same() -> None:
+    threads: list[int] = []
+
+    def note(y: Tensor) -> Tensor:
+        threads.append(torch.get_num_threads())
+        return y
+
+    all_, one = against_one_thread()
+    assert (all_.name, one.name) == (OURS, ONE_THREAD)
+    workload = small_workload(*(r._replace(prepare=spoilt(note).prepare) for r in (all_, one)))._replace(threads=2)
+    before = torch.get_num_threads()
+    assert [row.fault for row in compared(workload)] == [None, None]
+    assert threads == [2, 1] * 4
+    assert torch.get_num_threads() == before
+
+
+def test_clips_given_are_given_to_one_rival() -> None:
+    clip = walkers(3)
+    ours, other = against_clips([clip])
+    assert ours.given is None
+    assert other.given == (clip,)
+    assert workloads.two_threads("casia-b", WALKERS).threads == 2
+
+
+def test_what_is_timed_is_what_users_run() -> None:
+    """The network still knows its layers for its own, which is when it leaves the background out."""
+    seen: list[bool] = []
+
+    def step(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
+        assert isinstance(network, HSTL)
+        seen.append(network._is_made_of_own_layers())
+        assert ARME.forward.__qualname__ == "ARME.forward"
+        assert ARME.forward.__wrapped__
+        return Answer([network.embed(inputs)])
+
+    workload = workloads.embedding("casia-b", (3,))._replace(network=narrow_model("casia-b", divisor=8), step=step)
+    divide.divide(workload, Prepared(), rounds=1)
+    assert seen == [True, True]
+    assert not hasattr(ARME.forward, "__wrapped__")
+
+
+@pytest.mark.parametrize("preset", ["casia-b", "gait3d"])
+def test_our_time_is_divided_among_all_layers(preset: str) -> None:
+    model = narrow_model(preset)
+    workload = workloads.embedding(preset, (6,))._replace(network=model, divided=True)
+    prepared = Prepared()
+    division = divide.divide(workload, prepared, rounds=2)
+    layers = flops.layers(model.config, 6)
+    assert set(division.parts) == {*divide.part_names(model, 6).values(), divide.REST}
+    assert len(division.parts) == sum(layer.kind == "arme" for layer in layers) + 5
+    assert all(seconds > 0 for seconds in division.parts.values())
+    assert sum(division.parts.values()) == pytest.approx(division.total, rel=0.5)
+    supports = executed.supports(model.config, workload.inputs[0])
+    flop = sum(2 * executed.of_layer(layer, supports.get(layer.name)).executed for layer in layers)
+    assert sum(count or 0 for count in division.executed_flop.values()) == flop
+    assert division.executed_flop["strips"] is None
+    parts = json.loads(json.dumps(division.described()))["parts"]
+    assert [part["name"] for part in parts] == list(division.parts)
+    assert "stage 2, 8-16" in division.parts
 
 
 def test_the_gradient_that_is_sent_back_avoids_the_kink() -> None:
@@ -446,12 +656,13 @@ def test_clips_of_one_length_go_together_and_come_back_in_order() -> None:
 
 def test_a_workload_of_a_network_names_its_work() -> None:
     workload = workloads.embedding("casia-b", (12, 30, 57))
-    assert (workload.name, workload.group) == ("casia-b, 12 + 30 + 57 frames", "throughput")
-    assert (workload.clips, workload.frames) == (3, 99)
-    assert workloads.embedding("casia-b", (30,) * 8).name == "casia-b, 8 x 30 frames"
-    step = workloads.training_step("casia-b")
-    assert (step.clips, step.frames, step.rivals) == (4, 120, NETWORKS)
-    assert 0.8 < step.executed / step.macs < 0.98
+    assert (workload.name, workload.group) == ("casia-b, 12 + 30 + 57 frames, people", "throughput")
+    assert (workload.clips, workload.frames, workload.silhouettes) == (3, 99, PEOPLE)
+    assert workloads.embedding("casia-b", (30,) * 8, WALKERS).name == "casia-b, 8 x 30 frames, walkers"
+    step = workloads.training_step("casia-b", WALKERS)
+    assert (step.clips, step.frames, step.rivals, step.silhouettes) == (4, 120, NETWORKS, WALKERS)
+    assert step.products.inside is not None
+    assert 0.5 < step.products.inside / step.products.dense < 0.8
 
 
 class Hungry(nn.Module):
@@ -475,11 +686,11 @@ def test_memory_is_what_a_step_takes() -> None:
 
 @pytest.mark.skipif(not memory.PEAK_RESET.exists(), reason="needs Linux")
 def test_memory_is_measured_in_another_process() -> None:
-    peak = memory.peak(("embedding", "casia-b", "3"), "eager")
+    peak = memory.peak(("embedding", "casia-b", "walkers", "3"), "eager")
     assert peak.missing is None
     assert peak.bytes is not None
     assert peak.bytes > 4 * (64 + 64) * 3 * 64 * 44  # stage 2's input and output, at least
-    absent = memory.peak(("embedding", "nowhere", "3"), "eager")
+    absent = memory.peak(("embedding", "nowhere", "people", "3"), "eager")
     assert absent.bytes is None
     assert absent.missing is not None
     assert "nowhere" in absent.missing
@@ -488,8 +699,8 @@ def test_memory_is_measured_in_another_process() -> None:
 @pytest.mark.parametrize(
     ("recipe", "workload"),
     [
-        (("embedding", "casia-b", "12", "30"), workloads.embedding("casia-b", (12, 30))),
-        (("training_step", "casia-b"), workloads.training_step("casia-b")),
+        (("embedding", "casia-b", "people", "12", "30"), workloads.embedding("casia-b", (12, 30))),
+        (("training_step", "casia-b", "walkers"), workloads.training_step("casia-b", WALKERS)),
     ],
     ids=["embedding", "training step"],
 )
@@ -598,7 +809,8 @@ def test_a_run_writes_everything_to_one_file(
     small = results["benchmarks"][0]
     assert small["stats"]["rounds"] == right[OURS]["rounds"]
     described = small["extra_info"]
-    assert (described["dense_flop"], described["executed_flop"]) == (2000, 1800)
+    names = ("dense", "direct", "winograd", "inside", "executed")
+    assert [described[f"{name}_flop"] for name in names] == [2000, 1800, 240, None, 220]
     assert (described["clips"], described["threads"], described["scaling"]) == (1, torch.get_num_threads(), None)
 
 
@@ -619,7 +831,7 @@ def test_quick_keeps_each_operator() -> None:
     run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     chosen = [line for line in run.stdout.splitlines() if "::" in line]
     assert len(chosen) == 6
-    assert any("test_latency[casia-b]" in line for line in chosen)
+    assert any("test_latency[casia-b-people]" in line for line in chosen)
     assert all(
         any(f"casia-b-{name}]" in line for line in chosen) for name in ("stages.0.1", "pools.1", "fta", "strips")
     )

@@ -17,8 +17,10 @@ pytest.importorskip("matplotlib", reason="drawing needs matplotlib, from the ext
 
 import matplotlib as mpl
 
+from benchmarks.names import IN_CLIPS
 from benchmarks.report import tables
 from benchmarks.report.__main__ import differences, main, write
+from benchmarks.report.goals import goals
 from benchmarks.report.look import spread
 from benchmarks.report.pictures import PICTURES, svg
 from benchmarks.report.readme import PART, drawn
@@ -134,15 +136,93 @@ def test_measurements_have_spread_rates_and_memory(folder: Path) -> None:
     assert wrong[3] == "wrong"
 
 
-def test_arithmetic_is_dense_and_executed(folder: Path) -> None:
-    assert table(folder, "Arithmetic").rows[0] == (
-        "embed casia-b, 30 frames",
-        "50.0",
-        "40.0 (80%)",
-        "250",
-        "200",
-        "100%",
+def test_arithmetic_is_dense_inside_the_support_and_executed(folder: Path) -> None:
+    assert cells(table(folder, "Arithmetic"), "embed casia-b, 30 frames") == {
+        "": "embed casia-b, 30 frames",
+        "dense GFLOP": "50.0",
+        "inside the support": "30.0 (60%)",
+        "executed by ours": "6.00 (12%)",
+        "dense GFLOP/s": "250",
+        "executed GFLOP/s": "30.0 (15%)",
+    }
+
+
+def test_our_time_is_divided_among_the_layers(folder: Path) -> None:
+    divided = table(folder, "Where our time goes: casia-b, 30 frames")
+    assert divided.rows == (
+        ("stage 1, 1-32", "30.0", "15%", "3.00", "100 (50%)"),
+        ("stage 2, 32-32", "150", "75%", "15.0", "100 (50%)"),
+        ("everything else", "20.0", "10%", tables.NONE, tables.NONE),
     )
+    assert divided.note.startswith("Of 200 ms in all; medians of 15 rounds")
+
+
+def test_variations_are_beside_ours(folder: Path) -> None:
+    rows = [row for row in table(folder, "Variations").rows if row[1] == IN_CLIPS]
+    assert [(row[3], row[6], row[10]) for row in rows] == [("980", "0.98", "4408")]
+
+
+FASTEST = "casia-b, one clip: the fastest other in float32 / ours"
+
+
+def test_goals_take_the_worse_silhouettes_and_a_rivals_fastest_median(folder: Path) -> None:
+    reached = {row[0]: row[2:] for row in goals(load(folder)).rows}
+    assert reached == {
+        FASTEST: ("1.20", "1.20", "1.50"),
+        "casia-b, one clip: eager / ours": ("3.00", "3.00", "3.75"),
+        "casia-b, one clip: the fastest in bfloat16 / ours": ("0.62", "0.62", "0.78"),
+        "gait3d, one clip: the fastest other in float32 / ours": ("1.60", "1.60", tables.NONE),
+        "casia-b, training step: the faster of eager and torch.compile / ours": ("1.30", "1.30", tables.NONE),
+        "casia-b, training step: our peak memory / eager's": ("0.45", "0.45", tables.NONE),
+        "64 sequences of 15 to 120 frames: our frames/s / those in clips of 30": ("0.98", "0.98", tables.NONE),
+        "casia-b, one clip: our time on one thread / on two": ("1.90", tables.NONE, "1.90"),
+    }
+    assert goals(load(folder)).strong == {(5, 2), (6, 2), (7, 2)}
+
+
+@pytest.mark.parametrize(
+    ("alike", "ratio"),
+    [
+        ({}, "1.00"),
+        ({"silhouettes": None}, "1.00"),
+        ({"clips": 2}, "1.20"),
+        ({"threads": 1}, "1.20"),
+        ({"preset": "oumvlp"}, "1.20"),
+        ({"training": True}, "1.20"),
+        ({"group": "variations"}, "1.20"),
+    ],
+    ids=["same", "other silhouettes", "clips", "threads", "preset", "training", "ours alone"],
+)
+def test_a_rivals_fastest_median_is_of_the_same_shape(folder: Path, alike: dict[str, Any], ratio: str) -> None:
+    """A rival that is as fast as ours in another workload."""
+    data = measured.results()
+    faster = {"openvino": rival(200), OURS: rival(200)}
+    data["benchmarks"].append(workload("casia-b, again", **{"group": "scaling", "rivals": faster, **alike}))
+    measured.save(folder, data)
+    assert cells(goals(load(folder)), FASTEST)["reached"] == ratio
+
+
+@pytest.mark.parametrize(("mebibytes", "strong"), [(500, True), (501, False)])
+def test_a_goal_may_be_a_ceiling(folder: Path, mebibytes: int, strong: bool) -> None:
+    data = measured.only(measured.results(), "training step")
+    data["benchmarks"][0]["extra_info"]["rivals"][OURS]["peak_bytes"] = mebibytes * 2**20
+    measured.save(folder, data)
+    assert ((1, 2) in goals(load(folder)).strong) == strong
+
+
+def test_goals_are_in_the_readme_and_the_tables(written: tuple[Path, Path]) -> None:
+    line = f"| {FASTEST} | at least 5.5 | 1.20 | 1.20 | 1.50 |"
+    folder, readme = written
+    for path in (readme, folder / "tables.md"):
+        assert line in path.read_bytes().decode()
+    assert f"<td>{FASTEST}</td>" in (folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_without_anything_to_say_of_goals_there_are_none(folder: Path) -> None:
+    data = measured.only(measured.results(), "throughput")
+    measured.save(folder, data)
+    list(write(folder))
+    assert "Goals" not in (folder / "tables.md").read_text(encoding="utf-8")
 
 
 def test_operators_are_summed_up_by_geometric_means(folder: Path) -> None:
@@ -159,7 +239,9 @@ def test_markdown_tables_are_as_wide_everywhere(folder: Path) -> None:
     ("name", "labels"),
     [
         ("latency", ["casia-b", "gait3d", OURS, "eager", "200", "600", "1e-7", "3e-3", "direct limit 200", "wrong"]),
+        ("latency", ["30 frames, walkers", "700", "160", "Winograd limit 40.0"]),
         ("throughput", ["12 + 30 + 57 frames", "100", "50.0", "direct limit 165"]),
+        ("operators", ["casia-b, 30 frames", "200 ms", "stage 2, 32-32", "150 (75%)", "everything else"]),
         ("training", ["training, 4 x 30 frames", "3000", "1e-5 | 4e-4"]),
         ("memory", ["75.0", "150", "300", "not measured"]),
         ("scaling", ["casia-b, frames of one clip", OURS, "eager", "10", "60"]),
@@ -254,17 +336,24 @@ def test_what_was_not_measured_is_left_out(written: tuple[Path, Path]) -> None:
         "index.html",
         "latency.svg",
         "memory.svg",
+        "operators.svg",
         "notes.txt",
     }
     assert f"left out {folder / 'training.svg'}: no timed workload of the group 'training step'" in lines
     assert "training.svg" not in (folder / "tables.md").read_text(encoding="utf-8")
 
 
+OLDER_WITHOUT = (
+    *("direct_flop", "winograd_flop", "inside_flop", "executed_flop"),
+    *("silhouettes", "clips", "frames", "threads", "scaling", "division"),
+)
+
+
 def test_older_files_without_types_and_frames_are_read(folder: Path) -> None:
     data = measured.results()
     for entry in data["benchmarks"]:
-        for key in ("executed_flop", "clips", "frames", "threads", "scaling"):
-            del entry["extra_info"][key]
+        for key in OLDER_WITHOUT:
+            entry["extra_info"].pop(key, None)
         for row in entry["extra_info"]["rivals"].values():
             del row["dtype"], row["peak_bytes"]
     del data["peaks"]["bfloat16_gflop_per_second"]
@@ -284,7 +373,7 @@ def test_readme_part_is_rewritten_and_nothing_else(written: tuple[Path, Path]) -
     assert "[all numbers](results/abacus/tables.md)" in text
     for picture in drawn(load(folder)):
         assert f"![{picture.title}](results/abacus/{picture.file})" in text
-    assert "old" not in text
+    assert "\nold\n" not in text
     for path in re.findall(r"\]\(([^)]+)\)", text):
         assert (readme.parent / path).is_file(), path
     list(write(folder, readme))
@@ -363,6 +452,12 @@ DAMAGE = [
     (("workload", "dense_flop"), "50", f"{WHOLE}: dense_flop must be a positive integer, got '50'"),
     (("workload", "dense_flop"), 10**400, f"{WHOLE}: dense_flop must be a positive integer, got 1000"),
     (("workload", "frames"), -30, f"{WHOLE}: frames must be a positive integer or null, got -30"),
+    (("workload", "direct_flop"), 0, f"{WHOLE}: direct_flop must be a positive integer or null, got 0"),
+    (("workload", "inside_flop"), -1, f"{WHOLE}: inside_flop must be an integer, 0 or more or null, got -1"),
+    (("workload", "silhouettes"), 3, f"{WHOLE}: silhouettes must be printable text or null, got 3"),
+    (("workload", "division"), {"total": 0}, f"{WHOLE}: division: expected a field 'parts', got none"),
+    (("workload", "division"), {"total": 1, "rounds": 1, "parts": []}, "division: parts must be a list of parts, got"),
+    (("workload", "division"), {"total": 1, "rounds": 1, "parts": [3]}, "part 0: expected an object, got 3"),
     (("workload", "scaling"), {"axis": "frames", "value": "q"}, f"{WHOLE}: scaling: value must be a positive integer"),
     (("workload", "rivals"), [], f"{WHOLE}: rivals: expected an object, got []"),
     (("eager",), 3, f"{WHOLE}: rivals: eager: expected an object, got 3"),

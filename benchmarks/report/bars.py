@@ -26,22 +26,32 @@ from benchmarks.report.results import FLOAT32, Rival, Workload
 from benchmarks.report.words import error_text, number
 
 ROW, COLUMNS, GAP = 21, 3, 18
-HEAD, TITLE = 62, 60
-"""Pixels above the panels, and of a panel's own title."""
+HEAD, TITLE, LABEL = 62, 60, 15
+"""Pixels above the panels, of a panel's own title, and of each further limit's label below it."""
+
+
+class Limit(NamedTuple):
+    """What the machine allows in float32, `label` above the line; `of` gives None where it is not known."""
+
+    label: str
+    of: Callable[[Workload], float | None]
 
 
 class Quantity(NamedTuple):
     """What a bar's length shows.
 
     of: its value for a rival that was timed, None where it was not measured. low_high: the ends of its spread.
-    limit: what the machine allows a direct convolution in float32, `limit_label` above the line.
     """
 
     of: Callable[[Workload, Rival], float | None]
     low_high: Callable[[Workload, Rival], tuple[float, float]] | None = None
-    limit: Callable[[Workload], float] | None = None
-    limit_label: str = ""
+    limits: tuple[Limit, ...] = ()
     best_is_least: bool = True
+
+    @property
+    def title(self) -> float:
+        """Pixels above a panel's bars."""
+        return TITLE + LABEL * max(0, len(self.limits) - 1)
 
 
 class _Row(NamedTuple):
@@ -58,14 +68,15 @@ def bars(heading: str, below: str, workloads: Sequence[Workload], quantity: Quan
     names = max(text_width(row.text, weight="bold") for row in rows) + 10
     columns = min(COLUMNS, len(workloads))
     width = (WIDTH - 2 * MARGIN - names - GAP * (columns - 1)) / columns
-    height = TITLE + ROW * len(rows) + GAP
+    title = quantity.title
+    height = title + ROW * len(rows) + GAP
     lines = -(-len(workloads) // columns)
     sheet = Sheet(HEAD + lines * height + 15 * len(notes) + 12, heading, below)
     for line in range(lines):
         top = HEAD + line * height
-        _names(sheet, rows, top + TITLE, MARGIN + names - 10)
+        _names(sheet, rows, top + title, MARGIN + names - 10)
         for column, workload in enumerate(workloads[line * columns : (line + 1) * columns]):
-            place = Place(MARGIN + names + column * (width + GAP), top, width, TITLE + ROW * len(rows))
+            place = Place(MARGIN + names + column * (width + GAP), top, width, title + ROW * len(rows))
             _panel(sheet, place, workload, rows, quantity)
     sheet.footnotes(HEAD + lines * height, notes)
     return sheet
@@ -110,22 +121,24 @@ def _panel(sheet: Sheet, place: Place, workload: Workload, rows: Sequence[_Row],
     ends = [_end(workload, rival, quantity) for rival in workload.timed if quantity.of(workload, rival) is not None]
     longest = max(ends, default=0) or 1
     room = place.width - errors - text_width("00000", weight="bold") - 6
-    ax = sheet.axes(place._replace(top=place.top + TITLE, height=place.height - TITLE))
+    ax = sheet.axes(place._replace(top=place.top + quantity.title, height=place.height - quantity.title))
     ax.set(xlim=(0, longest / room * place.width), ylim=(len(rows), 0))
     ax.patch.set_visible(False)
     ax.set_axis_off()
-    _title(sheet, place, workload)
+    _title(sheet, place, workload, place.top + quantity.title - 4)
     for i, row in enumerate(rows):
         rival = None if row.heading else workload.rival(row.text)
         if rival is not None:
             _bar(ax, i + 0.5, workload, rival, quantity)
     ax.axvline(0, color=FAINT, linewidth=1)
-    if quantity.limit:
-        last = max((i for i, row in enumerate(rows) if row.wide), default=len(rows) - 1)
-        _limit(sheet, ax, place, quantity.limit(workload), quantity.limit_label, (0, last + 1))
+    last = max((i for i, row in enumerate(rows) if row.wide), default=len(rows) - 1)
+    for i, limit in enumerate(quantity.limits):
+        value = limit.of(workload)
+        if value is not None:
+            _limit(sheet, ax, place, f"{limit.label} {number(value)}", value, TITLE - 4 + LABEL * i, last + 1)
 
 
-def _title(sheet: Sheet, place: Place, workload: Workload) -> None:
+def _title(sheet: Sheet, place: Place, workload: Workload, below: float) -> None:
     """The preset, what it is given, and the heading of the errors."""
     detail = workload.name.removeprefix(workload.preset).removeprefix(", ")
     detail = f"training, {detail}" if workload.training else detail
@@ -133,7 +146,7 @@ def _title(sheet: Sheet, place: Place, workload: Workload) -> None:
     sheet.text(place.left, place.top + 16, workload.preset, weight="bold", size=13)
     sheet.text(place.left, place.top + 32, detail, size=size, color=QUIET)
     errors = "errors: losses | gradients" if workload.training else "error"
-    sheet.text(place.left + place.width, place.top + TITLE - 4, errors, ha="right", size=11, color=QUIET)
+    sheet.text(place.left + place.width, below, errors, ha="right", size=11, color=QUIET)
 
 
 def _bar(ax: Axes, y: float, workload: Workload, rival: Rival, quantity: Quantity) -> None:
@@ -166,10 +179,10 @@ def _end(workload: Workload, rival: Rival, quantity: Quantity) -> float:
     return max(quantity.of(workload, rival) or 0, high)
 
 
-def _limit(sheet: Sheet, ax: Axes, place: Place, value: float, label: str, between: tuple[float, float]) -> None:
+def _limit(sheet: Sheet, ax: Axes, place: Place, text: str, value: float, height: float, rows: int) -> None:
+    """A dashed line through the first rows, and its label `height` pixels below the panel's top."""
     x = value / ax.get_xlim()[1] * place.width
-    ax.plot([value, value], between, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=5)
-    text = f"{label} {number(value)}"
+    ax.plot([value, value], (0, rows), color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=5)
     half = text_width(text, 11) / 2
     centre = max(half, min(x, place.width - half - 60))
-    sheet.text(place.left + centre, place.top + TITLE - 4, text, ha="center", size=11)
+    sheet.text(place.left + centre, place.top + height, text, ha="center", size=11)

@@ -4,8 +4,8 @@ import base64
 from collections.abc import Mapping
 from html import escape
 
-from benchmarks.report import tables
 from benchmarks.report.pictures import Picture, source
+from benchmarks.report.readme import all_tables
 from benchmarks.report.results import Results, Workload
 from benchmarks.report.tables import NETWORK_GROUPS, Table
 from benchmarks.report.words import error_text, number, reasons
@@ -36,7 +36,7 @@ def page(results: Results, pictures: Mapping[Picture, str]) -> str:
     """The page; `pictures` are those drawn, with their SVG."""
     blocks = [_head(results), _cards(results)]
     blocks += [_figure(picture, svg) for picture, svg in pictures.items()]
-    blocks += [_table(table) for table in tables.everything(results)]
+    blocks += [_table(table) for table in all_tables(results)]
     why = reasons(results.workloads)
     if why:
         blocks.append("<h2>Without a time</h2>\n<ul>" + "".join(f"<li>{escape(line)}</li>" for line in why) + "</ul>")

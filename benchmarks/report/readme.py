@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 from benchmarks.report import tables
+from benchmarks.report.goals import goals
 from benchmarks.report.pictures import PICTURES, Picture
 from benchmarks.report.results import Results
+from benchmarks.report.tables import Table
 from benchmarks.report.words import reasons
 
 PART = "speed"
@@ -15,7 +17,7 @@ def tables_file(results: Results) -> str:
     """All pictures and tables, for the folder of the results."""
     blocks = ["# Results", _origin(results)]
     blocks += [_image(picture, ".") for picture in drawn(results)]
-    for table in tables.everything(results):
+    for table in all_tables(results):
         blocks += [f"## {table.title}", table.note, tables.markdown(table)]
     why = reasons(results.workloads)
     if why:
@@ -29,12 +31,19 @@ def speed_part(results: Results, folder: str) -> str:
     pictures, speed = drawn(results), tables.speed(results)
     if not speed:
         raise ValueError("expected results with whole networks for the README, got none that was timed")
+    reached = goals(results)
     blocks = [_image(picture, folder) for picture in pictures[:1]]
-    for table in speed:
+    for table in ([reached] if reached.rows else []) + speed:
         blocks += [f"{table.title}: {table.note[0].lower()}{table.note[1:]}", tables.markdown(table)]
     blocks += [_image(picture, folder) for picture in pictures[1:]]
     blocks.append(f"{_origin(results)} See [all numbers]({folder}/tables.md).")
     return "\n\n".join(blocks)
+
+
+def all_tables(results: Results) -> list[Table]:
+    """The goals, where the results say something about them, and everything that was measured."""
+    reached = goals(results)
+    return [*([reached] if reached.rows else []), *tables.everything(results)]
 
 
 def drawn(results: Results) -> list[Picture]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.names import PEOPLE, WALKERS
 from benchmarks.report.fields import (
     ANY_ERROR,
     COUNT,
@@ -22,7 +23,8 @@ from benchmarks.report.fields import (
 FILE = "results.json"
 FLOAT32 = "float32"
 PRESETS = ("casia-b", "oumvlp", "grew", "gait3d")
-NETWORKS = ("embedding", "throughput", "training step", "scaling")
+SOURCES = (PEOPLE, WALKERS)
+NETWORKS = ("embedding", "throughput", "training step", "scaling", "variations")
 """Groups of whole networks, which cannot be without arithmetic, as an operator can."""
 
 
@@ -66,20 +68,46 @@ class Scaling(NamedTuple):
     value: int
 
 
+class Part(NamedTuple):
+    """Our time in one kind of layer, in seconds, and the operations executed there; None where there are none."""
+
+    name: str
+    seconds: float
+    executed_flop: int | None
+
+
+class Division(NamedTuple):
+    """Our time of one step, in seconds, and its parts: medians of so many rounds."""
+
+    total: float
+    rounds: int
+    parts: tuple[Part, ...]
+
+
 class Workload(NamedTuple):
-    """One row of the results. `frames` in total, of `clips` sequences; None where the file does not say."""
+    """One row of the results. None where the file does not say.
+
+    dense_flop: two for each of 27 taps of every position. direct_flop: of them, those inside regions and sequences.
+    winograd_flop: the same maps by Winograd. inside_flop: 27 taps of every position inside the support. executed_flop:
+    what our native code executes. silhouettes: whose, people's or walkers'. frames: in total, of `clips` sequences.
+    """
 
     name: str
     group: str
     preset: str
     training: bool
+    silhouettes: str | None
     dense_flop: int
+    direct_flop: int | None
+    winograd_flop: int | None
+    inside_flop: int | None
     executed_flop: int | None
     least_bytes: int | None
     clips: int | None
     frames: int | None
     threads: int | None
     scaling: Scaling | None
+    division: Division | None
     rivals: tuple[Rival, ...]
 
     @property
@@ -90,11 +118,6 @@ class Workload(NamedTuple):
     def ours(self) -> Rival | None:
         """Our fastest."""
         return fastest(rival for rival in self.timed if rival.ours)
-
-    @property
-    def direct_flop(self) -> int:
-        """What a direct convolution cannot do without."""
-        return self.executed_flop or self.dense_flop
 
     def rival(self, name: str) -> Rival | None:
         return next((rival for rival in self.rivals if rival.name == name), None)
@@ -122,9 +145,11 @@ class Results(NamedTuple):
     digest: str
 
     def of(self, *groups: str) -> list[Workload]:
-        """The workloads of these groups, group by group, the presets in the paper's order."""
+        """The workloads of these groups, group by group, people's silhouettes first, presets in the paper's order."""
         found = [workload for workload in self.workloads if workload.group in groups]
-        return sorted(found, key=lambda workload: (groups.index(workload.group), _place(PRESETS, workload.preset)))
+        return sorted(
+            found, key=lambda w: (groups.index(w.group), _place(SOURCES, w.silhouettes), _place(PRESETS, w.preset))
+        )
 
     @property
     def operators(self) -> list[Workload]:
@@ -144,7 +169,7 @@ def fastest(rivals: Iterable[Rival]) -> Rival | None:
     return min((rival for rival in rivals if rival.median), key=lambda rival: rival.median or 0, default=None)
 
 
-def _place(names: Sequence[str], name: str) -> int:
+def _place(names: Sequence[str], name: str | None) -> int:
     return names.index(name) if name in names else len(names)
 
 
@@ -185,18 +210,24 @@ def _workload(benchmark: Fields) -> Workload:
     given = benchmark.inner("extra_info")
     group, name = given.get("group", NAME), given.get("workload", NAME)
     info = Fields(f"{group} of {name}", given.content)
+    counted = COUNT if group in NETWORKS else COUNT_OR_ZERO
     return Workload(
         name=name,
         group=group,
         preset=info.get("preset", NAME),
         training=info.get("training", FLAG),
-        dense_flop=info.get("dense_flop", COUNT if group in NETWORKS else COUNT_OR_ZERO),
+        silhouettes=info.maybe("silhouettes", NAME),
+        dense_flop=info.get("dense_flop", counted),
+        direct_flop=info.maybe("direct_flop", counted),
+        winograd_flop=info.maybe("winograd_flop", counted),
+        inside_flop=info.maybe("inside_flop", COUNT_OR_ZERO),
         executed_flop=info.maybe("executed_flop", COUNT_OR_ZERO),
         least_bytes=info.maybe("least_bytes", COUNT_OR_ZERO),
         clips=info.maybe("clips", COUNT),
         frames=info.maybe("frames", COUNT),
         threads=info.maybe("threads", COUNT),
         scaling=_scaling(info),
+        division=_division(info),
         rivals=tuple(_rival(info, name) for name in info.inner("rivals").content),
     )
 
@@ -206,6 +237,22 @@ def _scaling(workload: Fields) -> Scaling | None:
         return None
     place = workload.inner("scaling")
     return Scaling(place.get("axis", NAME), place.get("value", COUNT))
+
+
+def _division(workload: Fields) -> Division | None:
+    if workload.content.get("division") is None:
+        return None
+    division = workload.inner("division")
+    parts = [Fields(f"{division.where}: part {i}", part) for i, part in enumerate(division.get("parts", LIST))]
+    if not parts:
+        raise ValueError(f"{division.where}: parts must be a list of parts, got an empty one")
+    return Division(
+        total=division.get("total", POSITIVE),
+        rounds=division.get("rounds", COUNT),
+        parts=tuple(
+            Part(p.get("name", NAME), p.get("seconds", ERROR), p.maybe("executed_flop", COUNT_OR_ZERO)) for p in parts
+        ),
+    )
 
 
 def _rival(workload: Fields, name: str) -> Rival:

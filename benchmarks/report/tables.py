@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from benchmarks.report.results import FLOAT32, Results, Rival, Workload, fastest
+from benchmarks.report.results import FLOAT32, Part, Results, Rival, Workload, fastest
 from benchmarks.report.words import error_number, error_text, number
 
 NETWORK_GROUPS = {"embedding": "embed", "throughput": "embed", "training step": "train"}
@@ -41,8 +41,8 @@ def speed(results: Results) -> list[Table]:
 
 def everything(results: Results) -> list[Table]:
     """All tables, those of `speed` first; those without rows left out."""
-    networks = [_measurements(results, group) for group in (*NETWORK_GROUPS, "scaling")]
-    tables = [*networks, _arithmetic(results), _operators(results), *_each_operator(results)]
+    networks = [_measurements(results, group) for group in (*NETWORK_GROUPS, "scaling", "variations")]
+    tables = [*networks, _arithmetic(results), *_divisions(results), _operators(results), *_each_operator(results)]
     return [*speed(results), *(table for table in tables if table.rows)]
 
 
@@ -132,29 +132,64 @@ def _figures(workload: Workload, rival: Rival) -> tuple[str, ...]:
 
 
 def _arithmetic(results: Results) -> Table:
-    headers = ("", "dense GFLOP", "executed by ours", "ours, dense GFLOP/s", "ours, executed GFLOP/s", "of the peak")
+    headers = ("", "dense GFLOP", "inside the support", "executed by ours", "dense GFLOP/s", "executed GFLOP/s")
     rows = []
     for workload in results.of(*NETWORK_GROUPS):
-        ours, executed = workload.ours, workload.executed_flop
+        ours, executed, inside = workload.ours, workload.executed_flop, workload.inside_flop
         if not ours or not ours.median:
             continue
-        rate = (executed or workload.dense_flop) / ours.median / 1e9
         rows.append(
             (
                 _what(workload),
                 number(workload.dense_flop / 1e9),
-                f"{number(executed / 1e9)} ({executed / workload.dense_flop:.0%})" if executed else NONE,
+                _flop_and_share(inside, workload),
+                _flop_and_share(executed, workload),
                 number(workload.dense_flop / ours.median / 1e9),
-                number(rate) if executed else NONE,
-                f"{rate / results.peaks.float32:.0%}",
+                NONE if executed is None else _rate_and_share(executed / ours.median / 1e9, results),
             )
         )
     note = (
-        "A product and a sum count two. Dense counts every tap, those on padding too; executed leaves out taps "
-        "outside a region or a sequence. The peak is this machine's float32 matrix product, "
+        "A product and a sum count two. Dense: every tap of every position, those on padding and background too. "
+        "Inside the support: every tap of the positions where a map may be non-zero. Executed by ours: the products of "
+        "the Winograd tiles that hold such a position, and what is computed directly; transforms are additions and not "
+        "counted. Rates are of our median; in brackets the share of this machine's float32 matrix product, "
         f"{results.peaks.float32:.0f} GFLOP/s."
     )
     return Table("Arithmetic", note, headers, tuple(rows))
+
+
+def _flop_and_share(flop: int | None, workload: Workload) -> str:
+    return NONE if flop is None else f"{number(flop / 1e9)} ({flop / workload.dense_flop:.0%})"
+
+
+def _rate_and_share(rate: float, results: Results) -> str:
+    return f"{number(rate)} ({rate / results.peaks.float32:.0%})"
+
+
+def _divisions(results: Results) -> list[Table]:
+    headers = ("", "ms", "share", "executed GFLOP", "executed GFLOP/s")
+    tables = []
+    for workload in results.of(*NETWORK_GROUPS):
+        division = workload.division
+        if division is None:
+            continue
+        rows = [
+            (part.name, number(part.seconds * 1e3), f"{part.seconds / division.total:.0%}", *_executed(part, results))
+            for part in division.parts
+        ]
+        note = (
+            f"Of {number(division.total * 1e3)} ms in all; medians of {division.rounds} rounds, measured "
+            "around the layers in Python. Convolutions by their channels."
+        )
+        tables.append(Table(f"Where our time goes: {workload.name}", note, headers, tuple(rows)))
+    return tables
+
+
+def _executed(part: Part, results: Results) -> tuple[str, str]:
+    if not part.executed_flop:
+        return NONE, NONE
+    rate = part.executed_flop / part.seconds / 1e9 if part.seconds else None
+    return number(part.executed_flop / 1e9), _rate_and_share(rate, results) if rate else NONE
 
 
 def _operators(results: Results) -> Table:

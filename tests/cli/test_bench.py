@@ -90,7 +90,8 @@ def test_writes_results_pictures_tables_and_page(tmp_path: Path, yardstick: Yard
     commands = yardstick()
     folder = tmp_path / "deep" / "report"
     result = run("bench", "--report", folder)
-    assert {path.name for path in folder.iterdir()} == {FILE, PAGE, TABLES, "latency.svg", "memory.svg"}
+    pictures = {"latency.svg", "memory.svg", "operators.svg"}
+    assert {path.name for path in folder.iterdir()} == {FILE, PAGE, TABLES, *pictures}
     assert "hstl_fast cpu" in (folder / "latency.svg").read_text(encoding="utf-8")
     assert f"{folder / PAGE} shows them all" in result.output
     assert commands[0][:5] == [sys.executable, "-m", "pytest", "benchmarks", "--benchmark-only"]
@@ -117,7 +118,7 @@ def test_writes_bench_report_here_unless_told(
 def test_replaces_an_earlier_report_whole(older: Path, yardstick: Yardstick) -> None:
     yardstick(json.dumps(measured.only(measured.results(), "training step")))
     run("bench", "--report", older)
-    assert {path.name for path in older.iterdir()} == {FILE, PAGE, TABLES, "training.svg"}
+    assert {path.name for path in older.iterdir()} == {FILE, PAGE, TABLES, "training.svg", "memory.svg"}
     assert "old page" not in contents(older)[PAGE]
 
 

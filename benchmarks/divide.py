@@ -1,0 +1,108 @@
+"""How our time of an embedding is divided among the layers, measured around their `forward`."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from benchmarks import executed, flops
+from benchmarks.compare import Prepared
+from benchmarks.flops import Layer
+from benchmarks.interleave import timed, without_garbage_collection
+from benchmarks.names import OURS
+from benchmarks.rivals import named
+from benchmarks.workloads import Workload
+from hstl_fast import HSTL
+
+ROUNDS = 15
+REST = "everything else"
+"""What is in no layer: Python, the support, the 2x2 pool, batch norm, copies."""
+
+
+class Division(NamedTuple):
+    """Seconds of one step, and of its parts in the order of computation, each the median of all rounds; and 2 for every
+    product that a part executes, None where it has none to count."""
+
+    total: float
+    parts: dict[str, float]
+    executed_flop: dict[str, int | None]
+    rounds: int
+
+    def described(self) -> dict[str, Any]:
+        """As plain values for the JSON file."""
+        parts = [{"name": n, "seconds": s, "executed_flop": self.executed_flop.get(n)} for n, s in self.parts.items()]
+        return {"total": self.total, "rounds": self.rounds, "parts": parts}
+
+
+def divide(workload: Workload, prepared: Prepared, rounds: int = ROUNDS) -> Division:
+    """Run the workload, an embedding of one clip by `HSTL`, so many times on our network and divide its time."""
+    (rival,) = named(OURS)
+    network = prepared.network(rival, workload)
+    assert isinstance(network, HSTL)
+    names = part_names(network, len(workload.inputs[0]))
+    spent: dict[str, float] = {}
+    series: dict[str, list[float]] = {name: [] for name in (*dict.fromkeys(names.values()), REST)}
+    totals: list[float] = []
+    with rival.context(), _stopwatch(network, names, spent), without_garbage_collection():
+        workload.step(network, workload.inputs)
+        for _ in range(rounds):
+            spent.clear()
+            totals.append(timed(functools.partial(workload.step, network, workload.inputs)))
+            spent[REST] = totals[-1] - sum(spent.values())
+            for name, seconds in series.items():
+                seconds.append(spent.get(name, 0.0))
+    parts = {name: median(seconds) for name, seconds in series.items()}
+    return Division(median(totals), parts, _executed(workload, network, names), rounds)
+
+
+def part_names(network: HSTL, frames: int) -> dict[str, str]:
+    """The part that each timed module is counted with: every convolution by itself, the ASTP of all levels together."""
+    return {layer.name: _part(layer) for layer in flops.layers(network.config, frames)}
+
+
+def _part(layer: Layer) -> str:
+    if layer.kind != "arme":
+        return {"astp": "ASTP", "fta": "FTA", "strip_pool": "strips", "head": "head"}[layer.kind]
+    block, *place = layer.name.split(".")
+    stage = 1 if block == "stem" else int(place[0]) + 2
+    return f"stage {stage}, {layer.c_in}-{layer.c_out}"
+
+
+def _executed(workload: Workload, network: HSTL, names: dict[str, str]) -> dict[str, int | None]:
+    supports = executed.supports(network.config, workload.inputs[0])
+    found: dict[str, int | None] = {}
+    for layer in flops.layers(network.config, len(workload.inputs[0])):
+        count = 2 * executed.of_layer(layer, supports.get(layer.name)).executed
+        found[names[layer.name]] = (found.get(names[layer.name]) or 0) + count or None
+    return found
+
+
+@contextmanager
+def _stopwatch(network: HSTL, names: dict[str, str], spent: dict[str, float]) -> Iterator[None]:
+    """Add the seconds of every named module of the network to its part. Hooks would not do: a network with hooks on its
+    layers computes whole maps, for it cannot know who looks at them."""
+    parts = {network.get_submodule(module): name for module, name in names.items()}
+    originals = {kind: kind.forward for kind in dict.fromkeys(map(type, parts))}
+    for kind, forward in originals.items():
+        kind.forward = _timed(forward, parts, spent)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for kind, forward in originals.items():
+            kind.forward = forward  # type: ignore[method-assign]
+
+
+def _timed(forward: Callable[..., Any], parts: dict[nn.Module, str], spent: dict[str, float]) -> Callable[..., Any]:
+    @functools.wraps(forward)
+    def timed_forward(module: nn.Module, *arguments: Any, **more: Any) -> Any:
+        start = time.perf_counter()
+        y = forward(module, *arguments, **more)
+        if module in parts:
+            spent[parts[module]] = spent.get(parts[module], 0.0) + time.perf_counter() - start
+        return y
+
+    return timed_forward
