@@ -182,6 +182,7 @@ struct Convolution {
   T input_slope;   // of that activation
   T output_slope;  // of the activation of y; 1: none
   int64_t cin, cout;
+  const uint8_t *x_support, *y_support;  // [F, H, W] or null
 };
 
 template <class T>
@@ -191,12 +192,45 @@ void fill_patch(Patch<T>& patch, const Convolution<T>& conv, const Piece& frames
   for (int64_t f = t.begin; f < t.end; ++f)
     for (int64_t row = h.begin; row < h.end; ++row, to += patch.row_size()) {
       int64_t offset = (f * height + row) * patch.width * conv.cin;
-      copy_row(to, conv.x + offset, conv.sign ? conv.sign + offset : nullptr, conv.input_slope, patch);
+      MapRow<T> from = {conv.x + offset, conv.sign ? conv.sign + offset : nullptr, conv.input_slope,
+                        row_of(conv.x_support, f * height + row, patch.width)};
+      copy_row(to, from, patch);
     }
 }
 
 // Taps -1, 0, 1 (as 0, 1, 2) around `at` that stay inside.
 Range taps_inside(int64_t at, const Range& whole) { return {at == whole.begin ? 1 : 0, at == whole.end - 1 ? 2 : 3}; }
+
+// The columns between the first and the last position of a row inside the support; all where there is none.
+Slice columns_inside(const uint8_t* inside, int64_t width) {
+  Slice columns = {0, width};
+  if (!inside) return columns;
+  while (columns.end > 0 && !inside[columns.end - 1]) --columns.end;
+  while (columns.begin < columns.end && !inside[columns.begin]) ++columns.begin;
+  return columns;
+}
+
+bool any_inside(const uint8_t* inside, Slice columns) {
+  if (!inside) return true;
+  for (int64_t q = columns.begin; q < columns.end; ++q)
+    if (inside[q]) return true;
+  return false;
+}
+
+// Tiles of one panel over one row, as few and as equal as they can be.
+template <class T>
+void compute_row(Tile<T>& tile, const T* patch, T* y, const uint8_t* inside, int64_t width) {
+  Slice span = columns_inside(inside, width);
+  int64_t tiles = ceil_div(span.end - span.begin, kTile);
+  for (int64_t i = 0; i < tiles; ++i) {
+    Slice columns = slice_of(span.end - span.begin, tiles, i);
+    columns = {columns.begin + span.begin, columns.end + span.begin};
+    if (!any_inside(inside, columns)) continue;
+    tile.patch = patch + columns.begin * tile.channels.chunk;
+    tile.y = y + columns.begin * tile.y_stride;
+    kernel_for<T>(tile.channels, columns.end - columns.begin, tile.y_valid)(tile);
+  }
+}
 
 template <class T>
 void compute_block(const Patch<T>& patch, const T* panels, const Convolution<T>& conv, const Piece& frames,
@@ -209,21 +243,42 @@ void compute_block(const Patch<T>& patch, const T* panels, const Convolution<T>&
   tile.y_stride = conv.cout;
   tile.channels = patch.channels;
   tile.negative_slope = conv.output_slope;
-  int64_t tiles = ceil_div(patch.width, kTile);
   for (int64_t first = 0; first < conv.cout; first += kOut<T>) {
     tile.y_valid = smaller(conv.cout - first, kOut<T>);
     tile.panel = panels + first / kOut<T> * panel_size<T>(conv.cin);
     for (int64_t f = frames.inside.begin; f < frames.inside.end; ++f)
-      for (int64_t row = rows.inside.begin; row < rows.inside.end; ++row)
-        for (int64_t i = 0; i < tiles; ++i) {
-          Slice columns = slice_of(patch.width, tiles, i);
-          tile.frames = taps_inside(f, frames.whole);
-          tile.rows = taps_inside(row, rows.whole);
-          tile.patch = patch.data + (f - 1 - t_read.begin) * tile.frame_size +
-                       (row - 1 - h_read.begin) * tile.row_size + columns.begin * patch.channels.chunk;
-          tile.y = conv.y + ((f * height + row) * patch.width + columns.begin) * conv.cout + first;
-          kernel_for<T>(patch.channels, columns.end - columns.begin, tile.y_valid)(tile);
-        }
+      for (int64_t row = rows.inside.begin; row < rows.inside.end; ++row) {
+        tile.frames = taps_inside(f, frames.whole);
+        tile.rows = taps_inside(row, rows.whole);
+        int64_t at = f * height + row;
+        compute_row(
+            tile, patch.data + (f - 1 - t_read.begin) * tile.frame_size + (row - 1 - h_read.begin) * tile.row_size,
+            conv.y + at * patch.width * conv.cout + first, row_of(conv.y_support, at, patch.width), patch.width);
+      }
+  }
+}
+
+// Whether a block has an output inside the support.
+template <class T>
+bool worth_computing(const Convolution<T>& conv, const Piece& frames, const Piece& rows, int64_t height,
+                     int64_t width) {
+  for (int64_t f = frames.inside.begin; conv.y_support && f < frames.inside.end; ++f)
+    if (any_inside(conv.y_support + (f * height + rows.inside.begin) * width, {0, rows.inside.size() * width}))
+      return true;
+  return !conv.y_support;
+}
+
+// Zeros outside the support: where nothing was computed, and where a tile reached beyond.
+template <class T>
+void clear_outside(const Convolution<T>& conv, const Piece& frames, const Piece& rows, int64_t height, int64_t width) {
+  for (int64_t f = frames.inside.begin; conv.y_support && f < frames.inside.end; ++f) {
+    Range run = {(f * height + rows.inside.begin) * width, 0};
+    const int64_t end = (f * height + rows.inside.end) * width;
+    for (; run.begin < end; run.begin = run.end) {
+      while (run.begin < end && conv.y_support[run.begin]) ++run.begin;
+      for (run.end = run.begin; run.end < end && !conv.y_support[run.end];) ++run.end;
+      __builtin_memset(conv.y + run.begin * conv.cout, 0, run.size() * conv.cout * sizeof(T));
+    }
   }
 }
 
@@ -244,22 +299,26 @@ void convolve(const Convolution<T>& conv, const T* packed, void* workspace, cons
   parallel_for(s.threads, row_blocks(s, size) * across, [&](int64_t i, int thread) {
     Piece frames = piece_of(s.seq_lens, size.frames, i % across), rows = piece_of(s.split, size.rows, i / across);
     Patch<T> patch = {patches + thread * stride, input_channels<T>(conv.cin), s.width};
-    fill_patch(patch, conv, frames, rows, height);
-    compute_block(patch, packed + rows.owner * region_panels, conv, frames, rows, height);
+    if (worth_computing(conv, frames, rows, height, s.width)) {
+      fill_patch(patch, conv, frames, rows, height);
+      compute_block(patch, packed + rows.owner * region_panels, conv, frames, rows, height);
+    }
+    clear_outside(conv, frames, rows, height, s.width);
   });
 }
 
 template <class T>
-void forward(T* y, const T* x, const void* packed, void* workspace, const Shape& s, const Support&, int64_t cin,
+void forward(T* y, const T* x, const void* packed, void* workspace, const Shape& s, const Support& support, int64_t cin,
              int64_t cout, T negative_slope, int) {
-  Convolution<T> conv = {y, x, nullptr, T(1), negative_slope, cin, cout};
+  Convolution<T> conv = {y, x, nullptr, T(1), negative_slope, cin, cout, support.x, support.y};
   convolve(conv, static_cast<const T*>(packed), workspace, s);
 }
 
 template <class T>
-void backward_data(T* gx, const T* gy, const T* y, const void* packed, void* workspace, const Shape& s, const Support&,
-                   int64_t cin, int64_t cout, T negative_slope, int) {
-  Convolution<T> conv = {gx, gy, negative_slope == 1 ? nullptr : y, negative_slope, T(1), cout, cin};
+void backward_data(T* gx, const T* gy, const T* y, const void* packed, void* workspace, const Shape& s,
+                   const Support& support, int64_t cin, int64_t cout, T negative_slope, int) {
+  const T* sign = negative_slope == 1 ? nullptr : y;
+  Convolution<T> conv = {gx, gy, sign, negative_slope, T(1), cout, cin, support.y, support.x};
   convolve(conv, static_cast<const T*>(packed), workspace, s);
 }
 

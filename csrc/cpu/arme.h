@@ -46,26 +46,47 @@ HSTL_INLINE Vec<T> load_through(const T* from, const T* y, T negative_slope, int
   return y ? (load_some(y, valid) > Vec<T>{} ? v : v * negative_slope) : v;
 }
 
-// One row of a map, through LeakyReLU where `y` is given.
+// A row of a map: its first position, the activation that it goes back through or null, its support or null.
 template <class T>
-void copy_row(T* to, const T* from, const T* y, T negative_slope, const Patch<T>& patch) {
+struct MapRow {
+  const T *x, *y;
+  T negative_slope;
+  const uint8_t* inside;  // [width]
+};
+
+// One row of a map, through LeakyReLU where `y` is given, 0 outside its support.
+template <class T>
+void copy_row(T* to, const MapRow<T>& row, const Patch<T>& patch) {
   const Channels& channels = patch.channels;
   if (channels.chunk == 1) {
     to[0] = to[patch.width + 1] = 0;
-    for (int64_t q = 0; q < patch.width; ++q) to[q + 1] = y && !(y[q] > 0) ? from[q] * negative_slope : from[q];
+    for (int64_t q = 0; q < patch.width; ++q)
+      to[q + 1] = row.y && !(row.y[q] > 0) ? row.x[q] * row.negative_slope : row.x[q];
+    for (int64_t q = 0; row.inside && q < patch.width; ++q) to[q + 1] = row.inside[q] ? to[q + 1] : T(0);
     return;
   }
   for (int64_t first = 0; first < channels.count; first += kChunk<T>) {
     __builtin_memset(to, 0, sizeof(T) * kChunk<T>);
     to += kChunk<T>;
-    for (int64_t q = 0; q < patch.width; ++q, to += kChunk<T>)
+    for (int64_t q = 0; q < patch.width; ++q, to += kChunk<T>) {
+      if (row.inside && !row.inside[q]) {
+        __builtin_memset(to, 0, sizeof(T) * kChunk<T>);
+        continue;
+      }
       for (int64_t k = 0; k < kChunk<T>; k += lanes<T>) {
         int64_t at = q * channels.count + first + k;
-        store(to + k, load_through(from + at, y ? y + at : nullptr, negative_slope, channels.count - first - k));
+        const T* y = row.y ? row.y + at : nullptr;
+        store(to + k, load_through(row.x + at, y, row.negative_slope, channels.count - first - k));
       }
+    }
     __builtin_memset(to, 0, sizeof(T) * kChunk<T>);
     to += kChunk<T>;
   }
+}
+
+// Row `row` of all rows of a support, or null.
+inline const uint8_t* row_of(const uint8_t* support, int64_t row, int64_t width) {
+  return support ? support + row * width : nullptr;
 }
 
 struct Piece {

@@ -63,6 +63,7 @@ struct Maps {
   const T* gy;  // [F, H, W, cout]
   const T* y;   // [F, H, W, cout] or null
   T negative_slope;
+  Support support;
 };
 
 template <class T>
@@ -70,15 +71,18 @@ void pack_group(const Packed<T>& packed, const Maps<T>& maps, const Shape& s, co
   int64_t end_read = smaller(packed.end + 1, frames_of(s));
   parallel_for(s.threads, (end_read - packed.first_read) * z.height, [&](int64_t i, int) {
     int64_t row = packed.first_read * z.height + i, group_row = row - packed.first * z.height;
-    copy_row<T>(packed.x.data + i * packed.x.row_size(), maps.x + row * z.width * z.cin, nullptr, T(1), packed.x);
+    MapRow<T> from = {maps.x + row * z.width * z.cin, nullptr, T(1), row_of(maps.support.x, row, z.width)};
+    copy_row<T>(packed.x.data + i * packed.x.row_size(), from, packed.x);
     if (group_row < 0 || row >= packed.end * z.height) return;
+    const uint8_t* inside = row_of(maps.support.y, row, z.width);
     T* to = packed.g + group_row * packed.g_row(z);
     for (int64_t first = 0; first < z.cout; first += kOut<T>)
       for (int64_t q = 0; q < z.width; ++q, to += kOut<T>)
         for (int64_t v = 0; v < kOut<T>; v += lanes<T>) {
           int64_t at = (row * z.width + q) * z.cout + first + v;
           const T* sign = maps.y ? maps.y + at : nullptr;
-          store(to + v, load_through(maps.gy + at, sign, maps.negative_slope, z.cout - first - v));
+          Vec<T> g = load_through(maps.gy + at, sign, maps.negative_slope, z.cout - first - v);
+          store(to + v, inside && !inside[q] ? Vec<T>{} : g);
         }
   });
 }
@@ -206,12 +210,12 @@ void unpack(T* gw, const Packed<T>& packed, const Shape& s, const Sizes& z) {
 }
 
 template <class T>
-void backward_weight(T* gw, const T* x, const T* gy, const T* y, void* workspace, const Shape& s, const Support&,
-                     int64_t cin, int64_t cout, T negative_slope, int) {
+void backward_weight(T* gw, const T* x, const T* gy, const T* y, void* workspace, const Shape& s,
+                     const Support& support, int64_t cin, int64_t cout, T negative_slope, int) {
   Sizes z = sizes_of<T>(s, cin, cout);
   Carver carver(workspace);
   Packed<T> packed = carve<T>(carver, s, z);
-  Maps<T> maps = {x, gy, negative_slope == 1 ? nullptr : y, negative_slope};
+  Maps<T> maps = {x, gy, negative_slope == 1 ? nullptr : y, negative_slope, support};
   int64_t region_size = z.units() * packed.unit_size(z), frames = frames_of(s);
   parallel_for(s.threads, s.regions,
                [&](int64_t r, int) { __builtin_memset(packed.totals + r * region_size, 0, region_size * sizeof(T)); });
