@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import torch
 
 from hstl_fast.names import one_of
-from hstl_fast.ops import _native
 from hstl_fast.ops._shared import computing_dtype, constant_when_compiled
 
 ALGORITHMS = ("auto", "winograd", "direct")
@@ -80,18 +79,10 @@ def native_code(algorithm: int, dtype: torch.dtype, c_in: int, c_out: int, lens:
     """
     if algorithm == AUTO:
         small = min(c_in, c_out) < FEWEST_CHANNELS or max(lens) == 1
-        algorithm = DIRECT if small or dtype == torch.float64 or not _has_winograd() else WINOGRAD
+        algorithm = DIRECT if small or dtype == torch.float64 else WINOGRAD
     return tile_frames(lens) if algorithm == WINOGRAD else algorithm
 
 
 def tile_frames(lens: list[int]) -> int:
     """Frames of a Winograd tile that waste least on sequences of these lengths."""
     return 4
-
-
-def _has_winograd() -> bool:
-    try:
-        _native.require_cpu().arme_packed_size([1], 8, 8, 4, False, 4)
-    except ValueError:
-        return False
-    return True

@@ -90,7 +90,6 @@ def _backward_weight_cpu(grad: Tensor, y: Tensor, x: Tensor, weights: Tensor, *a
     layer, dtype = _Layer(*arguments), computing_dtype(grad.dtype)
     g, y_, x_ = dense(grad, dtype), _signs(y, dtype, layer), dense(x, dtype)
     gw = torch.empty(weights.shape, dtype=dtype)
-    layer = layer._replace(algorithm=_algorithm.DIRECT)
     _Call(x_, weights, layer).native("arme_backward_weight", gw, x_, g, y_)
     return gw.to(weights.dtype)
 
