@@ -100,6 +100,8 @@ struct Layout {
 template <int N>
 constexpr int64_t kInputChunk = kProducts<N> * kGroup * kLanes;
 template <int N>
+constexpr int64_t kTileSums = N * kSide * kSide * kPanel;
+template <int N>
 constexpr int64_t kProductGroup = kProducts<N> * kGroup * kPanel;
 
 template <int Pair>
@@ -217,35 +219,42 @@ void find_outputs(OutputPositions<N>& positions, const TimeTile& time, const Til
       }
 }
 
-// What a pair of the rows' products adds to the four rows of outputs: A^T by rows. The first pair writes what it knows
-// (rows 0 and 3), the second adds to those and writes the others, the third completes all.
+// One column of four outputs, from a pair of the rows' products: A^T by rows. `sums` holds what the pairs before gave,
+// a row of tiles apart; the last pair finishes the outputs.
 template <int Pair>
-HSTL_INLINE void add_rows(float* const* at, const bool* inside, int64_t channel, Floats first, Floats second,
-                          const OutputMap& map, int64_t valid) {
+HSTL_INLINE void add_rows(float* sums, Floats first, Floats second) {
   using P = Points<4>;
-  constexpr float p = Pair == 1 ? P::a : P::b;
+  constexpr int64_t row = kSide * kPanel;
   if constexpr (Pair == 0) {
-    if (inside[0]) store_some(at[0] + channel, first, valid);
-    if (inside[3 * kSide]) store_some(at[3 * kSide] + channel, second, valid);
-    return;
+    store(sums, first);
+    store(sums + 3 * row, second);
+  } else {
+    Floats even = first + second, odd = (first - second) * P::a;
+    store(sums, load(sums) + even);
+    store(sums + row, odd);
+    store(sums + 2 * row, even * squared(P::a));
+    store(sums + 3 * row, load(sums + 3 * row) + odd * squared(P::a));
   }
-  Floats even = first + second, odd = (first - second) * p;
-  Floats rows[kSide] = {even, odd, even * squared(p), odd * squared(p)};
+}
+
+HSTL_INLINE void finish_rows(float* const* at, const bool* inside, int64_t channel, const float* sums, Floats first,
+                             Floats second, const OutputMap& map) {
+  using P = Points<4>;
+  Floats even = first + second, odd = (first - second) * P::b;
+  Floats rows[kSide] = {even, odd, even * squared(P::b), odd * squared(P::b)};
+  int64_t valid = map.channels - channel;
 #pragma GCC unroll 4
   for (int i = 0; i < kSide; ++i) {
-    float* to = at[i * kSide];
-    if (!to) continue;
-    to += channel;
-    bool known = Pair == 2 || i == 0 || i == 3;
-    Floats sum = known && inside[i * kSide] ? load_some(to, valid) + rows[i] : rows[i];
-    if constexpr (Pair == 2) sum = inside[i * kSide] ? leaky<float>(sum, map.slope) : Floats{};
-    if (Pair == 2 || inside[i * kSide]) store_some(to, sum, valid);
+    if (!at[i * kSide]) continue;
+    Floats y = leaky<float>(load(sums + i * kSide * kPanel) + rows[i], map.slope);
+    store_some(at[i * kSide] + channel, inside[i * kSide] ? y : Floats{}, valid);
   }
 }
 
 // One vector of channels of one tile, one pair: 12 transforms in time, then per frame two by columns and one by rows.
+// `sums` is [N][4][4][kPanel].
 template <int N, int Pair>
-HSTL_INLINE void transform_output(const OutputPositions<N>& to, const float* products, int64_t channel,
+HSTL_INLINE void transform_output(float* sums, const OutputPositions<N>& to, const float* products, int64_t channel,
                                   const OutputMap& map) {
   Floats frames[N][2][kFrequencies];
   for (int i = 0; i < 2; ++i)
@@ -257,14 +266,19 @@ HSTL_INLINE void transform_output(const OutputPositions<N>& to, const float* pro
 #pragma GCC unroll 5
       for (int t = 0; t < N; ++t) frames[t][i][j] = y[t];
     }
-  int64_t valid = map.channels - channel;
   for (int t = 0; t < N; ++t) {
     Floats first[kSide], second[kSide];
     Transform<4>::output(first, frames[t][0]);
     Transform<4>::output(second, frames[t][1]);
 #pragma GCC unroll 4
-    for (int j = 0; j < kSide; ++j)
-      add_rows<Pair>(&to.at[t][0][j], &to.inside[t][0][j], channel, first[j], second[j], map, valid);
+    for (int j = 0; j < kSide; ++j, sums += kPanel) {
+      if constexpr (Pair == 2) {
+        finish_rows(&to.at[t][0][j], &to.inside[t][0][j], channel, sums, first[j], second[j], map);
+      } else {
+        add_rows<Pair>(sums, first[j], second[j]);
+      }
+    }
+    sums += (kSide - 1) * kSide * kPanel;
   }
 }
 
@@ -284,16 +298,18 @@ struct Scratch {
   InputPositions<N>* inputs;    // [tiles]
   OutputPositions<N>* outputs;  // [tiles]
   float* v;                     // [kProducts] of Layout
-  float* products;              // [kProducts][tiles][kPanel]
+  float* products;              // kProducts of Layout
+  float* sums;                  // [panels][tiles][N][4][4][kPanel]
 };
 
 template <int N>
-Scratch<N> carve_scratch(Carver& carver, int64_t cin) {
+Scratch<N> carve_scratch(Carver& carver, int64_t cin, int64_t cout) {
   Scratch<N> scratch;
   scratch.inputs = carver.take<InputPositions<N>>(kBlock);
   scratch.outputs = carver.take<OutputPositions<N>>(kBlock);
   scratch.v = carver.take<float>(kBlock / kGroup * chunks_of(cin) * kInputChunk<N>);
   scratch.products = carver.take<float>(kBlock / kGroup * kProductGroup<N>);
+  scratch.sums = carver.take<float>(panels_of(cout) * kBlock * kTileSums<N>);
   return scratch;
 }
 
@@ -344,7 +360,8 @@ void compute_pair(const Scratch<N>& scratch, const Layout& layout, const Convolu
       const float* products = scratch.products + group * kProductGroup<N>;
       for (int64_t tile = slice.begin; tile < slice.end; ++tile, products += kPanel)
         for (int64_t v = 0; v < kPanel && panel * kPanel + v < cout; v += kLanes)
-          transform_output<N, Pair>(scratch.outputs[tile], products + v, panel * kPanel + v, conv.output);
+          transform_output<N, Pair>(scratch.sums + (panel * kBlock + tile) * kTileSums<N> + v, scratch.outputs[tile],
+                                    products + v, panel * kPanel + v, conv.output);
     }
   }
 }
@@ -405,21 +422,22 @@ void convolve(Convolution conv, void* workspace, const Shape& s) {
   conv.input.zeros = zeros;
   list_tiles(tiling, s, conv.output.support);
   Carver sizes(nullptr);
-  carve_scratch<N>(sizes, conv.input.channels);
+  carve_scratch<N>(sizes, conv.input.channels, conv.output.channels);
   char* scratches = carver.take<char>(s.threads * int64_t(sizes.bytes()));
   int64_t blocks = 0, fills = conv.output.support ? tiling.time_count : 0;
   for (int64_t r = 0; r < s.regions; ++r) blocks += blocks_of(tiling.count(r), s.threads);
   parallel_for(s.threads, blocks + fills, [&](int64_t i, int thread) {
     if (i >= blocks) return fill_inactive(tiling, s, conv.output, i - blocks);
     Carver mine(scratches + thread * int64_t(sizes.bytes()));
-    compute_block<N>(carve_scratch<N>(mine, conv.input.channels), tiling, conv, block_of(tiling, s, i));
+    compute_block<N>(carve_scratch<N>(mine, conv.input.channels, conv.output.channels), tiling, conv,
+                     block_of(tiling, s, i));
   });
 }
 
 template <int N>
-size_t workspace_of(const Shape& s, int64_t cin) {
+size_t workspace_of(const Shape& s, int64_t cin, int64_t cout) {
   Carver sizes(nullptr);
-  carve_scratch<N>(sizes, cin);
+  carve_scratch<N>(sizes, cin, cout);
   Carver carver(nullptr);
   carve_tiling(carver, s, N);
   carver.take<float>(cin);
@@ -456,8 +474,9 @@ void pack_for(void* packed, const float* w, const Shape& s, int64_t cin, int64_t
 }
 
 size_t workspace(const Shape& s, int64_t cin, int64_t cout, int algorithm) {
-  size_t convolutions =
-      with_frames(algorithm, [&](auto frames) { return workspace_of<frames.value>(s, larger(cin, cout)); });
+  size_t convolutions = with_frames(algorithm, [&](auto frames) {
+    return larger(int64_t(workspace_of<frames.value>(s, cin, cout)), int64_t(workspace_of<frames.value>(s, cout, cin)));
+  });
   size_t weights = arme_winograd_weight_workspace(s, cin, cout, algorithm);
   return convolutions > weights ? convolutions : weights;
 }
