@@ -17,6 +17,7 @@ from hstl_fast import HSTL
 from hstl_fast.cli._demo_scene import Scene, Walk
 from hstl_fast.cli._embedding import Network
 from hstl_fast.evaluation import finite_rows, identity, nearest, part_distances
+from hstl_fast.models import SIDE
 from hstl_fast.ops._dispatch import OPERATORS, choose
 from hstl_fast.silhouettes import Progress
 
@@ -93,6 +94,15 @@ class Findings:
     @property
     def agrees(self) -> bool:
         return self.agreement <= LARGEST_DIFFERENCE
+
+    @property
+    def left_out(self) -> str:
+        """What the fast path does not compute, in a sentence or two; empty where it computes everything."""
+        if "cpu" not in self.backend.split(" and "):
+            return ""
+        share = f"{body_share(self.scene.gallery[0].clip):.0%} of its pixels are body"
+        sentence = f"The fast path leaves out the background of this sequence, where every value is exactly 0: {share}."
+        return f"{sentence} {self.scene.likeness}".rstrip()
 
     @property
     def threads_used(self) -> str:
@@ -172,6 +182,11 @@ def answers(distances: Tensor, probes: Sequence[Walk], gallery: Sequence[Walk]) 
         Answer(probe, gallery[index], float(distances[row, index]))
         for row, (probe, index) in enumerate(zip(probes, first, strict=True))
     ]
+
+
+def body_share(clip: Clip) -> float:
+    """The share of the pixels seen by the network, of a clip `[T, 64, 64]`, that are not background."""
+    return float((clip[:, :, SIDE:-SIDE] > 0).mean())
 
 
 def hits(answers: Iterable[Answer]) -> str:

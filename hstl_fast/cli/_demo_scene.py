@@ -25,11 +25,13 @@ class Walk(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """Gallery and probes. `title` fits "6 rendered walkers" and `origin` is a sentence on where they come from;
-    `frame_seconds` is how long a frame is shown."""
+    """Gallery and probes. `title` fits "6 rendered walkers" and `origin` is a sentence on where they come from; so is
+    `likeness` on how much of a person they cover, where that is not as in footage. `frame_seconds` is how long a frame
+    is shown."""
 
     title: str
     origin: str
+    likeness: str
     gallery: list[Walk]
     probes: list[Walk]
     frame_seconds: float
@@ -54,6 +56,7 @@ def rendered(people: int, max_frames: int) -> Scene:
     return Scene(
         title=f"{people} rendered walkers",
         origin="Nobody was filmed: the bodies are rendered, each with its own limbs, posture and step.",
+        likeness="Rendered walkers are thinner than people in footage, for whom less can be left out.",
         gallery=[walk(person, "known", "nm", 1, SIDE_VIEW) for person in range(1, people + 1)],
         probes=[
             walk(person, *difference)
@@ -83,6 +86,7 @@ def filmed(video: Path, most_people: int, max_frames: int, progress: Progress) -
     return Scene(
         title=f"{len(kept)} tracks of {format_filename(video, shorten=True)}{left_out}",
         origin="Who leaves the image and comes back counts as two people.",
+        likeness="",
         gallery=[Walk(f"{t.name}/first-half", "first half", half) for t, (half, _) in zip(kept, halves)],
         probes=[Walk(f"{t.name}/second-half", "second half", half) for t, (_, half) in zip(kept, halves)],
         frame_seconds=0.08,

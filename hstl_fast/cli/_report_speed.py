@@ -28,7 +28,7 @@ def speed_section(findings: Findings) -> str:
 <div><h3>Time of one sequence of {times.frames} frames</h3>{bars}
 <p class="soft">Bars are medians of {len(times.fast)} rounds in which the two took turns, dots the single rounds;
 float32, one sequence at a time, {findings.threads_used}. Measured on this machine, now: whatever else ran on it is
-in the figures.</p></div>
+in the figures. {findings.left_out}</p></div>
 <div><h3>Largest difference, relative to the largest value</h3>{scales}<div class="decades">{ticks}</div>
 <p class="soft">The dashed line is what the fast path may differ by, {short(LARGEST_DIFFERENCE)}. Next to one, float32
 numbers are {short(2.0**-23)} apart: both paths round, each in its own order, so neither equals float64.</p></div>

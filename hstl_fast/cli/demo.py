@@ -97,6 +97,8 @@ def _print_times(findings: Findings) -> None:
     rows = [[name, f"{1000 * s:.0f}", f"{1 / s:.2f}"] for name, s in zip(names, times.medians)]
     print_table(["", "milliseconds", "sequences a second"], rows)
     click.echo(f"the fast path is {times.ratio:.2f} times as fast")
+    if findings.left_out:
+        click.echo(findings.left_out)
 
 
 def _print_identification(findings: Findings) -> None:

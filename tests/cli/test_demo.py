@@ -146,6 +146,20 @@ def test_report_is_complete(whole: Run) -> None:
     assert "prefers-reduced-motion: reduce" in found.styles
 
 
+def test_speed_is_shown_with_what_is_left_out(whole: Run) -> None:
+    clip = walkers.render(1, frames=FRAMES)[:, :, 10:54]
+    share = f"{(clip > 0).mean():.0%} of its pixels are body. Rendered walkers are thinner than people in footage"
+    assert f"leaves out the background of this sequence, where every value is exactly 0: {share}" in whole.result.stdout
+    assert share in Page(whole.html).text
+
+
+def test_footage_and_a_path_that_leaves_nothing_out_are_not_called_thin(whole: Run) -> None:
+    findings = whole.findings
+    assert findings.left_out.endswith("can be left out.")
+    assert replace(findings, scene=replace(findings.scene, likeness="")).left_out.endswith("pixels are body.")
+    assert replace(findings, backend="reference").left_out == ""
+
+
 def embedded(network: Network, person: int, condition: str, take: int, view: int) -> torch.Tensor:
     clip = walkers.render(person, view=float(view), condition=condition, take=take, frames=FRAMES)
     return network.model.embed([clip])
