@@ -387,6 +387,82 @@ def test_arme_of_an_empty_support_is_zero(isa: str) -> None:
     assert all((tensor == 0).all() for tensor in results.values())
 
 
+# ---- arme in the Winograd domain
+
+ALGORITHMS = (2, 4, 5)
+WINOGRAD_CASES = [
+    *CASES,
+    Case((9, 4), (12, 5), 44, 32, 32),
+    Case((11,), (3, 9), 22, 48, 20),
+]
+winograd = pytest.mark.parametrize("algorithm", ALGORITHMS)
+
+
+def assert_close(case: Case, trial: Trial, native: Results, support: Support | None = None) -> None:
+    """Maps within 1e-5 of their largest value, the weight gradient within 1e-4 of its norm.
+
+    An output near 0 may have the other sign than in float64, so the gradients are those of the signs that came out.
+    """
+    gradient = trial.gradient.where(native["y"] > 0, trial.gradient * 0.01)
+    x, w = (trial.inputs[name].double().requires_grad_() for name in ("x", "w"))
+    masked = x if support is None else x * support.x[..., None]
+    linear = arme_torch(case, None)(masked, w)
+    linear.backward(gradient if support is None else gradient * support.y[..., None])
+    assert x.grad is not None
+    assert w.grad is not None
+    assert error(native["y"], trial.truth["y"]) <= 1e-5
+    assert error(native["gx"], x.grad) <= 1e-5
+    assert (native["gw"] - w.grad).norm() <= 1e-4 * w.grad.norm()
+
+
+@winograd
+@pytest.mark.parametrize("case", WINOGRAD_CASES, ids=str)
+def test_winograd(case: Case, algorithm: int, isa: str) -> None:
+    trial = arme_trial(case, torch.float32)
+    assert_close(case, trial, arme_native(case, trial, algorithm=algorithm))
+
+
+@winograd
+@pytest.mark.parametrize("share", [0.03, 0.5])
+@pytest.mark.parametrize("case", WINOGRAD_CASES[3:], ids=str)
+def test_winograd_skips_the_background(case: Case, share: float, algorithm: int, isa: str) -> None:
+    trial, support = supported_trial(case, share, torch.float32)
+    assert_close(case, trial, arme_native_supported(case, trial, support, algorithm), support)
+
+
+@winograd
+@pytest.mark.parametrize("share", [0.03, 0.5, 1.0])
+def test_winograd_does_not_depend_on_the_number_of_threads(share: float, algorithm: int, isa: str) -> None:
+    case = WINOGRAD_CASES[-2]
+    trial, support = supported_trial(case, share, torch.float32)
+    one, *others = (arme_native_supported(case, trial, support, algorithm, threads) for threads in (1, 2, 3))
+    for other in others:
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@winograd
+def test_winograd_of_an_empty_support_is_zero(algorithm: int, isa: str) -> None:
+    case = CASES[3]
+    nothing = torch.zeros(case.frames, case.h, case.w, dtype=torch.uint8)
+    trial = arme_trial(case, torch.float32)
+    results = arme_native_supported(case, trial, Support(nothing, nothing), algorithm)
+    assert all((tensor == 0).all() for tensor in results.values())
+
+
+def test_winograd_of_many_channels() -> None:
+    """Several panels of outputs and blocks of inputs."""
+    case = Case((10,), (8, 5), 22, 136, 72)
+    trial = arme_trial(case, torch.float32)
+    for algorithm in ALGORITHMS:
+        assert_close(case, trial, arme_native(case, trial, algorithm=algorithm))
+
+
+@pytest.mark.parametrize(("algorithm", "itemsize"), [(1, 4), (3, 4), (-1, 4), (2, 8), (5, 8)])
+def test_unknown_algorithms_are_refused(algorithm: int, itemsize: int) -> None:
+    with pytest.raises(ValueError, match=f"algorithm: expected 0 .*, got {algorithm}"):
+        cpu.arme_workspace([4], [3], 5, 3, 3, algorithm, itemsize, 1)
+
+
 # ---- astp
 
 
