@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hstl_fast import functional, reference
-from hstl_fast.ops import _dispatch, _native
+from hstl_fast.ops import _algorithm, _dispatch, _native
 from hstl_fast.version import __version__
 
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
@@ -50,6 +50,7 @@ def collect() -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "native_cpu": _native_cpu(),
         "requested_backend": _dispatch.requested(),
+        "requested_algorithm": _algorithm.requested(),
         "backends": _backends(),
     }
 

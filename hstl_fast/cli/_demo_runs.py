@@ -18,6 +18,7 @@ from hstl_fast.cli._demo_scene import Scene, Walk
 from hstl_fast.cli._embedding import Network
 from hstl_fast.evaluation import finite_rows, identity, nearest, part_distances
 from hstl_fast.models import SIDE
+from hstl_fast.ops import _algorithm
 from hstl_fast.ops._dispatch import OPERATORS, choose
 from hstl_fast.silhouettes import Progress
 
@@ -136,8 +137,12 @@ def find_out(scene: Scene, network: Network, backend: str, progress: Progress) -
 
 
 def chosen_backend(name: str) -> str:
-    """What computes the layers on the CPU when asked for `name`; RuntimeError if that cannot run here."""
-    return " and ".join(sorted({choose(operator, "cpu", torch.float32, name) for operator in OPERATORS}))
+    """What computes the layers on the CPU when asked for `name`; RuntimeError if that cannot run here, or not by the
+    algorithm that the environment asks for."""
+    chosen = {operator: choose(operator, "cpu", torch.float32, name) for operator in OPERATORS}
+    if name != "reference":
+        _algorithm.choose(None, chosen["arme"], torch.float32)
+    return " and ".join(sorted(set(chosen.values())))
 
 
 def embed_both(model: HSTL, walks: Sequence[Walk], backend: str, done: Callable[[int], None]) -> Paths:
@@ -208,7 +213,9 @@ def rank_one_by_part(probe: Tensor, gallery: Tensor, same: Tensor) -> list[float
 
 
 def _embed(model: HSTL, clip: Clip, backend: str) -> Tensor:
-    with hstl_fast.use_backend(backend):
+    """The reference has one way to convolve, whatever the environment asks the native code for."""
+    algorithm = "auto" if backend == "reference" else _algorithm.requested()
+    with hstl_fast.use_backend(backend), hstl_fast.use_algorithm(algorithm):
         return model.embed([clip])
 
 

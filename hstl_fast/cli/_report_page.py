@@ -191,7 +191,8 @@ def _machine(findings: Findings, facts: Mapping[str, Any]) -> str:
     versions = {"hstl_fast": "hstl_fast", "PyTorch": "torch", "NumPy": "numpy", "Python": "python"}
     entries = {
         "processor": f"{facts['cpu']}, {facts['cores']} cores, {findings.threads_used} used",
-        "fast path": f"backend {findings.backend}, asked for: {findings.asked_for}",
+        "fast path": f"backend {findings.backend}, asked for: {findings.asked_for}; "
+        f"convolution: {facts['requested_algorithm']}",
         "native code": code,
         "network": f"{findings.network.preset}, weights {findings.network.weights}",
         "versions": ", ".join(f"{name} {facts[key]}" for name, key in versions.items()),

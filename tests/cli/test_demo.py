@@ -21,10 +21,12 @@ from hstl_fast.cli._embedding import Network
 from hstl_fast.cli._report_page import page
 from hstl_fast.cli._report_text import short
 from hstl_fast.evaluation import part_distances
+from hstl_fast.ops import _algorithm, _native
 from hstl_fast.ops._dispatch import requested
 from hstl_fast.silhouettes import Track, walkers
 from tests.cli.helpers import run
 from tests.cli.test_program import process
+from tests.conftest import skip_without_binary
 from tests.networks import narrow_model
 from tests.silhouettes.footage import Walker, write_video
 
@@ -241,6 +243,39 @@ def test_reference_as_the_fast_path_is_said(narrow: None, tmp_path: Path) -> Non
     result = run("demo", "--identities", 2, "--max-frames", 3, "--backend", "reference", "-o", output)
     assert "fast path (reference)" in result.stdout
     assert "both columns are plain PyTorch" in output.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("algorithm", ["winograd", "direct"])
+def test_the_algorithm_of_the_environment_is_that_of_the_fast_path(
+    algorithm: str, narrow: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skip_without_binary("cpu")
+    seen: list[tuple[str, str]] = []
+    whole = HSTL.embed
+
+    def embed(self: HSTL, clips: object) -> torch.Tensor:
+        seen.append((requested(), _algorithm.requested()))
+        return whole(self, clips)
+
+    monkeypatch.setattr(HSTL, "embed", embed)
+    monkeypatch.setenv("HSTL_FAST_ALGORITHM", algorithm)
+    output = tmp_path / "report.html"
+    run("demo", "--identities", 2, "--max-frames", 3, "-o", output)
+    assert set(seen) == {("reference", "auto"), ("auto", algorithm)}
+    assert f"convolution: {algorithm}" in output.read_text(encoding="utf-8")
+
+
+def test_an_algorithm_that_cannot_run_is_refused_before_the_work(
+    no_work: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HSTL_FAST_ALGORITHM", "winnograd")
+    result = run("demo", "-o", tmp_path / "report.html", exit_code=1)
+    assert "HSTL_FAST_ALGORITHM must be one of auto, winograd, direct, got 'winnograd'" in result.stderr
+    monkeypatch.setenv("HSTL_FAST_ALGORITHM", "winograd")
+    monkeypatch.setattr(_native, "cpu", lambda: None)
+    result = run("demo", "-o", tmp_path / "report.html", exit_code=1)
+    assert "algorithm 'winograd' cannot run arme: the reference backend has no Winograd convolution" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_trained_weights_are_not_called_untrained(whole: Run) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,9 @@ def test_info_table_and_json_agree() -> None:
     facts = json.loads(run("info", "--json").stdout)
     assert facts["hstl_fast"] == __version__
     assert {row["backend"] for row in facts["backends"]} == {"reference", "cpu", "triton", "cuda"}
+    assert facts["requested_algorithm"] == "auto"
     table = run("info").stdout
+    assert re.search(r"requested_algorithm +auto", table)
     for row in facts["backends"]:
         assert row["reason"] is None or row["reason"] in table
 
