@@ -289,6 +289,14 @@ def test_pooling_without_products_is_not_on_the_roofline(folder: Path) -> None:
     assert "strip pooling" not in texts(draw(folder, "roofline"))
 
 
+def test_networks_on_the_roofline_embed_people(folder: Path) -> None:
+    assert not {"casia-b 312", "casia-b 313"} & set(texts(draw(folder, "roofline")))
+    data = measured.only(measured.results(), "embedding", "arme forward")
+    data["benchmarks"][2]["extra_info"]["silhouettes"] = "people"
+    measured.save(folder, data)
+    assert "casia-b 312" in texts(draw(folder, "roofline"))
+
+
 def test_a_run_where_everybody_is_wrong_is_still_drawn(folder: Path) -> None:
     data = measured.results()
     failing = {"eager": untimed(fault="raised ValueError: <a> & b\nc"), OURS: untimed(fault="output is off")}

@@ -174,9 +174,10 @@ def _roofline(results: Results) -> Sheet:
         _notes(
             results,
             [w.group for w in results.operators],
-            "Lines: the machine's own copy and matrix products, measured in the same run. Dense operations count the "
-            "zeros of the padding, which nobody has to compute: a point may stand above the roof. Strip pooling has "
-            "no products to count and is left out.",
+            "Lines: the machine's own copy and matrix products, measured in the same run. Dense operations are those "
+            "of a direct convolution, the zeros of its padding included; Winograd needs a fraction of them, so that a "
+            "point may stand above the roof. Strip pooling has no products to count and is left out. Networks: on "
+            "people's silhouettes.",
         ),
     )
 

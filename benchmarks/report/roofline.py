@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from benchmarks.names import WALKERS
 from benchmarks.report.look import (
     FAINT,
     INK,
@@ -61,8 +62,8 @@ def drawn(results: Results) -> list[Workload]:
 
 
 def networks(results: Results) -> list[Workload]:
-    """Whole networks timed by us: one clip of every preset, and the training steps."""
-    return [w for w in results.of("embedding", "training step") if w.ours]
+    """Whole networks timed by us, on people's silhouettes: one clip of every preset, and the training step."""
+    return [w for w in results.of("embedding", "training step") if w.ours and w.silhouettes != WALKERS]
 
 
 def intensity(workload: Workload) -> float:
