@@ -17,7 +17,7 @@ constexpr int kLanes = lanes<float>;
 constexpr int kPanel = kOut<float>;
 constexpr int kGroup = kVectorRegisters == 32 ? 14 : 6;
 // Tiles of a block: each weight is read once per block.
-constexpr int64_t kBlock = 2 * kGroup;
+constexpr int64_t kBlock = kGroup;
 // Terms summed in a row before their sum is added to the total.
 constexpr int64_t kSummed = 64;
 
@@ -307,7 +307,7 @@ Scratch<N> carve_scratch(Carver& carver, int64_t cin, int64_t cout) {
   Scratch<N> scratch;
   scratch.inputs = carver.take<InputPositions<N>>(kBlock);
   scratch.outputs = carver.take<OutputPositions<N>>(kBlock);
-  scratch.v = carver.take<float>(kBlock / kGroup * chunks_of(cin) * kInputChunk<N>);
+  scratch.v = carver.take<float>(kPairs * kBlock / kGroup * chunks_of(cin) * kInputChunk<N>);
   scratch.products = carver.take<float>(kBlock / kGroup * kProductGroup<N>);
   scratch.sums = carver.take<float>(panels_of(cout) * kBlock * kTileSums<N>);
   return scratch;
@@ -318,9 +318,18 @@ struct Block {
   int64_t r;
 };
 
-template <int N, int Pair>
+// All pairs of one tile and vector of channels, while its inputs are in L1.
+template <int N, class Load>
+void transform_pairs(float* to, int64_t pair_size, const InputPositions<N>& from, int64_t channel, const Load& get) {
+  transform_input<N, 0>(to, from, channel, get);
+  transform_input<N, 1>(to + pair_size, from, channel, get);
+  transform_input<N, 2>(to + 2 * pair_size, from, channel, get);
+}
+
+template <int N>
 void transform_inputs(const Scratch<N>& scratch, const Layout& layout, const Convolution& conv) {
   const InputMap& map = conv.input;
+  const int64_t pair_size = layout.groups * layout.chunks * kInputChunk<N>;
   for (int64_t group = 0; group < layout.groups; ++group) {
     Slice slice = layout.slice(group);
     for (int64_t chunk = 0; chunk < layout.chunks; ++chunk)
@@ -329,9 +338,9 @@ void transform_inputs(const Scratch<N>& scratch, const Layout& layout, const Con
         float* to = scratch.v + (group * layout.chunks + chunk) * kInputChunk<N> + (tile - slice.begin) * kLanes;
         const InputPositions<N>& from = scratch.inputs[tile];
         if (!conv.sign && valid >= kLanes) {
-          transform_input<N, Pair>(to, from, channel, [](const float* at) { return load(at); });
+          transform_pairs(to, pair_size, from, channel, [](const float* at) { return load(at); });
         } else {
-          transform_input<N, Pair>(to, from, channel, [&](const float* at) {
+          transform_pairs(to, pair_size, from, channel, [&](const float* at) {
             bool real = conv.sign && (at < map.zeros || at >= map.zeros + map.channels);
             const float* sign = real ? conv.sign + (at - map.data) : nullptr;
             return load_through<float>(at, sign, conv.sign_slope, valid);
@@ -343,7 +352,6 @@ void transform_inputs(const Scratch<N>& scratch, const Layout& layout, const Con
 
 template <int N, int Pair>
 void compute_pair(const Scratch<N>& scratch, const Layout& layout, const Convolution& conv, const Block& block) {
-  transform_inputs<N, Pair>(scratch, layout, conv);
   int64_t cin = conv.input.channels, cout = conv.output.channels, panels = panels_of(cout);
   const float* u =
       conv.packed + block.r * region_size<N>(cin, cout) + Pair * panels * kProducts<N> * matrix_size<N>(cin);
@@ -351,7 +359,8 @@ void compute_pair(const Scratch<N>& scratch, const Layout& layout, const Convolu
     for (int f = 0; f < kProducts<N>; ++f, u += matrix_size<N>(cin))
       for (int64_t group = 0; group < layout.groups; ++group) {
         Slice slice = layout.slice(group);
-        const float* v = scratch.v + group * layout.chunks * kInputChunk<N> + f * kGroup * kLanes;
+        const float* v =
+            scratch.v + (Pair * layout.groups + group) * layout.chunks * kInputChunk<N> + f * kGroup * kLanes;
         multiply_of(slice.end - slice.begin)(scratch.products + group * kProductGroup<N> + f * kGroup * kPanel, v,
                                              kInputChunk<N>, u, layout.chunks);
       }
@@ -375,6 +384,7 @@ void compute_block(const Scratch<N>& scratch, const Tiling& tiling, const Convol
     find_outputs(scratch.outputs[i], tiling.times[tile.time], tile, block.region, conv.output);
   }
   Layout layout = {chunks_of(conv.input.channels), ceil_div(tiles, kGroup), tiles};
+  transform_inputs<N>(scratch, layout, conv);
   compute_pair<N, 0>(scratch, layout, conv, block);
   compute_pair<N, 1>(scratch, layout, conv, block);
   compute_pair<N, 2>(scratch, layout, conv, block);
