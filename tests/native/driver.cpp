@@ -1,0 +1,457 @@
+// Every launch function of csrc/hstl.h against plain loops in double, on small odd shapes, for the instruction sets
+// named as arguments, or all that this machine runs. Prints the worst error of each; the exit status is 1 if one is
+// beyond its bound, if a buffer is overrun or left unwritten, or if a second run of the same threads differs in a bit.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "../../csrc/hstl.h"
+#include "naive.h"
+
+namespace {
+
+using naive::Case;
+using naive::Map;
+using naive::Mask;
+using naive::Sizes;
+
+// ---- memory
+
+#ifdef __SANITIZE_ADDRESS__
+constexpr size_t kGuard = 0;  // the sanitizer's own lie around every allocation
+#else
+constexpr size_t kGuard = 64;
+#endif
+constexpr unsigned char kGuardByte = 0x5a;
+
+bool failed = false;
+
+void fail(const std::string& what) {
+  static std::set<std::string> said;
+  if (said.insert(what).second) std::printf("FAILED %s\n", what.c_str());
+  failed = true;
+}
+
+// Exactly `size` elements between guard bytes, every byte 0xff at first: NaN, or -1.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(size_t size) : size_(size), whole_(new unsigned char[size * sizeof(T) + 2 * kGuard]) {
+    std::memset(whole_.get(), kGuardByte, size * sizeof(T) + 2 * kGuard);
+    std::memset(data(), 0xff, size * sizeof(T));
+  }
+  explicit Buffer(const Map& values) : Buffer(values.size()) {
+    for (size_t i = 0; i < size_; ++i) data()[i] = T(values[i]);
+  }
+  Buffer(Buffer&&) = default;
+  ~Buffer() {
+    bool intact = true;
+    for (size_t i = 0; whole_ && i < kGuard; ++i)
+      intact = intact && whole_[i] == kGuardByte && whole_[kGuard + size_ * sizeof(T) + i] == kGuardByte;
+    if (!intact) fail("wrote past a buffer");
+  }
+
+  T* data() { return reinterpret_cast<T*>(whole_.get() + kGuard); }
+  size_t size() const { return size_; }
+
+ private:
+  size_t size_;
+  std::unique_ptr<unsigned char[]> whole_;
+};
+
+// ---- inputs
+
+// Uniform in -1..1, exact in float.
+struct Random {
+  uint64_t state;
+
+  double operator()() {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return double(int64_t(state >> 40) - (1 << 23)) / (1 << 23);
+  }
+  Map map(int64_t size, double scale = 1, double mean = 0) {
+    Map values(size);
+    for (double& value : values) value = double(float(mean + scale * (*this)()));
+    return values;
+  }
+};
+
+const Case kCases[] = {
+    {{1, 2, 3, 4, 5, 7}, {3, 1, 1}, 7, 3, 5},
+    {{2}, {5}, 1, 1, 1},
+    {{1}, {1}, 3, 17, 40},
+    {{9, 4}, {7, 3}, 13, 20, 18},
+    {{6}, {11}, 10, 1, 32},
+    {{3, 7}, {1, 1, 1, 4}, 11, 32, 48},
+    {{4}, {6, 2}, 44, 5, 3},
+};
+
+hstl::Shape shape_of(const Case& c, int threads) {
+  return {c.seq_lens.data(), c.n(), c.split.data(), c.m(), c.w, threads};
+}
+
+// ---- judging
+
+template <class T>
+const char* type_name() {
+  return sizeof(T) == 4 ? "float32" : "float64";
+}
+
+// Largest difference over the largest value; infinite for NaN and for anything but zeros where zeros are due.
+template <class T>
+double error_of(Buffer<T>& got, const Map& truth) {
+  double worst = 0, largest = 0;
+  for (size_t i = 0; i < truth.size(); ++i) {
+    double difference = std::fabs(double(got.data()[i]) - truth[i]);
+    if (!(difference <= worst)) worst = std::isnan(difference) ? INFINITY : difference;
+    largest = std::max(largest, std::fabs(truth[i]));
+  }
+  return worst == 0 ? 0 : worst / largest;
+}
+
+// The worst error under each name, and its bound.
+struct Report {
+  struct Line {
+    double error, bound;
+    std::string where;
+  };
+  std::map<std::string, Line> lines;
+
+  void add(const std::string& name, double error, double bound, const std::string& where) {
+    Line& line = lines.try_emplace(name, Line{0, bound, where}).first->second;
+    if (error >= line.error) line = {error, bound, where};
+  }
+
+  void print() const {
+    for (const auto& [name, line] : lines) {
+      std::printf("%-48s %9.2e\n", name.c_str(), line.error);
+      if (!(line.error <= line.bound))
+        fail(name + ": beyond " + std::to_string(line.bound * 1e6) + "e-6 at " + line.where);
+    }
+  }
+};
+
+struct Expected {
+  std::string name;
+  Map truth;
+  double bound;
+};
+
+template <class T>
+using Outputs = std::vector<Buffer<T>>;
+
+// `run(threads)` twice with three threads and once with one.
+template <class T, class Run>
+void judge(Report& report, const std::string& name, const std::string& where, const std::vector<Expected>& expected,
+           const Run& run) {
+  Outputs<T> first = run(3), second = run(3), alone = run(1);
+  for (size_t i = 0; i < expected.size(); ++i) {
+    std::string each = name + " " + expected[i].name;
+    for (Outputs<T>* outputs : {&first, &alone})
+      report.add(each, error_of((*outputs)[i], expected[i].truth), expected[i].bound, where);
+    if (std::memcmp(first[i].data(), second[i].data(), first[i].size() * sizeof(T)))
+      fail(each + ": two runs differ at " + where);
+  }
+}
+
+std::string text_of(const Case& c) {
+  auto list = [](const Sizes& sizes) {
+    std::string text;
+    for (int64_t size : sizes) text += (text.empty() ? "" : ",") + std::to_string(size);
+    return "[" + text + "]";
+  };
+  return "frames " + list(c.seq_lens) + " rows " + list(c.split) + " columns " + std::to_string(c.w) + " channels " +
+         std::to_string(c.cin) + "->" + std::to_string(c.cout);
+}
+
+// ---- supports
+
+Mask mask_of(const Case& c, const std::string& kind) {
+  Mask mask(c.positions(), 0);
+  Random random = {7};
+  if (kind == "corner") mask.back() = 1;
+  if (kind == "sparse")
+    for (uint8_t& each : mask) each = random() > 0.7;
+  if (kind == "left") {  // half of the columns, and blank frames
+    for (int64_t i = 0; i < c.positions(); ++i) mask[i] = i % c.w < (c.w + 1) / 2 && i / (c.w * c.h()) % 4 != 2;
+  }
+  return mask;
+}
+
+void test_supports(const Case& c) {
+  for (const char* kind : {"corner", "sparse", "left"})
+    for (int threads : {1, 3}) {
+      Mask x = mask_of(c, kind), grown = naive::grown(c, x), windows = naive::windows_of(c, x);
+      Mask half = naive::halved(x, c.frames(), c.h(), c.w);
+      Buffer<uint8_t> y(grown.size()), windowed(windows.size()), pooled(half.size());
+      hstl::supports().grow(y.data(), x.data(), shape_of(c, threads));
+      hstl::supports().window(windowed.data(), x.data(), shape_of(c, threads));
+      hstl::supports().halve(pooled.data(), x.data(), c.frames(), c.h(), c.w);
+      if (std::memcmp(y.data(), grown.data(), grown.size())) fail("grow: " + text_of(c));
+      if (!windows.empty() && std::memcmp(windowed.data(), windows.data(), windows.size()))
+        fail("window: " + text_of(c));
+      if (!half.empty() && std::memcmp(pooled.data(), half.data(), half.size())) fail("halve: " + text_of(c));
+    }
+}
+
+// ---- arme
+
+struct ArmeTrial {
+  Case c;
+  double slope;
+  Mask x_support, y_support;
+  Map x, weights, gy, y;  // y: the output in double, whose signs the gradients read
+  naive::ArmeGradients gradients;
+};
+
+ArmeTrial arme_trial(const Case& c, const std::string& kind, double slope) {
+  Random random = {uint64_t(c.positions())};
+  ArmeTrial trial = {c, slope, {}, {}, {}, {}, {}, {}, {}};
+  if (kind != "everywhere") {
+    trial.x_support = mask_of(c, kind);
+    trial.y_support = naive::grown(c, trial.x_support);
+  }
+  trial.x = random.map(c.positions() * c.cin);
+  trial.weights = random.map(c.m() * c.cout * c.cin * 27, std::sqrt(2.0 / double(27 * c.cin)));
+  trial.gy = random.map(c.positions() * c.cout);
+  Map x = naive::masked(trial.x, trial.x_support, c.cin), gy = naive::masked(trial.gy, trial.y_support, c.cout);
+  trial.y = naive::arme_forward(c, x, trial.weights, slope);
+  trial.gradients = naive::arme_backward(c, x, trial.weights, trial.y, gy, slope);
+  trial.gradients.x = naive::masked(trial.gradients.x, trial.x_support, c.cin);
+  return trial;
+}
+
+// The map as an operator may find it: anything outside the support.
+template <class T>
+Buffer<T> with_rubbish(const Map& map, const Mask& support, int64_t channels) {
+  Buffer<T> buffer(map);
+  for (size_t i = 0; i < map.size(); ++i)
+    if (!naive::inside(support, int64_t(i) / channels)) buffer.data()[i] = T(NAN);
+  return buffer;
+}
+
+template <class T>
+Outputs<T> run_arme(const hstl::Arme<T>& arme, int algorithm, const ArmeTrial& trial, int threads) {
+  const Case& c = trial.c;
+  hstl::Shape shape = shape_of(c, threads);
+  hstl::Support support = {trial.x_support.empty() ? nullptr : trial.x_support.data(),
+                           trial.y_support.empty() ? nullptr : trial.y_support.data()};
+  Buffer<T> w(trial.weights), x = with_rubbish<T>(trial.x, trial.x_support, c.cin);
+  Buffer<T> gy = with_rubbish<T>(trial.gy, trial.y_support, c.cout);
+  Buffer<T> sign = with_rubbish<T>(trial.y, trial.y_support, c.cout);
+  T* signs = trial.slope == 1 ? nullptr : sign.data();
+  T slope = T(trial.slope);
+  Buffer<unsigned char> packed(arme.packed_size(shape, c.cin, c.cout, algorithm, false));
+  Buffer<unsigned char> transposed(arme.packed_size(shape, c.cin, c.cout, algorithm, true));
+  Buffer<unsigned char> workspace(arme.workspace(shape, c.cin, c.cout, algorithm));
+  arme.pack(packed.data(), w.data(), shape, c.cin, c.cout, algorithm, false);
+  arme.pack(transposed.data(), w.data(), shape, c.cin, c.cout, algorithm, true);
+  Outputs<T> out;
+  out.emplace_back(trial.y.size());
+  out.emplace_back(trial.x.size());
+  out.emplace_back(trial.weights.size());
+  arme.forward(out[0].data(), x.data(), packed.data(), workspace.data(), shape, support, c.cin, c.cout, slope,
+               algorithm);
+  arme.backward_data(out[1].data(), gy.data(), signs, transposed.data(), workspace.data(), shape, support, c.cin,
+                     c.cout, slope, algorithm);
+  arme.backward_weight(out[2].data(), x.data(), gy.data(), signs, workspace.data(), shape, support, c.cin, c.cout,
+                       slope, algorithm);
+  return out;
+}
+
+// Outside the supports nothing but zeros may stand: rounding noise would not show in the errors.
+template <class T>
+void expect_zeros(Buffer<T>& map, const Mask& support, int64_t channels, const std::string& what) {
+  for (size_t i = 0; i < map.size(); ++i)
+    if (!naive::inside(support, int64_t(i) / channels) && map.data()[i] != 0) return fail(what);
+}
+
+template <class T>
+void test_algorithm(Report& report, const std::string& name, const hstl::Arme<T>& arme, int algorithm,
+                    const ArmeTrial& trial, const std::string& where) {
+  double bound = algorithm != hstl::kDirect ? 1e-5 : sizeof(T) == 4 ? 2e-6 : 1e-13;
+  std::vector<Expected> expected = {
+      {"y", trial.y, bound}, {"gx", trial.gradients.x, bound}, {"gw", trial.gradients.weights, bound}};
+  judge<T>(report, name, where, expected, [&](int threads) {
+    Outputs<T> out = run_arme(arme, algorithm, trial, threads);
+    expect_zeros(out[0], trial.y_support, trial.c.cout, name + " y: not zero outside the support at " + where);
+    expect_zeros(out[1], trial.x_support, trial.c.cin, name + " gx: not zero outside the support at " + where);
+    return out;
+  });
+}
+
+template <class T>
+void test_arme(Report& report, const ArmeTrial& trial, const std::string& where) {
+  std::string name = std::string(hstl::instruction_set()) + " " + type_name<T>() + " arme ";
+  test_algorithm(report, name + "direct", hstl::operators<T>().direct, hstl::kDirect, trial, where);
+  if (sizeof(T) == 8) return;
+  for (int frames : hstl::kWinogradFrames)
+    test_algorithm(report, name + "winograd " + std::to_string(frames), hstl::operators<T>().winograd, frames, trial,
+                   where);
+}
+
+// ---- astp
+
+struct AstpTrial {
+  Case c;
+  Map x, proj, p, gpooled;
+  naive::Maximum maximum;
+  Map pooled;
+  naive::AstpGradients gradients;
+  Map gx;  // of the maximum over frames alone, for gpooled = 1, 2, 3, ...
+};
+
+AstpTrial astp_trial(Case c, bool projects) {
+  Random random = {uint64_t(c.positions()) + 1};
+  if (!projects) c.cout = c.cin;
+  AstpTrial trial = {c, {}, {}, {}, {}, {}, {}, {}, {}};
+  trial.x = random.map(c.positions() * c.cin);
+  if (projects) trial.proj = random.map(c.cout * c.cin, 1 / std::sqrt(double(c.cin)));
+  trial.p = random.map(c.m(), 0.3, 6.5);
+  trial.gpooled = random.map(c.n() * c.m() * c.cout);
+  trial.maximum = naive::frame_maximum(c, trial.x);
+  trial.pooled = naive::astp_forward(c, trial.maximum.values, trial.proj, trial.p);
+  trial.gradients = naive::astp_backward(c, trial.maximum.values, trial.proj, trial.p, trial.gpooled);
+  trial.gx = naive::frame_maximum_backward(c, trial.maximum.values, trial.maximum.frames);
+  return trial;
+}
+
+template <class T>
+void test_frame_maximum(const AstpTrial& trial, const std::string& where) {
+  const Case& c = trial.c;
+  for (int threads : {1, 3}) {
+    Buffer<T> x(trial.x), maximum(trial.maximum.values.size()), gx(trial.gx.size());
+    Buffer<int16_t> index(maximum.size());
+    hstl::Shape shape = shape_of(c, threads);
+    hstl::operators<T>().frame_maximum(maximum.data(), index.data(), x.data(), shape, c.cin);
+    hstl::operators<T>().frame_maximum_backward(gx.data(), maximum.data(), index.data(), shape, c.cin);
+    bool first = true;
+    for (size_t i = 0; i < index.size(); ++i) first = first && index.data()[i] == trial.maximum.frames[i];
+    if (!first || error_of(maximum, trial.maximum.values) > 0) fail("frame_maximum at " + where);
+    if (error_of(gx, trial.gx) > 0) fail("frame_maximum_backward at " + where);
+  }
+}
+
+template <class T>
+void test_astp(Report& report, const AstpTrial& trial, const std::string& where) {
+  const Case& c = trial.c;
+  const hstl::Operators<T>& operators = hstl::operators<T>();
+  test_frame_maximum<T>(trial, where);
+  double bound = sizeof(T) == 4 ? 4e-6 : 1e-12;
+  std::vector<Expected> expected = {{"pooled", trial.pooled, bound},
+                                    {"gmaximum", trial.gradients.maximum, bound},
+                                    {"gp", trial.gradients.p, bound},
+                                    {"gproj", trial.gradients.proj, bound}};
+  std::string name = std::string(hstl::instruction_set()) + " " + type_name<T>() + " astp";
+  judge<T>(report, name, where, expected, [&](int threads) {
+    hstl::Shape shape = shape_of(c, threads);
+    Buffer<T> maximum(trial.maximum.values), proj(trial.proj), p(trial.p), gpooled(trial.gpooled);
+    Buffer<unsigned char> workspace(operators.astp_workspace(shape, c.cin, c.cout));
+    Outputs<T> out;
+    for (const Expected& each : expected) out.emplace_back(each.truth.size());
+    T* projection = trial.proj.empty() ? nullptr : proj.data();
+    T* gproj = trial.proj.empty() ? nullptr : out[3].data();
+    operators.astp_forward(out[0].data(), maximum.data(), projection, p.data(), workspace.data(), shape, c.cin, c.cout);
+    operators.astp_backward(out[1].data(), gproj, out[2].data(), gpooled.data(), out[0].data(), maximum.data(),
+                            projection, p.data(), workspace.data(), shape, c.cin, c.cout);
+    return out;
+  });
+}
+
+// ---- fta
+
+struct FtaTrial {
+  Case c;
+  Map x, weights, biases, gy, y;
+  naive::FtaGradients gradients;
+};
+
+FtaTrial fta_trial(const Case& c) {
+  Random random = {uint64_t(c.positions()) + 2};
+  FtaTrial trial = {c, {}, {}, {}, {}, {}, {}};
+  trial.x = random.map(c.positions() * c.cin);
+  trial.weights = random.map(c.m() * 2 * c.cin * c.cin, 1 / std::sqrt(double(c.cin)));
+  trial.biases = random.map(c.m() * 2 * c.cin);
+  trial.gy = random.map(c.windows() * c.h() * c.w * c.cin);
+  trial.y = naive::fta_forward(c, trial.x, trial.weights, trial.biases);
+  trial.gradients = naive::fta_backward(c, trial.x, trial.weights, trial.biases, trial.gy);
+  return trial;
+}
+
+template <class T>
+void test_fta(Report& report, const FtaTrial& trial, const std::string& where) {
+  const Case& c = trial.c;
+  const hstl::Operators<T>& operators = hstl::operators<T>();
+  double bound = sizeof(T) == 4 ? 4e-6 : 1e-12;
+  std::vector<Expected> expected = {{"y", trial.y, bound},
+                                    {"gx", trial.gradients.x, bound},
+                                    {"gw", trial.gradients.weights, bound},
+                                    {"gbiases", trial.gradients.biases, bound}};
+  std::string name = std::string(hstl::instruction_set()) + " " + type_name<T>() + " fta";
+  judge<T>(report, name, where, expected, [&](int threads) {
+    hstl::Shape shape = shape_of(c, threads);
+    Buffer<T> x(trial.x), w(trial.weights), biases(trial.biases), gy(trial.gy), z(c.windows() * c.m() * c.cin);
+    Buffer<unsigned char> workspace(operators.fta_workspace(shape, c.cin));
+    Outputs<T> out;
+    for (const Expected& each : expected) out.emplace_back(each.truth.size());
+    operators.fta_forward(out[0].data(), z.data(), x.data(), w.data(), biases.data(), workspace.data(), shape, c.cin);
+    operators.fta_backward(out[1].data(), out[2].data(), out[3].data(), gy.data(), x.data(), z.data(), w.data(),
+                           biases.data(), workspace.data(), shape, c.cin);
+    return out;
+  });
+}
+
+// ----
+
+using Names = std::vector<std::string>;
+
+Names all_instruction_sets() {
+  Names names;
+  for (int i = 0; const char* name = hstl::instruction_set_name(i); ++i) names.push_back(name);
+  return names;
+}
+
+template <class Test>
+void for_each(const Names& instruction_sets, const Test& test) {
+  for (const std::string& name : instruction_sets)
+    hstl::use_instruction_set(name.c_str()) ? test() : fail("no instruction set " + name);
+}
+
+void test(Report& report, const Case& c, const Names& instruction_sets) {
+  for_each(instruction_sets, [&] { test_supports(c); });
+  for (const char* kind : {"everywhere", "nowhere", "corner", "sparse", "left"}) {
+    ArmeTrial trial = arme_trial(c, kind, &c == kCases ? 1 : 0.01);
+    std::string where = text_of(c) + ", support " + kind;
+    for_each(instruction_sets, [&] {
+      test_arme<float>(report, trial, where);
+      test_arme<double>(report, trial, where);
+    });
+  }
+  for (bool projects : {true, false}) {
+    AstpTrial trial = astp_trial(c, projects);
+    for_each(instruction_sets, [&] {
+      test_astp<float>(report, trial, text_of(trial.c));
+      test_astp<double>(report, trial, text_of(trial.c));
+    });
+  }
+  FtaTrial trial = fta_trial(c);
+  for_each(instruction_sets, [&] {
+    test_fta<float>(report, trial, text_of(c));
+    test_fta<double>(report, trial, text_of(c));
+  });
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  Report report;
+  Names instruction_sets = count > 1 ? Names(arguments + 1, arguments + count) : all_instruction_sets();
+  for (const Case& c : kCases) test(report, c, instruction_sets);
+  report.print();
+  std::printf(failed ? "FAILED\n" : "all as they should be\n");
+  return failed;
+}
