@@ -142,7 +142,7 @@ def test_every_map_is_zero_outside_its_support(preset: str, source: str) -> None
             y = PlainLayer(model.get_submodule(name))(maps[name])
         for x, inside in ((maps[name], support.x), (y, support.y)):
             assert x.shape[2:] == inside.shape[1:]
-            assert not x.amax(1)[~inside].any()
+            assert not x.abs().amax(1)[~inside].any()
             assert x.abs().amax(1)[inside].bool().float().mean() > 0.99
 
 
@@ -387,7 +387,7 @@ def test_our_time_is_divided_among_all_layers(preset: str) -> None:
     assert set(division.parts) == {*divide.part_names(model, 6).values(), divide.REST}
     assert len(division.parts) == sum(layer.kind == "arme" for layer in layers) + 5
     assert all(seconds > 0 for seconds in division.parts.values())
-    assert sum(division.parts.values()) == pytest.approx(division.total, rel=0.5)
+    assert sum(division.parts.values()) == pytest.approx(division.total)  # medians of two rounds are means
     supports = executed.supports(model.config, workload.inputs[0])
     flop = sum(2 * executed.of_layer(layer, supports.get(layer.name)).executed for layer in layers)
     assert sum(count or 0 for count in division.executed_flop.values()) == flop
