@@ -59,6 +59,8 @@ void frame_maximum_backward(T* gx, const T* gmaximum, const int16_t* index, cons
 constexpr int kTile = kVectorRegisters == 32 ? 14 : 12;
 // Terms summed in a row before their sum is added to the total: keeps float32's rounding small.
 constexpr int64_t kSummed = 64;
+// The tile of the projection's gradient: inputs x 2 vectors of outputs.
+constexpr int kInputs = kVectorRegisters == 32 ? 8 : 4;
 // Gradients of projections that are kept between two phases: in the third-level cache.
 constexpr int64_t kGroupBytes = 8 << 20;
 
@@ -123,20 +125,6 @@ HSTL_INLINE void for_each_projected(const Projection<T>& projection, int64_t blo
 }
 
 template <class T>
-struct Sum {
-  Vec<T> total = {}, part = {};
-  int64_t terms = 0;
-
-  HSTL_INLINE void add(Vec<T> v) {
-    part += v;
-    if (++terms % kSummed) return;
-    total += part;
-    part = Vec<T>{};
-  }
-  HSTL_INLINE Vec<T> value() const { return total + part; }
-};
-
-template <class T>
 HSTL_INLINE Vec<T> clamped(Vec<T> u) {
   return u < T(1e-6) ? Vec<T>{} + T(1e-6) : u;
 }
@@ -149,25 +137,37 @@ struct Region {
   T p;
 };
 
-// The scale that makes the largest power 1, and the mean of (u / scale)^p.
+// The projections of a region and block of channels, kept in second-level cache between two passes.
 template <class T>
-struct Mean {
-  Vec<T> scale, mean;
+struct Projected {
+  T* u;          // [positions][lanes]
+  Vec<T> scale;  // the one whose power is largest, clamped: makes that power 1
 };
 
-// Per element two projections (2 * 2 * cin FLOPs), one log, one exp: about 4 cin + 40 FLOPs.
+// FLOPs: 2 cin per element.
 template <class T>
-Mean<T> mean_of(const Projection<T>& projection, const Region<T>& region) {
+Projected<T> project_region(T* kept, const Projection<T>& projection, const Region<T>& region) {
   Vec<T> scale = Vec<T>{} + (region.p < 0 ? T(__builtin_inf()) : T(0));
-  for_each_projected(projection, region.block, region.rows, region.stride, region.positions, [&](int64_t, Vec<T> u) {
+  for_each_projected(projection, region.block, region.rows, region.stride, region.positions, [&](int64_t q, Vec<T> u) {
+    store(kept + q * lanes<T>, u);
     u = clamped<T>(u);
     IntVec<T> wins = (region.p < 0 ? u < scale : u > scale) | (u != u);
     scale = wins ? u : scale;
   });
-  Sum<T> powers;
-  for_each_projected(projection, region.block, region.rows, region.stride, region.positions,
-                     [&](int64_t, Vec<T> u) { powers.add(exp(log(clamped<T>(u) / scale) * region.p)); });
-  return {scale, powers.value() / T(region.positions)};
+  return {kept, scale};
+}
+
+// The mean of (u / scale)^p. About 45 FLOPs per element, most of them in log and exp.
+template <class T>
+Vec<T> mean_power(const Projected<T>& projected, const Region<T>& region) {
+  Vec<T> total = {};
+  for (int64_t begin = 0; begin < region.positions; begin += kSummed) {
+    Vec<T> part = {};
+    for (int64_t q = begin; q < smaller(begin + kSummed, region.positions); ++q)
+      part += exp(log(clamped<T>(load(projected.u + q * lanes<T>)) / projected.scale) * region.p);
+    total += part;
+  }
+  return total / T(region.positions);
 }
 
 template <class T>
@@ -192,19 +192,24 @@ template <class T>
 struct Scratch {
   T* packed;       // proj
   T* packed_back;  // proj transposed
+  T* kept;         // [threads][kept_size]
   T* gp_parts;     // [N][m][blocks * lanes]
-  T* gu;           // [group][H][W][blocks * lanes]
-  T* gproj;        // [cin][blocks * lanes]
+  T* gu;           // [group][H][W][padded to 2 vectors], past the last block neither written nor of use
+  T* gproj;        // [cin][padded to 2 vectors]
   int64_t group;   // sequences
+  int64_t kept_size;
 };
 
 template <class T>
 Scratch<T> carve(Carver& carver, const Shape& s, int64_t cin, int64_t cout) {
   Scratch<T> scratch;
-  int64_t padded = round_up(cout, lanes<T>), map = rows_of(s) * s.width * padded;
+  int64_t padded = round_up(cout, 2 * lanes<T>), map = rows_of(s) * s.width * padded, rows = 0;
+  for (int64_t r = 0; r < s.regions; ++r) rows = larger(rows, s.split[r]);
+  scratch.kept_size = rows * s.width * lanes<T>;
   scratch.group = smaller(larger(kGroupBytes / (map * int64_t(sizeof(T))), s.threads), s.sequences);
   scratch.packed = carver.take<T>(packed_size<T>(cin, cout));
   scratch.packed_back = carver.take<T>(packed_size<T>(cout, cin));
+  scratch.kept = carver.take<T>(s.threads * scratch.kept_size);
   scratch.gp_parts = carver.take<T>(s.sequences * s.regions * padded);
   scratch.gu = carver.take<T>(scratch.group * map);
   scratch.gproj = carver.take<T>(cin * padded);
@@ -228,12 +233,13 @@ template <class T>
 void astp_forward(T* pooled, const T* maximum, const T* proj, const T* p, void* workspace, const Shape& s, int64_t cin,
                   int64_t cout) {
   Carver carver(workspace);
-  Pooling<T> pooling = {maximum, p, packed_projection(carve<T>(carver, s, cin, cout).packed, proj, cin, cout)};
+  Scratch<T> scratch = carve<T>(carver, s, cin, cout);
+  Pooling<T> pooling = {maximum, p, packed_projection(scratch.packed, proj, cin, cout)};
   const Projection<T>& projection = pooling.projection;
-  parallel_for(s.threads, s.sequences * s.regions * projection.blocks(), [&](int64_t i, int) {
+  parallel_for(s.threads, s.sequences * s.regions * projection.blocks(), [&](int64_t i, int thread) {
     Region<T> region = region_of(pooling, s, i);
-    Mean<T> mean = mean_of(projection, region);
-    Vec<T> result = mean.scale * exp(log(mean.mean) / region.p);
+    Projected<T> projected = project_region(scratch.kept + thread * scratch.kept_size, projection, region);
+    Vec<T> result = projected.scale * exp(log(mean_power(projected, region)) / region.p);
     store_some(pooled + i / projection.blocks() * cout + region.block * lanes<T>, result,
                projection.valid(region.block));
   });
@@ -246,58 +252,88 @@ struct Arriving {
 };
 
 // Gradients of u, written with `stride`, and per channel that of p. With r = u / scale, M = mean(r^p), y the result:
-// dy/du = y / scale * r^(p-1) / (n M) and dy/dp = y / p * (mean(r^p log r) / M - log(M) / p).
+// dy/du = y / scale * r^(p-1) / (n M) and dy/dp = y / p * (mean(r^p log r) / M - log(M) / p). One log and one exp per
+// element: r^(p-1), 0 below the clamp, takes the place of u until M is known.
 template <class T>
-Vec<T> region_backward(T* gu, int64_t stride, int64_t valid, const Projection<T>& projection, const Region<T>& region,
+Vec<T> region_backward(T* gu, int64_t stride, int64_t valid, const Projected<T>& projected, const Region<T>& region,
                        const Arriving<T>& arriving) {
-  Mean<T> mean = mean_of(projection, region);
-  Vec<T> share = T(1) / (mean.mean * T(region.positions));
-  Vec<T> factor = arriving.gradient * (arriving.pooled / mean.scale) * share;
-  Sum<T> logarithms;
-  for_each_projected(projection, region.block, region.rows, region.stride, region.positions, [&](int64_t q, Vec<T> u) {
-    Vec<T> ratio = clamped<T>(u) / mean.scale, logarithm = log(ratio);
-    Vec<T> power = exp(logarithm * (region.p - 1));
-    logarithms.add(power * ratio * logarithm);
-    store_some(gu + q * stride, u >= T(1e-6) ? factor * power : Vec<T>{}, valid);
-  });
-  Vec<T> slope = logarithms.value() * share - log(mean.mean) / region.p;
+  Vec<T> powers = {}, logarithms = {};
+  for (int64_t begin = 0; begin < region.positions; begin += kSummed) {
+    Vec<T> some_powers = {}, some_logarithms = {};
+    for (int64_t q = begin; q < smaller(begin + kSummed, region.positions); ++q) {
+      T* at = projected.u + q * lanes<T>;
+      Vec<T> u = load(at), ratio = clamped<T>(u) / projected.scale, logarithm = log(ratio);
+      Vec<T> lower = exp(logarithm * (region.p - 1)), power = lower * ratio;
+      some_powers += power;
+      some_logarithms += power * logarithm;
+      store(at, u >= T(1e-6) ? lower : Vec<T>{});
+    }
+    powers += some_powers;
+    logarithms += some_logarithms;
+  }
+  Vec<T> mean = powers / T(region.positions), share = T(1) / powers;
+  Vec<T> factor = arriving.gradient * (arriving.pooled / projected.scale) * share;
+  for (int64_t q = 0; q < region.positions; ++q)
+    store_some(gu + q * stride, factor * load(projected.u + q * lanes<T>), valid);
+  Vec<T> slope = logarithms * share - log(mean) / region.p;
   return arriving.gradient * arriving.pooled * slope / region.p;
 }
 
-// totals [cin][padded] += maximum^T gu over the positions: J input channels and one block of outputs.
+// totals [J][padded] += maximum^T gu over at most kSummed positions: J inputs and two vectors of outputs.
+// FLOPs: 4 J lanes per position, with J broadcasts and 2 vector loads from L1 or L2. Registers: 2 J sums, 2 vectors of
+// gu, 1 input.
 template <int J, class T>
 void add_products(T* totals, const T* maximum, int64_t cin, const T* gu, int64_t padded, int64_t positions) {
-  Sum<T> sums[J];
+  Vec<T> sums[J][2] = {};
   for (int64_t q = 0; q < positions; ++q, maximum += cin, gu += padded) {
-    Vec<T> g = load(gu);
+    Vec<T> g0 = load(gu), g1 = load(gu + lanes<T>);
 #pragma GCC unroll 8
-    for (int j = 0; j < J; ++j) sums[j].add(g * maximum[j]);
+    for (int j = 0; j < J; ++j) {
+      sums[j][0] += g0 * maximum[j];
+      sums[j][1] += g1 * maximum[j];
+    }
   }
 #pragma GCC unroll 8
-  for (int j = 0; j < J; ++j) store(totals + j * padded, load(totals + j * padded) + sums[j].value());
+  for (int j = 0; j < J; ++j, totals += padded) {
+    store(totals, load(totals) + sums[j][0]);
+    store(totals + lanes<T>, load(totals + lanes<T>) + sums[j][1]);
+  }
 }
 
+// gmaximum = proj^T gu.
 template <class T>
-void projection_backward(T* gmaximum, const Scratch<T>& scratch, const T* maximum, int64_t positions, int64_t cin,
-                         int64_t cout, int threads) {
-  constexpr int64_t kRows = 4 * kTile, kInputs = 4;
-  int64_t padded = round_up(cout, lanes<T>), blocks = padded / lanes<T>;
-  Projection<T> back = {scratch.packed_back, cout, cin};
+void maximum_backward(T* gmaximum, const Projection<T>& back, const T* gu, int64_t padded, int64_t positions,
+                      int threads) {
+  constexpr int64_t kRows = 4 * kTile;
   parallel_for(threads, ceil_div(positions, kRows), [&](int64_t i, int) {
     int64_t first = i * kRows;
     for (int64_t block = 0; block < back.blocks(); ++block) {
-      T* to = gmaximum + first * cin + block * lanes<T>;
-      for_each_projected(back, block, scratch.gu + first * padded, padded, smaller(kRows, positions - first),
-                         [&](int64_t q, Vec<T> g) { store_some(to + q * cin, g, back.valid(block)); });
+      T* to = gmaximum + first * back.outputs + block * lanes<T>;
+      for_each_projected(back, block, gu + first * padded, padded, smaller(kRows, positions - first),
+                         [&](int64_t q, Vec<T> g) { store_some(to + q * back.outputs, g, back.valid(block)); });
     }
   });
-  parallel_for(threads, ceil_div(cin, kInputs) * blocks, [&](int64_t i, int) {
-    int64_t k = i / blocks * kInputs, first = i % blocks * lanes<T>;
-    T* totals = scratch.gproj + k * padded + first;
-    if (k + kInputs <= cin)
-      return add_products<kInputs>(totals, maximum + k, cin, scratch.gu + first, padded, positions);
-    for (; k < cin; ++k, totals += padded)
-      add_products<1>(totals, maximum + k, cin, scratch.gu + first, padded, positions);
+}
+
+// gproj [cin][padded] += maximum^T gu: every slice of its tiles walks over all positions, a few at a time.
+template <class T>
+void projection_backward(T* gproj, const T* maximum, const T* gu, int64_t cin, int64_t padded, int64_t positions,
+                         int threads) {
+  int64_t across = padded / (2 * lanes<T>), tiles = ceil_div(cin, kInputs) * across;
+  int64_t slices = smaller(threads == 1 ? 1 : 4 * threads, tiles);
+  parallel_for(threads, slices, [&](int64_t i, int) {
+    Slice mine = slice_of(tiles, slices, i);
+    for (int64_t q = 0; q < positions; q += kSummed)
+      for (int64_t tile = mine.begin; tile < mine.end; ++tile) {
+        int64_t k = tile / across * kInputs, first = tile % across * 2 * lanes<T>,
+                some = smaller(kSummed, positions - q);
+        const T *x = maximum + q * cin + k, *g = gu + q * padded + first;
+        T* totals = gproj + k * padded + first;
+        if (k + kInputs <= cin)
+          add_products<kInputs>(totals, x, cin, g, padded, some);
+        else
+          for (; k < cin; ++k, ++x, totals += padded) add_products<1>(totals, x, cin, g, padded, some);
+      }
   });
 }
 
@@ -318,26 +354,28 @@ void astp_backward(T* gmaximum, T* gproj, T* gp, const T* gpooled, const T* pool
   Scratch<T> scratch = carve<T>(carver, s, cin, cout);
   Pooling<T> pooling = {maximum, p, packed_projection(scratch.packed, proj, cin, cout)};
   const Projection<T>& projection = pooling.projection;
-  int64_t padded = projection.blocks() * lanes<T>, map = rows_of(s) * s.width, units = s.regions * projection.blocks();
+  int64_t padded = round_up(cout, 2 * lanes<T>), map = rows_of(s) * s.width, units = s.regions * projection.blocks();
   if (proj) pack(scratch.packed_back, proj, cout, cin, cin, 1);
   __builtin_memset(scratch.gproj, 0, cin * padded * sizeof(T));
   for (int64_t n = 0; n < s.sequences; n += scratch.group) {
     int64_t group = smaller(scratch.group, s.sequences - n);
     T* gu = proj ? scratch.gu : gmaximum + n * map * cin;
     int64_t stride = proj ? padded : cin;
-    parallel_for(s.threads, group * units, [&](int64_t i, int) {
+    parallel_for(s.threads, group * units, [&](int64_t i, int thread) {
       Region<T> region = region_of(pooling, s, n * units + i);
+      Projected<T> projected = project_region(scratch.kept + thread * scratch.kept_size, projection, region);
       int64_t first = region.block * lanes<T>, valid = projection.valid(region.block);
       int64_t part = n * s.regions + i / projection.blocks();
       Arriving<T> arriving = {load_some(pooled + part * cout + first, valid),
                               load_some(gpooled + part * cout + first, valid)};
       T* to = gu + ((region.rows - maximum) / cin - n * map) * stride + first;
       store(scratch.gp_parts + part * padded + first,
-            region_backward(to, stride, proj ? int64_t(lanes<T>) : valid, projection, region, arriving));
+            region_backward(to, stride, proj ? int64_t(lanes<T>) : valid, projected, region, arriving));
     });
-    if (proj)
-      projection_backward(gmaximum + n * map * cin, scratch, maximum + n * map * cin, group * map, cin, cout,
-                          s.threads);
+    if (!proj) continue;
+    maximum_backward(gmaximum + n * map * cin, Projection<T>{scratch.packed_back, cout, cin}, gu, padded, group * map,
+                     s.threads);
+    projection_backward(scratch.gproj, maximum + n * map * cin, gu, cin, padded, group * map, s.threads);
   }
   reduce_gp(gp, scratch.gp_parts, s, cout, padded);
   for (int64_t o = 0; proj && o < cout; ++o)
