@@ -80,33 +80,71 @@ void gates(T* gate, const T* z, const T* w, const T* biases, int64_t c) {
 }
 
 template <class T>
-size_t fta_workspace(const Shape& s, int64_t c) {
-  Carver carver(nullptr);
-  for (int i = 0; i < 3; ++i) carver.take<T>(total_windows(s) * s.regions * c);
-  return carver.bytes();
+int64_t largest_region(const Shape& s, int64_t c) {
+  int64_t rows = 0;
+  for (int64_t r = 0; r < s.regions; ++r) rows = larger(rows, s.split[r]);
+  return rows * s.width * c;
+}
+
+// Memory for both directions: three vectors per window and region (the forward needs one), and a map of b.
+template <class T>
+struct Scratch {
+  T *gate, *gu, *gz;  // [F', m, C]
+  T* b;               // [threads][b_size]
+  int64_t b_size;
+};
+
+template <class T>
+Scratch<T> carve(Carver& carver, const Shape& s, int64_t c) {
+  int64_t vectors = total_windows(s) * s.regions * c;
+  Scratch<T> scratch;
+  scratch.gate = carver.take<T>(vectors);
+  scratch.gu = carver.take<T>(vectors);
+  scratch.gz = carver.take<T>(vectors);
+  scratch.b_size = round_up(largest_region<T>(s, c), 64);
+  scratch.b = carver.take<T>(s.threads * scratch.b_size);
+  return scratch;
 }
 
 template <class T>
+size_t fta_workspace(const Shape& s, int64_t c) {
+  Carver carver(nullptr);
+  carve<T>(carver, s, c);
+  return carver.bytes();
+}
+
+// y = share a + (1 - share) b where y holds a.
+template <class T>
+void blend(T* y, const T* b, const T* shares, int64_t elements, int64_t c) {
+  for (int64_t e = 0; e < elements; e += c)
+    for (int64_t k = 0; k < c; k += lanes<T>) {
+      Vec<T> share = load_some(shares + k, c - k), a = load_some(y + e + k, c - k);
+      store_some(y + e + k, share * a + (T(1) - share) * load_some(b + e + k, c - k), c - k);
+    }
+}
+
+// Bytes: x is read once per window, 5/3 times in all; a waits in y and b in second-level cache until the gate is known.
+template <class T>
 void fta_forward(T* y, T* z, const T* x, const T* w, const T* biases, void* workspace, const Shape& s, int64_t c) {
   Map<T> map = {x, rows_of(s) * s.width * c};
-  T* gate = Carver(workspace).take<T>(total_windows(s) * s.regions * c);
-  parallel_for(s.threads, total_windows(s) * s.regions, [&](int64_t i, int) {
+  Carver carver(workspace);
+  Scratch<T> scratch = carve<T>(carver, s, c);
+  parallel_for(s.threads, total_windows(s) * s.regions, [&](int64_t i, int thread) {
     int64_t f = i / s.regions, r = i % s.regions;
     Window window = window_at(s.seq_lens, f);
     Range rows = region_rows(s, r);
-    T *means = z + i * c, *shares = gate + i * c;
+    int64_t first = rows.begin * s.width * c;
+    T *means = z + i * c, *shares = scratch.gate + i * c, *a = y + f * map.size,
+      *b = scratch.b + thread * scratch.b_size;
     sum_region(means, s, rows, c, [&](int64_t e, int64_t valid) {
       Maxima<T> m = maxima(map, window, e, valid);
+      store_some(a + e, m.a, valid);
+      store_some(b + e - first, m.b, valid);
       return m.a + m.b;
     });
     for (int64_t k = 0; k < c; ++k) means[k] /= T(rows.size() * s.width);
     gates(shares, means, w + r * 2 * c * c, biases + r * 2 * c, c);
-    for (int64_t q = rows.begin * s.width; q < rows.end * s.width; ++q)
-      for (int64_t k = 0; k < c; k += lanes<T>) {
-        Maxima<T> m = maxima(map, window, q * c + k, c - k);
-        Vec<T> share = load_some(shares + k, c - k);
-        store_some(y + f * map.size + q * c + k, share * m.a + (T(1) - share) * m.b, c - k);
-      }
+    blend(a + first, b, shares, rows.size() * s.width * c, c);
   });
 }
 
@@ -153,34 +191,84 @@ void weights_backward(T* gw, T* gbiases, const T* gu, const T* z, int64_t output
 // Elements of one row that are followed through a sequence: their frames of x and gx stay in L1.
 constexpr int64_t kElements = 1024;
 
-// gx of columns [columns.begin, columns.end) of row h, all frames of sequence n. Each window adds to its five frames.
+// What a window gives to the gradients of its five frames.
 template <class T>
-void columns_backward(T* gx, const T* gy, const Map<T>& map, const Gradients<T>& from, const Shape& s, int64_t c,
-                      int64_t n, int64_t h, Slice columns) {
-  int64_t begin = (h * s.width + columns.begin) * c, end = (h * s.width + columns.end) * c;
-  int64_t first_frame = total(s.seq_lens, n), first_output = 0, r = 0;
-  while (region_rows(s, r).end <= h) ++r;
-  for (int64_t before = 0; before < n; ++before) first_output += windows_of(s.seq_lens[before]);
-  for (int64_t f = first_frame; f < first_frame + s.seq_lens[n]; ++f)
-    __builtin_memset(gx + f * map.size + begin, 0, (end - begin) * sizeof(T));
-  for (int64_t f = first_output; f < first_output + windows_of(s.seq_lens[n]); ++f) {
-    Window window = window_at(s.seq_lens, f);
-    int64_t part = (f * s.regions + r) * c;
-    for (int64_t first = begin; first < end; first += c)
-      for (int64_t k = 0; k < c; k += lanes<T>) {
-        int64_t e = first + k, valid = c - k;
-        Maxima<T> m = maxima(map, window, e, valid);
-        Vec<T> share = load_some(from.gate + part + k, valid), mean = load_some(from.gz + part + k, valid);
-        Vec<T> g = load_some(gy + f * map.size + e, valid);
-        Vec<T> ga = g * share + mean, gb = g * (T(1) - share) + mean;
-        for (int64_t j = 0; j < 5; ++j) {
-          T* to = gx + window.frames[j] * map.size + e;
-          IntVec<T> frame = IntVec<T>{} + typename Simd<T>::Lane(j);
-          Vec<T> add = (m.a_frame == frame ? ga : Vec<T>{}) + (m.b_frame == frame ? gb : Vec<T>{});
-          store_some(to, load_some(to, valid) + add, valid);
-        }
+struct FrameGradients {
+  Vec<T> of[kWindowFrames];
+};
+
+// ga goes to the first of frames 1 to 3 that attains a; gb to the first of all that attains b.
+template <class T>
+HSTL_INLINE FrameGradients<T> frame_gradients(const Vec<T> (&v)[kWindowFrames], Vec<T> ga, Vec<T> gb) {
+  const Vec<T> zero = {};
+  IntVec<T> second = replaces<T>(v[2], v[1]);
+  Vec<T> a = second ? v[2] : v[1];
+  IntVec<T> third = replaces<T>(v[3], a);
+  a = third ? v[3] : a;
+  IntVec<T> inner = replaces<T>(a, v[0]), last = replaces<T>(v[4], inner ? a : v[0]);
+  Vec<T> not_last = last ? zero : gb, both = ga + (inner ? not_last : zero), not_third = third ? zero : both;
+  return {{inner ? zero : not_last, second ? zero : not_third, second ? not_third : zero, third ? both : zero,
+           last ? gb : zero}};
+}
+
+// Elements [begin, end) of row `row` and all frames of a sequence.
+struct Column {
+  int64_t begin, end, part;            // part: the row's region
+  int64_t first_frame, frames, first;  // first: its first window among all
+};
+
+inline Column column_of(const Shape& s, int64_t c, int64_t n, int64_t h, Slice columns) {
+  Column column = {
+      (h * s.width + columns.begin) * c, (h * s.width + columns.end) * c, 0, total(s.seq_lens, n), s.seq_lens[n], 0};
+  while (region_rows(s, column.part).end <= h) ++column.part;
+  for (int64_t before = 0; before < n; ++before) column.first += windows_of(s.seq_lens[before]);
+  return column;
+}
+
+// Adds a window's part to the gradients of its frames. Frames -1 and 0 of the window's three were begun by the window
+// before, as its frames 3 and 4; the others begin here.
+template <class T>
+void window_backward(T* gx, const T* gy, const Map<T>& map, const Gradients<T>& from, const Column& column, int64_t t,
+                     int64_t c) {
+  const int64_t frame = t * kWindowStride, left = column.frames - frame;
+  T* g = gx + (column.first_frame + frame) * map.size;
+  const T* x = map.data + (column.first_frame + frame) * map.size;
+  const int64_t before = t ? -map.size : 0, after = left > 3 ? 3 * map.size : 2 * map.size;
+  for (int64_t first = column.begin; first < column.end; first += c)
+    for (int64_t k = 0; k < c; k += lanes<T>) {
+      int64_t e = first + k, valid = c - k;
+      const Vec<T> v[kWindowFrames] = {load_some(x + e + before, valid), load_some(x + e, valid),
+                                       load_some(x + e + map.size, valid), load_some(x + e + 2 * map.size, valid),
+                                       load_some(x + e + after, valid)};
+      Vec<T> share = load_some(from.gate + k, valid), mean = load_some(from.gz + k, valid);
+      Vec<T> arriving = load_some(gy + e, valid);
+      FrameGradients<T> add = frame_gradients<T>(v, arriving * share + mean, arriving * (T(1) - share) + mean);
+      Vec<T> own = add.of[1];
+      if (t) {
+        store_some(g + e - map.size, load_some(g + e - map.size, valid) + add.of[0], valid);
+        own += load_some(g + e, valid);
+      } else {
+        own += add.of[0];
       }
+      store_some(g + e, own, valid);
+      store_some(g + e + map.size, add.of[2], valid);
+      store_some(g + e + 2 * map.size, add.of[3], valid);
+      if (left > 3) store_some(g + e + 3 * map.size, add.of[4], valid);
+    }
+}
+
+// gx of a column. Bytes: x and gy read, gx written once; what two windows share stays in first-level cache.
+template <class T>
+void column_backward(T* gx, const T* gy, const Map<T>& map, const Gradients<T>& from, const Shape& s, int64_t c,
+                     const Column& column) {
+  int64_t windows = windows_of(column.frames), size = (column.end - column.begin) * int64_t(sizeof(T));
+  for (int64_t t = 0; t < windows; ++t) {
+    int64_t f = column.first + t, part = (f * s.regions + column.part) * c;
+    Gradients<T> own = {from.gate + part, from.gu + part, from.gz + part};
+    window_backward(gx, gy + f * map.size, map, own, column, t, c);
   }
+  for (int64_t f = windows ? windows * kWindowStride + 1 : 0; f < column.frames; ++f)
+    __builtin_memset(gx + (column.first_frame + f) * map.size + column.begin, 0, size);
 }
 
 template <class T>
@@ -189,10 +277,8 @@ void fta_backward(T* gx, T* gw, T* gbiases, const T* gy, const T* x, const T* z,
   Map<T> map = {x, rows_of(s) * s.width * c};
   int64_t outputs = total_windows(s), stride = s.regions * c, height = rows_of(s);
   Carver carver(workspace);
-  Gradients<T> all;
-  all.gate = carver.take<T>(outputs * stride);
-  all.gu = carver.take<T>(outputs * stride);
-  all.gz = carver.take<T>(outputs * stride);
+  Scratch<T> scratch = carve<T>(carver, s, c);
+  Gradients<T> all = {scratch.gate, scratch.gu, scratch.gz};
   parallel_for(s.threads, outputs * s.regions, [&](int64_t i, int) {
     int64_t f = i / s.regions, r = i % s.regions;
     Window window = window_at(s.seq_lens, f);
@@ -212,7 +298,7 @@ void fta_backward(T* gx, T* gw, T* gbiases, const T* gy, const T* x, const T* z,
   int64_t pieces = smaller(ceil_div(s.width * c, kElements), s.width);
   parallel_for(s.threads, s.sequences * height * pieces, [&](int64_t i, int) {
     int64_t n = i / pieces / height, h = i / pieces % height;
-    columns_backward(gx, gy, map, all, s, c, n, h, slice_of(s.width, pieces, i % pieces));
+    column_backward(gx, gy, map, all, s, c, column_of(s, c, n, h, slice_of(s.width, pieces, i % pieces)));
   });
 }
 
