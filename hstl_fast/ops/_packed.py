@@ -42,7 +42,7 @@ def packed_weights(
         return _packed(weights, dtype, split, algorithm, transposed)
     key = (id(weights), algorithm)
     kept = _kept.get(key)
-    state, sample = _state(weights, dtype, split), _sample(weights)
+    state, sample = _state(weights, split), _sample(weights)
     fresh = kept is not None and kept.owner() is weights and kept.state == state and torch.equal(kept.sample, sample)
     _kept.pop(key, None)
     if kept is None or not fresh:
@@ -93,10 +93,10 @@ def _forgetting(key: tuple[int, int]) -> Callable[[object], object]:
     return lambda _: store.pop(key, None)
 
 
-def _state(weights: Tensor, dtype: torch.dtype, split: list[int]) -> tuple[Any, ...]:
+def _state(weights: Tensor, split: list[int]) -> tuple[Any, ...]:
     """What changes with the values, the memory or the meaning of `weights`, as far as PyTorch notices."""
     place = (weights.data_ptr(), weights.dtype, weights.shape, weights.stride())
-    return (weights._version, *place, dtype, tuple(split), _native.require_cpu().instruction_set())
+    return (weights._version, *place, tuple(split), _native.require_cpu().instruction_set())
 
 
 def _sample(weights: Tensor) -> Tensor:

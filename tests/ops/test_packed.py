@@ -1,0 +1,295 @@
+"""Packed weights are kept in evaluation, are never those of other values, and are nobody's business."""
+
+import copy
+import gc
+import io
+import os
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hstl_fast import functional, use_algorithm
+from hstl_fast.nn import ARME
+from hstl_fast.ops import _native, _packed
+
+X = torch.rand(1, 8, 4, 6, 7, generator=torch.Generator().manual_seed(0))
+SPLIT = [4, 2]
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(native: str) -> Iterator[None]:
+    """Before a test and after it."""
+    functional.clear_packed()
+    yield
+    functional.clear_packed()
+
+
+@pytest.fixture
+def layer() -> ARME:
+    torch.manual_seed(1)
+    return ARME(8, 16, SPLIT)
+
+
+@pytest.fixture
+def packings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one at every packing."""
+    count: list[int] = []
+    right = _packed._packed
+
+    def noting(*arguments: object) -> Tensor:
+        count.append(1)
+        return right(*arguments)
+
+    monkeypatch.setattr(_packed, "_packed", noting)
+    return count
+
+
+@torch.no_grad()
+def answer(layer: ARME) -> Tensor:
+    """In evaluation."""
+    y: Tensor = layer(X.to(layer.weight.dtype))
+    return y
+
+
+@torch.no_grad()
+def truth(layer: ARME) -> Tensor:
+    """By weights that were never packed before."""
+    weight = layer.weight.detach().clone().contiguous()
+    return functional.arme(X.to(weight.dtype), weight, layer.split)
+
+
+def test_evaluation_packs_once(layer: ARME, packings: list[int]) -> None:
+    first = answer(layer)
+    assert torch.equal(answer(layer), first)
+    with torch.inference_mode():
+        assert torch.equal(layer(X), first)
+    layer.requires_grad_(False)
+    assert torch.equal(layer(X), first)
+    assert len(packings) == 1
+    with use_algorithm("direct"):
+        answer(layer)
+        answer(layer)
+    assert len(packings) == 2
+    assert _packed.kept_bytes() > 5 * layer.weight.nbytes
+    functional.clear_packed()
+    assert _packed.kept_bytes() == 0
+    assert torch.equal(answer(layer), first)
+    assert len(packings) == 3
+
+
+def test_training_keeps_nothing(layer: ARME, packings: list[int]) -> None:
+    for _ in range(2):
+        layer(X.requires_grad_()).sum().backward()
+    X.requires_grad_(False)
+    assert len(packings) == 4
+    assert not _packed._kept
+
+
+def _step(layer: ARME) -> None:
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
+    layer(X).square().sum().backward()
+    optimizer.step()
+
+
+def _in_place(layer: ARME) -> None:
+    with torch.no_grad():
+        layer.weight[1, 3, 2, 0, 1, 2] += 1
+
+
+def _other_weights(layer: ARME) -> dict[str, Tensor]:
+    return {"weight": layer.weight.detach().flip(0)}
+
+
+def _behind_the_back(layer: ARME) -> None:
+    layer.weight.data.mul_(1.5)
+
+
+def _other_data(layer: ARME) -> None:
+    layer.weight.data = layer.weight.data.flip(1)
+
+
+def _there_and_back(layer: ARME) -> None:
+    layer.double()
+    answer(layer)
+    with torch.no_grad():
+        layer.weight.mul_(2)
+    layer.float()
+
+
+def _other_split(layer: ARME) -> None:
+    layer.split = [2, 4]
+
+
+def _through_numpy(layer: ARME) -> None:
+    layer.weight.detach().numpy()[:] *= 2
+
+
+def _swapped(layer: ARME) -> None:
+    layer.weight = nn.Parameter(layer.weight.detach() * 2)
+
+
+CHANGES: list[Callable[[ARME], object]] = [
+    _step,
+    _in_place,
+    lambda layer: layer.load_state_dict(_other_weights(layer)),
+    lambda layer: layer.load_state_dict(_other_weights(layer), assign=True),
+    lambda layer: layer.reset_parameters(),
+    lambda layer: layer.double(),
+    lambda layer: layer.bfloat16(),
+    _there_and_back,
+    lambda layer: layer.half().float(),
+    _behind_the_back,
+    _other_data,
+    _other_split,
+    _through_numpy,
+    _swapped,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_weights_are_packed_again(change: Callable[[ARME], object], layer: ARME, packings: list[int]) -> None:
+    before = answer(layer)
+    change(layer)
+    packings.clear()
+    after = answer(layer)
+    assert len(packings) == 1
+    assert torch.equal(after, truth(layer))
+    assert after.dtype != before.dtype or not torch.equal(after, before)
+
+
+def test_no_model_is_kept_alive() -> None:
+    layer = ARME(8, 16, SPLIT)
+    answer(layer)
+    assert len(_packed._kept) == 1
+    del layer
+    gc.collect()
+    assert not _packed._kept
+
+
+def test_weights_at_the_address_of_others(packings: list[int]) -> None:
+    for seed in range(5):
+        torch.manual_seed(seed)
+        weight = torch.rand(2, 16, 8, 3, 3, 3)
+        y = functional.arme(X, weight, SPLIT)
+        assert torch.equal(y, functional.arme(X, list(weight), SPLIT))
+        del weight
+    assert len(packings) == 10
+    assert not _packed._kept
+
+
+def test_copies_and_files_hold_nothing_of_it(layer: ARME) -> None:
+    size = len(pickle.dumps(layer))
+    expected = answer(layer)
+    assert len(pickle.dumps(layer)) == size
+    assert set(layer.state_dict()) == {"weight"}
+    file = io.BytesIO()
+    torch.save(layer, file)
+    file.seek(0)
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), torch.load(file, weights_only=False)):
+        assert torch.equal(answer(other), expected)
+        with torch.no_grad():
+            other.weight.mul_(2)
+        assert torch.equal(answer(other), truth(other))
+    assert torch.equal(answer(layer), expected)
+
+
+def test_weights_of_inference_mode_are_not_kept(layer: ARME) -> None:
+    with torch.inference_mode():
+        weight = layer.weight.clone()
+        expected = functional.arme(X, weight, SPLIT)
+        weight.mul_(2)
+        assert not torch.equal(functional.arme(X, weight, SPLIT), expected)
+    assert not _packed._kept
+
+
+def test_weights_that_are_not_numbers_are_packed_again(layer: ARME, packings: list[int]) -> None:
+    with torch.no_grad():
+        layer.weight.fill_(float("nan"))
+    for _ in range(2):
+        assert answer(layer).isnan().all()
+    assert len(packings) == 2
+
+
+def test_an_instruction_set_has_its_own(layer: ARME, packings: list[int]) -> None:
+    native = _native.require_cpu()
+    before = native.instruction_set()
+    expected = answer(layer)
+    try:
+        for name in native.instruction_sets():
+            native.use_instruction_set(name)
+            torch.testing.assert_close(answer(layer), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    finally:
+        native.use_instruction_set(before)
+    assert len(packings) == len(native.instruction_sets())
+
+
+def test_the_environment_bounds_the_memory(layer: ARME, packings: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HSTL_FAST_PACKED_CACHE", "0")
+    answer(layer)
+    assert not _packed._kept
+    monkeypatch.setenv("HSTL_FAST_PACKED_CACHE", "3")
+    layers = [ARME(8, 16, SPLIT) for _ in range(8)]
+    size = _packed.packed_weights(layer.weight.detach(), torch.float32, SPLIT, 4, keep=False).nbytes
+    assert 2 * size < 3 << 20 < 8 * size
+    packings.clear()
+    for other in layers:
+        answer(other)
+        answer(layers[0])
+    assert _packed.kept_bytes() <= 3 << 20
+    assert len(packings) == 8  # the first was never the least recently used
+    monkeypatch.setenv("HSTL_FAST_PACKED_CACHE", "much")
+    with pytest.raises(ValueError, match=r"HSTL_FAST_PACKED_CACHE must be a number of MiB .* got 'much'"):
+        answer(layer)
+
+
+def test_threads_that_change_and_ask(layer: ARME) -> None:
+    """Each with a layer of its own and all with one that is shared."""
+    shared, wrong = answer(layer), []
+
+    def work(seed: int) -> None:
+        torch.manual_seed(seed)
+        own = ARME(8, 16, SPLIT)
+        for _ in range(10):
+            with torch.no_grad():
+                own.weight.mul_(1.1)
+            wrong.extend([not torch.equal(answer(own), truth(own)), not torch.equal(answer(layer), shared)])
+            functional.clear_packed()
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wrong) == 80
+    assert not any(wrong)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_process_goes_on(layer: ARME, one_thread: None) -> None:
+    expected = answer(layer)
+    child = os.fork()
+    if child == 0:
+        with torch.no_grad():
+            same = torch.equal(answer(layer), expected)
+            layer.weight.mul_(2)
+            os._exit(0 if same and torch.equal(answer(layer), truth(layer)) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert torch.equal(answer(layer), expected)
+
+
+def test_compiled_layers_pack_once(layer: ARME, packings: list[int]) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        expected = compiled(X)
+        assert torch.equal(compiled(X), expected)
+        assert len(packings) == 1
+        layer.weight.mul_(2)
+        assert torch.equal(compiled(X), truth(layer))
+    assert not torch.equal(compiled(X), expected)
+    assert len(_packed._kept) == 1
