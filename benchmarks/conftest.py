@@ -9,7 +9,7 @@ import pytest
 from benchmarks import divide, machine, memory, table
 from benchmarks.compare import FULL, QUICK, Prepared, Row, compare, describe, take_turns
 from benchmarks.interleave import Call, turn, without_garbage_collection
-from benchmarks.rivals import OURS
+from benchmarks.names import OURS
 from benchmarks.workloads import Workload
 
 COMPARISONS = pytest.StashKey[list[dict[str, Any]]]()

@@ -86,14 +86,15 @@ def _stopwatch(network: HSTL, names: dict[str, str], spent: dict[str, float]) ->
     """Add the seconds of every named module of the network to its part. Hooks would not do: a network with hooks on its
     layers computes whole maps, for it cannot know who looks at them."""
     parts = {network.get_submodule(module): name for module, name in names.items()}
-    originals = {kind: kind.forward for kind in dict.fromkeys(map(type, parts))}
-    for kind, forward in originals.items():
-        kind.forward = _timed(forward, parts, spent)  # type: ignore[method-assign]
+    kinds: list[Any] = list(dict.fromkeys(map(type, parts)))
+    forwards = [kind.forward for kind in kinds]
+    for kind in kinds:
+        kind.forward = _timed(kind.forward, parts, spent)
     try:
         yield
     finally:
-        for kind, forward in originals.items():
-            kind.forward = forward  # type: ignore[method-assign]
+        for kind, forward in zip(kinds, forwards, strict=True):
+            kind.forward = forward
 
 
 def _timed(forward: Callable[..., Any], parts: dict[nn.Module, str], spent: dict[str, float]) -> Callable[..., Any]:
