@@ -11,20 +11,33 @@ namespace {
 // by.
 constexpr int64_t kElements = 1024;
 
-// best and first of `size` elements at most kElements, over frames `stride` apart. Bytes: size * frames * sizeof(T)
-// read.
+// best and first of `size` elements after frames t..t+N-1, `stride` apart. Side by side they are as many streams of
+// memory, and maxima and indices pass through L1 once for all.
+template <int N, class T>
+void take_frames(T* best, typename Simd<T>::Lane* first, const T* frame, int64_t stride, int64_t size, int64_t t) {
+  using Lane = typename Simd<T>::Lane;
+  for (int64_t e = 0; e < size; e += lanes<T>) {
+    Vec<T> maximum = load(best + e);
+    IntVec<T> index;
+    __builtin_memcpy(&index, first + e, sizeof index);
+    for (int j = 0; j < N; ++j) {
+      Vec<T> x = load_some(frame + j * stride + e, size - e);
+      IntVec<T> better = t + j ? replaces<T>(x, maximum) : ~IntVec<T>{};
+      maximum = better ? x : maximum;
+      index = better ? IntVec<T>{} + Lane(t + j) : index;
+    }
+    store(best + e, maximum);
+    __builtin_memcpy(first + e, &index, sizeof index);
+  }
+}
+
+// Bytes: size * frames * sizeof(T) read.
 template <class T>
 void maximum_of(T* best, typename Simd<T>::Lane* first, const T* frame, int64_t stride, int64_t size, int64_t frames) {
-  using Lane = typename Simd<T>::Lane;
-  for (int64_t t = 0; t < frames; ++t, frame += stride)
-    for (int64_t e = 0; e < size; e += lanes<T>) {
-      Vec<T> x = load_some(frame + e, size - e), old = load(best + e);
-      IntVec<T> old_first, better = t ? replaces<T>(x, old) : ~IntVec<T>{};
-      __builtin_memcpy(&old_first, first + e, sizeof old_first);
-      store(best + e, better ? x : old);
-      IntVec<T> new_first = better ? IntVec<T>{} + Lane(t) : old_first;
-      __builtin_memcpy(first + e, &new_first, sizeof new_first);
-    }
+  int64_t t = 0;
+  for (; t + 10 <= frames; t += 10) take_frames<10>(best, first, frame + t * stride, stride, size, t);
+  for (; t + 3 <= frames; t += 3) take_frames<3>(best, first, frame + t * stride, stride, size, t);
+  for (; t < frames; ++t) take_frames<1>(best, first, frame + t * stride, stride, size, t);
 }
 
 template <class T>
