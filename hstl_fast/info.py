@@ -56,14 +56,16 @@ def collect() -> dict[str, Any]:
 
 
 def check() -> list[Check]:
-    """Run every operator, forward and backward, on every backend that can run here against the float64 reference."""
+    """Run every operator, forward and backward, on every backend that can run here against the float64 reference:
+    ARME by every algorithm that its backend has, whichever the environment asks for."""
     results = []
     for device in _devices():
         for backend in _dispatch.BACKENDS[1:]:
             for operator in _dispatch.OPERATORS:
                 for dtype in TOLERANCES:
                     if _dispatch.why_not(operator, backend, device, dtype) is None:
-                        results += _compare(operator, backend, device, dtype)
+                        for algorithm in _algorithms(operator, backend, dtype):
+                            results += _compare(operator, backend, device, dtype, algorithm)
     return results
 
 
@@ -114,16 +116,25 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _compare(operator: str, backend: str, device: str, dtype: torch.dtype) -> list[Check]:
+def _algorithms(operator: str, backend: str, dtype: torch.dtype) -> list[str | None]:
+    """Those that the operator can be asked for; None for the only way there is."""
+    if operator != "arme":
+        return [None]
+    return ["direct"] if _algorithm.why_no_winograd(backend, dtype) else ["direct", "winograd"]
+
+
+def _compare(operator: str, backend: str, device: str, dtype: torch.dtype, algorithm: str | None) -> list[Check]:
     inputs = _inputs(operator)
     truth = _run(getattr(reference, operator), inputs, {})
     own = [value.to(device, dtype) for value in inputs]
-    got = _run(getattr(functional, operator), own, {"backend": backend})
+    options = {"backend": backend} if algorithm is None else {"backend": backend, "algorithm": algorithm}
+    got = _run(getattr(functional, operator), own, options)
+    title = f"{operator} by Winograd" if algorithm == "winograd" else operator
     names = ["forward", *(f"gradient of {name}" for name in _ARGUMENTS[operator])]
     return [
         Check(
             backend=backend,
-            operator=f"{operator}, {name}",
+            operator=f"{title}, {name}",
             device=device,
             dtype=str(dtype).removeprefix("torch."),
             error=float((g.cpu().double() - t).abs().max() / t.abs().max()),

@@ -12,6 +12,7 @@ import pytest
 import hstl_fast.info
 from hstl_fast import __version__
 from tests.cli.helpers import run
+from tests.conftest import skip_without_binary
 
 COMMANDS = ("demo", "info", "silhouettes", "embed", "identify")
 
@@ -62,6 +63,18 @@ def test_info_check_passes() -> None:
     facts = json.loads(run("info", "--json", "--check").stdout)
     assert {result["backend"] for result in facts["check"]} >= {"reference"}
     assert all(result["passed"] for result in facts["check"])
+
+
+def test_info_check_tries_every_algorithm(monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_without_binary("cpu")
+    monkeypatch.setenv("HSTL_FAST_ALGORITHM", "winograd")
+    checked = json.loads(run("info", "--json", "--check").stdout)["check"]
+    native = {
+        (result["operator"], result["dtype"]): result["error"] for result in checked if result["backend"] == "cpu"
+    }
+    for name in ("forward", "gradient of x", "gradient of weights"):
+        assert native[f"arme, {name}", "float32"] != native[f"arme by Winograd, {name}", "float32"]
+        assert (f"arme by Winograd, {name}", "float64") not in native
 
 
 def test_info_check_fails_when_a_backend_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
