@@ -13,14 +13,11 @@ namespace {
 constexpr int kLanes = lanes<float>;
 // Input channels of a product's tile; with 2 vectors of output channels its sums stay in registers.
 constexpr int kInputs = kVectorRegisters == 32 && kLanes >= 8 ? 8 : 4;
-#ifndef GROUP_BYTES
-#define GROUP_BYTES (8 << 20)
-#define ALL_BYTES (5 << 20)
-#endif
-// Transformed inputs and gradients of a group of tiles: with the products in the third-level cache.
-constexpr int64_t kGroupBytes = GROUP_BYTES;
-// Products of all rows of frequencies, up to which they are computed at once.
-constexpr int64_t kProductBytes = ALL_BYTES;
+// Products that are alive at a time, at most: in the third-level cache.
+constexpr int64_t kProductBytes = 17 << 20;
+// Transformed inputs and gradients of a group of tiles: enough to be worth reading and writing the products once more,
+// few enough to stay in the caches together with them.
+constexpr int64_t kLeastGroupBytes = 2 << 20, kMostGroupBytes = 8 << 20;
 // Tiles summed in registers before they are added to the total; keeps float32's rounding small.
 constexpr int64_t kMostSummed = 128;
 
@@ -69,11 +66,12 @@ struct Sizes {
 
 Sizes sizes_of(const Shape& s, int64_t cin, int64_t cout, int frames) {
   Sizes z = {cin, cout, rows_of(s), s.width, 0, 1};
-  int64_t plane = kFrequencies * (frames + 2);
-  bool all = kFrequencies * plane * z.m_frequency() * int64_t(sizeof(float)) <= kProductBytes;
-  z.frequencies = all ? kFrequencies * plane : 2 * plane;
+  const int64_t row = kFrequencies * (frames + 2), row_bytes = row * z.m_frequency() * int64_t(sizeof(float));
+  const int64_t rows = kFrequencies * row_bytes <= kProductBytes ? kFrequencies : 2;
+  z.frequencies = rows * row;
   int64_t tile_bytes = z.frequencies * (z.chunks() * kLanes + z.panels() * kOut<float>)*int64_t(sizeof(float));
-  z.group = smaller(larger(kGroupBytes / tile_bytes, 8), most_tiles(s, frames));
+  int64_t group_bytes = smaller(larger(rows * row_bytes * 3 / 8, kLeastGroupBytes), kMostGroupBytes);
+  z.group = smaller(larger(group_bytes / tile_bytes, 8), most_tiles(s, frames));
   return z;
 }
 
@@ -145,11 +143,10 @@ struct Tail {
   }
 };
 
-// One vector of channels. FLOPs: about 30 for every frequency, half of them on the multiplier; 3 stores for every
-// frequency, 2 cycles each.
+// One vector of channels. Cycles: about 6 for every frequency, for the multiplier (20 FLOPs a lane) as for the stores
+// (3, of 2 cycles each); without fetching ahead, waiting for the positions takes as long again.
 template <int N, class Rows>
-__attribute__((noinline)) void transform_inputs(float* to, int64_t distance, const InputPositions<N>& from,
-                                                int64_t channel) {
+void transform_input(float* to, int64_t distance, const InputPositions<N>& from, int64_t channel) {
   Floats v[Rows::count][kFrequencies][N + 2];
   for (int t = 0; t < N + 2; ++t)
 #pragma GCC unroll 1
@@ -183,8 +180,8 @@ __attribute__((noinline)) void transform_inputs(float* to, int64_t distance, con
 }
 
 template <int N, class Rows>
-__attribute__((noinline)) void transform_gradients(float* to, int64_t distance, const GradientPositions<N>& from,
-                                                   int64_t channel, float negative_slope) {
+void transform_gradient(float* to, int64_t distance, const GradientPositions<N>& from, int64_t channel,
+                        float negative_slope) {
   Floats v[Rows::count][kFrequencies][N];
   for (int t = 0; t < N; ++t)
 #pragma GCC unroll 1
@@ -227,51 +224,90 @@ struct Maps {
   GradientMap gy;
 };
 
+// Some tiles of one region.
 struct Group {
   Range region;  // rows
+  const TimeTile* times;
   const Tile* tiles;
   int64_t count;
+
+  const TimeTile& time(int64_t k) const { return times[tiles[k].time]; }
 };
 
+// Tiles that one thread transforms one after another; while one is transformed, the next one is fetched.
+constexpr int64_t kInTurn = 4;
+
+template <int Count>
+HSTL_INLINE void fetch(const float* const* at, int64_t channel) {
+#pragma GCC unroll 4
+  for (int p = 0; p < Count; ++p) __builtin_prefetch(at[p] + channel);
+}
+
 template <int N, class Rows>
-void transform_group(const Buffers& b, const Group& group, const Maps& maps, const Sizes& z, int threads) {
-  parallel_for(threads, 2 * group.count, [&](int64_t i, int) {
-    int64_t k = i / 2;
-    const TimeTile& time = b.tiling.times[group.tiles[k].time];
-    if (i % 2 == 0) {
-      InputPositions<N> from;
-      find_inputs(from, time, group.tiles[k], group.region, maps.x);
-      Tail<(N + 2) * kFrequencies * kFrequencies> tail;
-      for (int64_t c = 0; c < z.chunks(); ++c) {
-        int64_t channel = c * kLanes;
-        if (z.cin - channel < kLanes) {
-          tail.fill(&from.at[0][0][0], channel, z.cin - channel);
-          channel = 0;
-        }
-        transform_inputs<N, Rows>(b.v + c * z.v_chunk() + k * kLanes, z.v_frequency(), from, channel);
+void transform_inputs(const Buffers& b, const Group& group, Slice mine, const InputMap& map, const Sizes& z) {
+  constexpr int kPositions = (N + 2) * kFrequencies * kFrequencies;
+  InputPositions<N> positions[2];
+  Tail<kPositions> tail;
+  find_inputs(positions[mine.begin % 2], group.time(mine.begin), group.tiles[mine.begin], group.region, map);
+  for (int64_t k = mine.begin; k < mine.end; ++k) {
+    InputPositions<N>&from = positions[k % 2], &next = positions[(k + 1) % 2];
+    int64_t ahead = smaller(k + 1, mine.end - 1);
+    find_inputs(next, group.time(ahead), group.tiles[ahead], group.region, map);
+    for (int64_t c = 0; c < z.chunks(); ++c) {
+      int64_t channel = c * kLanes;
+      fetch<kPositions>(&next.at[0][0][0], channel);
+      if (z.cin - channel < kLanes) {
+        tail.fill(&from.at[0][0][0], channel, z.cin - channel);
+        channel = 0;
       }
-      return;
+      transform_input<N, Rows>(b.v + c * z.v_chunk() + k * kLanes, z.v_frequency(), from, channel);
     }
-    GradientPositions<N> from;
-    find_gradients(from, time, group.tiles[k], group.region, maps.gy);
-    Tail<N * kSide * kSide> gradient_tail, output_tail;
+  }
+}
+
+template <int N, class Rows>
+void transform_gradients(const Buffers& b, const Group& group, Slice mine, const GradientMap& map, const Sizes& z) {
+  constexpr int kPositions = N * kSide * kSide;
+  GradientPositions<N> positions[2];
+  Tail<kPositions> gradient_tail, output_tail;
+  find_gradients(positions[mine.begin % 2], group.time(mine.begin), group.tiles[mine.begin], group.region, map);
+  for (int64_t k = mine.begin; k < mine.end; ++k) {
+    GradientPositions<N>&from = positions[k % 2], &next = positions[(k + 1) % 2];
+    int64_t ahead = smaller(k + 1, mine.end - 1);
+    find_gradients(next, group.time(ahead), group.tiles[ahead], group.region, map);
     for (int64_t c = 0; c < z.panels() * 2; ++c) {
       int64_t channel = c * kLanes;
+      fetch<kPositions>(&next.gradient[0][0][0], channel);
+      fetch<kPositions>(&next.output[0][0][0], channel);
       if (z.cout - channel < kLanes) {
         gradient_tail.fill(&from.gradient[0][0][0], channel, z.cout - channel);
         output_tail.fill(&from.output[0][0][0], channel, z.cout - channel);
         channel = 0;
       }
-      transform_gradients<N, Rows>(b.g + c / 2 * z.g_panel() + k * kOut<float> + c % 2 * kLanes, z.g_frequency(), from,
-                                   channel, maps.gy.negative_slope);
+      transform_gradient<N, Rows>(b.g + c / 2 * z.g_panel() + k * kOut<float> + c % 2 * kLanes, z.g_frequency(), from,
+                                  channel, map.negative_slope);
     }
+  }
+}
+
+template <int N, class Rows>
+void transform_group(const Buffers& b, const Group& group, const Maps& maps, const Sizes& z, int threads) {
+  int64_t parts = ceil_div(group.count, kInTurn);
+  parallel_for(threads, 2 * parts, [&](int64_t i, int) {
+    Slice mine = slice_of(group.count, parts, i / 2);
+    if (i % 2) return transform_gradients<N, Rows>(b, group, mine, maps.gy, z);
+    transform_inputs<N, Rows>(b, group, mine, maps.x, z);
   });
 }
 
 // m [kInputs][kOut] = from + v^T g over some tiles; v: [tiles][lanes], g: [tiles][kOut].
-// FLOPs: 4 kInputs lanes per tile in 2 kInputs cycles of one multiplier; loads: kInputs broadcasts, 2 vectors.
+// FLOPs: 4 kInputs lanes per tile in 2 kInputs cycles of one multiplier; loads per tile: kInputs broadcasts from the
+// second-level cache, 2 vectors from the first. m, in the third, is fetched meanwhile; reading and writing it takes
+// about 3 kInputs cycles.
 void multiply(float* m, const float* from, int64_t from_stride, const float* v, const float* g, int64_t tiles) {
   Floats sums[kInputs][2] = {};
+#pragma GCC unroll 16
+  for (int j = 0; j < 2 * kInputs; ++j) __builtin_prefetch(m + j * kLanes);
   for (int64_t k = 0; k < tiles; ++k, v += kLanes, g += kOut<float>) {
     Floats g0 = load(g), g1 = load(g + kLanes);
 #pragma GCC unroll 8
@@ -315,7 +351,11 @@ void transform_back(float* w, const float* from, int64_t from_stride, const floa
     for (int t = 0; t < N + 2; ++t) {
       Floats d[kFrequencies], out[3];
 #pragma GCC unroll 6
-      for (int j = 0; j < kFrequencies; ++j) d[j] = load(m + ((r * kFrequencies + j) * (N + 2) + t) * distance);
+      for (int j = 0; j < kFrequencies; ++j) {
+        const float* at = m + ((r * kFrequencies + j) * (N + 2) + t) * distance;
+        d[j] = load(at);
+        __builtin_prefetch(at + kOut<float>);
+      }
       Transform<kSide>::weights_back(out, d);
       for (int j = 0; j < 3; ++j) cols[r][j][t] = out[j];
     }
@@ -353,7 +393,8 @@ void add_rows(const Buffers& b, int64_t r, bool first, const Shape& s, const Map
   int64_t count = b.tiling.count(r), groups = ceil_div(count, z.group);
   for (int64_t i = 0; i < groups; ++i) {
     Slice mine = slice_of(count, groups, i);
-    Group group = {region_rows(s, r), b.tiling.tiles + b.tiling.begin(r) + mine.begin, mine.end - mine.begin};
+    Group group = {region_rows(s, r), b.tiling.times, b.tiling.tiles + b.tiling.begin(r) + mine.begin,
+                   mine.end - mine.begin};
     transform_group<N, Rows>(b, group, maps, z, s.threads);
     multiply_group(b, group.count, i == 0, z, s.threads);
   }
@@ -364,13 +405,12 @@ void add_rows(const Buffers& b, int64_t r, bool first, const Shape& s, const Map
 void unpack(float* gw, const float* w, const Sizes& z, int threads) {
   parallel_for(threads, z.panels() * z.inputs() / kInputs, [&](int64_t i, int) {
     int64_t panel = i * kInputs / z.inputs(), first = i * kInputs % z.inputs();
-    for (int64_t k = first; k < smaller(first + kInputs, z.cin); ++k) {
-      const float* from = w + (panel * z.inputs() + k) * 27 * kOut<float>;
-      for (int64_t o = panel * kOut<float>; o < smaller((panel + 1) * kOut<float>, z.cout); ++o, ++from) {
+    for (int64_t o = panel * kOut<float>; o < smaller((panel + 1) * kOut<float>, z.cout); ++o)
+      for (int64_t k = first; k < smaller(first + kInputs, z.cin); ++k) {
+        const float* from = w + (panel * z.inputs() + k) * 27 * kOut<float> + o % kOut<float>;
         float* to = gw + (o * z.cin + k) * 27;
         for (int64_t tap = 0; tap < 27; ++tap) to[tap] = from[tap * kOut<float>];
       }
-    }
   });
 }
 
