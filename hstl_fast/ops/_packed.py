@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hstl_fast.ops import _native
-from hstl_fast.ops._shared import scratch
+from hstl_fast.ops._memory import memory
 
 ENVIRONMENT_VARIABLE = "HSTL_FAST_PACKED_CACHE"
 DEFAULT_MIB = 2048
@@ -109,6 +109,6 @@ def _packed(weights: Tensor, dtype: torch.dtype, split: list[int], algorithm: in
     native, dense = _native.require_cpu(), weights.detach().to(dtype).contiguous()
     _, c_out, c_in = weights.shape[:3]
     sizes = (split, c_in, c_out, algorithm, transposed, dtype.itemsize)
-    packed = scratch(native.arme_packed_size(*sizes))
+    packed = memory(native.arme_packed_size(*sizes))
     native.arme_pack(packed.data_ptr(), dense.data_ptr(), *sizes, torch.get_num_threads())
     return packed

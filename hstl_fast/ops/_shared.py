@@ -82,11 +82,6 @@ def dense(x: Tensor, dtype: torch.dtype) -> Tensor:
     return channels_last(x.to(dtype))
 
 
-def scratch(size: int) -> Tensor:
-    """`size` uninitialised bytes for a native call to work in."""
-    return torch.empty(size, dtype=torch.uint8)
-
-
 def reference_dtype(x: Tensor) -> torch.dtype:
     """The type in which the reference computes: x's own on an accelerator, at least float32 on a CPU."""
     return computing_dtype(x.dtype) if x.device.type == "cpu" else x.dtype

@@ -9,6 +9,7 @@ from torch import Tensor
 from hstl_fast import reference
 from hstl_fast.ops import _algorithm, _checks, _dispatch, _native
 from hstl_fast.ops._apply import NativeFunction, apply
+from hstl_fast.ops._memory import map_memory, memory
 from hstl_fast.ops._packed import packed_weights
 from hstl_fast.ops._shared import (
     LIBRARY,
@@ -19,7 +20,6 @@ from hstl_fast.ops._shared import (
     first_derivative_only,
     frames_of,
     reference_dtype,
-    scratch,
     under_autocast,
     without_autocast,
 )
@@ -67,7 +67,7 @@ def _forward_cpu(x: Tensor, weights: Tensor, *arguments: Any) -> Tensor:
     x_ = dense(x, computing_dtype(x.dtype))
     call = _Call(x_, weights, layer)
     n, _, t, h, w = x.shape
-    y = empty_map(x_, n, weights.shape[1], t, h, w)
+    y = map_memory(x_, n, weights.shape[1], t, h, w)
     packed = packed_weights(weights, x_.dtype, layer.split, call.algorithm, keep=keep)
     call.native("arme_forward", y, x_, packed)
     return y.to(x.dtype)
@@ -79,7 +79,7 @@ def _backward_data_cpu(grad: Tensor, y: Tensor, weights: Tensor, *arguments: Any
     g, y_ = dense(grad, dtype), _signs(y, dtype, layer)
     call = _Call(g, weights, layer)
     n, _, t, h, w = grad.shape
-    gx = empty_map(g, n, weights.shape[2], t, h, w)
+    gx = map_memory(g, n, weights.shape[2], t, h, w)
     packed = packed_weights(weights, dtype, layer.split, call.algorithm, transposed=True, keep=False)
     call.native("arme_backward_data", gx, g, y_, packed)
     return gx.to(grad.dtype)
@@ -113,7 +113,7 @@ class _Call:
     def native(self, name: str, *tensors: Tensor | None) -> None:
         """Call the native function `name` with the addresses of these tensors, then the workspace and the supports."""
         binary = _native.require_cpu()
-        workspace = scratch(binary.arme_workspace(*self.sizes, *self.last))
+        workspace = memory(binary.arme_workspace(*self.sizes, *self.last))
         given = (*tensors, workspace, self.layer.x_support, self.layer.y_support)
         addresses = [0 if tensor is None else tensor.data_ptr() for tensor in given]
         getattr(binary, name)(*addresses, *self.sizes, self.layer.negative_slope, *self.last)

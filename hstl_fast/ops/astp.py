@@ -9,6 +9,7 @@ from torch import Tensor
 from hstl_fast import reference
 from hstl_fast.ops import _checks, _dispatch, _native
 from hstl_fast.ops._apply import NativeFunction, apply
+from hstl_fast.ops._memory import map_memory, memory
 from hstl_fast.ops._shared import (
     LIBRARY,
     computing_dtype,
@@ -17,7 +18,6 @@ from hstl_fast.ops._shared import (
     first_derivative_only,
     frames_of,
     reference_dtype,
-    scratch,
     under_autocast,
     without_autocast,
 )
@@ -78,7 +78,7 @@ def _forward_cpu(
     native.frame_maximum(maximum.data_ptr(), index.data_ptr(), x_.data_ptr(), lens, h, w, c_in, dtype.itemsize, threads)
     pooled = torch.empty((len(lens), len(split), c_out), dtype=dtype)
     sizes = (len(lens), split, w, c_in, c_out, dtype.itemsize, threads)
-    workspace = scratch(native.astp_workspace(*sizes))
+    workspace = memory(native.astp_workspace(*sizes))
     native.astp_forward(
         pooled.data_ptr(),
         maximum.data_ptr(),
@@ -113,7 +113,7 @@ def _backward_cpu(
     gproj = torch.empty(0, dtype=dtype) if proj_ is None else torch.empty_like(proj_)
     gp = torch.empty_like(p_)
     sizes = (len(lens), split, w, c_in, g.shape[2], dtype.itemsize, threads)
-    workspace = scratch(native.astp_workspace(*sizes))
+    workspace = memory(native.astp_workspace(*sizes))
     native.astp_backward(
         gmaximum.data_ptr(),
         0 if proj_ is None else gproj.data_ptr(),
@@ -126,7 +126,7 @@ def _backward_cpu(
         workspace.data_ptr(),
         *sizes,
     )
-    gx = empty_map(gmaximum, n, c_in, t, h, w)
+    gx = map_memory(gmaximum, n, c_in, t, h, w)
     native.frame_maximum_backward(
         gx.data_ptr(), gmaximum.data_ptr(), index.data_ptr(), lens, h, w, c_in, dtype.itemsize, threads
     )

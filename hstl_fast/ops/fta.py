@@ -9,6 +9,7 @@ from torch import Tensor
 from hstl_fast import reference
 from hstl_fast.ops import _checks, _dispatch, _native
 from hstl_fast.ops._apply import NativeFunction, apply
+from hstl_fast.ops._memory import map_memory, memory
 from hstl_fast.ops._shared import (
     LIBRARY,
     channels_last,
@@ -18,7 +19,6 @@ from hstl_fast.ops._shared import (
     first_derivative_only,
     frames_of,
     reference_dtype,
-    scratch,
     under_autocast,
     without_autocast,
 )
@@ -72,9 +72,9 @@ def _forward_cpu(
     n, c, t, h, w = x.shape
     sizes = _sizes(x_, split, seq_lens)
     frames = sum(fta_lengths(seq_lens)) if seq_lens else t // 3
-    y = empty_map(x_, n, c, frames, h, w)
+    y = map_memory(x_, n, c, frames, h, w)
     means = torch.empty((n * frames, len(split), c), dtype=dtype)
-    workspace = scratch(native.fta_workspace(*sizes))
+    workspace = memory(native.fta_workspace(*sizes))
     native.fta_forward(
         y.data_ptr(),
         means.data_ptr(),
@@ -103,9 +103,9 @@ def _backward_cpu(
     weights_, biases_ = weights.to(dtype).contiguous(), biases.to(dtype).contiguous()
     sizes = _sizes(x_, split, seq_lens)
     n, c, t, h, w = x.shape
-    gx = empty_map(x_, n, c, t, h, w)
+    gx = map_memory(x_, n, c, t, h, w)
     gweights, gbiases = torch.empty_like(weights_), torch.empty_like(biases_)
-    workspace = scratch(native.fta_workspace(*sizes))
+    workspace = memory(native.fta_workspace(*sizes))
     native.fta_backward(
         gx.data_ptr(),
         gweights.data_ptr(),

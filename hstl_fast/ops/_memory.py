@@ -1,0 +1,109 @@
+"""Memory of the native operators' maps and scratch, used again once nobody refers to it.
+
+Fresh memory costs more than it seems: the system clears it page by page at the first touch, 8 times longer than writing
+it once more, and large blocks go back to the system whenever they are freed. So blocks are kept for the next call, in
+all never more than were in use at once before (HSTL_FAST_MEMORY_CACHE=0: none are kept).
+"""
+
+import os
+import threading
+import weakref
+from collections import OrderedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ENVIRONMENT_VARIABLE = "HSTL_FAST_MEMORY_CACHE"
+SMALLEST = 1 << 20
+"""Bytes of the smallest block that is kept: less comes fast enough from the C library."""
+ALIGNMENT = 64
+STEPS = 8
+"""Sizes are rounded up to eighths of a power of two, so that maps of similar sizes use one another's blocks."""
+
+
+class _Blocks:
+    """Blocks of memory by size, the longest unused first."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # a block may come back while another is taken: the collector runs anywhere
+        self.idle: OrderedDict[int, np.ndarray] = OrderedDict()
+        self.idle_bytes = self.used_bytes = self.most_bytes = 0
+
+    def take(self, wanted: int) -> np.ndarray:
+        """`wanted` bytes of a block, which comes back by itself when this array is gone."""
+        size = _rounded(wanted)
+        with self.lock:
+            block = self._found(size)
+            self.used_bytes += size
+            self.most_bytes = max(self.most_bytes, self.used_bytes)
+            self._shrink(self.most_bytes - self.used_bytes)
+        try:
+            if block is None:
+                block = np.empty(size + ALIGNMENT, np.uint8)
+        except MemoryError:
+            with self.lock:
+                self.used_bytes -= size
+            raise
+        start = -block.ctypes.data % ALIGNMENT
+        view = block[start : start + wanted]
+        weakref.finalize(view, self._give_back, block, size).atexit = False
+        return view
+
+    def clear(self) -> None:
+        """Free what is not in use, and forget how much was."""
+        with self.lock:
+            self._shrink(0)
+            self.most_bytes = self.used_bytes
+
+    def _found(self, size: int) -> np.ndarray | None:
+        for key, block in reversed(self.idle.items()):
+            if len(block) == size + ALIGNMENT:
+                del self.idle[key]
+                self.idle_bytes -= size
+                return block
+        return None
+
+    def _give_back(self, block: np.ndarray, size: int) -> None:
+        with self.lock:
+            self.used_bytes -= size
+            self.idle[id(block)] = block
+            self.idle_bytes += size
+            self._shrink(self.most_bytes - self.used_bytes)
+
+    def _shrink(self, limit: int) -> None:
+        while self.idle_bytes > limit:
+            _, block = self.idle.popitem(last=False)
+            self.idle_bytes -= len(block) - ALIGNMENT
+
+
+_blocks = _Blocks()
+
+
+def memory(size: int) -> Tensor:
+    """`size` uninitialised bytes, uint8, aligned to 64."""
+    if size < SMALLEST or os.environ.get(ENVIRONMENT_VARIABLE) == "0":
+        return torch.empty(size, dtype=torch.uint8)
+    return torch.from_numpy(_blocks.take(size))
+
+
+def map_memory(like: Tensor, n: int, c: int, t: int, h: int, w: int) -> Tensor:
+    """An uninitialised channels-last feature map [n, c, t, h, w] of like's type on the CPU."""
+    elements = n * c * t * h * w
+    flat = memory(elements * like.dtype.itemsize).view(like.dtype)
+    return flat.view(n, t, h, w, c).permute(0, 4, 1, 2, 3)
+
+
+def idle_bytes() -> int:
+    """Memory that is kept for the next call."""
+    return _blocks.idle_bytes
+
+
+def clear() -> None:
+    """Free the memory that is kept for the next call."""
+    _blocks.clear()
+
+
+def _rounded(size: int) -> int:
+    step = max(1, (1 << (size.bit_length() - 1)) // STEPS)
+    return -(-size // step) * step
