@@ -406,20 +406,21 @@ inline Block block_of(const Tiling& tiling, const Shape& s, int64_t i) {
   }
 }
 
-// Zeros at the outputs of the tiles that are not listed, for one time and all rows.
-inline void fill_inactive(const Tiling& tiling, const Shape& s, const OutputMap& map, int64_t time_index) {
-  const TimeTile& time = tiling.times[time_index];
+// Zeros at the outputs that no tile covers, for one time and all rows.
+inline void fill_gaps(const Tiling& tiling, const Shape& s, const OutputMap& map, int64_t time) {
   for (int64_t r = 0; r < s.regions; ++r) {
     Range region = region_rows(s, r);
-    for (int64_t row = region.begin; row < region.end; row += kSide)
-      for (int64_t col = 0; col < s.width; col += kSide) {
-        Range rows = {row, smaller(row + kSide, region.end)}, cols = {col, smaller(col + kSide, s.width)};
-        if (is_active(time, tiling.frames, map.support, s, map.height, rows, cols)) continue;
+    for (int64_t row = region.begin; row < region.end; row += kSide) {
+      Range rows = strip_of(row, region);
+      auto fill = [&](int64_t begin, int64_t end) {
         for (int t = 0; t < tiling.frames; ++t)
-          for (int64_t h = rows.begin; h < rows.end && time.outputs[t] >= 0; ++h)
-            __builtin_memset(map.data + ((time.outputs[t] * map.height + h) * s.width + col) * map.channels, 0,
-                             cols.size() * map.channels * sizeof(float));
-      }
+          for (int64_t h = rows.begin; h < rows.end && tiling.times[time].outputs[t] >= 0; ++h)
+            __builtin_memset(
+                map.data + ((tiling.times[time].outputs[t] * map.height + h) * s.width + begin) * map.channels, 0,
+                (end - begin) * map.channels * sizeof(float));
+      };
+      cover_strip(tiling, s, map.support, time, rows, [](int64_t) {}, fill);
+    }
   }
 }
 
@@ -437,7 +438,7 @@ void convolve(Convolution conv, void* workspace, const Shape& s) {
   int64_t blocks = 0, fills = conv.output.support ? tiling.time_count : 0;
   for (int64_t r = 0; r < s.regions; ++r) blocks += blocks_of(tiling.count(r), s.threads);
   parallel_for(s.threads, blocks + fills, [&](int64_t i, int thread) {
-    if (i >= blocks) return fill_inactive(tiling, s, conv.output, i - blocks);
+    if (i >= blocks) return fill_gaps(tiling, s, conv.output, i - blocks);
     Carver mine(scratches + thread * int64_t(sizes.bytes()));
     compute_block<N>(carve_scratch<N>(mine, conv.input.channels, conv.output.channels), tiling, conv,
                      block_of(tiling, s, i));

@@ -76,35 +76,50 @@ inline void list_times(Tiling& tiling, const Shape& s) {
   }
 }
 
-// Whether any of a tile's outputs is inside the support.
+// Whether any output of a column of a strip of rows is inside the support.
 inline bool is_active(const TimeTile& time, int frames, const uint8_t* support, const Shape& s, int64_t height,
-                      Range rows, Range cols) {
+                      Range rows, int64_t col) {
   if (!support) return true;
-  for (int t = 0; t < frames; ++t) {
-    if (time.outputs[t] < 0) continue;
-    for (int64_t h = rows.begin; h < rows.end; ++h) {
-      const uint8_t* row = support + (time.outputs[t] * height + h) * s.width;
-      for (int64_t w = cols.begin; w < cols.end; ++w)
-        if (row[w]) return true;
-    }
-  }
-  return false;
+  bool active = false;
+  for (int t = 0; t < frames; ++t)
+    for (int64_t h = rows.begin; h < rows.end && time.outputs[t] >= 0; ++h)
+      active = active || support[(time.outputs[t] * height + h) * s.width + col];
+  return active;
 }
 
+// Covers the active columns of a strip of rows by tiles, from the left: tile(col) for each, and gap(begin, end) for the
+// columns between them.
+template <class OnTile, class OnGap>
+void cover_strip(const Tiling& tiling, const Shape& s, const uint8_t* support, int64_t time, Range rows,
+                 const OnTile& tile, const OnGap& gap) {
+  int64_t height = rows_of(s), covered = 0;
+  for (int64_t col = 0; col < s.width;) {
+    if (!is_active(tiling.times[time], tiling.frames, support, s, height, rows, col)) {
+      ++col;
+      continue;
+    }
+    if (covered < col) gap(covered, col);
+    tile(col);
+    covered = col += kSide;
+  }
+  if (covered < s.width) gap(covered, s.width);
+}
+
+inline Range strip_of(int64_t row, Range region) { return {row, smaller(row + kSide, region.end)}; }
+
 // The frames of the tiles, and the active tiles of every region: by time, then rows, then columns, so that neighbours
-// in the list share inputs.
+// in the list share inputs. Where there is a support they begin at its first column, not at multiples of 4.
 inline void list_tiles(Tiling& tiling, const Shape& s, const uint8_t* support) {
   list_times(tiling, s);
-  int64_t height = rows_of(s), found = 0;
+  int64_t found = 0;
   for (int64_t r = 0; r < s.regions; ++r) {
     Range region = region_rows(s, r);
     for (int64_t time = 0; time < tiling.time_count; ++time)
       for (int64_t row = region.begin; row < region.end; row += kSide)
-        for (int64_t col = 0; col < s.width; col += kSide) {
-          Range rows = {row, smaller(row + kSide, region.end)}, cols = {col, smaller(col + kSide, s.width)};
-          if (is_active(tiling.times[time], tiling.frames, support, s, height, rows, cols))
-            tiling.tiles[found++] = {int32_t(time), int32_t(row), int32_t(col)};
-        }
+        cover_strip(
+            tiling, s, support, time, strip_of(row, region),
+            [&](int64_t col) { tiling.tiles[found++] = {int32_t(time), int32_t(row), int32_t(col)}; },
+            [](int64_t, int64_t) {});
     tiling.ends[r] = found;
   }
 }
