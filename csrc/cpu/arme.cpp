@@ -201,15 +201,6 @@ void fill_patch(Patch<T>& patch, const Convolution<T>& conv, const Piece& frames
 // Taps -1, 0, 1 (as 0, 1, 2) around `at` that stay inside.
 Range taps_inside(int64_t at, const Range& whole) { return {at == whole.begin ? 1 : 0, at == whole.end - 1 ? 2 : 3}; }
 
-// The columns between the first and the last position of a row inside the support; all where there is none.
-Slice columns_inside(const uint8_t* inside, int64_t width) {
-  Slice columns = {0, width};
-  if (!inside) return columns;
-  while (columns.end > 0 && !inside[columns.end - 1]) --columns.end;
-  while (columns.begin < columns.end && !inside[columns.begin]) ++columns.begin;
-  return columns;
-}
-
 bool any_inside(const uint8_t* inside, Slice columns) {
   if (!inside) return true;
   for (int64_t q = columns.begin; q < columns.end; ++q)

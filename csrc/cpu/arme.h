@@ -89,6 +89,15 @@ inline const uint8_t* row_of(const uint8_t* support, int64_t row, int64_t width)
   return support ? support + row * width : nullptr;
 }
 
+// The columns between the first and the last position of a row inside the support; all where there is none.
+inline Slice columns_inside(const uint8_t* inside, int64_t width) {
+  Slice columns = {0, width};
+  if (!inside) return columns;
+  while (columns.end > 0 && !inside[columns.end - 1]) --columns.end;
+  while (columns.begin < columns.end && !inside[columns.begin]) ++columns.begin;
+  return columns;
+}
+
 struct Piece {
   int64_t owner;        // sequence or region
   Range whole, inside;  // the owner's range and the piece of it

@@ -36,6 +36,7 @@ template <class T>
 struct Packed {
   Patch<T> x;            // [frames + 2][H][chunks][W + 2][chunk], from frame first_read
   T* g;                  // [frames][H][panels][W][kOut]
+  Slice* columns;        // [frames][H] of g: outside they are 0 and left out
   T* totals;             // [m][units][3 column taps][inputs][kOut]
   int64_t group_frames;  // at most
   int64_t first, first_read, end;
@@ -53,6 +54,7 @@ Packed<T> carve(Carver& carver, const Shape& s, const Sizes& z) {
   packed.group_frames = smaller(larger(fitting, 1), frames_of(s));
   packed.x.data = carver.take<T>((packed.group_frames + 2) * x_frame);
   packed.g = carver.take<T>(packed.group_frames * g_frame);
+  packed.columns = carver.take<Slice>(packed.group_frames * z.height);
   packed.totals = carver.take<T>(s.regions * z.units() * packed.unit_size(z));
   return packed;
 }
@@ -75,14 +77,15 @@ void pack_group(const Packed<T>& packed, const Maps<T>& maps, const Shape& s, co
     copy_row<T>(packed.x.data + i * packed.x.row_size(), from, packed.x);
     if (group_row < 0 || row >= packed.end * z.height) return;
     const uint8_t* inside = row_of(maps.support.y, row, z.width);
+    Slice columns = packed.columns[group_row] = columns_inside(inside, z.width);
     T* to = packed.g + group_row * packed.g_row(z);
-    for (int64_t first = 0; first < z.cout; first += kOut<T>)
-      for (int64_t q = 0; q < z.width; ++q, to += kOut<T>)
+    for (int64_t first = 0; first < z.cout; first += kOut<T>, to += z.width * kOut<T>)
+      for (int64_t q = columns.begin; q < columns.end; ++q)
         for (int64_t v = 0; v < kOut<T>; v += lanes<T>) {
           int64_t at = (row * z.width + q) * z.cout + first + v;
           const T* sign = maps.y ? maps.y + at : nullptr;
           Vec<T> g = load_through(maps.gy + at, sign, maps.negative_slope, z.cout - first - v);
-          store(to + v, inside && !inside[q] ? Vec<T>{} : g);
+          store(to + q * kOut<T> + v, inside && !inside[q] ? Vec<T>{} : g);
         }
   });
 }
@@ -91,12 +94,13 @@ void pack_group(const Packed<T>& packed, const Maps<T>& maps, const Shape& s, co
 template <class T>
 struct Rows {
   const T *x, *g;
-  int64_t frames, rows, width;
-  int64_t x_frame, g_frame;  // to the next frame
-  int64_t x_row, g_row;      // to the next row
+  const Slice* columns;
+  int64_t frames, rows;
+  int64_t x_frame, g_frame, columns_frame;  // to the next frame
+  int64_t x_row, g_row;                     // to the next row
 };
 
-// total [J][kOut] += x^T g over the rows; C: distance of positions in x.
+// total [J][kOut] += x^T g over the rows' columns; C: distance of positions in x.
 // FLOPs: 4 J lanes per position in 2 J cycles of one multiplier. Loads per position: J broadcasts and 2 vectors, from
 // L1 or L2. Registers: 2 J sums, 2 vectors of g, 1 input.
 template <class T, int C, int J>
@@ -104,9 +108,10 @@ void multiply_rows(T* total, const Rows<T>& from) {
   Vec<T> sums[J][2] = {};
   for (int64_t f = 0; f < from.frames; ++f)
     for (int64_t row = 0; row < from.rows; ++row) {
-      const T* x = from.x + f * from.x_frame + row * from.x_row;
-      const T* g = from.g + f * from.g_frame + row * from.g_row;
-      for (int64_t q = 0; q < from.width; ++q, x += C, g += kOut<T>) {
+      const Slice columns = from.columns[f * from.columns_frame + row];
+      const T* x = from.x + f * from.x_frame + row * from.x_row + columns.begin * C;
+      const T* g = from.g + f * from.g_frame + row * from.g_row + columns.begin * kOut<T>;
+      for (int64_t q = columns.begin; q < columns.end; ++q, x += C, g += kOut<T>) {
         Vec<T> g0 = load(g), g1 = load(g + lanes<T>);
 #pragma GCC unroll 8
         for (int j = 0; j < J; ++j) {
@@ -137,11 +142,11 @@ struct Part {
 template <class T>
 void add_piece(T* totals, const Packed<T>& packed, const Sizes& z, Slice mine, const Part& piece) {
   Rows<T> from;
-  from.width = z.width;
   from.x_row = packed.x.row_size();
   from.g_row = packed.g_row(z);
   from.x_frame = z.height * from.x_row;
   from.g_frame = z.height * from.g_row;
+  from.columns_frame = z.height;
   for (int64_t unit = mine.begin; unit < mine.end; ++unit) {
     int64_t tile = unit % z.tiles, dy = unit / z.tiles % 3, dt = unit / z.tiles / 3 % 3, panel = unit / z.tiles / 9;
     Range frames = with_tap(piece.frames, piece.sequence, dt), rows = with_tap(piece.rows, piece.region, dy);
@@ -153,6 +158,7 @@ void add_piece(T* totals, const Packed<T>& packed, const Sizes& z, Slice mine, c
              (rows.begin + dy - 1) * from.x_row + channel / chunk * chunk * (z.width + 2) + channel % chunk;
     from.g =
         packed.g + (frames.begin - packed.first) * from.g_frame + rows.begin * from.g_row + panel * z.width * kOut<T>;
+    from.columns = packed.columns + (frames.begin - packed.first) * z.height + rows.begin;
     T* total = totals + unit * packed.unit_size(z);
     if (z.inputs == 1) {
       multiply_rows<T, 1, 3>(total, from);
