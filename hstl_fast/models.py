@@ -17,6 +17,7 @@ from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
 from hstl_fast.ops import _checks, _dispatch
 from hstl_fast.ops._shared import channels_last, constant_when_compiled, under_transforms, without_autocast
 from hstl_fast.ops._support import check_zero_outside, debugging, grown
+from hstl_fast.ops.astp import frame_maximum
 
 ROWS, COLUMNS = 64, 44
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -293,6 +294,8 @@ class HSTL(Layer):
         for i, stage in enumerate(self.stages):
             for layer in stage.children():
                 maps.convolve(layer)
+            if 0 < i == len(self.stages) - 1:
+                maps.reduce()
             parts.append(maps.pooled(next(pools)))
             if i == 0:
                 maps.aggregate(self.fta)
@@ -382,10 +385,20 @@ class _Maps:
         if self.support is not None:
             self._become(self.x, torch.ops.hstl_fast.halve_support(self.support))
 
+    def reduce(self) -> None:
+        """Leave the maximum over the frames of each sequence, of the last map, which two pools read."""
+        if self.support is not None and self._is_indexable():
+            self.x, self.lengths, self.support = frame_maximum(self.x, self.lengths), [], None
+
     def pooled(self, pool: nn.Module) -> Tensor:
         """Pools read the whole map: the zeros outside its support are maxima among negative features, too."""
         y: Tensor = pool(self.x, self.lengths or None)
         return y
+
+    def _is_indexable(self) -> bool:
+        """Whether the native backend finds these sequences' maxima, as their pools will ask."""
+        longest = 0 if torch.compiler.is_compiling() else max(self.lengths or [self.x.shape[2]])
+        return _dispatch.why_not("astp", "cpu", "cpu", torch.float32, longest) is None
 
     def _become(self, x: Tensor, support: Tensor) -> None:
         self.x, self.support = x, support

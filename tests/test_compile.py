@@ -175,7 +175,7 @@ def test_exported_programs_call_the_operators(preset: str, backend: str) -> None
     model = narrow_model(preset, divisor=16).eval()
     program = torch.export.export(model, (clips(1, 7),))
     supports = {"grow_support", "window_support"} | ({"halve_support"} if model.config.pool else set())
-    expected_names = {"arme_forward", "astp_forward", "fta_forward", *supports}
+    expected_names = {"frame_maximum", "arme_forward", "astp_forward", "fta_forward", *supports}
     assert operators_in(program) == {f"hstl_fast::{name}" for name in expected_names}
     file = io.BytesIO()
     torch.export.save(program, file)

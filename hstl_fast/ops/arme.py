@@ -208,7 +208,7 @@ def arme(
 
 def _in_evaluation(weights: Tensor) -> bool:
     """Whether the weights will probably be the same at the next call. What is traced is traced for evaluation."""
-    return not (torch.is_grad_enabled() and weights.requires_grad) or torch.jit.is_tracing()
+    return not (torch.is_grad_enabled() and weights.requires_grad) or torch._C._get_tracing_state() is not None
 
 
 def _stacked(weights: Tensor | Sequence[Tensor], rows: list[int], x: Tensor) -> Tensor:

@@ -31,6 +31,43 @@ LIBRARY.define(
     "astp_backward(Tensor grad, Tensor pooled, Tensor maximum, Tensor index, Tensor x, Tensor? proj, Tensor p,"
     " int[] split, SymInt[] seq_lens) -> (Tensor gx, Tensor gproj, Tensor gp)"
 )
+LIBRARY.define("frame_maximum(Tensor x, SymInt[] seq_lens) -> (Tensor maximum, Tensor index)")
+LIBRARY.define("frame_maximum_backward(Tensor grad, Tensor index, Tensor x, SymInt[] seq_lens) -> Tensor")
+
+
+@torch.library.register_fake("hstl_fast::frame_maximum", lib=LIBRARY)
+def _maximum_fake(x: Tensor, seq_lens: list[int]) -> tuple[Tensor, Tensor]:
+    n, c, _, h, w = x.shape
+    maximum = empty_map(x, len(seq_lens) or n, c, 1, h, w)
+    maximum = maximum.to(computing_dtype(x.dtype))
+    return maximum, x.new_empty((len(seq_lens) or n, h, w, c), dtype=torch.int16)
+
+
+@torch.library.register_fake("hstl_fast::frame_maximum_backward", lib=LIBRARY)
+def _maximum_backward_fake(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list[int]) -> Tensor:
+    return empty_map(x, *x.shape)
+
+
+@torch.library.impl("hstl_fast::frame_maximum", "CPU", lib=LIBRARY)
+def _maximum_cpu(x: Tensor, seq_lens: list[int]) -> tuple[Tensor, Tensor]:
+    x_ = dense(x, computing_dtype(x.dtype))
+    lens = _indexable(frames_of(x, seq_lens))
+    _, c, _, h, w = x.shape
+    maximum = empty_map(x_, len(lens), c, 1, h, w)
+    index = torch.empty((len(lens), h, w, c), dtype=torch.int16)
+    sizes = (lens, h, w, c, x_.dtype.itemsize, torch.get_num_threads())
+    _native.require_cpu().frame_maximum(maximum.data_ptr(), index.data_ptr(), x_.data_ptr(), *sizes)
+    return maximum, index
+
+
+@torch.library.impl("hstl_fast::frame_maximum_backward", "CPU", lib=LIBRARY)
+def _maximum_backward_cpu(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list[int]) -> Tensor:
+    g = dense(grad, computing_dtype(x.dtype))
+    _, c, _, h, w = x.shape
+    gx = map_memory(g, *x.shape)
+    sizes = (frames_of(x, seq_lens), h, w, c, g.dtype.itemsize, torch.get_num_threads())
+    _native.require_cpu().frame_maximum_backward(gx.data_ptr(), g.data_ptr(), index.data_ptr(), *sizes)
+    return gx.to(x.dtype)
 
 
 @torch.library.register_fake("hstl_fast::astp_forward", lib=LIBRARY)
@@ -139,6 +176,33 @@ def _indexable(lens: list[int]) -> list[int]:
     if reason is not None:
         raise ValueError(reason)
     return lens
+
+
+class _FrameMaximum(NativeFunction):
+    """Saves the two-byte frame index, and the input, for its sizes."""
+
+    saves_result = False
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, seq_lens: list[int]) -> Tensor:
+        maximum: Tensor
+        maximum, index = torch.ops.hstl_fast.frame_maximum(x, seq_lens)
+        ctx.save_for_backward(index, x)
+        ctx.arguments = (seq_lens,)
+        return maximum
+
+    @staticmethod
+    @first_derivative_only
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return torch.ops.hstl_fast.frame_maximum_backward(grad, *ctx.saved_tensors, *ctx.arguments), None
+
+
+def frame_maximum(x: Tensor, lens: list[int]) -> Tensor:
+    """Maximum over the frames of each sequence, `[n, c, 1, h, w]`, float32 at least, by the native backend.
+
+    A map that is pooled twice is read once, and has one gradient: pools of its maximum are pools of the map.
+    """
+    return apply(_FrameMaximum, x, lens)
 
 
 class _Astp(NativeFunction):

@@ -27,6 +27,7 @@ def private_calls(case: Case, dtype: torch.dtype) -> list[tuple[str, tuple[Any, 
     y = ops.arme_forward(x, weights, *within, True)
     astp = (x, proj, p, case.split, lens)
     pooled, maximum, index = ops.astp_forward(*astp)
+    frames_maximum, frames_index = ops.frame_maximum(x, lens)
     bare = (x, None, p, case.split, lens)
     bare_pooled, *_ = ops.astp_forward(*bare)
     fta = (x, fta_weights, biases, case.split, lens)
@@ -42,6 +43,8 @@ def private_calls(case: Case, dtype: torch.dtype) -> list[tuple[str, tuple[Any, 
         ("arme_backward_weight", (y, y, x, weights, *everywhere)),
         ("astp_forward", astp),
         ("astp_forward", bare),
+        ("frame_maximum", (x, lens)),
+        ("frame_maximum_backward", (frames_maximum, frames_index, x, lens)),
         ("astp_backward", (pooled, pooled, maximum, index, *astp)),
         ("astp_backward", (bare_pooled, bare_pooled, maximum, index, *bare)),
         ("fta_forward", fta),
