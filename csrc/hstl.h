@@ -83,8 +83,10 @@ struct Operators {
 
   void (*frame_maximum)(T* maximum,      // [N, H, W, C] over the frames of each sequence
                         int16_t* index,  // [N, H, W, C] first frame of the sequence that attains it
-                        const T* x,      // [F, H, W, C]
-                        const Shape& shape, int64_t c);
+                        const T* x,      // [F, H, W, C], 0 outside its support
+                        const Shape& shape,
+                        const uint8_t* support,  // [F, H, W] of x, or null
+                        int64_t c);
 
   void (*frame_maximum_backward)(T* gx,                 // [F, H, W, C]: gmaximum at the index frame, else 0
                                  const T* gmaximum,     // [N, H, W, C]
@@ -124,7 +126,9 @@ struct Operators {
                       const T* w,       // [m, 2, C, C]: W_a, W_b
                       const T* biases,  // [m, 2, C]
                       void* workspace,  // [fta_workspace(...)]
-                      const Shape& shape, int64_t c);
+                      const Shape& shape,
+                      const uint8_t* support,  // [F', H, W] of y, or null; outside, y is 0 and x counts as 0
+                      int64_t c);
 
   void (*fta_backward)(T* gx,            // [F, H, W, C]
                        T* gw,            // [m, 2, C, C]
@@ -135,7 +139,9 @@ struct Operators {
                        const T* w,       // [m, 2, C, C]
                        const T* biases,  // [m, 2, C]
                        void* workspace,  // [fta_workspace(...)]
-                       const Shape& shape, int64_t c);
+                       const Shape& shape,
+                       const uint8_t* support,  // [F', H, W] of gy, or null; outside, gy counts as 0
+                       int64_t c);
 };
 
 // Supports of feature maps, compiled for one instruction set.

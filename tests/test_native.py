@@ -321,15 +321,28 @@ def test_supports_of_many_frames_grow_on_several_threads() -> None:
         assert torch.equal(y, grown(case, x))
 
 
+def window_support(case: Case, x: Tensor) -> Tensor:
+    """Any of the five frames of fta's windows."""
+    kept = [s.float()[None, None] for s in x.split(case.seq_lens) if len(s) >= 3]
+    pooled = [torch.nn.functional.max_pool3d(s, (5, 1, 1), (3, 1, 1), (1, 0, 0))[0, 0] for s in kept]
+    return torch.cat(pooled).to(torch.uint8)
+
+
 @pytest.mark.parametrize("case", FTA_CASES, ids=str)
 def test_support_of_a_window_joins_its_frames(case: Case, isa: str) -> None:
     x, memory = random_support(case.frames, case.h, case.w, share=0.2), Buffers()
-    kept = [s.float() for s in x.split(case.seq_lens) if len(s) >= 3]
-    expected = [torch.nn.functional.max_pool3d(s[None, None], (5, 1, 1), (3, 1, 1), (1, 0, 0))[0, 0] for s in kept]
-    y = memory.output(sum(map(len, expected)), case.h, case.w, dtype=torch.uint8)
+    expected = window_support(case, x)
+    y = memory.output(*expected.shape, dtype=torch.uint8)
     cpu.window_support(address(y), address(x), case.seq_lens, case.h, case.w, 2)
     memory.check()
-    assert torch.equal(y, torch.cat(expected).to(torch.uint8))
+    assert torch.equal(y, expected)
+
+
+def blank_support(case: Case) -> Tensor:
+    """Half of the positions are in no frame; the rest in half of them."""
+    ever = torch.cat([random_support(1, case.h, case.w, share=0.5, seed=n) for n in range(len(case.seq_lens))])
+    lens = torch.tensor(case.seq_lens)
+    return ever.repeat_interleave(lens, 0) * random_support(case.frames, case.h, case.w, share=0.5, seed=99)
 
 
 @pytest.mark.parametrize(("frames", "h", "w"), [(3, 8, 44), (2, 5, 7), (1, 2, 2), (4, 1, 9), (2, 64, 45)])
@@ -466,7 +479,7 @@ def test_unknown_algorithms_are_refused(algorithm: int, itemsize: int) -> None:
 # ---- astp
 
 
-def astp_native(case: Case, trial: Trial, threads: int = 2) -> Results:
+def astp_native(case: Case, trial: Trial, threads: int = 2, support: Tensor | None = None) -> Results:
     x, p, proj, gy = trial.inputs["x"], trial.inputs["p"], trial.inputs.get("proj"), trial.gradient
     n, dtype, last = len(case.seq_lens), x.dtype, (x.dtype.itemsize, threads)
     map_size = (case.seq_lens, case.h, case.w, case.c_in)
@@ -474,7 +487,7 @@ def astp_native(case: Case, trial: Trial, threads: int = 2) -> Results:
     memory = Buffers()
     maximum = memory.output(n, case.h, case.w, case.c_in, dtype=dtype)
     index = memory.output(*maximum.shape, dtype=torch.int16)
-    cpu.frame_maximum(address(maximum), address(index), address(x), *map_size, *last)
+    cpu.frame_maximum(address(maximum), address(index), address(x), *map_size, *last, address(support))
     y, gmaximum, gx = (memory.output(*t.shape, dtype=dtype) for t in (gy, maximum, x))
     gproj = None if proj is None else memory.output(*proj.shape, dtype=dtype)
     gp = memory.output(*p.shape, dtype=dtype)
@@ -562,10 +575,21 @@ def test_astp_spans_the_whole_range_of_values(isa: str) -> None:
     assert_as_good_as_torch(trials, partial(astp_native, case))
 
 
+@both_dtypes
+@pytest.mark.parametrize("case", [*CASES, Case((12, 34), (17, 4), 23, 48, 48)], ids=str)
+def test_frame_maximum_with_a_support(case: Case, dtype: torch.dtype, isa: str) -> None:
+    """The background enters every maximum as 0, at its own frame."""
+    trial, support = astp_trial(case, False, dtype), blank_support(case)
+    inputs = {**trial.inputs, "x": trial.inputs["x"] * support[..., None]}
+    zeroed = replace(trial, inputs=inputs)
+    expected, got = astp_native(case, zeroed), astp_native(case, zeroed, support=support)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
 # ---- fta
 
 
-def fta_native(case: Case, trial: Trial, threads: int = 2) -> Results:
+def fta_native(case: Case, trial: Trial, threads: int = 2, support: Tensor | None = None) -> Results:
     (x, w, b), gy = trial.inputs.values(), trial.gradient
     sizes = (case.seq_lens, case.split, case.w, case.c_in)
     last, dtype = (x.dtype.itemsize, threads), x.dtype
@@ -574,11 +598,11 @@ def fta_native(case: Case, trial: Trial, threads: int = 2) -> Results:
     y, gx, gw, gb = (memory.output(*t.shape, dtype=dtype) for t in (gy, x, w, b))
     z = memory.output(gy.shape[0], len(case.split), case.c_in, dtype=dtype)
     weights = (address(w), address(b), workspace)
-    cpu.fta_forward(address(y), address(z), address(x), *weights, *sizes, *last)
+    cpu.fta_forward(address(y), address(z), address(x), *weights, *sizes, *last, address(support))
     gradients = (address(gx), address(gw), address(gb), address(gy))
-    cpu.fta_backward(*gradients, address(x), address(z), *weights, *sizes, *last)
+    cpu.fta_backward(*gradients, address(x), address(z), *weights, *sizes, *last, address(support))
     memory.check()
-    return {"y": y, "gx": gx, "gw": gw, "gb": gb}
+    return {"y": y, "gx": gx, "gw": gw, "gb": gb, "z": z}
 
 
 def fta_torch(case: Case) -> Callable[..., Tensor]:
@@ -618,6 +642,24 @@ def test_fta(case: Case, dtype: torch.dtype, isa: str) -> None:
 def test_fta_first_maximum_takes_the_gradient(dtype: torch.dtype, isa: str) -> None:
     case = Case((7, 3, 5), (2, 1), 5, 17, 17)
     compare(partial(fta_trial_with_ties, case), partial(fta_native, case), dtype)
+
+
+@both_dtypes
+@pytest.mark.parametrize("case", [*FTA_CASES, Case((11,), (9, 3), 19, 64, 64)], ids=str)
+def test_fta_skips_the_background(case: Case, dtype: torch.dtype, isa: str) -> None:
+    """With NaN in the input where no frame of the sequence is inside, and in the gradient."""
+    trial, x_support = fta_trial(case, dtype), blank_support(case)
+    support = window_support(case, x_support)
+    x = trial.inputs["x"] * x_support[..., None]
+    clean = replace(trial, inputs={**trial.inputs, "x": x}, gradient=trial.gradient * support[..., None])
+    never = torch.cat([s.amax(0, keepdim=True).expand_as(s) for s in x_support.split(case.seq_lens)]) == 0
+    inputs = {**trial.inputs, "x": x.masked_fill(never[..., None], math.nan)}
+    gradient = trial.gradient.masked_fill(support[..., None] == 0, math.nan)
+    expected = fta_native(case, clean)
+    got = fta_native(case, replace(trial, inputs=inputs, gradient=gradient), support=support)
+    for name in ("y", "z", "gw", "gb"):
+        assert torch.equal(expected[name], got[name]), name
+    assert torch.equal(expected["gx"][x_support == 1], got["gx"][x_support == 1])
 
 
 def test_fta_of_three_frames_has_no_choice_to_learn(isa: str) -> None:

@@ -40,18 +40,37 @@ void maximum_of(T* best, typename Simd<T>::Lane* first, const T* frame, int64_t 
   for (; t < frames; ++t) take_frames<1>(best, first, frame + t * stride, stride, size, t);
 }
 
+// The elements among [begin, end) of a map between its first and its last position inside the support of any frame.
+inline Range elements_inside(const uint8_t* support, int64_t positions, int64_t frames, int64_t c, Range elements) {
+  Range inside = {elements.begin / c, ceil_div(elements.end, c)};
+  auto empty = [&](int64_t position) {
+    uint8_t any = 0;
+    for (int64_t t = 0; t < frames; ++t) any |= support[t * positions + position];
+    return any == 0;
+  };
+  while (inside.begin < inside.end && empty(inside.begin)) ++inside.begin;
+  while (inside.begin < inside.end && empty(inside.end - 1)) --inside.end;
+  return {smaller(larger(inside.begin * c, elements.begin), elements.end), smaller(inside.end * c, elements.end)};
+}
+
 template <class T>
-void frame_maximum(T* maximum, int16_t* index, const T* x, const Shape& s, int64_t c) {
-  int64_t map = rows_of(s) * s.width * c, pieces = ceil_div(map, kElements);
+void frame_maximum(T* maximum, int16_t* index, const T* x, const Shape& s, const uint8_t* support, int64_t c) {
+  int64_t positions = rows_of(s) * s.width, map = positions * c, pieces = ceil_div(map, kElements);
   parallel_for(s.threads, s.sequences * pieces, [&](int64_t i, int) {
-    int64_t n = i / pieces, begin = i % pieces * kElements, size = smaller(kElements, map - begin);
-    T best[kElements] = {};
-    typename Simd<T>::Lane first[kElements] = {};
-    maximum_of(best, first, x + total(s.seq_lens, n) * map + begin, map, size, s.seq_lens[n]);
-    T* maximum_out = maximum + n * map + begin;
-    int16_t* index_out = index + n * map + begin;
-    for (int64_t e = 0; e < size; ++e) maximum_out[e] = best[e];
-    for (int64_t e = 0; e < size; ++e) index_out[e] = int16_t(first[e]);
+    int64_t n = i / pieces, frames = s.seq_lens[n], before = total(s.seq_lens, n);
+    Range piece = {i % pieces * kElements, 0}, inside;
+    piece.end = inside.end = smaller(piece.begin + kElements, map);
+    inside.begin = piece.begin;
+    if (support) inside = elements_inside(support + before * positions, positions, frames, c, piece);
+    T best[kElements + lanes<T>] = {};
+    typename Simd<T>::Lane first[kElements + lanes<T>] = {};
+    if (inside.size() > 0)
+      maximum_of(best + inside.begin - piece.begin, first + inside.begin - piece.begin, x + before * map + inside.begin,
+                 map, inside.size(), frames);
+    T* maximum_out = maximum + n * map + piece.begin;
+    int16_t* index_out = index + n * map + piece.begin;
+    for (int64_t e = 0; e < piece.size(); ++e) maximum_out[e] = best[e];
+    for (int64_t e = 0; e < piece.size(); ++e) index_out[e] = int16_t(first[e]);
   });
 }
 

@@ -120,12 +120,12 @@ void halve_support(Address y, Address x, int64_t frames, int64_t h, int64_t w) {
 }
 
 void frame_maximum(Address maximum, Address index, Address x, Sizes seq_lens, int64_t h, int64_t w, int64_t c,
-                   int itemsize, int threads) {
+                   int itemsize, int threads, Address support) {
   std::vector<int64_t> split = {h};
   hstl::Shape shape = shape_of(seq_lens, split, w, threads);
   with_type(itemsize, [&](auto type) {
     using T = decltype(type);
-    hstl::operators<T>().frame_maximum(at<T>(maximum), at<int16_t>(index), at<T>(x), shape, c);
+    hstl::operators<T>().frame_maximum(at<T>(maximum), at<int16_t>(index), at<T>(x), shape, at<uint8_t>(support), c);
   });
 }
 
@@ -178,23 +178,24 @@ size_t fta_workspace(Sizes seq_lens, Sizes split, int64_t w, int64_t c, int item
 }
 
 void fta_forward(Address y, Address z, Address x, Address weights, Address biases, Address workspace, Sizes seq_lens,
-                 Sizes split, int64_t w, int64_t c, int itemsize, int threads) {
+                 Sizes split, int64_t w, int64_t c, int itemsize, int threads, Address support) {
   hstl::Shape shape = shape_of(seq_lens, split, w, threads);
   with_type(itemsize, [&](auto type) {
     using T = decltype(type);
     hstl::operators<T>().fta_forward(at<T>(y), at<T>(z), at<T>(x), at<T>(weights), at<T>(biases), at<void>(workspace),
-                                     shape, c);
+                                     shape, at<uint8_t>(support), c);
   });
 }
 
 void fta_backward(Address gx, Address gweights, Address gbiases, Address gy, Address x, Address z, Address weights,
                   Address biases, Address workspace, Sizes seq_lens, Sizes split, int64_t w, int64_t c, int itemsize,
-                  int threads) {
+                  int threads, Address support) {
   hstl::Shape shape = shape_of(seq_lens, split, w, threads);
   with_type(itemsize, [&](auto type) {
     using T = decltype(type);
     hstl::operators<T>().fta_backward(at<T>(gx), at<T>(gweights), at<T>(gbiases), at<T>(gy), at<T>(x), at<T>(z),
-                                      at<T>(weights), at<T>(biases), at<void>(workspace), shape, c);
+                                      at<T>(weights), at<T>(biases), at<void>(workspace), shape, at<uint8_t>(support),
+                                      c);
   });
 }
 
@@ -244,7 +245,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("window_support", &window_support, no_gil, "y"_a, "x"_a, "seq_lens"_a, "h"_a, "w"_a, "threads"_a);
   m.def("halve_support", &halve_support, no_gil, "y"_a, "x"_a, "frames"_a, "h"_a, "w"_a);
   m.def("frame_maximum", &frame_maximum, no_gil, "maximum"_a, "index"_a, "x"_a, "seq_lens"_a, "h"_a, "w"_a, "c"_a,
-        "itemsize"_a, "threads"_a);
+        "itemsize"_a, "threads"_a, "support"_a = 0);
   m.def("frame_maximum_backward", &frame_maximum_backward, no_gil, "gx"_a, "gmaximum"_a, "index"_a, "seq_lens"_a, "h"_a,
         "w"_a, "c"_a, "itemsize"_a, "threads"_a);
   m.def("astp_workspace", &astp_workspace, "n"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
@@ -254,9 +255,9 @@ PYBIND11_MODULE(_cpu, m) {
         "proj"_a, "p"_a, "workspace"_a, "n"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
   m.def("fta_workspace", &fta_workspace, "seq_lens"_a, "split"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a);
   m.def("fta_forward", &fta_forward, no_gil, "y"_a, "z"_a, "x"_a, "weights"_a, "biases"_a, "workspace"_a, "seq_lens"_a,
-        "split"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a);
+        "split"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a, "support"_a = 0);
   m.def("fta_backward", &fta_backward, no_gil, "gx"_a, "gweights"_a, "gbiases"_a, "gy"_a, "x"_a, "z"_a, "weights"_a,
-        "biases"_a, "workspace"_a, "seq_lens"_a, "split"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a);
+        "biases"_a, "workspace"_a, "seq_lens"_a, "split"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a, "support"_a = 0);
   m.def("instruction_sets", &instruction_sets, "Instruction sets that this machine runs, best first.");
   m.def("instruction_set", &hstl::instruction_set, "The instruction set in use.");
   m.def("use_instruction_set", &use_instruction_set, "name"_a);

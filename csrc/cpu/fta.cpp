@@ -41,15 +41,26 @@ HSTL_INLINE Maxima<T> maxima(const Map<T>& x, const Window& window, int64_t e, i
   return m;
 }
 
+// Some rows of a map's frame, and the frame's support or null: outside, nothing is read.
+struct Rows {
+  Range rows;
+  int64_t width;
+  const uint8_t* support;  // [H, W]
+
+  bool skips(int64_t position) const { return support && !support[position]; }
+};
+
 // sums[k] = sum of term(e, valid) over the region's elements e of channels k..k+V*lanes-1: row by row, so that float32
 // rounds little.
 template <int V, class T, class Term>
-HSTL_INLINE void sum_channels(T* sums, const Shape& s, const Range& rows, int64_t c, int64_t k, const Term& term) {
+HSTL_INLINE void sum_channels(T* sums, const Rows& region, int64_t c, int64_t k, const Term& term) {
   Vec<T> totals[V] = {};
-  for (int64_t h = rows.begin; h < rows.end; ++h) {
+  for (int64_t h = region.rows.begin; h < region.rows.end; ++h) {
     Vec<T> row[V] = {};
-    for (int64_t q = 0; q < s.width; ++q)
-      for (int v = 0; v < V; ++v) row[v] += term((h * s.width + q) * c + k + v * lanes<T>, c - k - v * lanes<T>);
+    for (int64_t at = h * region.width; at < (h + 1) * region.width; ++at) {
+      if (region.skips(at)) continue;
+      for (int v = 0; v < V; ++v) row[v] += term(at * c + k + v * lanes<T>, c - k - v * lanes<T>);
+    }
     for (int v = 0; v < V; ++v) totals[v] += row[v];
   }
   for (int v = 0; v < V; ++v) store_some(sums + k + v * lanes<T>, totals[v], c - k - v * lanes<T>);
@@ -57,10 +68,10 @@ HSTL_INLINE void sum_channels(T* sums, const Shape& s, const Range& rows, int64_
 
 // The same for all channels. Bytes: 5 frames of the region, each element read once.
 template <class T, class Term>
-HSTL_INLINE void sum_region(T* sums, const Shape& s, const Range& rows, int64_t c, const Term& term) {
+HSTL_INLINE void sum_region(T* sums, const Rows& region, int64_t c, const Term& term) {
   int64_t k = 0;
-  for (; k + 4 * lanes<T> <= c; k += 4 * lanes<T>) sum_channels<4>(sums, s, rows, c, k, term);
-  for (; k < c; k += lanes<T>) sum_channels<1>(sums, s, rows, c, k, term);
+  for (; k + 4 * lanes<T> <= c; k += 4 * lanes<T>) sum_channels<4>(sums, region, c, k, term);
+  for (; k < c; k += lanes<T>) sum_channels<1>(sums, region, c, k, term);
 }
 
 template <class T>
@@ -113,38 +124,44 @@ size_t fta_workspace(const Shape& s, int64_t c) {
   return carver.bytes();
 }
 
-// y = share a + (1 - share) b where y holds a.
+// y = share a + (1 - share) b where y holds a, and b the region's; 0 outside the support.
 template <class T>
-void blend(T* y, const T* b, const T* shares, int64_t elements, int64_t c) {
-  for (int64_t e = 0; e < elements; e += c)
-    for (int64_t k = 0; k < c; k += lanes<T>) {
-      Vec<T> share = load_some(shares + k, c - k), a = load_some(y + e + k, c - k);
-      store_some(y + e + k, share * a + (T(1) - share) * load_some(b + e + k, c - k), c - k);
+void blend(T* y, const T* b, const T* shares, const Rows& region, int64_t c) {
+  for (int64_t at = region.rows.begin * region.width; at < region.rows.end * region.width; ++at, b += c) {
+    if (region.skips(at)) {
+      __builtin_memset(y + at * c, 0, c * sizeof(T));
+      continue;
     }
+    for (int64_t k = 0; k < c; k += lanes<T>) {
+      Vec<T> share = load_some(shares + k, c - k), a = load_some(y + at * c + k, c - k);
+      store_some(y + at * c + k, share * a + (T(1) - share) * load_some(b + k, c - k), c - k);
+    }
+  }
 }
 
 // Bytes: x is read once per window, 5/3 times in all; a waits in y and b in second-level cache until the gate is known.
 template <class T>
-void fta_forward(T* y, T* z, const T* x, const T* w, const T* biases, void* workspace, const Shape& s, int64_t c) {
+void fta_forward(T* y, T* z, const T* x, const T* w, const T* biases, void* workspace, const Shape& s,
+                 const uint8_t* support, int64_t c) {
   Map<T> map = {x, rows_of(s) * s.width * c};
   Carver carver(workspace);
   Scratch<T> scratch = carve<T>(carver, s, c);
   parallel_for(s.threads, total_windows(s) * s.regions, [&](int64_t i, int thread) {
     int64_t f = i / s.regions, r = i % s.regions;
     Window window = window_at(s.seq_lens, f);
-    Range rows = region_rows(s, r);
-    int64_t first = rows.begin * s.width * c;
+    Rows region = {region_rows(s, r), s.width, support ? support + f * (map.size / c) : nullptr};
+    int64_t first = region.rows.begin * s.width * c;
     T *means = z + i * c, *shares = scratch.gate + i * c, *a = y + f * map.size,
       *b = scratch.b + thread * scratch.b_size;
-    sum_region(means, s, rows, c, [&](int64_t e, int64_t valid) {
+    sum_region(means, region, c, [&](int64_t e, int64_t valid) {
       Maxima<T> m = maxima(map, window, e, valid);
       store_some(a + e, m.a, valid);
       store_some(b + e - first, m.b, valid);
       return m.a + m.b;
     });
-    for (int64_t k = 0; k < c; ++k) means[k] /= T(rows.size() * s.width);
+    for (int64_t k = 0; k < c; ++k) means[k] /= T(region.rows.size() * s.width);
     gates(shares, means, w + r * 2 * c * c, biases + r * 2 * c, c);
-    blend(a + first, b, shares, rows.size() * s.width * c, c);
+    blend(a, b, shares, region, c);
   });
 }
 
@@ -229,12 +246,17 @@ inline Column column_of(const Shape& s, int64_t c, int64_t n, int64_t h, Slice c
 // before, as its frames 3 and 4; the others begin here.
 template <class T>
 void window_backward(T* gx, const T* gy, const Map<T>& map, const Gradients<T>& from, const Column& column, int64_t t,
-                     int64_t c) {
+                     const uint8_t* support, int64_t c) {
   const int64_t frame = t * kWindowStride, left = column.frames - frame;
   T* g = gx + (column.first_frame + frame) * map.size;
   const T* x = map.data + (column.first_frame + frame) * map.size;
   const int64_t before = t ? -map.size : 0, after = left > 3 ? 3 * map.size : 2 * map.size;
-  for (int64_t first = column.begin; first < column.end; first += c)
+  for (int64_t first = column.begin; first < column.end; first += c) {
+    if (support && !support[first / c]) {
+      for (int64_t f = t ? 1 : 0; f < (left > 3 ? 4 : 3); ++f)
+        __builtin_memset(g + f * map.size + first, 0, c * sizeof(T));
+      continue;
+    }
     for (int64_t k = 0; k < c; k += lanes<T>) {
       int64_t e = first + k, valid = c - k;
       const Vec<T> v[kWindowFrames] = {load_some(x + e + before, valid), load_some(x + e, valid),
@@ -255,17 +277,18 @@ void window_backward(T* gx, const T* gy, const Map<T>& map, const Gradients<T>& 
       store_some(g + e + 2 * map.size, add.of[3], valid);
       if (left > 3) store_some(g + e + 3 * map.size, add.of[4], valid);
     }
+  }
 }
 
 // gx of a column. Bytes: x and gy read, gx written once; what two windows share stays in first-level cache.
 template <class T>
 void column_backward(T* gx, const T* gy, const Map<T>& map, const Gradients<T>& from, const Shape& s, int64_t c,
-                     const Column& column) {
+                     const uint8_t* support, const Column& column) {
   int64_t windows = windows_of(column.frames), size = (column.end - column.begin) * int64_t(sizeof(T));
   for (int64_t t = 0; t < windows; ++t) {
     int64_t f = column.first + t, part = (f * s.regions + column.part) * c;
     Gradients<T> own = {from.gate + part, from.gu + part, from.gz + part};
-    window_backward(gx, gy + f * map.size, map, own, column, t, c);
+    window_backward(gx, gy + f * map.size, map, own, column, t, support ? support + f * (map.size / c) : nullptr, c);
   }
   for (int64_t f = windows ? windows * kWindowStride + 1 : 0; f < column.frames; ++f)
     __builtin_memset(gx + (column.first_frame + f) * map.size + column.begin, 0, size);
@@ -273,7 +296,7 @@ void column_backward(T* gx, const T* gy, const Map<T>& map, const Gradients<T>& 
 
 template <class T>
 void fta_backward(T* gx, T* gw, T* gbiases, const T* gy, const T* x, const T* z, const T* w, const T* biases,
-                  void* workspace, const Shape& s, int64_t c) {
+                  void* workspace, const Shape& s, const uint8_t* support, int64_t c) {
   Map<T> map = {x, rows_of(s) * s.width * c};
   int64_t outputs = total_windows(s), stride = s.regions * c, height = rows_of(s);
   Carver carver(workspace);
@@ -282,14 +305,14 @@ void fta_backward(T* gx, T* gw, T* gbiases, const T* gy, const T* x, const T* z,
   parallel_for(s.threads, outputs * s.regions, [&](int64_t i, int) {
     int64_t f = i / s.regions, r = i % s.regions;
     Window window = window_at(s.seq_lens, f);
-    Range rows = region_rows(s, r);
+    Rows region = {region_rows(s, r), s.width, support ? support + f * (map.size / c) : nullptr};
     Gradients<T> mine = {all.gate + i * c, all.gu + i * c, all.gz + i * c};
     gates(mine.gate, z + i * c, w + r * 2 * c * c, biases + r * 2 * c, c);
-    sum_region(mine.gu, s, rows, c, [&](int64_t e, int64_t valid) {
+    sum_region(mine.gu, region, c, [&](int64_t e, int64_t valid) {
       Maxima<T> m = maxima(map, window, e, valid);
       return load_some(gy + f * map.size + e, valid) * (m.a - m.b);
     });
-    gate_backward(mine, w + r * 2 * c * c, rows.size() * s.width, c);
+    gate_backward(mine, w + r * 2 * c * c, region.rows.size() * s.width, c);
   });
   parallel_for(s.threads, s.regions * c, [&](int64_t i, int) {
     int64_t r = i / c, o = i % c;
@@ -298,7 +321,7 @@ void fta_backward(T* gx, T* gw, T* gbiases, const T* gy, const T* x, const T* z,
   int64_t pieces = smaller(ceil_div(s.width * c, kElements), s.width);
   parallel_for(s.threads, s.sequences * height * pieces, [&](int64_t i, int) {
     int64_t n = i / pieces / height, h = i / pieces % height;
-    column_backward(gx, gy, map, all, s, c, column_of(s, c, n, h, slice_of(s.width, pieces, i % pieces)));
+    column_backward(gx, gy, map, all, s, c, support, column_of(s, c, n, h, slice_of(s.width, pieces, i % pieces)));
   });
 }
 
