@@ -18,6 +18,8 @@ constexpr int kPanel = kOut<float>;
 constexpr int kGroup = kVectorRegisters == 32 ? 14 : 6;
 // Tiles of a block: each weight is read once per block.
 constexpr int64_t kBlock = kGroup;
+// Fewest tiles for which a weight pays to be read from the third-level cache.
+constexpr int64_t kFewest = 11;
 // Terms summed in a row before their sum is added to the total.
 constexpr int64_t kSummed = 64;
 
@@ -316,6 +318,7 @@ Scratch<N> carve_scratch(Carver& carver, int64_t cin, int64_t cout) {
 struct Block {
   Range tiles, region;
   int64_t r;
+  Slice panels;
 };
 
 // All pairs of one tile and vector of channels, while its inputs are in L1.
@@ -353,9 +356,9 @@ void transform_inputs(const Scratch<N>& scratch, const Layout& layout, const Con
 template <int N, int Pair>
 void compute_pair(const Scratch<N>& scratch, const Layout& layout, const Convolution& conv, const Block& block) {
   int64_t cin = conv.input.channels, cout = conv.output.channels, panels = panels_of(cout);
-  const float* u =
-      conv.packed + block.r * region_size<N>(cin, cout) + Pair * panels * kProducts<N> * matrix_size<N>(cin);
-  for (int64_t panel = 0; panel < panels; ++panel) {
+  const float* u = conv.packed + block.r * region_size<N>(cin, cout) +
+                   (Pair * panels + block.panels.begin) * kProducts<N> * matrix_size<N>(cin);
+  for (int64_t panel = block.panels.begin; panel < block.panels.end; ++panel) {
     for (int f = 0; f < kProducts<N>; ++f, u += matrix_size<N>(cin))
       for (int64_t group = 0; group < layout.groups; ++group) {
         Slice slice = layout.slice(group);
@@ -390,19 +393,33 @@ void compute_block(const Scratch<N>& scratch, const Tiling& tiling, const Convol
   compute_pair<N, 2>(scratch, layout, conv, block);
 }
 
-// Blocks of a region: a multiple of the threads, so that all read the same weights at about the same time.
-inline int64_t blocks_of(int64_t tiles, int threads) {
-  return smaller(tiles, threads * ceil_div(tiles, threads * kBlock));
+// How a region's tiles and panels are divided among blocks.
+struct Division {
+  int64_t tiles, panels;
+  int64_t blocks() const { return tiles * panels; }
+};
+
+// Blocks of tiles, a multiple of the threads, so that all read the same weights at about the same time. Where they
+// would be too small to pay for reading the weights, the panels are divided instead and the inputs transformed by each.
+inline Division division_of(int64_t tiles, int64_t cout, int threads) {
+  if (tiles == 0) return {0, 0};
+  int64_t divided = smaller(tiles, threads * ceil_div(tiles, threads * kBlock));
+  if (threads == 1 || tiles >= divided * kFewest) return {divided, 1};
+  int64_t whole = ceil_div(tiles, kBlock);
+  return {whole, smaller(panels_of(cout), ceil_div(threads, whole))};
 }
 
-inline Block block_of(const Tiling& tiling, const Shape& s, int64_t i) {
+inline Block block_of(const Tiling& tiling, const Shape& s, int64_t cout, int64_t i) {
   for (int64_t r = 0;; ++r) {
-    int64_t blocks = blocks_of(tiling.count(r), s.threads);
-    if (i < blocks) {
-      Slice slice = slice_of(tiling.count(r), blocks, i);
-      return {{tiling.begin(r) + slice.begin, tiling.begin(r) + slice.end}, region_rows(s, r), r};
+    Division division = division_of(tiling.count(r), cout, s.threads);
+    if (i < division.blocks()) {
+      Slice tiles = slice_of(tiling.count(r), division.tiles, i / division.panels);
+      return {{tiling.begin(r) + tiles.begin, tiling.begin(r) + tiles.end},
+              region_rows(s, r),
+              r,
+              slice_of(panels_of(cout), division.panels, i % division.panels)};
     }
-    i -= blocks;
+    i -= division.blocks();
   }
 }
 
@@ -436,12 +453,13 @@ void convolve(Convolution conv, void* workspace, const Shape& s) {
   carve_scratch<N>(sizes, conv.input.channels, conv.output.channels);
   char* scratches = carver.take<char>(s.threads * int64_t(sizes.bytes()));
   int64_t blocks = 0, fills = conv.output.support ? tiling.time_count : 0;
-  for (int64_t r = 0; r < s.regions; ++r) blocks += blocks_of(tiling.count(r), s.threads);
+  for (int64_t r = 0; r < s.regions; ++r)
+    blocks += division_of(tiling.count(r), conv.output.channels, s.threads).blocks();
   parallel_for(s.threads, blocks + fills, [&](int64_t i, int thread) {
     if (i >= blocks) return fill_gaps(tiling, s, conv.output, i - blocks);
     Carver mine(scratches + thread * int64_t(sizes.bytes()));
     compute_block<N>(carve_scratch<N>(mine, conv.input.channels, conv.output.channels), tiling, conv,
-                     block_of(tiling, s, i));
+                     block_of(tiling, s, conv.output.channels, i));
   });
 }
 
