@@ -3,11 +3,10 @@
 import functools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from statistics import median
 from typing import Any, NamedTuple
-
-from torch import nn
+from unittest import mock
 
 from benchmarks import executed, flops
 from benchmarks.compare import Prepared
@@ -16,9 +15,10 @@ from benchmarks.interleave import timed, without_garbage_collection
 from benchmarks.names import OURS
 from benchmarks.rivals import named
 from benchmarks.workloads import Workload
-from hstl_fast import HSTL
+from hstl_fast import HSTL, models
 
 ROUNDS = 15
+POOLS = "ASTP"
 REST = "everything else"
 """What is in no layer: Python, the support, the 2x2 pool, batch norm, copies."""
 
@@ -66,7 +66,7 @@ def part_names(network: HSTL, frames: int) -> dict[str, str]:
 
 def _part(layer: Layer) -> str:
     if layer.kind != "arme":
-        return {"astp": "ASTP", "fta": "FTA", "strip_pool": "strips", "head": "head"}[layer.kind]
+        return {"astp": POOLS, "fta": "FTA", "strip_pool": "strips", "head": "head"}[layer.kind]
     block, *place = layer.name.split(".")
     stage = 1 if block == "stem" else int(place[0]) + 2
     return f"stage {stage}, {layer.c_in}-{layer.c_out}"
@@ -83,27 +83,32 @@ def _executed(workload: Workload, network: HSTL, names: dict[str, str]) -> dict[
 
 @contextmanager
 def _stopwatch(network: HSTL, names: dict[str, str], spent: dict[str, float]) -> Iterator[None]:
-    """Add the seconds of every named module of the network to its part. Hooks would not do: a network with hooks on its
-    layers computes whole maps, for it cannot know who looks at them."""
+    """Add the seconds of every named module of the network, and of the last frame maximum, to its part.
+
+    Hooks would not do: a network with hooks on its layers computes whole maps, for it cannot know who looks at them.
+    """
     parts = {network.get_submodule(module): name for module, name in names.items()}
     kinds: list[Any] = list(dict.fromkeys(map(type, parts)))
-    forwards = [kind.forward for kind in kinds]
-    for kind in kinds:
-        kind.forward = _timed(kind.forward, parts, spent)
-    try:
+    with ExitStack() as patches:
+        for kind in kinds:
+            patches.enter_context(mock.patch.object(kind, "forward", _timed(kind.forward, parts.get, spent)))
+        last_maximum = _timed(models.frame_maximum, lambda x: POOLS, spent)  # it serves an ASTP and the strips
+        patches.enter_context(mock.patch.object(models, "frame_maximum", last_maximum))
         yield
-    finally:
-        for kind, forward in zip(kinds, forwards, strict=True):
-            kind.forward = forward
 
 
-def _timed(forward: Callable[..., Any], parts: dict[nn.Module, str], spent: dict[str, float]) -> Callable[..., Any]:
-    @functools.wraps(forward)
-    def timed_forward(module: nn.Module, *arguments: Any, **more: Any) -> Any:
+def _timed(
+    function: Callable[..., Any], part_of: Callable[[Any], str | None], spent: dict[str, float]
+) -> Callable[..., Any]:
+    """The function, its seconds added to the part that its first argument belongs to."""
+
+    @functools.wraps(function)
+    def timed_function(first: Any, *arguments: Any, **more: Any) -> Any:
         start = time.perf_counter()
-        y = forward(module, *arguments, **more)
-        if module in parts:
-            spent[parts[module]] = spent.get(parts[module], 0.0) + time.perf_counter() - start
+        y = function(first, *arguments, **more)
+        part = part_of(first)
+        if part is not None:
+            spent[part] = spent.get(part, 0.0) + time.perf_counter() - start
         return y
 
-    return timed_forward
+    return timed_function

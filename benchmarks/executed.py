@@ -117,10 +117,17 @@ def fewest_products(layer: Layer) -> int:
 
 
 def tiles(support: Tensor, split: Sequence[int], frames: int) -> int:
-    """Winograd tiles of `frames` frames that hold a position of the support `[n, t, h, w]`."""
-    size = (frames, SIDE, SIDE)
+    """Winograd tiles of `frames` frames that cover the support `[n, t, h, w]` as our native code lays them: each strip
+    of `SIDE` rows of a region from its first column inside the support on, with gaps where there is none."""
+    size = (frames, SIDE, 1)
     regions = support.float().split(list(split), 2)
-    return sum(int(F.max_pool3d(rows, size, size, ceil_mode=True).sum()) for rows in regions)
+    strips = torch.cat([F.max_pool3d(rows, size, size, ceil_mode=True) for rows in regions], 2) > 0
+    found, covered = 0, torch.zeros(strips.shape[:3])
+    for column in range(strips.shape[3]):
+        begins = strips[..., column] & (covered <= column)
+        covered[begins] = column + SIDE
+        found += int(begins.sum())
+    return found
 
 
 def _layers(config: HSTLConfig, clip: Tensor) -> Iterator[tuple[Layer, Support | None]]:

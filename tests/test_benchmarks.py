@@ -165,16 +165,27 @@ def test_executed_arithmetic_is_that_of_tiles_that_hold_a_position_of_the_suppor
     x, y = torch.zeros(2, 1, 5, 12, 6, dtype=torch.bool)
     x[0, 0, 0, 0] = True
     y[0, 0, 0, :2] = y[0, 4, 7, 3] = True  # one tile of 4 x 4
-    y[0, 0, 8, 4] = True  # the second region's second tile in a row, which is cut off at the map's end
+    y[0, 0, 8, 4] = y[0, 0, 9, 3] = True  # one tile of the second region, which begins at column 3
     dense, direct, winograd, inside, executed_ = executed.of_layer(layer, Support(x, y))
     assert (dense, direct) == (layer.macs, layer.direct)
     assert winograd == 6 * 36 * 7 * (2 + 1) * 2
-    assert inside == 6 * 27 * 4
+    assert inside == 6 * 27 * 5
     assert executed_ == 6 * 36 * 7 * 3
     training = executed.of_training(layer, Support(x, y))
     assert (training.dense, training.direct, training.winograd) == (3 * dense, 3 * direct, 3 * winograd)
-    assert training.inside == 6 * 27 * (4 + 1 + 4)
+    assert training.inside == 6 * 27 * (5 + 1 + 5)
     assert training.executed == 6 * 36 * 7 * (3 + 1 + 3)
+
+
+@pytest.mark.parametrize(
+    ("columns", "tiles"),
+    [([], 0), ([0, 3], 1), ([1, 4], 1), ([3, 4, 7], 2), ([0, 5, 9, 10], 3), ([10], 1), (range(11), 3)],
+)
+def test_tiles_begin_at_the_first_column_of_the_support(columns: Sequence[int], tiles: int) -> None:
+    support = torch.zeros(1, 2, 5, 11, dtype=torch.bool)
+    for i, column in enumerate(columns):
+        support[0, i % 2, i % 4, column] = True
+    assert executed.tiles(support, [5], frames=2) == tiles
 
 
 @pytest.mark.usefixtures("tiles_of_five")
