@@ -327,7 +327,7 @@ void test_frame_maximum(const AstpTrial& trial, const std::string& where) {
     Buffer<T> x(trial.x), maximum(trial.maximum.values.size()), gx(trial.gx.size());
     Buffer<int16_t> index(maximum.size());
     hstl::Shape shape = shape_of(c, threads);
-    hstl::operators<T>().frame_maximum(maximum.data(), index.data(), x.data(), shape, c.cin);
+    hstl::operators<T>().frame_maximum(maximum.data(), index.data(), x.data(), shape, nullptr, c.cin);
     hstl::operators<T>().frame_maximum_backward(gx.data(), maximum.data(), index.data(), shape, c.cin);
     bool first = true;
     for (size_t i = 0; i < index.size(); ++i) first = first && index.data()[i] == trial.maximum.frames[i];
@@ -398,9 +398,10 @@ void test_fta(Report& report, const FtaTrial& trial, const std::string& where) {
     Buffer<unsigned char> workspace(operators.fta_workspace(shape, c.cin));
     Outputs<T> out;
     for (const Expected& each : expected) out.emplace_back(each.truth.size());
-    operators.fta_forward(out[0].data(), z.data(), x.data(), w.data(), biases.data(), workspace.data(), shape, c.cin);
+    operators.fta_forward(out[0].data(), z.data(), x.data(), w.data(), biases.data(), workspace.data(), shape, nullptr,
+                          c.cin);
     operators.fta_backward(out[1].data(), out[2].data(), out[3].data(), gy.data(), x.data(), z.data(), w.data(),
-                           biases.data(), workspace.data(), shape, c.cin);
+                           biases.data(), workspace.data(), shape, nullptr, c.cin);
     return out;
   });
 }
