@@ -16,7 +16,7 @@ from hstl_fast.names import one_of
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
 from hstl_fast.ops import _checks, _dispatch
 from hstl_fast.ops._shared import channels_last, constant_when_compiled, under_transforms, without_autocast
-from hstl_fast.ops._support import check_zero_outside, debugging, grown
+from hstl_fast.ops._support import Support, check_zero_outside, debugging, grown, halved, windowed
 from hstl_fast.ops.astp import frame_maximum
 
 ROWS, COLUMNS = 64, 44
@@ -367,43 +367,48 @@ class _Maps:
     """bool [n, t, h, w]: where `x` may be non-zero, since outside it is exactly 0. None: anywhere."""
 
     def convolve(self, layer: nn.Module) -> None:
+        """By `ARME`, or what a user has put in its place; there is no support then."""
         if self.support is None:
             self.x = layer(self.x, self.lengths or None)
             return
         assert isinstance(layer, ARME)
-        support = grown(self.support, layer.split, self.lengths)
-        self._become(layer(self.x, self.lengths or None, support), support.y)
+        self._apply(layer, grown(self.support, layer.split, self.lengths))
 
     def aggregate(self, fta: FTA) -> None:
-        self.x, lengths = fta(self.x, self.lengths or None), self.lengths
-        self.lengths = [t // FEWEST_FRAMES for t in lengths]
-        if self.support is not None:
-            self._become(self.x, torch.ops.hstl_fast.window_support(self.support, lengths))
+        if self.support is None:
+            self.x = fta(self.x, self.lengths or None)
+        else:
+            self._apply(fta, windowed(self.support, self.lengths))
+        self.lengths = [t // FEWEST_FRAMES for t in self.lengths]
 
     def halve(self) -> None:
         self.x = _halved(self.x)
         if self.support is not None:
-            self._become(self.x, torch.ops.hstl_fast.halve_support(self.support))
+            self.support = halved(self.support)
+            self._check()
 
     def reduce(self) -> None:
         """Leave the maximum over the frames of each sequence, of the last map, which two pools read."""
         if self.support is not None and self._is_indexable():
-            self.x, self.lengths, self.support = frame_maximum(self.x, self.lengths), [], None
+            maximum = frame_maximum(self.x, Support(self.support), self.lengths)
+            self.x, self.lengths, self.support = maximum, [], None
 
     def pooled(self, pool: nn.Module) -> Tensor:
-        """Pools read the whole map: the zeros outside its support are maxima among negative features, too."""
-        y: Tensor = pool(self.x, self.lengths or None)
+        y: Tensor = pool(self.x, self.lengths or None, None if self.support is None else Support(self.support))
         return y
+
+    def _apply(self, layer: nn.Module, support: Support) -> None:
+        self.x, self.support = layer(self.x, self.lengths or None, support), support.y
+        self._check()
+
+    def _check(self) -> None:
+        if self.support is not None and debugging():
+            check_zero_outside(self.x, self.support)
 
     def _is_indexable(self) -> bool:
         """Whether the native backend finds these sequences' maxima, as their pools will ask."""
         longest = 0 if torch.compiler.is_compiling() else max(self.lengths or [self.x.shape[2]])
         return _dispatch.why_not("astp", "cpu", "cpu", torch.float32, longest) is None
-
-    def _become(self, x: Tensor, support: Tensor) -> None:
-        self.x, self.support = x, support
-        if debugging():
-            check_zero_outside(x, support)
 
 
 def _is_untouched(layer: nn.Module) -> bool:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hstl_fast.ops import _native
-from hstl_fast.ops._shared import LIBRARY, constant_when_compiled, frames_of
-from hstl_fast.reference import fta_lengths
+from hstl_fast.ops._shared import LIBRARY, constant_when_compiled, frames_of, under_transforms
+from hstl_fast.reference import fta_lengths, grow_support
 
 DEBUG_VARIABLE = "HSTL_FAST_DEBUG"
 
@@ -22,12 +22,12 @@ LIBRARY.define("halve_support(Tensor support) -> Tensor")
 
 
 class Support(NamedTuple):
-    """Of a convolution: bool [n, t, h, w], dense."""
+    """Of an operator whose input is exactly 0 outside; bool [n, t, h, w], dense."""
 
     x: Tensor
     """Of the input."""
-    y: Tensor
-    """Of the output."""
+    y: Tensor | None = None
+    """Of the output, where that is a feature map."""
 
 
 @torch.library.register_fake("hstl_fast::grow_support", lib=LIBRARY)
@@ -81,13 +81,32 @@ def _frames(support: Tensor, seq_lens: list[int]) -> list[int]:
 
 def grown(support: Tensor, split: list[int], seq_lens: list[int]) -> Support:
     """Of a convolution whose input has this support: one position more in t, h and w, inside region and sequence."""
+    if under_transforms():  # vmap cannot follow the private operator
+        return Support(support, grow_support(support, split, seq_lens or None))
     dense = support.contiguous()
     return Support(dense, torch.ops.hstl_fast.grow_support(dense, split, seq_lens))
 
 
-def masked(x: Tensor, support: Tensor | None) -> Tensor:
+def windowed(support: Tensor, seq_lens: list[int]) -> Support:
+    """Of FTA whose input has this support: any of a window's five frames."""
+    dense = support.contiguous()
+    return Support(dense, torch.ops.hstl_fast.window_support(dense, seq_lens))
+
+
+def halved(support: Tensor) -> Tensor:
+    """Of the 2x2 maximum of a map with this support."""
+    smaller: Tensor = torch.ops.hstl_fast.halve_support(support)
+    return smaller
+
+
+def of_input(support: Tensor | Support | None) -> Tensor | None:
+    """What a caller says of the input."""
+    return support.x if isinstance(support, Support) else support
+
+
+def masked(x: Tensor, support: Tensor) -> Tensor:
     """`x` [n, c, t, h, w] with 0 outside its support, whatever stands there."""
-    return x if support is None else x.where(support[:, None], 0)
+    return x.where(support[:, None], 0)
 
 
 @constant_when_compiled

@@ -23,7 +23,7 @@ from hstl_fast.ops._shared import (
     under_autocast,
     without_autocast,
 )
-from hstl_fast.ops._support import Support, grown
+from hstl_fast.ops._support import Support, grown, of_input
 
 _LAYER = "Tensor? x_support, Tensor? y_support, int[] split, SymInt[] seq_lens, float negative_slope, int algorithm"
 """What every private operator takes: supports bool [n, t, h, w] of input and output; `_algorithm` names algorithms."""
@@ -189,7 +189,7 @@ def arme(
     rows = _checks.rows(split, x.shape[3])
     w = _stacked(weights, rows, x)
     slope = _slope(negative_slope)
-    within = support.x if isinstance(support, Support) else support
+    within = of_input(support)
     _checks.support(within, x)
     chosen = _dispatch.choose("arme", x.device.type, x.dtype, backend)
     code = _algorithm.choose(algorithm, chosen, x.dtype)

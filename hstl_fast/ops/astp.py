@@ -21,22 +21,22 @@ from hstl_fast.ops._shared import (
     under_autocast,
     without_autocast,
 )
-from hstl_fast.ops._support import masked
+from hstl_fast.ops._support import Support, masked, of_input
 
 LIBRARY.define(
-    "astp_forward(Tensor x, Tensor? proj, Tensor p, int[] split, SymInt[] seq_lens)"
+    "astp_forward(Tensor x, Tensor? proj, Tensor p, Tensor? support, int[] split, SymInt[] seq_lens)"
     " -> (Tensor pooled, Tensor maximum, Tensor index)"
 )
 LIBRARY.define(
     "astp_backward(Tensor grad, Tensor pooled, Tensor maximum, Tensor index, Tensor x, Tensor? proj, Tensor p,"
     " int[] split, SymInt[] seq_lens) -> (Tensor gx, Tensor gproj, Tensor gp)"
 )
-LIBRARY.define("frame_maximum(Tensor x, SymInt[] seq_lens) -> (Tensor maximum, Tensor index)")
+LIBRARY.define("frame_maximum(Tensor x, Tensor? support, SymInt[] seq_lens) -> (Tensor maximum, Tensor index)")
 LIBRARY.define("frame_maximum_backward(Tensor grad, Tensor index, Tensor x, SymInt[] seq_lens) -> Tensor")
 
 
 @torch.library.register_fake("hstl_fast::frame_maximum", lib=LIBRARY)
-def _maximum_fake(x: Tensor, seq_lens: list[int]) -> tuple[Tensor, Tensor]:
+def _maximum_fake(x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tuple[Tensor, Tensor]:
     n, c, _, h, w = x.shape
     maximum = empty_map(x, len(seq_lens) or n, c, 1, h, w)
     maximum = maximum.to(computing_dtype(x.dtype))
@@ -49,15 +49,21 @@ def _maximum_backward_fake(grad: Tensor, index: Tensor, x: Tensor, seq_lens: lis
 
 
 @torch.library.impl("hstl_fast::frame_maximum", "CPU", lib=LIBRARY)
-def _maximum_cpu(x: Tensor, seq_lens: list[int]) -> tuple[Tensor, Tensor]:
+def _maximum_cpu(x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tuple[Tensor, Tensor]:
     x_ = dense(x, computing_dtype(x.dtype))
     lens = _indexable(frames_of(x, seq_lens))
     _, c, _, h, w = x.shape
     maximum = empty_map(x_, len(lens), c, 1, h, w)
     index = torch.empty((len(lens), h, w, c), dtype=torch.int16)
-    sizes = (lens, h, w, c, x_.dtype.itemsize, torch.get_num_threads())
-    _native.require_cpu().frame_maximum(maximum.data_ptr(), index.data_ptr(), x_.data_ptr(), *sizes)
+    _find_maximum(maximum, index, x_, support, lens)
     return maximum, index
+
+
+def _find_maximum(maximum: Tensor, index: Tensor, x: Tensor, support: Tensor | None, lens: list[int]) -> None:
+    """Fill `maximum` with the maxima over the frames of each sequence, and `index` with the frames they are in."""
+    addresses = (maximum.data_ptr(), index.data_ptr(), x.data_ptr())
+    sizes = (*x.shape[3:], x.shape[1], x.dtype.itemsize, torch.get_num_threads())
+    _native.require_cpu().frame_maximum(*addresses, lens, *sizes, 0 if support is None else support.data_ptr())
 
 
 @torch.library.impl("hstl_fast::frame_maximum_backward", "CPU", lib=LIBRARY)
@@ -72,7 +78,7 @@ def _maximum_backward_cpu(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list
 
 @torch.library.register_fake("hstl_fast::astp_forward", lib=LIBRARY)
 def _forward_fake(
-    x: Tensor, proj: Tensor | None, p: Tensor, split: list[int], seq_lens: list[int]
+    x: Tensor, proj: Tensor | None, p: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     n = len(seq_lens) or x.shape[0]
     _, c_in, _, h, w = x.shape
@@ -102,7 +108,7 @@ def _backward_fake(
 
 @torch.library.impl("hstl_fast::astp_forward", "CPU", lib=LIBRARY)
 def _forward_cpu(
-    x: Tensor, proj: Tensor | None, p: Tensor, split: list[int], seq_lens: list[int]
+    x: Tensor, proj: Tensor | None, p: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     native, threads = _native.require_cpu(), torch.get_num_threads()
     dtype = computing_dtype(x.dtype)
@@ -112,7 +118,7 @@ def _forward_cpu(
     c_out = c_in if proj_ is None else proj_.shape[0]
     maximum = torch.empty((len(lens), h, w, c_in), dtype=dtype)
     index = torch.empty(maximum.shape, dtype=torch.int16)
-    native.frame_maximum(maximum.data_ptr(), index.data_ptr(), x_.data_ptr(), lens, h, w, c_in, dtype.itemsize, threads)
+    _find_maximum(maximum, index, x_, support, lens)
     pooled = torch.empty((len(lens), len(split), c_out), dtype=dtype)
     sizes = (len(lens), split, w, c_in, c_out, dtype.itemsize, threads)
     workspace = memory(native.astp_workspace(*sizes))
@@ -184,44 +190,53 @@ class _FrameMaximum(NativeFunction):
     saves_result = False
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, seq_lens: list[int]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, support: Tensor | None, seq_lens: list[int]) -> Tensor:
         maximum: Tensor
-        maximum, index = torch.ops.hstl_fast.frame_maximum(x, seq_lens)
-        ctx.save_for_backward(index, x)
+        maximum, index = torch.ops.hstl_fast.frame_maximum(x, support, seq_lens)
+        ctx.save_for_backward(index, x, support)
         ctx.arguments = (seq_lens,)
         return maximum
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return torch.ops.hstl_fast.frame_maximum_backward(grad, *ctx.saved_tensors, *ctx.arguments), None
+        index, x, _ = ctx.saved_tensors
+        return torch.ops.hstl_fast.frame_maximum_backward(grad, index, x, *ctx.arguments), None, None
 
 
-def frame_maximum(x: Tensor, lens: list[int]) -> Tensor:
+def frame_maximum(x: Tensor, support: Support, lens: list[int]) -> Tensor:
     """Maximum over the frames of each sequence, `[n, c, 1, h, w]`, float32 at least, by the native backend.
 
     A map that is pooled twice is read once, and has one gradient: pools of its maximum are pools of the map.
     """
-    return apply(_FrameMaximum, x, lens)
+    return apply(_FrameMaximum, x, support.x, lens)
 
 
 class _Astp(NativeFunction):
     """Saves the frame maximum and its two-byte frame index; the projection is computed again in backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, proj: Tensor | None, p: Tensor, split: list[int], seq_lens: list[int]) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        proj: Tensor | None,
+        p: Tensor,
+        support: Tensor | None,
+        split: list[int],
+        seq_lens: list[int],
+    ) -> Tensor:
         pooled: Tensor
-        pooled, maximum, index = torch.ops.hstl_fast.astp_forward(x, proj, p, split, seq_lens)
-        ctx.save_for_backward(pooled, maximum, index, x, proj, p)
+        pooled, maximum, index = torch.ops.hstl_fast.astp_forward(x, proj, p, support, split, seq_lens)
+        ctx.save_for_backward(pooled, maximum, index, x, proj, p, support)
         ctx.arguments = (split, seq_lens)
         return pooled
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        pooled, maximum, index, x, proj, p = ctx.saved_tensors
+        pooled, maximum, index, x, proj, p, _ = ctx.saved_tensors
         gx, gproj, gp = torch.ops.hstl_fast.astp_backward(grad, pooled, maximum, index, x, proj, p, *ctx.arguments)
-        return gx, None if proj is None else gproj, gp, None, None
+        return gx, None if proj is None else gproj, gp, None, None, None
 
 
 def astp(
@@ -232,7 +247,7 @@ def astp(
     *,
     seq_lens: Sequence[int] | Tensor | None = None,
     backend: str | None = None,
-    support: Tensor | None = None,
+    support: Tensor | Support | None = None,
 ) -> Tensor:
     """Adaptive spatio-temporal pooling: frame maximum, 1x1 projection, generalised mean of every region.
 
@@ -266,7 +281,7 @@ def astp(
     if proj is not None:
         _checks.parameter(proj, "proj", ("c_out", x.shape[1]), x)
     _checks.parameter(p, "p", (len(rows),), x)
-    _checks.support(support, x)
+    _checks.support(of_input(support), x)
     return _astp(x, proj, p, rows, lens, backend, support)
 
 
@@ -277,7 +292,7 @@ def strip_pool(
     *,
     seq_lens: Sequence[int] | Tensor | None = None,
     backend: str | None = None,
-    support: Tensor | None = None,
+    support: Tensor | Support | None = None,
 ) -> Tensor:
     """Frame maximum, then the generalised mean of `bins` equal strips of rows, with one exponent for all.
 
@@ -300,7 +315,7 @@ def strip_pool(
     if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1 or h % bins:
         raise ValueError(f"bins must be a positive integer that divides H = {h}, got {bins!r}")
     _checks.parameter(p, "p", (1,), x)
-    _checks.support(support, x)
+    _checks.support(of_input(support), x)
     return _astp(x, None, p.expand(bins), [h // bins] * bins, lens, backend, support)
 
 
@@ -311,12 +326,14 @@ def _astp(
     rows: list[int],
     lens: list[int],
     backend: str | None,
-    support: Tensor | None,
+    support: Tensor | Support | None,
 ) -> Tensor:
     longest = 0 if torch.compiler.is_compiling() else max(frames_of(x, lens))
     chosen = _dispatch.choose("astp", x.device.type, x.dtype, backend, longest)
     if chosen == "reference":
         with without_autocast(x):
             y = x.to(reference_dtype(x))
-            return reference.astp(y, proj, p, rows, seq_lens=lens or None, support=support)
-    return apply(_Astp, masked(x, support), proj, p, rows, lens)
+            return reference.astp(y, proj, p, rows, seq_lens=lens or None, support=of_input(support))
+    if isinstance(support, Tensor):
+        x, support = masked(x, support), Support(support.contiguous())
+    return apply(_Astp, x, proj, p, of_input(support), rows, lens)

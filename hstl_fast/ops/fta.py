@@ -22,23 +22,23 @@ from hstl_fast.ops._shared import (
     under_autocast,
     without_autocast,
 )
-from hstl_fast.ops._support import masked
+from hstl_fast.ops._support import Support, masked, of_input
 from hstl_fast.reference import fta_lengths
 
 __all__ = ["fta", "fta_lengths"]
 
+_LAYER = "Tensor weights, Tensor biases, Tensor? y_support, int[] split, SymInt[] seq_lens"
+"""What both private operators take; the support, bool [n, t', h, w], is the output's."""
+
+LIBRARY.define(f"fta_forward(Tensor x, {_LAYER}) -> (Tensor y, Tensor means)")
 LIBRARY.define(
-    "fta_forward(Tensor x, Tensor weights, Tensor biases, int[] split, SymInt[] seq_lens) -> (Tensor y, Tensor means)"
-)
-LIBRARY.define(
-    "fta_backward(Tensor grad, Tensor x, Tensor means, Tensor weights, Tensor biases, int[] split, SymInt[] seq_lens)"
-    " -> (Tensor gx, Tensor gweights, Tensor gbiases)"
+    f"fta_backward(Tensor grad, Tensor x, Tensor means, {_LAYER}) -> (Tensor gx, Tensor gweights, Tensor gbiases)"
 )
 
 
 @torch.library.register_fake("hstl_fast::fta_forward", lib=LIBRARY)
 def _forward_fake(
-    x: Tensor, weights: Tensor, biases: Tensor, split: list[int], seq_lens: list[int]
+    x: Tensor, weights: Tensor, biases: Tensor, y_support: Tensor | None, split: list[int], seq_lens: list[int]
 ) -> tuple[Tensor, Tensor]:
     n, c, t, h, w = x.shape
     frames = sum(fta_lengths(seq_lens)) if seq_lens else t // 3
@@ -53,6 +53,7 @@ def _backward_fake(
     means: Tensor,
     weights: Tensor,
     biases: Tensor,
+    y_support: Tensor | None,
     split: list[int],
     seq_lens: list[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,7 +65,7 @@ def _backward_fake(
 
 @torch.library.impl("hstl_fast::fta_forward", "CPU", lib=LIBRARY)
 def _forward_cpu(
-    x: Tensor, weights: Tensor, biases: Tensor, split: list[int], seq_lens: list[int]
+    x: Tensor, weights: Tensor, biases: Tensor, y_support: Tensor | None, split: list[int], seq_lens: list[int]
 ) -> tuple[Tensor, Tensor]:
     native = _native.require_cpu()
     dtype = computing_dtype(x.dtype)
@@ -83,6 +84,7 @@ def _forward_cpu(
         biases_.data_ptr(),
         workspace.data_ptr(),
         *sizes,
+        0 if y_support is None else y_support.data_ptr(),
     )
     return y.to(x.dtype), means
 
@@ -94,6 +96,7 @@ def _backward_cpu(
     means: Tensor,
     weights: Tensor,
     biases: Tensor,
+    y_support: Tensor | None,
     split: list[int],
     seq_lens: list[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,6 +120,7 @@ def _backward_cpu(
         biases_.data_ptr(),
         workspace.data_ptr(),
         *sizes,
+        0 if y_support is None else y_support.data_ptr(),
     )
     return gx.to(x.dtype), gweights.to(weights.dtype), gbiases.to(biases.dtype)
 
@@ -132,19 +136,27 @@ class _Fta(NativeFunction):
     saves_result = False
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weights: Tensor, biases: Tensor, split: list[int], seq_lens: list[int]) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weights: Tensor,
+        biases: Tensor,
+        y_support: Tensor | None,
+        split: list[int],
+        seq_lens: list[int],
+    ) -> Tensor:
         y: Tensor
-        y, means = torch.ops.hstl_fast.fta_forward(x, weights, biases, split, seq_lens)
-        ctx.save_for_backward(means, x, weights, biases)
+        y, means = torch.ops.hstl_fast.fta_forward(x, weights, biases, y_support, split, seq_lens)
+        ctx.save_for_backward(means, x, weights, biases, y_support)
         ctx.arguments = (split, seq_lens)
         return y
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        means, x, weights, biases = ctx.saved_tensors
-        gx, gweights, gbiases = torch.ops.hstl_fast.fta_backward(grad, x, means, weights, biases, *ctx.arguments)
-        return gx, gweights, gbiases, None, None
+        means, x, *layer = ctx.saved_tensors
+        gx, gweights, gbiases = torch.ops.hstl_fast.fta_backward(grad, x, means, *layer, *ctx.arguments)
+        return gx, gweights, gbiases, None, None, None
 
 
 def fta(
@@ -155,7 +167,7 @@ def fta(
     *,
     seq_lens: Sequence[int] | Tensor | None = None,
     backend: str | None = None,
-    support: Tensor | None = None,
+    support: Tensor | Support | None = None,
 ) -> Tensor:
     """Frame-level temporal aggregation: per region, a gated sum of temporal maxima over 3 and over 5 frames.
 
@@ -189,10 +201,13 @@ def fta(
     m, c = len(rows), x.shape[1]
     _checks.parameter(weights, "weights", (m, 2, c, c), x)
     _checks.parameter(biases, "biases", (m, 2, c), x)
-    _checks.support(support, x)
+    within = of_input(support)
+    _checks.support(within, x)
     chosen = _dispatch.choose("fta", x.device.type, x.dtype, backend)
     if chosen == "reference":
         with without_autocast(x):
-            y = reference.fta(x.to(reference_dtype(x)), weights, biases, rows, seq_lens=lens or None, support=support)
+            y = reference.fta(x.to(reference_dtype(x)), weights, biases, rows, seq_lens=lens or None, support=within)
             return channels_last(y.to(x.dtype))
-    return apply(_Fta, masked(x, support), weights, biases, rows, lens)
+    if isinstance(support, Tensor):
+        x, support = masked(x, support), None
+    return apply(_Fta, x, weights, biases, None if support is None else support.y, rows, lens)

@@ -25,12 +25,12 @@ def private_calls(case: Case, dtype: torch.dtype) -> list[tuple[str, tuple[Any, 
     within = (support, ops.grow_support(support, case.split, lens), case.split, lens, 0.01, _algorithm.AUTO)
     everywhere = (None, None, *within[2:])
     y = ops.arme_forward(x, weights, *within, True)
-    astp = (x, proj, p, case.split, lens)
+    astp = (x, proj, p, None, case.split, lens)
     pooled, maximum, index = ops.astp_forward(*astp)
-    frames_maximum, frames_index = ops.frame_maximum(x, lens)
-    bare = (x, None, p, case.split, lens)
+    frames_maximum, frames_index = ops.frame_maximum(x, None, lens)
+    bare = (x, None, p, None, case.split, lens)
     bare_pooled, *_ = ops.astp_forward(*bare)
-    fta = (x, fta_weights, biases, case.split, lens)
+    fta = (x, fta_weights, biases, ops.window_support(support, lens), case.split, lens)
     z, means = ops.fta_forward(*fta)
     return [
         ("grow_support", (support, case.split, lens)),
@@ -43,10 +43,11 @@ def private_calls(case: Case, dtype: torch.dtype) -> list[tuple[str, tuple[Any, 
         ("arme_backward_weight", (y, y, x, weights, *everywhere)),
         ("astp_forward", astp),
         ("astp_forward", bare),
-        ("frame_maximum", (x, lens)),
+        ("astp_forward", (x, proj, p, support, case.split, lens)),
+        ("frame_maximum", (x, support, lens)),
         ("frame_maximum_backward", (frames_maximum, frames_index, x, lens)),
-        ("astp_backward", (pooled, pooled, maximum, index, *astp)),
-        ("astp_backward", (bare_pooled, bare_pooled, maximum, index, *bare)),
+        ("astp_backward", (pooled, pooled, maximum, index, *astp[:3], *astp[4:])),
+        ("astp_backward", (bare_pooled, bare_pooled, maximum, index, *bare[:3], *bare[4:])),
         ("fta_forward", fta),
         ("fta_backward", (z, x, means, *fta[1:])),
     ]
