@@ -1,5 +1,6 @@
 """One model used by several threads at once, after a fork, and with other thread counts."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -217,6 +218,36 @@ def test_threads_of_one_model_pack_its_weights_at_once() -> None:
 
         with ThreadPoolExecutor(4) as pool:
             assert all(torch.equal(result, expected) for result in pool.map(embed, range(4)))
+
+
+FORKED_WHILE_LOCKED = """
+import os, signal, threading
+from hstl_fast.ops import _memory
+held, forked = threading.Event(), threading.Event()
+
+def hold():
+    with _memory._blocks.lock:
+        held.set()
+        forked.wait()
+
+holder = threading.Thread(target=hold)
+holder.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(10)
+    _memory.memory(2 << 20)
+    os._exit(0)
+forked.set()
+holder.join()
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_while_another_thread_takes_memory(environment: dict[str, str]) -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED_WHILE_LOCKED], env=environment, timeout=120, check=False)
+    assert done.returncode == 0
 
 
 COUNTED = """

@@ -80,6 +80,15 @@ class _Blocks:
 _blocks = _Blocks()
 
 
+def _unlock() -> None:
+    """In a forked child: the thread that held the lock may exist in the parent only."""
+    _blocks.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
+
+
 def memory(size: int) -> Tensor:
     """`size` uninitialised bytes, uint8, aligned to 64."""
     if size < SMALLEST or os.environ.get(ENVIRONMENT_VARIABLE) == "0":
