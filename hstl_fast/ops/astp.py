@@ -39,7 +39,6 @@ LIBRARY.define("frame_maximum_backward(Tensor grad, Tensor index, Tensor x, SymI
 def _maximum_fake(x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tuple[Tensor, Tensor]:
     n, c, _, h, w = x.shape
     maximum = empty_map(x, len(seq_lens) or n, c, 1, h, w)
-    maximum = maximum.to(computing_dtype(x.dtype))
     return maximum, x.new_empty((len(seq_lens) or n, h, w, c), dtype=torch.int16)
 
 
@@ -56,7 +55,7 @@ def _maximum_cpu(x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tupl
     maximum = empty_map(x_, len(lens), c, 1, h, w)
     index = torch.empty((len(lens), h, w, c), dtype=torch.int16)
     _find_maximum(maximum, index, x_, support, lens)
-    return maximum, index
+    return maximum.to(x.dtype), index
 
 
 def _find_maximum(maximum: Tensor, index: Tensor, x: Tensor, support: Tensor | None, lens: list[int]) -> None:
@@ -205,7 +204,7 @@ class _FrameMaximum(NativeFunction):
 
 
 def frame_maximum(x: Tensor, support: Support, lens: list[int]) -> Tensor:
-    """Maximum over the frames of each sequence, `[n, c, 1, h, w]`, float32 at least, by the native backend.
+    """Maximum over the frames of each sequence, `[n, c, 1, h, w]`, by the native backend.
 
     A map that is pooled twice is read once, and has one gradient: pools of its maximum are pools of the map.
     """
