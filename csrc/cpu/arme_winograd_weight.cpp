@@ -1,7 +1,8 @@
 // The weight gradient of arme in the Winograd domain: gw = G^T [sum over tiles of (B^T x) (A gy)^T]. Per region, a
-// group of tiles at a time: inputs and gradients are transformed (parallel over tiles), then multiplied at every
-// frequency (parallel over frequencies); the products of all groups go back to 3 x 3 x 3 taps (parallel over channels).
-// What is summed in which order depends on the sizes alone, not on the threads.
+// group of tiles at a time: inputs and gradients are transformed, then multiplied at every frequency; the products of
+// all groups go back to 3 x 3 x 3 taps. Where there are few channels, each thread takes a share of the tiles with
+// products of their own, and waits for the others once; else all work on one group, over its tiles, then over its
+// frequencies. What is summed in which order depends on the sizes alone, not on the threads.
 #include "arme.h"
 #include "tables.h"
 #include "tiles.h"
@@ -15,9 +16,12 @@ constexpr int kLanes = lanes<float>;
 constexpr int kInputs = kVectorRegisters == 32 && kLanes >= 8 ? 8 : 4;
 // Products that are alive at a time, at most: in the third-level cache.
 constexpr int64_t kProductBytes = 17 << 20;
-// Transformed inputs and gradients of a group of tiles: enough to be worth reading and writing the products once more,
-// few enough to stay in the caches together with them.
-constexpr int64_t kLeastGroupBytes = 2 << 20, kMostGroupBytes = 8 << 20;
+// Shares of a region's tiles. Fewer than the least would leave threads without work; one share is then for all.
+constexpr int64_t kLeastShares = 4, kMostShares = 8;
+// Transformed inputs and gradients of a group of tiles, of one thread's or of all threads': enough to be worth reading
+// and writing the products once more (3/8 of their size if that is between the two), few enough to stay in the caches
+// together with them.
+constexpr int64_t kShareGroupBytes = 2 << 20, kLeastGroupBytes = 4 << 20, kMostGroupBytes = 8 << 20;
 // Tiles summed in registers before they are added to the total; keeps float32's rounding small.
 constexpr int64_t kMostSummed = 128;
 
@@ -51,6 +55,7 @@ using AllRows = RowSet<0, 1, 2, 3, 4, 5>;
 struct Sizes {
   int64_t cin, cout, height, width;
   int64_t frequencies;  // computed at once
+  int64_t shares;       // of a region's tiles
   int64_t group;        // tiles, at most
 
   int64_t chunks() const { return ceil_div(cin, kLanes); }
@@ -62,15 +67,18 @@ struct Sizes {
   int64_t v_frequency() const { return (chunks() * (group | 1) | 1) * kLanes; }
   int64_t g_frequency() const { return (panels() * (2 * group + 1) | 1) * kLanes; }
   int64_t m_frequency() const { return panels() * inputs() * kOut<float> + kLanes; }
+  int64_t m_share() const { return frequencies * m_frequency(); }
 };
 
 Sizes sizes_of(const Shape& s, int64_t cin, int64_t cout, int frames) {
-  Sizes z = {cin, cout, rows_of(s), s.width, 0, 1};
-  const int64_t row = kFrequencies * (frames + 2), row_bytes = row * z.m_frequency() * int64_t(sizeof(float));
-  const int64_t rows = kFrequencies * row_bytes <= kProductBytes ? kFrequencies : 2;
-  z.frequencies = rows * row;
+  Sizes z = {cin, cout, rows_of(s), s.width, kFrequencies * kFrequencies * (frames + 2), 1, 1};
+  int64_t fitting = kProductBytes / int64_t(sizeof(float)) / z.m_share();
+  if (fitting < 1) z.frequencies /= 3;
+  if (fitting >= kLeastShares) z.shares = smaller(fitting, kMostShares);
+  int64_t product_bytes = z.m_share() * int64_t(sizeof(float));
+  int64_t common_bytes = smaller(larger(product_bytes * 3 / 8, kLeastGroupBytes), kMostGroupBytes);
+  int64_t group_bytes = z.shares > 1 ? kShareGroupBytes : common_bytes;
   int64_t tile_bytes = z.frequencies * (z.chunks() * kLanes + z.panels() * kOut<float>)*int64_t(sizeof(float));
-  int64_t group_bytes = smaller(larger(rows * row_bytes * 3 / 8, kLeastGroupBytes), kMostGroupBytes);
   z.group = smaller(larger(group_bytes / tile_bytes, 8), most_tiles(s, frames));
   return z;
 }
@@ -78,9 +86,9 @@ Sizes sizes_of(const Shape& s, int64_t cin, int64_t cout, int frames) {
 struct Buffers {
   Tiling tiling;
   float* zeros;  // a position that counts as 0; sums that have not begun
-  float* v;      // [frequencies][chunks][tiles][lanes]
-  float* g;      // [frequencies][panels][tiles][kOut]
-  float* m;      // [frequencies][panels][inputs][kOut]
+  float* v;      // [threads or 1][frequencies][chunks][tiles][lanes]
+  float* g;      // [threads or 1][frequencies][panels][tiles][kOut]
+  float* m;      // [shares][frequencies][panels][inputs][kOut]
   float* w;      // [panels][inputs][27][kOut]
 };
 
@@ -88,9 +96,10 @@ Buffers carve(Carver& carver, const Shape& s, const Sizes& z, int frames) {
   Buffers b;
   b.tiling = carve_tiling(carver, s, frames);
   b.zeros = carver.take<float>(larger(z.chunks() * kLanes, z.panels() * kOut<float>) + 27 * kOut<float>);
-  b.v = carver.take<float>(z.frequencies * z.v_frequency());
-  b.g = carver.take<float>(z.frequencies * z.g_frequency());
-  b.m = carver.take<float>(z.frequencies * z.m_frequency());
+  const int64_t owners = z.shares > 1 ? s.threads : 1;
+  b.v = carver.take<float>(owners * z.frequencies * z.v_frequency());
+  b.g = carver.take<float>(owners * z.frequencies * z.g_frequency());
+  b.m = carver.take<float>(z.shares * z.m_share());
   b.w = carver.take<float>(z.panels() * z.inputs() * 27 * kOut<float>);
   return b;
 }
@@ -232,6 +241,7 @@ struct Group {
   int64_t count;
 
   const TimeTile& time(int64_t k) const { return times[tiles[k].time]; }
+  Group part(Slice of) const { return {region, times, tiles + of.begin, of.end - of.begin}; }
 };
 
 // Tiles that one thread transforms one after another; while one is transformed, the next one is fetched.
@@ -388,15 +398,44 @@ void add_products(const Buffers& b, bool first, const Sizes& z, int threads) {
   });
 }
 
+// The products of some tiles, by so many threads.
+template <int N, class Rows>
+void multiply_tiles(const Buffers& b, const Group& tiles, const Maps& maps, const Sizes& z, int threads) {
+  int64_t groups = ceil_div(tiles.count, z.group);
+  if (groups == 0) __builtin_memset(b.m, 0, sizeof(float) * z.m_share());
+  for (int64_t i = 0; i < groups; ++i) {
+    Group group = tiles.part(slice_of(tiles.count, groups, i));
+    transform_group<N, Rows>(b, group, maps, z, threads);
+    multiply_group(b, group.count, i == 0, z, threads);
+  }
+}
+
+// Sums the products of all shares into the first.
+void add_shares(const Buffers& b, const Sizes& z, int threads) {
+  parallel_for(threads, z.frequencies, [&](int64_t f, int) {
+    float* m = b.m + f * z.m_frequency();
+    for (int64_t i = 0; i < z.panels() * z.inputs() * kOut<float>; i += kLanes) {
+      Floats total = load(m + i);
+      for (int64_t share = 1; share < z.shares; ++share) total += load(m + share * z.m_share() + i);
+      store(m + i, total);
+    }
+  });
+}
+
 template <int N, class Rows>
 void add_rows(const Buffers& b, int64_t r, bool first, const Shape& s, const Maps& maps, const Sizes& z) {
-  int64_t count = b.tiling.count(r), groups = ceil_div(count, z.group);
-  for (int64_t i = 0; i < groups; ++i) {
-    Slice mine = slice_of(count, groups, i);
-    Group group = {region_rows(s, r), b.tiling.times, b.tiling.tiles + b.tiling.begin(r) + mine.begin,
-                   mine.end - mine.begin};
-    transform_group<N, Rows>(b, group, maps, z, s.threads);
-    multiply_group(b, group.count, i == 0, z, s.threads);
+  Group tiles = {region_rows(s, r), b.tiling.times, b.tiling.tiles + b.tiling.begin(r), b.tiling.count(r)};
+  if (z.shares == 1) {
+    multiply_tiles<N, Rows>(b, tiles, maps, z, s.threads);
+  } else {
+    parallel_for(s.threads, z.shares, [&](int64_t share, int thread) {
+      Buffers mine = b;
+      mine.v += thread * z.frequencies * z.v_frequency();
+      mine.g += thread * z.frequencies * z.g_frequency();
+      mine.m += share * z.m_share();
+      multiply_tiles<N, Rows>(mine, tiles.part(slice_of(tiles.count, z.shares, share)), maps, z, 1);
+    });
+    add_shares(b, z, s.threads);
   }
   add_products<N, Rows>(b, first, z, s.threads);
 }
