@@ -437,17 +437,16 @@ def test_winograd(case: Case, algorithm: int, isa: str) -> None:
 
 @winograd
 @pytest.mark.parametrize("share", [0.03, 0.5])
-@pytest.mark.parametrize("case", WINOGRAD_CASES[3:], ids=str)
+@pytest.mark.parametrize("case", WINOGRAD_CASES[-3:], ids=str)
 def test_winograd_skips_the_background(case: Case, share: float, algorithm: int, isa: str) -> None:
     trial, support = supported_trial(case, share, torch.float32)
     assert_close(case, trial, arme_native_supported(case, trial, support, algorithm), support)
 
 
 @winograd
-@pytest.mark.parametrize("share", [0.03, 0.5, 1.0])
-def test_winograd_does_not_depend_on_the_number_of_threads(share: float, algorithm: int, isa: str) -> None:
+def test_winograd_does_not_depend_on_the_number_of_threads(algorithm: int, isa: str) -> None:
     case = WINOGRAD_CASES[-2]
-    trial, support = supported_trial(case, share, torch.float32)
+    trial, support = supported_trial(case, 0.05, torch.float32)
     one, *others = (arme_native_supported(case, trial, support, algorithm, threads) for threads in (1, 2, 3))
     for other in others:
         assert all(torch.equal(one[name], other[name]) for name in one)
