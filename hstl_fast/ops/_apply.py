@@ -21,8 +21,14 @@ def apply(function: type[NativeFunction], x: Tensor, *inputs: Any) -> Tensor:
         refuse_transforms()
     elif under_transforms():
         return _transformed(function, x, *inputs)
-    result: Tensor = function.apply(x.contiguous(memory_format=torch.channels_last_3d), *inputs)
+    x = x.contiguous(memory_format=torch.channels_last_3d)
+    result: Tensor = function.apply(x, *inputs) if _is_recorded() else function.forward(_Context(), x, *inputs)
     return result
+
+
+def _is_recorded() -> bool:
+    """Whether autograd, a compiler or a tracer wants to know of the call; who does not saves its cost."""
+    return torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def _transformed(function: type[NativeFunction], *inputs: Any) -> Tensor:
