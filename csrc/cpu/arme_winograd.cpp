@@ -21,7 +21,7 @@ constexpr int64_t kBlock = kGroup;
 // Fewest tiles for which a weight pays to be read from the third-level cache.
 constexpr int64_t kFewest = 11;
 // Terms summed in a row before their sum is added to the total.
-constexpr int64_t kSummed = 64;
+constexpr int64_t kSummed = 32;
 
 // Pairs of the rows' frequencies: (0, infinity), (a, -a), (b, -b).
 constexpr int kPairs = 3;
@@ -121,8 +121,8 @@ HSTL_INLINE void transform_rows(Floats& first, Floats& second, const Floats* d) 
 
 // One vector of channels of one tile, one pair of the rows' frequencies. Per frame 24 or 36 loads and about 80 FLOPs a
 // lane, then 12 transforms in time.
-template <int N, int Pair, class Load>
-HSTL_INLINE void transform_input(float* to, const InputPositions<N>& from, int64_t channel, const Load& get) {
+template <int N, int Pair, class Get>
+HSTL_INLINE void transform_input(float* to, const Get& get) {
   constexpr int first = Pair ? 1 : 0, last = Pair ? 4 : 5;
   Floats frames[2][kFrequencies][N + 2];
   for (int t = 0; t < N + 2; ++t) {
@@ -131,7 +131,7 @@ HSTL_INLINE void transform_input(float* to, const InputPositions<N>& from, int64
     for (int j = 0; j < kFrequencies; ++j) {
       Floats d[kFrequencies];
 #pragma GCC unroll 6
-      for (int i = first; i <= last; ++i) d[i] = get(from.at[t][i][j] + channel);
+      for (int i = first; i <= last; ++i) d[i] = get(t, i, j);
       transform_rows<Pair>(rows[0][j], rows[1][j], d);
     }
 #pragma GCC unroll 2
@@ -321,33 +321,50 @@ struct Block {
   Slice panels;
 };
 
-// All pairs of one tile and vector of channels, while its inputs are in L1.
-template <int N, class Load>
-void transform_pairs(float* to, int64_t pair_size, const InputPositions<N>& from, int64_t channel, const Load& get) {
-  transform_input<N, 0>(to, from, channel, get);
-  transform_input<N, 1>(to + pair_size, from, channel, get);
-  transform_input<N, 2>(to + 2 * pair_size, from, channel, get);
+// All pairs of one tile and vector of channels, while its inputs are in L1. `get(t, i, j)` is one of them.
+template <int N, class Get>
+void transform_pairs(float* to, int64_t pair_size, const Get& get) {
+  transform_input<N, 0>(to, get);
+  transform_input<N, 1>(to + pair_size, get);
+  transform_input<N, 2>(to + 2 * pair_size, get);
+}
+
+// A tile's inputs where they are not read as they are: the last channels, and gradients on their way back through
+// LeakyReLU.
+template <int N>
+struct Prepared {
+  Floats at[N + 2][kFrequencies][kFrequencies];
+};
+
+template <int N>
+void prepare(Prepared<N>& to, const InputPositions<N>& from, int64_t channel, const Convolution& conv) {
+  const InputMap& map = conv.input;
+  int64_t valid = map.channels - channel;
+  for (int t = 0; t < N + 2; ++t)
+    for (int i = 0; i < kFrequencies; ++i)
+      for (int j = 0; j < kFrequencies; ++j) {
+        const float* at = from.at[t][i][j];
+        const float* sign = conv.sign && at != map.zeros ? conv.sign + (at - map.data) + channel : nullptr;
+        to.at[t][i][j] = load_through<float>(at + channel, sign, conv.sign_slope, valid);
+      }
 }
 
 template <int N>
 void transform_inputs(const Scratch<N>& scratch, const Layout& layout, const Convolution& conv) {
-  const InputMap& map = conv.input;
   const int64_t pair_size = layout.groups * layout.chunks * kInputChunk<N>;
   for (int64_t group = 0; group < layout.groups; ++group) {
     Slice slice = layout.slice(group);
     for (int64_t chunk = 0; chunk < layout.chunks; ++chunk)
       for (int64_t tile = slice.begin; tile < slice.end; ++tile) {
-        int64_t channel = chunk * kLanes, valid = map.channels - channel;
+        int64_t channel = chunk * kLanes;
         float* to = scratch.v + (group * layout.chunks + chunk) * kInputChunk<N> + (tile - slice.begin) * kLanes;
         const InputPositions<N>& from = scratch.inputs[tile];
-        if (!conv.sign && valid >= kLanes) {
-          transform_pairs(to, pair_size, from, channel, [](const float* at) { return load(at); });
+        if (!conv.sign && conv.input.channels - channel >= kLanes) {
+          transform_pairs<N>(to, pair_size, [&](int t, int i, int j) { return load(from.at[t][i][j] + channel); });
         } else {
-          transform_pairs(to, pair_size, from, channel, [&](const float* at) {
-            bool real = conv.sign && (at < map.zeros || at >= map.zeros + map.channels);
-            const float* sign = real ? conv.sign + (at - map.data) : nullptr;
-            return load_through<float>(at, sign, conv.sign_slope, valid);
-          });
+          Prepared<N> inputs;
+          prepare(inputs, from, channel, conv);
+          transform_pairs<N>(to, pair_size, [&](int t, int i, int j) { return inputs.at[t][i][j]; });
         }
       }
   }
