@@ -11,7 +11,7 @@
 namespace hstl {
 
 // Counts the changes of what Python sees; hstl_fast/ops/_native.py refuses a binary with another number.
-constexpr int kInterface = 2;
+constexpr int kInterface = 3;
 
 struct Shape {
   const int64_t* seq_lens;  // [sequences] frames of each sequence
@@ -92,6 +92,11 @@ struct Operators {
                                  const T* gmaximum,     // [N, H, W, C]
                                  const int16_t* index,  // [N, H, W, C]
                                  const Shape& shape, int64_t c);
+
+  void (*frame_maximum_backward_add)(T* gx,                 // [F, H, W, C]: += gmaximum at the index frame
+                                     const T* gmaximum,     // [N, H, W, C]
+                                     const int16_t* index,  // [N, H, W, C]
+                                     const Shape& shape, int64_t c);
 
   // Bytes that each of the two functions below may use. They read shape.sequences, not shape.seq_lens.
   size_t (*astp_workspace)(const Shape& shape, int64_t cin, int64_t cout);

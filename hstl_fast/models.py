@@ -17,7 +17,7 @@ from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
 from hstl_fast.ops import _checks, _dispatch
 from hstl_fast.ops._shared import channels_last, constant_when_compiled, under_transforms, without_autocast
 from hstl_fast.ops._support import Support, check_zero_outside, debugging, grown, halved, windowed
-from hstl_fast.ops.astp import frame_maximum
+from hstl_fast.ops.astp import frame_maximum, with_frame_maximum
 
 ROWS, COLUMNS = 64, 44
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -394,7 +394,14 @@ class _Maps:
             self.x, self.lengths, self.support = maximum, [], None
 
     def pooled(self, pool: nn.Module) -> Tensor:
-        y: Tensor = pool(self.x, self.lengths or None, None if self.support is None else Support(self.support))
+        y: Tensor
+        if self.support is None:
+            y = pool(self.x, self.lengths or None)
+        elif self._has_other_readers():
+            self.x, maximum = with_frame_maximum(self.x, Support(self.support), self.lengths)
+            y = pool(maximum)
+        else:
+            y = pool(self.x, self.lengths or None, Support(self.support))
         return y
 
     def _apply(self, layer: nn.Module, support: Support) -> None:
@@ -404,6 +411,12 @@ class _Maps:
     def _check(self) -> None:
         if self.support is not None and debugging():
             check_zero_outside(self.x, self.support)
+
+    def _has_other_readers(self) -> bool:
+        """Whether the pool and the next layer, both our own, will each have a gradient for this map."""
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return False
+        return torch.is_grad_enabled() and self.x.requires_grad and self._is_indexable()
 
     def _is_indexable(self) -> bool:
         """Whether the native backend finds these sequences' maxima, as their pools will ask."""

@@ -87,6 +87,19 @@ void frame_maximum_backward(T* gx, const T* gmaximum, const int16_t* index, cons
   });
 }
 
+// Bytes: those of one frame per sequence read and written, in whole cache lines, whatever the number of frames.
+template <class T>
+void frame_maximum_backward_add(T* gx, const T* gmaximum, const int16_t* index, const Shape& s, int64_t c) {
+  int64_t map = rows_of(s) * s.width * c, pieces = ceil_div(map, kElements);
+  parallel_for(s.threads, s.sequences * pieces, [&](int64_t i, int) {
+    int64_t n = i / pieces, begin = i % pieces * kElements, size = smaller(kElements, map - begin);
+    const T* gradient = gmaximum + n * map + begin;
+    const int16_t* first = index + n * map + begin;
+    T* frames = gx + total(s.seq_lens, n) * map + begin;
+    for (int64_t e = 0; e < size; ++e) frames[first[e] * map + e] += gradient[e];
+  });
+}
+
 // Positions whose projections stand in registers together, one vector of output channels each.
 constexpr int kTile = kVectorRegisters == 32 ? 14 : 12;
 // Terms summed in a row before their sum is added to the total: keeps float32's rounding small.
@@ -418,6 +431,7 @@ template <class T>
 void fill(Operators<T>& table) {
   table.frame_maximum = frame_maximum<T>;
   table.frame_maximum_backward = frame_maximum_backward<T>;
+  table.frame_maximum_backward_add = frame_maximum_backward_add<T>;
   table.astp_workspace = astp_workspace<T>;
   table.astp_forward = astp_forward<T>;
   table.astp_backward = astp_backward<T>;

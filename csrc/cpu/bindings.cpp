@@ -139,6 +139,16 @@ void frame_maximum_backward(Address gx, Address gmaximum, Address index, Sizes s
   });
 }
 
+void frame_maximum_backward_add(Address gx, Address gmaximum, Address index, Sizes seq_lens, int64_t h, int64_t w,
+                                int64_t c, int itemsize, int threads) {
+  std::vector<int64_t> split = {h};
+  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
+  with_type(itemsize, [&](auto type) {
+    using T = decltype(type);
+    hstl::operators<T>().frame_maximum_backward_add(at<T>(gx), at<T>(gmaximum), at<int16_t>(index), shape, c);
+  });
+}
+
 hstl::Shape pooled_shape(int64_t n, Sizes split, int64_t w, int threads) {
   hstl::Shape shape = shape_of({}, split, w, threads);
   shape.sequences = n;
@@ -248,6 +258,8 @@ PYBIND11_MODULE(_cpu, m) {
         "itemsize"_a, "threads"_a, "support"_a = 0);
   m.def("frame_maximum_backward", &frame_maximum_backward, no_gil, "gx"_a, "gmaximum"_a, "index"_a, "seq_lens"_a, "h"_a,
         "w"_a, "c"_a, "itemsize"_a, "threads"_a);
+  m.def("frame_maximum_backward_add", &frame_maximum_backward_add, no_gil, "gx"_a, "gmaximum"_a, "index"_a,
+        "seq_lens"_a, "h"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a);
   m.def("astp_workspace", &astp_workspace, "n"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
   m.def("astp_forward", &astp_forward, no_gil, "pooled"_a, "maximum"_a, "proj"_a, "p"_a, "workspace"_a, "n"_a,
         "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);

@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 
 from hstl_fast import reference
-from hstl_fast.ops import _checks, _dispatch, _native
+from hstl_fast.ops import _alone, _checks, _dispatch, _native
 from hstl_fast.ops._apply import NativeFunction, apply
 from hstl_fast.ops._memory import map_memory, memory
 from hstl_fast.ops._shared import (
@@ -19,6 +20,7 @@ from hstl_fast.ops._shared import (
     frames_of,
     reference_dtype,
     under_autocast,
+    under_transforms,
     without_autocast,
 )
 from hstl_fast.ops._support import Support, masked, of_input
@@ -33,6 +35,7 @@ LIBRARY.define(
 )
 LIBRARY.define("frame_maximum(Tensor x, Tensor? support, SymInt[] seq_lens) -> (Tensor maximum, Tensor index)")
 LIBRARY.define("frame_maximum_backward(Tensor grad, Tensor index, Tensor x, SymInt[] seq_lens) -> Tensor")
+LIBRARY.define("frame_maximum_backward_add(Tensor(a!) gx, Tensor grad, Tensor index, SymInt[] seq_lens) -> ()")
 
 
 @torch.library.register_fake("hstl_fast::frame_maximum", lib=LIBRARY)
@@ -45,6 +48,11 @@ def _maximum_fake(x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tup
 @torch.library.register_fake("hstl_fast::frame_maximum_backward", lib=LIBRARY)
 def _maximum_backward_fake(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list[int]) -> Tensor:
     return empty_map(x, *x.shape)
+
+
+@torch.library.register_fake("hstl_fast::frame_maximum_backward_add", lib=LIBRARY)
+def _maximum_backward_add_fake(gx: Tensor, grad: Tensor, index: Tensor, seq_lens: list[int]) -> None:
+    pass
 
 
 @torch.library.impl("hstl_fast::frame_maximum", "CPU", lib=LIBRARY)
@@ -73,6 +81,20 @@ def _maximum_backward_cpu(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list
     sizes = (frames_of(x, seq_lens), h, w, c, g.dtype.itemsize, torch.get_num_threads())
     _native.require_cpu().frame_maximum_backward(gx.data_ptr(), g.data_ptr(), index.data_ptr(), *sizes)
     return gx.to(x.dtype)
+
+
+@torch.library.impl("hstl_fast::frame_maximum_backward_add", "CPU", lib=LIBRARY)
+def _maximum_backward_add_cpu(gx: Tensor, grad: Tensor, index: Tensor, seq_lens: list[int]) -> None:
+    if not _is_native_map(gx):
+        raise ValueError(f"gx must be a dense float32 or float64 map, channels last, got {gx.dtype} {gx.stride()}")
+    g = dense(grad, gx.dtype)
+    _, c, _, h, w = gx.shape
+    sizes = (frames_of(gx, seq_lens), h, w, c, g.dtype.itemsize, torch.get_num_threads())
+    _native.require_cpu().frame_maximum_backward_add(gx.data_ptr(), g.data_ptr(), index.data_ptr(), *sizes)
+
+
+def _is_native_map(x: Tensor) -> bool:
+    return x.dtype == computing_dtype(x.dtype) and x.is_contiguous(memory_format=torch.channels_last_3d)
 
 
 @torch.library.register_fake("hstl_fast::astp_forward", lib=LIBRARY)
@@ -209,6 +231,46 @@ def frame_maximum(x: Tensor, support: Support, lens: list[int]) -> Tensor:
     A map that is pooled twice is read once, and has one gradient: pools of its maximum are pools of the map.
     """
     return apply(_FrameMaximum, x, support.x, lens)
+
+
+class _WithFrameMaximum(torch.autograd.Function):
+    """Adds the maximum's gradient to the one that the map gets from elsewhere, where autograd would write a second map,
+    zero but for one frame, and add the two."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tuple[Tensor, Tensor]:
+        maximum, index = torch.ops.hstl_fast.frame_maximum(x, support, seq_lens)
+        ctx.save_for_backward(index, x)
+        ctx.seq_lens = seq_lens
+        ctx.set_materialize_grads(False)
+        _alone.references_of_engine()
+        return x, maximum
+
+    @staticmethod
+    @first_derivative_only
+    def backward(ctx: Any, gx: Tensor | None, gmaximum: Tensor | None) -> tuple[Tensor | None, ...]:
+        if gmaximum is None:
+            return gx, None, None
+        index, x = ctx.saved_tensors
+        if gx is not None and _is_ordinary(gx) and _alone.references(gx) == _alone.references_of_engine():
+            torch.ops.hstl_fast.frame_maximum_backward_add(gx, gmaximum, index, ctx.seq_lens)
+            return gx, None, None
+        of_maximum: Tensor = torch.ops.hstl_fast.frame_maximum_backward(gmaximum, index, x, ctx.seq_lens)
+        return of_maximum if gx is None else gx + of_maximum, None, None
+
+
+def _is_ordinary(gradient: Tensor) -> bool:
+    """Whether native code may write to it: nothing traces, batches or imitates what is computed."""
+    if torch.compiler.is_compiling() or under_transforms() or is_legacy_batchedtensor(gradient):
+        return False
+    return type(gradient) is Tensor and gradient.device.type == "cpu" and _is_native_map(gradient)
+
+
+def with_frame_maximum(x: Tensor, support: Support, lens: list[int]) -> tuple[Tensor, Tensor]:
+    """`x` for its next reader, and :func:`frame_maximum` of it; not for torch.func, torch.compile or tracing."""
+    dense_x = x.contiguous(memory_format=torch.channels_last_3d)
+    through, maximum = _WithFrameMaximum.apply(dense_x, support.x, lens)  # type: ignore[no-untyped-call]
+    return through, maximum
 
 
 class _Astp(NativeFunction):

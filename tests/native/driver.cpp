@@ -333,6 +333,9 @@ void test_frame_maximum(const AstpTrial& trial, const std::string& where) {
     for (size_t i = 0; i < index.size(); ++i) first = first && index.data()[i] == trial.maximum.frames[i];
     if (!first || error_of(maximum, trial.maximum.values) > 0) fail("frame_maximum at " + where);
     if (error_of(gx, trial.gx) > 0) fail("frame_maximum_backward at " + where);
+    hstl::operators<T>().frame_maximum_backward_add(gx.data(), maximum.data(), index.data(), shape, c.cin);
+    for (size_t i = 0; i < gx.size(); ++i) gx.data()[i] /= 2;
+    if (error_of(gx, trial.gx) > 0) fail("frame_maximum_backward_add at " + where);
   }
 }
 

@@ -1,0 +1,50 @@
+"""Whether a gradient that backward was given may be changed, because nobody else refers to it."""
+
+import functools
+import sys
+import threading
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hstl_fast.ops._shared import first_derivative_only
+
+
+def references(x: Tensor) -> tuple[int, ...]:
+    """How many refer to `x`: from Python, from torch, and to its memory."""
+    storage = x.untyped_storage()
+    return sys.getrefcount(x), x._use_count(), torch._C._storage_Use_Count(storage._cdata)
+
+
+class _Counting(torch.autograd.Function):
+    """Notes the references to the gradient it is given, called as the backward that asks is called."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, counts: list[tuple[int, ...]]) -> Tensor:
+        ctx.counts = counts
+        return x.clone()
+
+    @staticmethod
+    @first_derivative_only
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        ctx.counts.append(references(grad))
+        return grad, None
+
+
+@functools.cache
+def references_of_engine() -> tuple[int, ...]:
+    """`references`, asked in a backward under `first_derivative_only`, to a gradient that only autograd holds.
+
+    They differ between versions of torch and Python, so they are counted once, in a thread without anybody's modes.
+    """
+    counts: list[tuple[int, ...]] = []
+
+    def count() -> None:
+        x = torch.zeros(1, device="cpu", requires_grad=True)
+        (2 * _Counting.apply(x, counts)).sum().backward()  # type: ignore[no-untyped-call]
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    thread.join()
+    return counts[0]
