@@ -15,6 +15,9 @@ ENVIRONMENT_VARIABLE = "HSTL_FAST_ALGORITHM"
 AUTO, DIRECT, WINOGRAD = -1, 0, 1
 """What the private operators take as `algorithm`; above these, the frames of a Winograd tile (`TILES`)."""
 TILES = (2, 4, 5)
+TRAINING_TILES = (2, 4)
+"""Of the forward pass in training: rounding decides which of two nearly equal maxima takes the gradient, and tiles of 5
+frames round twice as much, so that gradients of whole networks were up to 60 times as far off as torch's."""
 FEWEST_CHANNELS = 8
 """Of input and output: with fewer, a product in the Winograd domain is too small to pay for the transforms."""
 
@@ -72,24 +75,26 @@ def choose(algorithm: str | None, backend: str, dtype: torch.dtype) -> int:
     return {"auto": AUTO, "winograd": WINOGRAD, "direct": DIRECT}[name]
 
 
-def native_code(algorithm: int, dtype: torch.dtype, c_in: int, c_out: int, lens: list[int]) -> int:
+def native_code(
+    algorithm: int, dtype: torch.dtype, c_in: int, c_out: int, lens: list[int], tiles: tuple[int, ...] = TILES
+) -> int:
     """DIRECT or the frames of a Winograd tile for one layer: what the native functions take.
 
-    `dtype` is the one computed in, `lens` the frames of every sequence.
+    `dtype` is the one computed in, `lens` the frames of every sequence, `tiles` those to choose from.
     """
     if algorithm == AUTO:
         small = min(c_in, c_out) < FEWEST_CHANNELS or max(lens) == 1
         algorithm = DIRECT if small or dtype == torch.float64 else WINOGRAD
-    return tile_frames(lens) if algorithm == WINOGRAD else algorithm
+    return tile_frames(lens, tiles) if algorithm == WINOGRAD else algorithm
 
 
-def tile_frames(lens: list[int]) -> int:
+def tile_frames(lens: list[int], tiles: tuple[int, ...]) -> int:
     """Frames of a Winograd tile that need the fewest products for sequences of these lengths; fewer frames round less.
 
     A tile of n frames takes 36 (n + 2) products per pair of channels. Measured with 32 to 256 channels, time follows
     them: tiles of 5 frames are 20 to 25 % faster than tiles of 2 for 10 or 30 frames.
     """
-    return min(TILES, key=lambda n: (_tiles(lens, n) * (n + 2), n))
+    return min(tiles, key=lambda n: (_tiles(lens, n) * (n + 2), n))
 
 
 def _tiles(lens: list[int], frames: int) -> int:

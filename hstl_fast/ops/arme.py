@@ -65,7 +65,7 @@ def _backward_weight_fake(grad: Tensor, y: Tensor, x: Tensor, weights: Tensor, *
 def _forward_cpu(x: Tensor, weights: Tensor, *arguments: Any) -> Tensor:
     layer, keep = _Layer(*arguments[:-1]), arguments[-1]
     x_ = dense(x, computing_dtype(x.dtype))
-    call = _Call(x_, weights, layer)
+    call = _Call(x_, weights, layer, _algorithm.TILES if keep else _algorithm.TRAINING_TILES)
     n, _, t, h, w = x.shape
     y = map_memory(x_, n, weights.shape[1], t, h, w)
     packed = packed_weights(weights, x_.dtype, layer.split, call.algorithm, keep=keep)
@@ -102,11 +102,11 @@ def _signs(y: Tensor, dtype: torch.dtype, layer: _Layer) -> Tensor | None:
 class _Call:
     """What the three native functions take beside their maps and weights."""
 
-    def __init__(self, like: Tensor, weights: Tensor, layer: _Layer) -> None:
+    def __init__(self, like: Tensor, weights: Tensor, layer: _Layer, tiles: tuple[int, ...] = _algorithm.TILES) -> None:
         _, c_out, c_in = weights.shape[:3]
         self.layer = layer
         self.lens = frames_of(like, layer.seq_lens)
-        self.algorithm = _algorithm.native_code(layer.algorithm, like.dtype, c_in, c_out, self.lens)
+        self.algorithm = _algorithm.native_code(layer.algorithm, like.dtype, c_in, c_out, self.lens, tiles)
         self.sizes = (self.lens, layer.split, like.shape[4], c_in, c_out)
         self.last = (self.algorithm, like.dtype.itemsize, torch.get_num_threads())
 

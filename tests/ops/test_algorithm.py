@@ -118,7 +118,7 @@ LAYERS = [*CASES[1:8], WIDE, Case(64, 32, [9, 7], 22, [10], False), Case(8, 16, 
 @pytest.mark.parametrize("tile", _algorithm.TILES)
 @pytest.mark.parametrize("case", LAYERS, ids=str)
 def test_winograd_is_near_the_definition(case: Case, tile: int, native: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_algorithm, "tile_frames", lambda lens: tile)
+    monkeypatch.setattr(_algorithm, "tile_frames", lambda lens, tiles: tile)
     inputs = [value.float() for value in ARME.inputs(case)]
     options = {"seq_lens": case.lens if case.packed else None}
 
