@@ -216,9 +216,9 @@ def feature_maps(model: HSTL, clip: Tensor) -> dict[str, Tensor]:
 
 
 def _direction(y: Tensor) -> Tensor:
-    """A random gradient of `y`, zero where `y` is so near to zero that rounding may turn LeakyReLU's slope."""
+    """A random gradient of `y`, zero where `y` is zero or so near that rounding may turn LeakyReLU's slope."""
     gradient = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
-    return gradient.where((y == 0) | (y.abs() > 1e-5 * y.abs().max()), 0)
+    return gradient.where(y.abs() > 1e-5 * y.abs().max(), 0)
 
 
 def forward(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
