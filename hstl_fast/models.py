@@ -414,7 +414,7 @@ class _Maps:
 
     def _has_other_readers(self) -> bool:
         """Whether the pool and the next layer, both our own, will each have a gradient for this map."""
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
             return False
         return torch.is_grad_enabled() and self.x.requires_grad and self._is_indexable()
 

@@ -14,7 +14,8 @@ from hstl_fast.ops._shared import first_derivative_only
 def references(x: Tensor) -> tuple[int, ...]:
     """How many refer to `x`: from Python, from torch, and to its memory."""
     storage = x.untyped_storage()
-    return sys.getrefcount(x), x._use_count(), torch._C._storage_Use_Count(storage._cdata)
+    torch_references: int = x._use_count()  # type: ignore[attr-defined]
+    return sys.getrefcount(x), torch_references, torch._C._storage_Use_Count(storage._cdata)
 
 
 class _Counting(torch.autograd.Function):
@@ -42,7 +43,7 @@ def references_of_engine() -> tuple[int, ...]:
 
     def count() -> None:
         x = torch.zeros(1, device="cpu", requires_grad=True)
-        (2 * _Counting.apply(x, counts)).sum().backward()  # type: ignore[no-untyped-call]
+        (2 * _Counting.apply(x, counts)).sum().backward()
 
     thread = threading.Thread(target=count)
     thread.start()

@@ -269,7 +269,7 @@ def _is_ordinary(gradient: Tensor) -> bool:
 def with_frame_maximum(x: Tensor, support: Support, lens: list[int]) -> tuple[Tensor, Tensor]:
     """`x` for its next reader, and :func:`frame_maximum` of it; not for torch.func, torch.compile or tracing."""
     dense_x = x.contiguous(memory_format=torch.channels_last_3d)
-    through, maximum = _WithFrameMaximum.apply(dense_x, support.x, lens)  # type: ignore[no-untyped-call]
+    through, maximum = _WithFrameMaximum.apply(dense_x, support.x, lens)
     return through, maximum
 
 
