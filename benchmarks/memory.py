@@ -18,6 +18,7 @@ from benchmarks import machine, workloads
 from benchmarks.rivals import RIVALS, Rival, Unavailable, arranged, named
 from benchmarks.workloads import Workload
 from hstl_fast import PRESETS
+from hstl_fast.functional import clear_memory
 from hstl_fast.names import one_of
 
 LONGEST = 300
@@ -88,6 +89,7 @@ def of_step(workload: Workload, rival: Rival) -> int:
 def _settle() -> None:
     """Give free memory back to the system, so that it is not taken for the network's."""
     gc.collect()
+    clear_memory()
     ctypes.CDLL(None).malloc_trim(0)
 
 

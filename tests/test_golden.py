@@ -67,7 +67,10 @@ Errors = tuple[float, ...]
 DIRECT, WINOGRAD = Float32("cpu", "direct", 1e-5, 1e-4, 2), Float32("cpu", "winograd", 5e-5, 5e-4, 5)
 
 
-@pytest.fixture(params=[Float32("reference", "direct", 1e-5, 1e-4, 2), DIRECT, WINOGRAD], ids=lambda way: f"{way.backend}-{way.algorithm}")
+REFERENCE = Float32("reference", "direct", 1e-5, 1e-4, 2)
+
+
+@pytest.fixture(params=[REFERENCE, DIRECT, WINOGRAD], ids=lambda way: f"{way.backend}-{way.algorithm}")
 def way(request: pytest.FixtureRequest, poisoned: None) -> Iterator[Float32]:
     """Every way to compute in float32, in force."""
     way: Float32 = request.param

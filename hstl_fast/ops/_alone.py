@@ -12,10 +12,13 @@ from hstl_fast.ops._shared import first_derivative_only
 
 
 def references(x: Tensor) -> tuple[int, ...]:
-    """How many refer to `x`: from Python, from torch, and to its memory."""
-    storage = x.untyped_storage()
-    torch_references: int = x._use_count()  # type: ignore[attr-defined]
-    return sys.getrefcount(x), torch_references, torch._C._storage_Use_Count(storage._cdata)
+    """How many refer to `x`: from Python, from torch, and to its memory; empty where torch cannot tell."""
+    try:
+        torch_references: int = x._use_count()  # type: ignore[attr-defined]
+        of_memory = torch._C._storage_Use_Count(x.untyped_storage()._cdata)
+    except AttributeError:
+        return ()
+    return sys.getrefcount(x), torch_references, of_memory
 
 
 class _Counting(torch.autograd.Function):

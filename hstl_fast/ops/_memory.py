@@ -130,8 +130,11 @@ def idle_bytes() -> int:
     return _blocks.idle_bytes
 
 
-def clear() -> None:
-    """Free the memory that is kept for the next call."""
+def clear_memory() -> None:
+    """Give the memory that the native operators keep for maps and scratch of the next call back to the system.
+
+    It is never more than they used at once; HSTL_FAST_MEMORY_CACHE=0 keeps none.
+    """
     _blocks.clear()
 
 

@@ -114,7 +114,8 @@ class _Call:
         """Call the native function `name` with the addresses of these tensors, then the workspace and the supports."""
         binary = _native.require_cpu()
         workspace = memory(binary.arme_workspace(*self.sizes, *self.last))
-        given = (*tensors, workspace, self.layer.x_support, self.layer.y_support)
+        supports = [None if s is None else s.contiguous() for s in (self.layer.x_support, self.layer.y_support)]
+        given = (*tensors, workspace, *supports)
         addresses = [0 if tensor is None else tensor.data_ptr() for tensor in given]
         getattr(binary, name)(*addresses, *self.sizes, self.layer.negative_slope, *self.last)
 
@@ -191,6 +192,8 @@ def arme(
     slope = _slope(negative_slope)
     within = of_input(support)
     _checks.support(within, x)
+    if isinstance(support, Support):
+        _checks.support(support.y, x)
     chosen = _dispatch.choose("arme", x.device.type, x.dtype, backend)
     code = _algorithm.choose(algorithm, chosen, x.dtype)
     if chosen == "reference":

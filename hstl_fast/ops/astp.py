@@ -252,7 +252,7 @@ class _WithFrameMaximum(torch.autograd.Function):
         if gmaximum is None:
             return gx, None, None
         index, x = ctx.saved_tensors
-        if gx is not None and _is_ordinary(gx) and _alone.references(gx) == _alone.references_of_engine():
+        if gx is not None and _is_ordinary(gx) and _alone.references(gx) == (_alone.references_of_engine() or None):
             torch.ops.hstl_fast.frame_maximum_backward_add(gx, gmaximum, index, ctx.seq_lens)
             return gx, None, None
         of_maximum: Tensor = torch.ops.hstl_fast.frame_maximum_backward(gmaximum, index, x, ctx.seq_lens)
