@@ -13,11 +13,10 @@ namespace HSTL_ISA {
 namespace {
 
 constexpr int kLanes = lanes<float>;
-// Output channels of a register tile, and its tiles.
+// Output channels of a product's register tile, and its tiles, which are those of a block: each weight is read once per
+// block.
 constexpr int kPanel = kOut<float>;
-constexpr int kGroup = kVectorRegisters == 32 ? 14 : 6;
-// Tiles of a block: each weight is read once per block.
-constexpr int64_t kBlock = kGroup;
+constexpr int kBlock = kVectorRegisters == 32 ? 14 : 6;
 // Fewest tiles for which a weight pays to be read from the third-level cache.
 constexpr int64_t kFewest = 11;
 // Terms summed in a row before their sum is added to the total.
@@ -35,14 +34,11 @@ inline int64_t panels_of(int64_t channels) { return ceil_div(channels, kPanel); 
 
 // ---- weights: [m][pairs][panels][2][6][N + 2][cin padded][kPanel]
 
-template <int N>
-int64_t matrix_size(int64_t cin) {
-  return chunks_of(cin) * kLanes * kPanel;
-}
+inline int64_t matrix_size(int64_t cin) { return chunks_of(cin) * kLanes * kPanel; }
 
 template <int N>
 int64_t region_size(int64_t cin, int64_t cout) {
-  return kPairs * panels_of(cout) * kProducts<N> * matrix_size<N>(cin);
+  return kPairs * panels_of(cout) * kProducts<N> * matrix_size(cin);
 }
 
 // One vector of output channels of one input channel. FLOPs: about 700 per lane for N = 5.
@@ -74,7 +70,7 @@ void transform_weights(float* to, const float* rows, int64_t pair_stride, int64_
 
 template <int N>
 void pack(float* packed, const float* w, const Shape& s, int64_t cin, int64_t cout, WeightView view) {
-  int64_t panels = panels_of(cout), chunks = chunks_of(cin), product_stride = matrix_size<N>(cin);
+  int64_t panels = panels_of(cout), chunks = chunks_of(cin), product_stride = matrix_size(cin);
   int64_t pair_stride = panels * kProducts<N> * product_stride;
   parallel_for(s.threads, s.regions * panels * chunks, [&](int64_t i, int) {
     int64_t chunk = i % chunks, panel = i / chunks % panels, r = i / chunks / panels;
@@ -91,20 +87,12 @@ void pack(float* packed, const float* w, const Shape& s, int64_t cin, int64_t co
 
 // ---- inputs
 
-// How a block's transformed inputs and products lie: [groups][chunks][products][kGroup][lanes] and
-// [groups][products][kGroup][kPanel]. What one tile reads or writes stays within few pages.
-struct Layout {
-  int64_t chunks, groups, tiles;
-
-  Slice slice(int64_t group) const { return slice_of(tiles, groups, group); }
-};
-
+// A block's transformed inputs are [pairs][chunks][products][kBlock][lanes], its products [products][kBlock][kPanel]:
+// what one tile reads or writes stays within few pages.
 template <int N>
-constexpr int64_t kInputChunk = kProducts<N> * kGroup * kLanes;
+constexpr int64_t kInputChunk = kProducts<N> * kBlock * kLanes;
 template <int N>
 constexpr int64_t kTileSums = N * kSide * kSide * kPanel;
-template <int N>
-constexpr int64_t kProductGroup = kProducts<N> * kGroup * kPanel;
 
 template <int Pair>
 HSTL_INLINE void transform_rows(Floats& first, Floats& second, const Floats* d) {
@@ -147,15 +135,14 @@ HSTL_INLINE void transform_input(float* to, const Get& get) {
       Floats v[N + 2];
       Transform<N>::input(v, frames[i][j]);
 #pragma GCC unroll 7
-      for (int t = 0; t < N + 2; ++t, to += kGroup * kLanes) store(to, v[t]);
+      for (int t = 0; t < N + 2; ++t, to += kBlock * kLanes) store(to, v[t]);
     }
 }
 
 // ---- the product
 
 // out [P][kPanel] = v [P][channels] u [channels][kPanel]. FLOPs: 2 * channels * P * kPanel. Registers: 2 P sums, 2
-// weights, 1 input. Per channel 2 vectors of weights (from L2 or L3, read once per block and group) and P broadcasts
-// from L1.
+// weights, 1 input. Per channel 2 vectors of weights (from L2 or L3, read once per block) and P broadcasts from L1.
 template <int P>
 void multiply(float* out, const float* v, int64_t v_stride, const float* u, int64_t chunks) {
   constexpr int64_t most = kSummed / kLanes;
@@ -182,7 +169,7 @@ void multiply(float* out, const float* v, int64_t v_stride, const float* u, int6
 
 using Multiply = void (*)(float*, const float*, int64_t, const float*, int64_t);
 
-template <int P = kGroup>
+template <int P = kBlock>
 Multiply multiply_of(int64_t tiles) {
   if constexpr (P == 1) {
     return multiply<1>;
@@ -263,7 +250,7 @@ HSTL_INLINE void transform_output(float* sums, const OutputPositions<N>& to, con
     for (int j = 0; j < kFrequencies; ++j) {
       Floats m[N + 2], y[N];
 #pragma GCC unroll 7
-      for (int t = 0; t < N + 2; ++t, products += kGroup * kPanel) m[t] = load(products);
+      for (int t = 0; t < N + 2; ++t, products += kBlock * kPanel) m[t] = load(products);
       Transform<N>::output(y, m);
 #pragma GCC unroll 5
       for (int t = 0; t < N; ++t) frames[t][i][j] = y[t];
@@ -299,9 +286,9 @@ template <int N>
 struct Scratch {
   InputPositions<N>* inputs;    // [tiles]
   OutputPositions<N>* outputs;  // [tiles]
-  float* v;                     // [kProducts] of Layout
-  float* products;              // kProducts of Layout
-  float* sums;                  // [panels][tiles][N][4][4][kPanel]
+  float* v;                     // [pairs][chunks][products][kBlock][lanes]
+  float* products;              // [products][kBlock][kPanel]
+  float* sums;                  // [panels][kBlock][N][4][4][kPanel]
 };
 
 template <int N>
@@ -309,8 +296,8 @@ Scratch<N> carve_scratch(Carver& carver, int64_t cin, int64_t cout) {
   Scratch<N> scratch;
   scratch.inputs = carver.take<InputPositions<N>>(kBlock);
   scratch.outputs = carver.take<OutputPositions<N>>(kBlock);
-  scratch.v = carver.take<float>(kPairs * kBlock / kGroup * chunks_of(cin) * kInputChunk<N>);
-  scratch.products = carver.take<float>(kBlock / kGroup * kProductGroup<N>);
+  scratch.v = carver.take<float>(kPairs * chunks_of(cin) * kInputChunk<N>);
+  scratch.products = carver.take<float>(kProducts<N> * kBlock * kPanel);
   scratch.sums = carver.take<float>(panels_of(cout) * kBlock * kTileSums<N>);
   return scratch;
 }
@@ -350,48 +337,38 @@ void prepare(Prepared<N>& to, const InputPositions<N>& from, int64_t channel, co
 }
 
 template <int N>
-void transform_inputs(const Scratch<N>& scratch, const Layout& layout, const Convolution& conv) {
-  const int64_t pair_size = layout.groups * layout.chunks * kInputChunk<N>;
-  for (int64_t group = 0; group < layout.groups; ++group) {
-    Slice slice = layout.slice(group);
-    for (int64_t chunk = 0; chunk < layout.chunks; ++chunk)
-      for (int64_t tile = slice.begin; tile < slice.end; ++tile) {
-        int64_t channel = chunk * kLanes;
-        float* to = scratch.v + (group * layout.chunks + chunk) * kInputChunk<N> + (tile - slice.begin) * kLanes;
-        const InputPositions<N>& from = scratch.inputs[tile];
-        if (!conv.sign && conv.input.channels - channel >= kLanes) {
-          transform_pairs<N>(to, pair_size, [&](int t, int i, int j) { return load(from.at[t][i][j] + channel); });
-        } else {
-          Prepared<N> inputs;
-          prepare(inputs, from, channel, conv);
-          transform_pairs<N>(to, pair_size, [&](int t, int i, int j) { return inputs.at[t][i][j]; });
-        }
+void transform_inputs(const Scratch<N>& scratch, const Convolution& conv, int64_t tiles) {
+  const int64_t chunks = chunks_of(conv.input.channels), pair_size = chunks * kInputChunk<N>;
+  for (int64_t chunk = 0; chunk < chunks; ++chunk)
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      int64_t channel = chunk * kLanes;
+      float* to = scratch.v + chunk * kInputChunk<N> + tile * kLanes;
+      const InputPositions<N>& from = scratch.inputs[tile];
+      if (!conv.sign && conv.input.channels - channel >= kLanes) {
+        transform_pairs<N>(to, pair_size, [&](int t, int i, int j) { return load(from.at[t][i][j] + channel); });
+      } else {
+        Prepared<N> inputs;
+        prepare(inputs, from, channel, conv);
+        transform_pairs<N>(to, pair_size, [&](int t, int i, int j) { return inputs.at[t][i][j]; });
       }
-  }
+    }
 }
 
 template <int N, int Pair>
-void compute_pair(const Scratch<N>& scratch, const Layout& layout, const Convolution& conv, const Block& block) {
-  int64_t cin = conv.input.channels, cout = conv.output.channels, panels = panels_of(cout);
+void compute_pair(const Scratch<N>& scratch, const Convolution& conv, const Block& block) {
+  const int64_t cin = conv.input.channels, cout = conv.output.channels, panels = panels_of(cout);
+  const int64_t chunks = chunks_of(cin), tiles = block.tiles.size();
   const float* u = conv.packed + block.r * region_size<N>(cin, cout) +
-                   (Pair * panels + block.panels.begin) * kProducts<N> * matrix_size<N>(cin);
+                   (Pair * panels + block.panels.begin) * kProducts<N> * matrix_size(cin);
+  const float* v = scratch.v + Pair * chunks * kInputChunk<N>;
+  const Multiply multiply_tiles = multiply_of(tiles);
   for (int64_t panel = block.panels.begin; panel < block.panels.end; ++panel) {
-    for (int f = 0; f < kProducts<N>; ++f, u += matrix_size<N>(cin))
-      for (int64_t group = 0; group < layout.groups; ++group) {
-        Slice slice = layout.slice(group);
-        const float* v =
-            scratch.v + (Pair * layout.groups + group) * layout.chunks * kInputChunk<N> + f * kGroup * kLanes;
-        multiply_of(slice.end - slice.begin)(scratch.products + group * kProductGroup<N> + f * kGroup * kPanel, v,
-                                             kInputChunk<N>, u, layout.chunks);
-      }
-    for (int64_t group = 0; group < layout.groups; ++group) {
-      Slice slice = layout.slice(group);
-      const float* products = scratch.products + group * kProductGroup<N>;
-      for (int64_t tile = slice.begin; tile < slice.end; ++tile, products += kPanel)
-        for (int64_t v = 0; v < kPanel && panel * kPanel + v < cout; v += kLanes)
-          transform_output<N, Pair>(scratch.sums + (panel * kBlock + tile) * kTileSums<N> + v, scratch.outputs[tile],
-                                    products + v, panel * kPanel + v, conv.output);
-    }
+    for (int f = 0; f < kProducts<N>; ++f, u += matrix_size(cin))
+      multiply_tiles(scratch.products + f * kBlock * kPanel, v + f * kBlock * kLanes, kInputChunk<N>, u, chunks);
+    for (int64_t tile = 0; tile < tiles; ++tile)
+      for (int64_t k = 0; k < kPanel && panel * kPanel + k < cout; k += kLanes)
+        transform_output<N, Pair>(scratch.sums + (panel * kBlock + tile) * kTileSums<N> + k, scratch.outputs[tile],
+                                  scratch.products + tile * kPanel + k, panel * kPanel + k, conv.output);
   }
 }
 
@@ -403,11 +380,10 @@ void compute_block(const Scratch<N>& scratch, const Tiling& tiling, const Convol
     find_inputs(scratch.inputs[i], tiling.times[tile.time], tile, block.region, conv.input);
     find_outputs(scratch.outputs[i], tiling.times[tile.time], tile, block.region, conv.output);
   }
-  Layout layout = {chunks_of(conv.input.channels), ceil_div(tiles, kGroup), tiles};
-  transform_inputs<N>(scratch, layout, conv);
-  compute_pair<N, 0>(scratch, layout, conv, block);
-  compute_pair<N, 1>(scratch, layout, conv, block);
-  compute_pair<N, 2>(scratch, layout, conv, block);
+  transform_inputs<N>(scratch, conv, tiles);
+  compute_pair<N, 0>(scratch, conv, block);
+  compute_pair<N, 1>(scratch, conv, block);
+  compute_pair<N, 2>(scratch, conv, block);
 }
 
 // How a region's tiles and panels are divided among blocks.
