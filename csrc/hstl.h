@@ -11,7 +11,7 @@
 namespace hstl {
 
 // Counts the changes of what Python sees; hstl_fast/ops/_native.py refuses a binary with another number.
-constexpr int kInterface = 3;
+constexpr int kInterface = 4;
 
 struct Shape {
   const int64_t* seq_lens;  // [sequences] frames of each sequence
@@ -44,8 +44,11 @@ struct Arme {
                const T* w,    // [m, cout, cin, 3, 3, 3]
                const Shape& shape, int64_t cin, int64_t cout, int algorithm, bool transposed);
 
-  // Bytes that each of the three functions below may use.
+  // Bytes that forward and backward_data may use each.
   size_t (*workspace)(const Shape& shape, int64_t cin, int64_t cout, int algorithm);
+
+  // Bytes that backward_weight may use.
+  size_t (*weight_workspace)(const Shape& shape, int64_t cin, int64_t cout, int algorithm);
 
   // y = leaky(conv3d of every region with its own weights, zero padding 1 around region and sequence), 0 outside
   // support.y.
@@ -70,7 +73,7 @@ struct Arme {
                           const T* x,       // [F, H, W, cin]
                           const T* gy,      // [F, H, W, cout]
                           const T* y,       // [F, H, W, cout], or null when negative_slope is 1
-                          void* workspace,  // [workspace(...)]
+                          void* workspace,  // [weight_workspace(...)]
                           const Shape& shape, const Support& support, int64_t cin, int64_t cout, T negative_slope,
                           int algorithm);
 };

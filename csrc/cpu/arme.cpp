@@ -331,7 +331,7 @@ size_t workspace(const Shape& s, int64_t cin, int64_t cout, int) {
   int64_t backward = s.threads * round_up(patch_size<T>(s, cout), kChunk<T>);
   Carver carver(nullptr);
   carver.take<T>(larger(forward, backward));
-  return larger(carver.bytes(), arme_weight_workspace<T>(s, cin, cout));
+  return carver.bytes();
 }
 
 template <class T>

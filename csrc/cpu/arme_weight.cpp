@@ -235,7 +235,7 @@ void backward_weight(T* gw, const T* x, const T* gy, const T* y, void* workspace
 }
 
 template <class T>
-size_t workspace_of(const Shape& s, int64_t cin, int64_t cout) {
+size_t weight_workspace(const Shape& s, int64_t cin, int64_t cout, int) {
   Carver carver(nullptr);
   carve<T>(carver, s, sizes_of<T>(s, cin, cout));
   return carver.bytes();
@@ -243,18 +243,10 @@ size_t workspace_of(const Shape& s, int64_t cin, int64_t cout) {
 
 }  // namespace
 
-template <>
-size_t arme_weight_workspace<float>(const Shape& s, int64_t cin, int64_t cout) {
-  return workspace_of<float>(s, cin, cout);
-}
-
-template <>
-size_t arme_weight_workspace<double>(const Shape& s, int64_t cin, int64_t cout) {
-  return workspace_of<double>(s, cin, cout);
-}
-
 void fill_arme_weight(Operators<float>& single, Operators<double>& dual) {
+  single.direct.weight_workspace = weight_workspace<float>;
   single.direct.backward_weight = backward_weight<float>;
+  dual.direct.weight_workspace = weight_workspace<double>;
   dual.direct.backward_weight = backward_weight<double>;
 }
 

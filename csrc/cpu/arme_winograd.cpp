@@ -457,14 +457,14 @@ void convolve(Convolution conv, void* workspace, const Shape& s) {
 }
 
 template <int N>
-size_t workspace_of(const Shape& s, int64_t cin, int64_t cout) {
+int64_t workspace_of(const Shape& s, int64_t cin, int64_t cout) {
   Carver sizes(nullptr);
   carve_scratch<N>(sizes, cin, cout);
   Carver carver(nullptr);
   carve_tiling(carver, s, N);
   carver.take<float>(cin);
   carver.take<char>(s.threads * int64_t(sizes.bytes()));
-  return carver.bytes();
+  return int64_t(carver.bytes());
 }
 
 // Calls f with the frames of a tile as a type.
@@ -496,11 +496,9 @@ void pack_for(void* packed, const float* w, const Shape& s, int64_t cin, int64_t
 }
 
 size_t workspace(const Shape& s, int64_t cin, int64_t cout, int algorithm) {
-  size_t convolutions = with_frames(algorithm, [&](auto frames) {
-    return larger(int64_t(workspace_of<frames.value>(s, cin, cout)), int64_t(workspace_of<frames.value>(s, cout, cin)));
+  return with_frames(algorithm, [&](auto frames) {
+    return size_t(larger(workspace_of<frames.value>(s, cin, cout), workspace_of<frames.value>(s, cout, cin)));
   });
-  size_t weights = arme_winograd_weight_workspace(s, cin, cout, algorithm);
-  return convolutions > weights ? convolutions : weights;
 }
 
 void forward(float* y, const float* x, const void* packed, void* workspace, const Shape& s, const Support& support,

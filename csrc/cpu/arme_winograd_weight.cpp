@@ -485,15 +485,16 @@ void backward_weight(float* gw, const float* x, const float* gy, const float* y,
   backward_weight_tiled<5>(gw, b, s, maps, z);
 }
 
-}  // namespace
-
-size_t arme_winograd_weight_workspace(const Shape& s, int64_t cin, int64_t cout, int algorithm) {
+size_t weight_workspace(const Shape& s, int64_t cin, int64_t cout, int algorithm) {
   Carver carver(nullptr);
   carve(carver, s, sizes_of(s, cin, cout, algorithm), algorithm);
   return carver.bytes();
 }
 
+}  // namespace
+
 void fill_arme_winograd_weight(Operators<float>& single, Operators<double>&) {
+  single.winograd.weight_workspace = weight_workspace;
   single.winograd.backward_weight = backward_weight;
 }
 

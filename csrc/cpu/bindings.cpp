@@ -73,6 +73,14 @@ size_t arme_workspace(Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64
                    [&](auto type) { return arme<decltype(type)>(algorithm).workspace(shape, cin, cout, algorithm); });
 }
 
+size_t arme_weight_workspace(Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout, int algorithm,
+                             int itemsize, int threads) {
+  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
+  return with_type(itemsize, [&](auto type) {
+    return arme<decltype(type)>(algorithm).weight_workspace(shape, cin, cout, algorithm);
+  });
+}
+
 void arme_forward(Address y, Address x, Address packed, Address workspace, Address x_support, Address y_support,
                   Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout, double negative_slope,
                   int algorithm, int itemsize, int threads) {
@@ -242,6 +250,8 @@ PYBIND11_MODULE(_cpu, m) {
         "transposed"_a, "itemsize"_a, "threads"_a);
   m.def("arme_workspace", &arme_workspace, "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "algorithm"_a,
         "itemsize"_a, "threads"_a);
+  m.def("arme_weight_workspace", &arme_weight_workspace, "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a,
+        "algorithm"_a, "itemsize"_a, "threads"_a);
   m.def("arme_forward", &arme_forward, no_gil, "y"_a, "x"_a, "packed"_a, "workspace"_a, "x_support"_a, "y_support"_a,
         "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a, "algorithm"_a, "itemsize"_a,
         "threads"_a);

@@ -14,10 +14,5 @@ void fill_astp(Operators<float>& single, Operators<double>& dual);
 void fill_fta(Operators<float>& single, Operators<double>& dual);
 void fill_supports(Supports& supports);
 
-// The part of Arme::workspace that backward_weight needs.
-template <class T>
-size_t arme_weight_workspace(const Shape& shape, int64_t cin, int64_t cout);
-size_t arme_winograd_weight_workspace(const Shape& shape, int64_t cin, int64_t cout, int algorithm);
-
 }  // namespace HSTL_ISA
 }  // namespace hstl

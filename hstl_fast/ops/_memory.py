@@ -22,6 +22,8 @@ SMALLEST = 1 << 20
 """Bytes of the smallest block that is kept: less comes fast enough from the C library."""
 ALIGNMENT = 64
 HUGE_PAGE = 2 << 20
+MOST_WASTE = 4
+"""Times its size that a block may be for a map; a network's maps then settle on a few blocks."""
 STEPS = 8
 """Sizes are rounded up to eighths of a power of two, so that maps of similar sizes use one another's blocks."""
 
@@ -36,9 +38,9 @@ class _Blocks:
 
     def take(self, wanted: int) -> np.ndarray:
         """`wanted` bytes of a block, which comes back by itself when this array is gone."""
-        size = _rounded(wanted)
         with self.lock:
-            block = self._found(size)
+            block = self._found(wanted)
+            size = _rounded(wanted) if block is None else len(block)
             self.used_bytes += size
             self.most_bytes = max(self.most_bytes, self.used_bytes)
             self._shrink(self.most_bytes - self.used_bytes)
@@ -50,7 +52,7 @@ class _Blocks:
                 self.used_bytes -= size
             raise
         view = block[:wanted]
-        weakref.finalize(view, self._give_back, block, size).atexit = False
+        weakref.finalize(view, self._give_back, block).atexit = False
         return view
 
     def clear(self) -> None:
@@ -59,19 +61,21 @@ class _Blocks:
             self._shrink(0)
             self.most_bytes = self.used_bytes
 
-    def _found(self, size: int) -> np.ndarray | None:
-        for key, block in reversed(self.idle.items()):
-            if len(block) == size:
-                del self.idle[key]
-                self.idle_bytes -= size
-                return block
-        return None
+    def _found(self, wanted: int) -> np.ndarray | None:
+        """The smallest idle block that `wanted` bytes fit into without much waste."""
+        fitting = [block for block in self.idle.values() if wanted <= len(block) <= MOST_WASTE * wanted]
+        if not fitting:
+            return None
+        block = min(fitting, key=len)
+        del self.idle[id(block)]
+        self.idle_bytes -= len(block)
+        return block
 
-    def _give_back(self, block: np.ndarray, size: int) -> None:
+    def _give_back(self, block: np.ndarray) -> None:
         with self.lock:
-            self.used_bytes -= size
+            self.used_bytes -= len(block)
             self.idle[id(block)] = block
-            self.idle_bytes += size
+            self.idle_bytes += len(block)
             self._shrink(self.most_bytes - self.used_bytes)
 
     def _shrink(self, limit: int) -> None:

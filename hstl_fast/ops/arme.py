@@ -113,7 +113,8 @@ class _Call:
     def native(self, name: str, *tensors: Tensor | None) -> None:
         """Call the native function `name` with the addresses of these tensors, then the workspace and the supports."""
         binary = _native.require_cpu()
-        workspace = memory(binary.arme_workspace(*self.sizes, *self.last))
+        needed = binary.arme_weight_workspace if name == "arme_backward_weight" else binary.arme_workspace
+        workspace = memory(needed(*self.sizes, *self.last))
         supports = [None if s is None else s.contiguous() for s in (self.layer.x_support, self.layer.y_support)]
         given = (*tensors, workspace, *supports)
         addresses = [0 if tensor is None else tensor.data_ptr() for tensor in given]

@@ -248,6 +248,7 @@ Outputs<T> run_arme(const hstl::Arme<T>& arme, int algorithm, const ArmeTrial& t
   Buffer<unsigned char> packed(arme.packed_size(shape, c.cin, c.cout, algorithm, false));
   Buffer<unsigned char> transposed(arme.packed_size(shape, c.cin, c.cout, algorithm, true));
   Buffer<unsigned char> workspace(arme.workspace(shape, c.cin, c.cout, algorithm));
+  Buffer<unsigned char> weight_workspace(arme.weight_workspace(shape, c.cin, c.cout, algorithm));
   arme.pack(packed.data(), w.data(), shape, c.cin, c.cout, algorithm, false);
   arme.pack(transposed.data(), w.data(), shape, c.cin, c.cout, algorithm, true);
   Outputs<T> out;
@@ -258,8 +259,8 @@ Outputs<T> run_arme(const hstl::Arme<T>& arme, int algorithm, const ArmeTrial& t
                algorithm);
   arme.backward_data(out[1].data(), gy.data(), signs, transposed.data(), workspace.data(), shape, support, c.cin,
                      c.cout, slope, algorithm);
-  arme.backward_weight(out[2].data(), x.data(), gy.data(), signs, workspace.data(), shape, support, c.cin, c.cout,
-                       slope, algorithm);
+  arme.backward_weight(out[2].data(), x.data(), gy.data(), signs, weight_workspace.data(), shape, support, c.cin,
+                       c.cout, slope, algorithm);
   return out;
 }
 
