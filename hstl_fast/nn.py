@@ -174,7 +174,7 @@ class SeparateFCs(Layer):
     def forward(self, x: Tensor) -> Tensor:
         """Every part's map of `x`."""
         dtype = torch.promote_types(x.dtype, torch.float32)
-        return torch.matmul(x.to(dtype).transpose(0, 1), self.weight.to(dtype)).transpose(0, 1)
+        return torch.matmul(x.to(dtype).transpose(0, 1).contiguous(), self.weight.to(dtype)).transpose(0, 1)
 
     def extra_repr(self) -> str:
         """Sizes shown by `print(module)`."""

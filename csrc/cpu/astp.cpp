@@ -316,11 +316,13 @@ Vec<T> region_backward(T* gu, int64_t stride, int64_t valid, const Projected<T>&
     powers += some_powers;
     logarithms += some_logarithms;
   }
-  Vec<T> mean = powers / T(region.positions), share = T(1) / powers;
-  Vec<T> factor = arriving.gradient * (arriving.pooled / projected.scale) * share;
+  Vec<T> factor = arriving.gradient * (arriving.pooled / projected.scale) / powers;
   for (int64_t q = 0; q < region.positions; ++q)
     store_some(gu + q * stride, factor * load(projected.u + q * lanes<T>), valid);
-  Vec<T> slope = logarithms * share - log(mean) / region.p;
+  Vec<T> slope = {};  // nearly equal numbers are subtracted
+  for (int i = 0; i < lanes<T>; ++i)
+    slope[i] = T(double(logarithms[i]) / double(powers[i]) -
+                 __builtin_log(double(powers[i]) / double(region.positions)) / double(region.p));
   return arriving.gradient * arriving.pooled * slope / region.p;
 }
 
