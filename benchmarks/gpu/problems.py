@@ -250,10 +250,10 @@ def _stretch(layer: Layer) -> int:
 
 
 def _direction(y: Tensor) -> Tensor:
-    """A random gradient of `y`, zero where `y` is so near to zero that a narrow type may turn LeakyReLU's slope."""
+    """A random gradient of `y`, zero where `y` is zero or so near that a narrow type may turn LeakyReLU's slope."""
     generator = torch.Generator().manual_seed(1)
     gradient = torch.randn(y.shape, generator=generator).bfloat16().float().to(y.device)
-    return gradient.where((y == 0) | (y.abs() > 0.05 * y.abs().max()), 0)
+    return gradient.where(y.abs() > 0.05 * y.abs().max(), 0)
 
 
 def _all_gradients(network: nn.Module) -> Tensor:
