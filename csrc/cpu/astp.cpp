@@ -296,26 +296,34 @@ struct Arriving {
   Vec<T> pooled, gradient;
 };
 
+// A sum that carries what rounding takes from it (Kahan): the gradient of p is a small difference of such sums.
+template <class T>
+struct Compensated {
+  Vec<T> total = {}, taken = {};
+
+  HSTL_INLINE void add(Vec<T> v) {
+    Vec<T> whole = v - taken, sum = total + whole;
+    taken = (sum - total) - whole;
+    total = sum;
+  }
+};
+
 // Gradients of u, written with `stride`, and per channel that of p. With r = u / scale, M = mean(r^p), y the result:
 // dy/du = y / scale * r^(p-1) / (n M) and dy/dp = y / p * (mean(r^p log r) / M - log(M) / p). One log and one exp per
 // element: r^(p-1), 0 below the clamp, takes the place of u until M is known.
 template <class T>
 Vec<T> region_backward(T* gu, int64_t stride, int64_t valid, const Projected<T>& projected, const Region<T>& region,
                        const Arriving<T>& arriving) {
-  Vec<T> powers = {}, logarithms = {};
-  for (int64_t begin = 0; begin < region.positions; begin += kSummed) {
-    Vec<T> some_powers = {}, some_logarithms = {};
-    for (int64_t q = begin; q < smaller(begin + kSummed, region.positions); ++q) {
-      T* at = projected.u + q * lanes<T>;
-      Vec<T> u = load(at), ratio = clamped<T>(u) / projected.scale, logarithm = log(ratio);
-      Vec<T> lower = exp(logarithm * (region.p - 1)), power = lower * ratio;
-      some_powers += power;
-      some_logarithms += power * logarithm;
-      store(at, u >= T(1e-6) ? lower : Vec<T>{});
-    }
-    powers += some_powers;
-    logarithms += some_logarithms;
+  Compensated<T> power_sum, logarithm_sum;
+  for (int64_t q = 0; q < region.positions; ++q) {
+    T* at = projected.u + q * lanes<T>;
+    Vec<T> u = load(at), ratio = clamped<T>(u) / projected.scale, logarithm = log(ratio);
+    Vec<T> power = exp(logarithm * region.p), lower = power / ratio;
+    power_sum.add(power);
+    logarithm_sum.add(power * logarithm);
+    store(at, u >= T(1e-6) ? lower : Vec<T>{});
   }
+  Vec<T> powers = power_sum.total, logarithms = logarithm_sum.total;
   Vec<T> factor = arriving.gradient * (arriving.pooled / projected.scale) / powers;
   for (int64_t q = 0; q < region.positions; ++q)
     store_some(gu + q * stride, factor * load(projected.u + q * lanes<T>), valid);
