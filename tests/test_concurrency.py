@@ -18,6 +18,7 @@ from hstl_fast import HSTL
 from hstl_fast.ops import _native
 from hstl_fast.ops._packed import clear_packed
 from tests.networks import narrow_model, walkers
+from tests.processes import run_python
 
 CLIPS = [[walkers(3 + i, 10 * i + k) for k in range(3)] for i in range(8)]
 
@@ -108,15 +109,7 @@ with hstl_fast.use_backend(sys.argv[1]):
 
 
 def test_a_fork_after_training(backend: str, environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FORKED, backend],
-        env=environment,
-        timeout=120,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_python(FORKED, backend, environment)
 
 
 def test_any_number_of_threads(model: HSTL, backend: str) -> None:

@@ -5,7 +5,6 @@ What is wrong is refused by name; what has a documented result has that result; 
 
 import math
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from hstl_fast import functional as F
 from hstl_fast.ops import _native
+from tests.processes import run_python
 
 if _native.cpu() is None:
     pytest.skip(_native.cpu_error(), allow_module_level=True)
@@ -248,13 +248,4 @@ print("refused", len(refused))
 @each_algorithm
 def test_an_address_space_too_small_for_the_buffers(algorithm: str, environment: dict[str, str]) -> None:
     """Every allocation of a forward and backward pass fails once; afterwards the results are as ever."""
-    done = subprocess.run(
-        [sys.executable, "-c", STARVED, algorithm],
-        env=environment,
-        timeout=120,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "refused" in done.stdout
+    assert "refused" in run_python(STARVED, algorithm, environment)

@@ -1,6 +1,6 @@
-// One driver for forward and data gradient: blocks of frames and rows of one region are copied into a padded patch, and
-// tiles of positions x output channels are accumulated over all taps and input channels in registers. The inner kernel
-// knows neither regions nor sequences; another one (fewer multiplications) may stand under the same driver.
+// Direct convolution, forward and data gradient: blocks of frames and rows of one region are copied into a padded
+// patch, and tiles of positions x output channels are accumulated over all taps and input channels in registers. The
+// inner kernel knows neither regions nor sequences.
 #include "arme.h"
 
 #include "tables.h"

@@ -1,17 +1,15 @@
 """How the native convolution multiplies, and why: directly or in the Winograd domain."""
 
-import contextlib
-import contextvars
-import os
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import torch
 
-from hstl_fast.names import one_of
+from hstl_fast.ops._request import request
 from hstl_fast.ops._shared import computing_dtype, constant_when_compiled
 
 ALGORITHMS = ("auto", "winograd", "direct")
-ENVIRONMENT_VARIABLE = "HSTL_FAST_ALGORITHM"
+REQUEST = request("algorithm", ALGORITHMS)
+requested = REQUEST.standing
 AUTO, DIRECT, WINOGRAD = -1, 0, 1
 """What the private operators take as `algorithm`; above these, the frames of a Winograd tile (`TILES`)."""
 TILES = (2, 4, 5)
@@ -21,35 +19,15 @@ frames round twice as much, so that gradients of whole networks were up to 60 ti
 FEWEST_CHANNELS = 8
 """Of input and output: with fewer, a product in the Winograd domain is too small to pay for the transforms."""
 
-_requested: contextvars.ContextVar[str | None] = contextvars.ContextVar("hstl_fast_algorithm", default=None)
 
-
-@contextlib.contextmanager
-def use_algorithm(name: str) -> Iterator[None]:
+def use_algorithm(name: str) -> AbstractContextManager[None]:
     """Make `name` the algorithm of every native convolution called in this context (this thread, this task).
 
     `name`: "auto", "winograd" or "direct". An explicit `algorithm=` argument wins over the context, the context over
     the environment variable HSTL_FAST_ALGORITHM. A function compiled by torch.compile keeps the algorithm it was
     compiled with. Raises ValueError for an unknown name; "winograd" raises RuntimeError where it cannot run.
     """
-    token = _requested.set(check_name(name, "algorithm"))
-    try:
-        yield
-    finally:
-        _requested.reset(token)
-
-
-def check_name(name: str, source: str) -> str:
-    """Return `name` if it is an algorithm; otherwise raise ValueError with the nearest one."""
-    return one_of(name, ALGORITHMS, source)
-
-
-def requested() -> str:
-    """The algorithm asked for by the context or the environment, "auto" if neither asks."""
-    name = _requested.get()
-    if name is not None:
-        return name
-    return check_name(os.environ.get(ENVIRONMENT_VARIABLE, "auto") or "auto", ENVIRONMENT_VARIABLE)
+    return REQUEST.use(name)
 
 
 def why_no_winograd(backend: str, dtype: torch.dtype) -> str | None:
@@ -67,7 +45,7 @@ def choose(algorithm: str | None, backend: str, dtype: torch.dtype) -> int:
 
     Raises RuntimeError with the reason if Winograd is asked for by name and cannot run.
     """
-    name = requested() if algorithm is None else check_name(algorithm, "algorithm")
+    name = REQUEST.of(algorithm)
     if name == "winograd":
         reason = why_no_winograd(backend, dtype)
         if reason is not None:

@@ -1,55 +1,34 @@
 """Which backend computes an operator, and why."""
 
-import contextlib
-import contextvars
 import logging
-import os
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import torch
 
-from hstl_fast.names import one_of
 from hstl_fast.ops import _native
 from hstl_fast.ops._checks import FLOATING
+from hstl_fast.ops._request import request
 from hstl_fast.ops._shared import constant_when_compiled
 
 BACKENDS = ("auto", "reference", "cpu", "triton", "cuda")
 OPERATORS = ("arme", "astp", "fta")
-ENVIRONMENT_VARIABLE = "HSTL_FAST_BACKEND"
+REQUEST = request("backend", BACKENDS)
+requested = REQUEST.standing
 LONGEST = torch.iinfo(torch.int16).max
 """Frames of the longest sequence whose maxima the native code's two-byte frame index can name."""
 
 _logger = logging.getLogger("hstl_fast")
-_requested: contextvars.ContextVar[str | None] = contextvars.ContextVar("hstl_fast_backend", default=None)
 _said: set[str] = set()
 
 
-@contextlib.contextmanager
-def use_backend(name: str) -> Iterator[None]:
+def use_backend(name: str) -> AbstractContextManager[None]:
     """Make `name` the backend of every operator called in this context (this thread, this task).
 
     `name`: "auto", "reference", "cpu", "triton" or "cuda". An explicit `backend=` argument wins over the context, the
     context over the environment variable HSTL_FAST_BACKEND. A function compiled by torch.compile keeps the backend
     it was compiled with. Raises ValueError for an unknown name; a backend that cannot run raises where it is used.
     """
-    token = _requested.set(check_name(name, "backend"))
-    try:
-        yield
-    finally:
-        _requested.reset(token)
-
-
-def check_name(name: str, source: str) -> str:
-    """Return `name` if it is a backend; otherwise raise ValueError with the nearest one."""
-    return one_of(name, BACKENDS, source)
-
-
-def requested() -> str:
-    """The backend asked for by the context or the environment, "auto" if neither asks."""
-    name = _requested.get()
-    if name is not None:
-        return name
-    return check_name(os.environ.get(ENVIRONMENT_VARIABLE, "auto") or "auto", ENVIRONMENT_VARIABLE)
+    return REQUEST.use(name)
 
 
 def why_not(operator: str, backend: str, device_type: str, dtype: torch.dtype, longest: int = 0) -> str | None:
@@ -83,7 +62,7 @@ def choose(operator: str, device_type: str, dtype: torch.dtype, backend: str | N
 
     Raises RuntimeError with the reason if a backend asked for by name cannot run; "auto" logs why it fell back.
     """
-    name = requested() if backend is None else check_name(backend, "backend")
+    name = REQUEST.of(backend)
     if name != "auto":
         reason = why_not(operator, name, device_type, dtype, longest)
         if reason is not None:
