@@ -1,12 +1,14 @@
-"""How our time of an embedding is divided among the layers, measured around their `forward`."""
+"""How our time of an embedding is divided among the layers, measured around the native calls for each of them."""
 
 import functools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from statistics import median
 from typing import Any, NamedTuple
 from unittest import mock
+
+from torch import Tensor, nn
 
 from benchmarks import executed, flops
 from benchmarks.compare import Prepared
@@ -15,12 +17,14 @@ from benchmarks.interleave import timed, without_garbage_collection
 from benchmarks.names import OURS
 from benchmarks.rivals import named
 from benchmarks.workloads import Workload
-from hstl_fast import HSTL, models
+from hstl_fast import HSTL
+from hstl_fast._recorded import RecordedMaps
 
 ROUNDS = 15
 POOLS = "ASTP"
 REST = "everything else"
-"""What is in no layer: Python, the support, the 2x2 pool, batch norm, copies."""
+"""What is in no layer: Python, the support, the 2x2 pool, batch norm, copies. Where a convolution can, it finds the
+frame maximum of the pool after it."""
 
 
 class Division(NamedTuple):
@@ -83,32 +87,29 @@ def _executed(workload: Workload, network: HSTL, names: dict[str, str]) -> dict[
 
 @contextmanager
 def _stopwatch(network: HSTL, names: dict[str, str], spent: dict[str, float]) -> Iterator[None]:
-    """Add the seconds of every named module of the network, and of the last frame maximum, to its part.
+    """Add the seconds of every named module of the network to its part.
 
-    Hooks would not do: a network with hooks on its layers computes whole maps, for it cannot know who looks at them.
+    Hooks would not do: a network with hooks on its layers does not record them, and computes whole maps, for it cannot
+    know who looks at them.
     """
     parts = {network.get_submodule(module): name for module, name in names.items()}
-    kinds: list[Any] = list(dict.fromkeys(map(type, parts)))
-    with ExitStack() as patches:
-        for kind in kinds:
-            patches.enter_context(mock.patch.object(kind, "forward", _timed(kind.forward, parts.get, spent)))
-        last_maximum = _timed(models.frame_maximum, lambda x: POOLS, spent)  # it serves an ASTP and the strips
-        patches.enter_context(mock.patch.object(models, "frame_maximum", last_maximum))
-        yield
+    head = type(network.parts)
 
-
-def _timed(
-    function: Callable[..., Any], part_of: Callable[[Any], str | None], spent: dict[str, float]
-) -> Callable[..., Any]:
-    """The function, its seconds added to the part that its first argument belongs to."""
-
-    @functools.wraps(function)
-    def timed_function(first: Any, *arguments: Any, **more: Any) -> Any:
+    def add(layer: nn.Module | None, call: Callable[[], Any]) -> Any:
         start = time.perf_counter()
-        y = function(first, *arguments, **more)
-        part = part_of(first)
+        y = call()
+        part = None if layer is None else parts.get(layer)
         if part is not None:
             spent[part] = spent.get(part, 0.0) + time.perf_counter() - start
         return y
 
-    return timed_function
+    def finish(maps: RecordedMaps) -> None:
+        for layer, function, arguments in maps.calls():
+            add(layer, functools.partial(function, *arguments))
+
+    def forward(layer: nn.Module, x: Tensor) -> Any:
+        return add(layer, functools.partial(plain_forward, layer, x))
+
+    plain_forward = head.forward
+    with mock.patch.object(RecordedMaps, "finish", finish), mock.patch.object(head, "forward", forward):
+        yield

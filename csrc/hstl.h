@@ -11,7 +11,7 @@
 namespace hstl {
 
 // Counts the changes of what Python sees; hstl_fast/ops/_native.py refuses a binary with another number.
-constexpr int kInterface = 4;
+constexpr int kInterface = 5;
 
 struct Shape {
   const int64_t* seq_lens;  // [sequences] frames of each sequence
@@ -44,15 +44,16 @@ struct Arme {
                const T* w,    // [m, cout, cin, 3, 3, 3]
                const Shape& shape, int64_t cin, int64_t cout, int algorithm, bool transposed);
 
-  // Bytes that forward and backward_data may use each.
-  size_t (*workspace)(const Shape& shape, int64_t cin, int64_t cout, int algorithm);
+  // Bytes that forward and backward_data may use each; `maximum`: forward finds one.
+  size_t (*workspace)(const Shape& shape, int64_t cin, int64_t cout, int algorithm, bool maximum);
 
   // Bytes that backward_weight may use.
   size_t (*weight_workspace)(const Shape& shape, int64_t cin, int64_t cout, int algorithm);
 
   // y = leaky(conv3d of every region with its own weights, zero padding 1 around region and sequence), 0 outside
-  // support.y.
-  void (*forward)(T* y,                // [F, H, W, cout]
+  // support.y. In the Winograd domain also, where asked for, the maximum over the frames of each sequence.
+  void (*forward)(T* y,                // [F, H, W, cout], or null where only the maximum is wanted
+                  T* maximum,          // [N, H, W, cout], or null, as always where the algorithm is direct
                   const T* x,          // [F, H, W, cin]
                   const void* packed,  // by pack(..., false)
                   void* workspace,     // [workspace(...)]
@@ -85,7 +86,7 @@ struct Operators {
   Arme<T> winograd;  // float only: null functions for double
 
   void (*frame_maximum)(T* maximum,      // [N, H, W, C] over the frames of each sequence
-                        int16_t* index,  // [N, H, W, C] first frame of the sequence that attains it
+                        int16_t* index,  // [N, H, W, C] first frame of the sequence that attains it, or null
                         const T* x,      // [F, H, W, C], 0 outside its support
                         const Shape& shape,
                         const uint8_t* support,  // [F, H, W] of x, or null
@@ -100,6 +101,12 @@ struct Operators {
                                      const T* gmaximum,     // [N, H, W, C]
                                      const int16_t* index,  // [N, H, W, C]
                                      const Shape& shape, int64_t c);
+
+  // The 2x2 spatial maximum, stride 2, of every frame; odd last rows and columns are left out.
+  void (*halve)(T* y,                    // [frames, h / 2, w / 2, C]
+                const T* x,              // [frames, h, w, C]
+                const uint8_t* support,  // [frames, h / 2, w / 2] of y, or null; outside, y is 0
+                int64_t frames, int64_t h, int64_t w, int64_t c, int threads);
 
   // Bytes that each of the two functions below may use. They read shape.sequences, not shape.seq_lens.
   size_t (*astp_workspace)(const Shape& shape, int64_t cin, int64_t cout);

@@ -12,10 +12,17 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._pytree import _register_namedtuple
 
+from hstl_fast._recorded import RecordedMaps
 from hstl_fast.names import one_of
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
 from hstl_fast.ops import _checks, _dispatch
-from hstl_fast.ops._shared import channels_last, constant_when_compiled, under_transforms, without_autocast
+from hstl_fast.ops._shared import (
+    channels_last,
+    computing_dtype,
+    constant_when_compiled,
+    under_transforms,
+    without_autocast,
+)
 from hstl_fast.ops._support import Support, check_zero_outside, debugging, grown, halved, windowed
 from hstl_fast.ops.astp import frame_maximum, with_frame_maximum
 
@@ -281,10 +288,7 @@ class HSTL(Layer):
     def _features(self, silhouettes: Tensor, lengths: list[int]) -> Tensor:
         """All pooled parts `[N, C, P]` of checked silhouettes."""
         silhouettes, lengths = _repeated(silhouettes, lengths)
-        weight = self.parts.weight
-        silhouettes = silhouettes.to(weight.device)
-        support = silhouettes != 0 if self._skips_background(silhouettes) else None
-        maps = _Maps(channels_last(_scaled(silhouettes, weight.dtype)[:, None]), lengths, support)
+        maps = self._maps(silhouettes.to(self.parts.weight.device), lengths)
         for layer in self.stem:
             maps.convolve(layer)
         pools = iter(self.pools)
@@ -301,7 +305,28 @@ class HSTL(Layer):
                 maps.aggregate(self.fta)
                 parts.append(maps.pooled(next(pools)))
         parts.append(maps.pooled(self.strips))
+        maps.finish()
         return torch.cat(parts, 2)
+
+    def _maps(self, silhouettes: Tensor, lengths: list[int]) -> "_Maps | RecordedMaps":
+        x = channels_last(_scaled(silhouettes, self.parts.weight.dtype)[:, None])
+        if not self._skips_background(silhouettes):
+            return _Maps(x, lengths, None)
+        support = silhouettes != 0
+        return RecordedMaps(x, lengths, support) if self._is_recordable(x) else _Maps(x, lengths, support)
+
+    def _is_recordable(self, x: Tensor) -> bool:
+        """Whether native calls may stand for the layers: nobody wants gradients of them, nor follows, traces, imitates
+        or checks what is computed, and nothing is of another type."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+            return False
+        if torch._C._len_torch_dispatch_stack() or torch.is_autocast_enabled("cpu") or debugging():
+            return False
+        return type(x) is Tensor and x.dtype == computing_dtype(x.dtype) and self._is_of_plain_tensors(x.dtype)
+
+    def _is_of_plain_tensors(self, dtype: torch.dtype) -> bool:
+        tensors = (tensor for name, tensor in self.named_parameters() if not name.startswith("classifier."))
+        return all(type(tensor) is nn.Parameter and tensor.dtype == dtype for tensor in tensors)
 
     def _skips_background(self, silhouettes: Tensor) -> bool:
         """Whether the layers may be told where the maps are not 0: gradients of the maps themselves are then not those
@@ -386,6 +411,9 @@ class _Maps:
         if self.support is not None:
             self.support = halved(self.support)
             self._check()
+
+    def finish(self) -> None:
+        """Nothing is left to do: every map was computed when it was asked for."""
 
     def reduce(self) -> None:
         """Leave the maximum over the frames of each sequence, of the last map, which two pools read."""

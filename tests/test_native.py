@@ -356,6 +356,31 @@ def test_support_of_the_2x2_maximum(frames: int, h: int, w: int, isa: str) -> No
         assert torch.equal(y, torch.nn.functional.max_pool2d(x[None].float(), 2)[0].to(torch.uint8))
 
 
+@both_dtypes
+@pytest.mark.parametrize(
+    ("frames", "h", "w", "c"), [(3, 8, 44, 32), (2, 5, 7, 3), (1, 2, 2, 17), (4, 1, 9, 4), (2, 6, 3, 33)]
+)
+def test_2x2_maximum(frames: int, h: int, w: int, c: int, dtype: torch.dtype, isa: str) -> None:
+    inside = random_support(frames, h, w, share=0.2)
+    x, memory = Random(dtype)(frames, h, w, c) * inside[..., None], Buffers()
+    some, whole = (memory.output(frames, h // 2, w // 2, c, dtype=dtype) for _ in range(2))
+    support = torch.nn.functional.max_pool2d(inside[None].float(), 2)[0].to(torch.uint8) if h > 1 else inside[:, :0]
+    cpu.halve(address(some), address(x), address(support), frames, h, w, c, dtype.itemsize, 2)
+    cpu.halve(address(whole), address(x), 0, frames, h, w, c, dtype.itemsize, 1)
+    memory.check()
+    if some.numel():
+        expected = torch.nn.functional.max_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+        assert torch.equal(some, expected)
+        assert torch.equal(whole, expected)
+
+
+def test_2x2_maximum_keeps_nan() -> None:
+    x, y = torch.ones(1, 2, 2, 20), torch.zeros(1, 1, 1, 20)
+    x[0, 1, 0, 7] = math.nan
+    cpu.halve(address(y), address(x), 0, 1, 2, 2, 20, 4, 1)
+    assert y.flatten().isnan().nonzero().tolist() == [[7]]
+
+
 @cache
 def supported_trial(case: Case, share: float, dtype: torch.dtype, seed: int = 0) -> tuple[Trial, Support]:
     trial = arme_trial(case, dtype, seed)
@@ -460,6 +485,35 @@ def test_winograd_of_an_empty_support_is_zero(algorithm: int, isa: str) -> None:
     trial = arme_trial(case, torch.float32)
     results = arme_native_supported(case, trial, Support(nothing, nothing), algorithm)
     assert all((tensor == 0).all() for tensor in results.values())
+
+
+@winograd
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("share", [0.03, 0.5, None])
+@pytest.mark.parametrize("case", WINOGRAD_CASES[-3:], ids=str)
+def test_winograd_finds_the_frame_maximum(
+    case: Case, share: float | None, threads: int, algorithm: int, isa: str
+) -> None:
+    """It is that of the map, background included, whether the map is written or not, and the map is the same."""
+    trial, support = (
+        (arme_trial(case, torch.float32), None) if share is None else supported_trial(case, share, torch.float32)
+    )
+    y = arme_native(case, trial, threads=threads, algorithm=algorithm, support=support)["y"]
+    memory, last = Buffers(), (algorithm, 4, threads)
+    again = memory.output(*y.shape, dtype=y.dtype)
+    beside, alone = (memory.output(len(case.seq_lens), *y.shape[1:], dtype=y.dtype) for _ in range(2))
+    packed = packed_weights(memory, case, trial.inputs["w"], algorithm, False)
+    for maximum, map_ in ((beside, again), (alone, None)):
+        sizes = (case.seq_lens, case.split, case.w, case.c_in, case.c_out)
+        workspace = memory.workspace(cpu.arme_workspace(*sizes, *last, True))
+        where = (0, 0) if support is None else (address(support.x), address(support.y))
+        inputs = (address(trial.inputs["x"]), packed, workspace, *where)
+        cpu.arme_forward(address(map_), *inputs, *sizes, 0.01, *last, address(maximum))
+    memory.check()
+    expected = torch.stack([frames.amax(0) for frames in y.split(case.seq_lens)])
+    assert torch.equal(again, y)
+    assert torch.equal(beside, expected)
+    assert torch.equal(alone, expected)
 
 
 def test_winograd_of_many_channels() -> None:

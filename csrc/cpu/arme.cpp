@@ -299,8 +299,8 @@ void convolve(const Convolution<T>& conv, const T* packed, void* workspace, cons
 }
 
 template <class T>
-void forward(T* y, const T* x, const void* packed, void* workspace, const Shape& s, const Support& support, int64_t cin,
-             int64_t cout, T negative_slope, int) {
+void forward(T* y, T*, const T* x, const void* packed, void* workspace, const Shape& s, const Support& support,
+             int64_t cin, int64_t cout, T negative_slope, int) {
   Convolution<T> conv = {y, x, nullptr, T(1), negative_slope, cin, cout, support.x, support.y};
   convolve(conv, static_cast<const T*>(packed), workspace, s);
 }
@@ -326,7 +326,7 @@ void pack(void* packed, const T* w, const Shape& s, int64_t cin, int64_t cout, i
 }
 
 template <class T>
-size_t workspace(const Shape& s, int64_t cin, int64_t cout, int) {
+size_t workspace(const Shape& s, int64_t cin, int64_t cout, int, bool) {
   int64_t forward = s.threads * round_up(patch_size<T>(s, cin), kChunk<T>);
   int64_t backward = s.threads * round_up(patch_size<T>(s, cout), kChunk<T>);
   Carver carver(nullptr);

@@ -87,8 +87,8 @@ void pack(float* packed, const float* w, const Shape& s, int64_t cin, int64_t co
 
 // ---- inputs
 
-// A block's transformed inputs are [pairs][chunks][products][kBlock][lanes], its products [products][kBlock][kPanel]:
-// what one tile reads or writes stays within few pages.
+// A block's transformed inputs of one pair are [chunks][products][kBlock][lanes], its products
+// [products][kBlock][kPanel]: what one tile reads or writes stays within few pages.
 template <int N>
 constexpr int64_t kInputChunk = kProducts<N> * kBlock * kLanes;
 template <int N>
@@ -180,32 +180,41 @@ Multiply multiply_of(int64_t tiles) {
 
 // ---- outputs
 
-// The positions of a tile's outputs; null outside the map.
+// Where a tile's outputs are in the map; -1 outside it.
 template <int N>
 struct OutputPositions {
-  float* at[N][kSide][kSide];  // [frame][row][column]
+  int64_t at[N][kSide][kSide];  // [frame][row][column]
   bool inside[N][kSide][kSide];
+  int64_t to_maximum[N];  // to be added, for the place among the maxima of the frame's sequence
 };
 
 struct OutputMap {
-  float* data;             // [F, H, W, channels]
+  float* data;             // [F, H, W, channels], or null where only the maximum is wanted
+  float* maximum;          // [N, H, W, channels] or null
   const uint8_t* support;  // [F, H, W] or null
   int64_t channels, height, width;
   float slope;  // of LeakyReLU; 1: none
+
+  int64_t frame_size() const { return height * width * channels; }
+  // Whether every vector of channels is whole and aligned.
+  bool streams() const { return channels % kLanes == 0 && reinterpret_cast<uintptr_t>(data) % HSTL_VECTOR_BYTES == 0; }
 };
 
 template <int N>
 void find_outputs(OutputPositions<N>& positions, const TimeTile& time, const Tile& tile, Range region,
                   const OutputMap& map) {
-  for (int t = 0; t < N; ++t)
+  for (int t = 0; t < N; ++t) {
+    int64_t frame = time.outputs[t];
+    positions.to_maximum[t] = (time.sequences[t] - frame) * map.frame_size();
     for (int i = 0; i < kSide; ++i)
       for (int j = 0; j < kSide; ++j) {
-        int64_t frame = time.outputs[t], row = tile.row + i, col = tile.col + j;
+        int64_t row = tile.row + i, col = tile.col + j;
         bool exists = frame >= 0 && row < region.end && col < map.width;
         int64_t at = (frame * map.height + row) * map.width + col;
-        positions.at[t][i][j] = exists ? map.data + at * map.channels : nullptr;
+        positions.at[t][i][j] = exists ? at * map.channels : -1;
         positions.inside[t][i][j] = exists && (!map.support || map.support[at]);
       }
+  }
 }
 
 // One column of four outputs, from a pair of the rows' products: A^T by rows. `sums` holds what the pairs before gave,
@@ -226,25 +235,43 @@ HSTL_INLINE void add_rows(float* sums, Floats first, Floats second) {
   }
 }
 
-HSTL_INLINE void finish_rows(float* const* at, const bool* inside, int64_t channel, const float* sums, Floats first,
-                             Floats second, const OutputMap& map) {
+// Channels from `channel` on of an output: `at` in the map, and among the maxima so far.
+struct Destination {
+  float *map, *maxima;  // or null
+  int64_t valid;        // channels
+  bool streams;         // to the map
+};
+
+HSTL_INLINE void put(const Destination& to, int64_t at, int64_t to_maximum, Floats y) {
+  if (to.map && to.streams) {
+    stream(to.map + at, y);
+  } else if (to.map) {
+    store_some(to.map + at, y, to.valid);
+  }
+  if (!to.maxima) return;
+  float* best = to.maxima + at + to_maximum;
+  Floats so_far = load_some(best, to.valid);
+  store_some(best, replaces<float>(y, so_far) ? y : so_far, to.valid);
+}
+
+HSTL_INLINE void finish_rows(const Destination& to, const int64_t* at, const bool* inside, int64_t to_maximum,
+                             const float* sums, Floats first, Floats second, float slope) {
   using P = Points<4>;
   Floats even = first + second, odd = (first - second) * P::b;
   Floats rows[kSide] = {even, odd, even * squared(P::b), odd * squared(P::b)};
-  int64_t valid = map.channels - channel;
 #pragma GCC unroll 4
   for (int i = 0; i < kSide; ++i) {
-    if (!at[i * kSide]) continue;
-    Floats y = leaky<float>(load(sums + i * kSide * kPanel) + rows[i], map.slope);
-    store_some(at[i * kSide] + channel, inside[i * kSide] ? y : Floats{}, valid);
+    if (at[i * kSide] < 0) continue;
+    Floats y = leaky<float>(load(sums + i * kSide * kPanel) + rows[i], slope);
+    put(to, at[i * kSide], to_maximum, inside[i * kSide] ? y : Floats{});
   }
 }
 
 // One vector of channels of one tile, one pair: 12 transforms in time, then per frame two by columns and one by rows.
 // `sums` is [N][4][4][kPanel].
 template <int N, int Pair>
-HSTL_INLINE void transform_output(float* sums, const OutputPositions<N>& to, const float* products, int64_t channel,
-                                  const OutputMap& map) {
+HSTL_INLINE void transform_output(float* sums, const OutputPositions<N>& positions, const float* products,
+                                  const Destination& to, float slope) {
   Floats frames[N][2][kFrequencies];
   for (int i = 0; i < 2; ++i)
     for (int j = 0; j < kFrequencies; ++j) {
@@ -262,7 +289,8 @@ HSTL_INLINE void transform_output(float* sums, const OutputPositions<N>& to, con
 #pragma GCC unroll 4
     for (int j = 0; j < kSide; ++j, sums += kPanel) {
       if constexpr (Pair == 2) {
-        finish_rows(&to.at[t][0][j], &to.inside[t][0][j], channel, sums, first[j], second[j], map);
+        finish_rows(to, &positions.at[t][0][j], &positions.inside[t][0][j], positions.to_maximum[t], sums, first[j],
+                    second[j], slope);
       } else {
         add_rows<Pair>(sums, first[j], second[j]);
       }
@@ -286,9 +314,10 @@ template <int N>
 struct Scratch {
   InputPositions<N>* inputs;    // [tiles]
   OutputPositions<N>* outputs;  // [tiles]
-  float* v;                     // [pairs][chunks][products][kBlock][lanes]
+  float* v;                     // [chunks][products][kBlock][lanes]
   float* products;              // [products][kBlock][kPanel]
   float* sums;                  // [panels][kBlock][N][4][4][kPanel]
+  float* maxima;                // of what this thread computed, [N, H, W, cout] or null
 };
 
 template <int N>
@@ -296,9 +325,10 @@ Scratch<N> carve_scratch(Carver& carver, int64_t cin, int64_t cout) {
   Scratch<N> scratch;
   scratch.inputs = carver.take<InputPositions<N>>(kBlock);
   scratch.outputs = carver.take<OutputPositions<N>>(kBlock);
-  scratch.v = carver.take<float>(kPairs * chunks_of(cin) * kInputChunk<N>);
+  scratch.v = carver.take<float>(chunks_of(cin) * kInputChunk<N>);
   scratch.products = carver.take<float>(kProducts<N> * kBlock * kPanel);
   scratch.sums = carver.take<float>(panels_of(cout) * kBlock * kTileSums<N>);
+  scratch.maxima = nullptr;
   return scratch;
 }
 
@@ -307,14 +337,6 @@ struct Block {
   int64_t r;
   Slice panels;
 };
-
-// All pairs of one tile and vector of channels, while its inputs are in L1. `get(t, i, j)` is one of them.
-template <int N, class Get>
-void transform_pairs(float* to, int64_t pair_size, const Get& get) {
-  transform_input<N, 0>(to, get);
-  transform_input<N, 1>(to + pair_size, get);
-  transform_input<N, 2>(to + 2 * pair_size, get);
-}
 
 // A tile's inputs where they are not read as they are: the last channels, and gradients on their way back through
 // LeakyReLU.
@@ -336,39 +358,46 @@ void prepare(Prepared<N>& to, const InputPositions<N>& from, int64_t channel, co
       }
 }
 
-template <int N>
+template <int N, int Pair>
 void transform_inputs(const Scratch<N>& scratch, const Convolution& conv, int64_t tiles) {
-  const int64_t chunks = chunks_of(conv.input.channels), pair_size = chunks * kInputChunk<N>;
+  const int64_t chunks = chunks_of(conv.input.channels);
   for (int64_t chunk = 0; chunk < chunks; ++chunk)
     for (int64_t tile = 0; tile < tiles; ++tile) {
       int64_t channel = chunk * kLanes;
       float* to = scratch.v + chunk * kInputChunk<N> + tile * kLanes;
       const InputPositions<N>& from = scratch.inputs[tile];
       if (!conv.sign && conv.input.channels - channel >= kLanes) {
-        transform_pairs<N>(to, pair_size, [&](int t, int i, int j) { return load(from.at[t][i][j] + channel); });
+        transform_input<N, Pair>(to, [&](int t, int i, int j) { return load(from.at[t][i][j] + channel); });
       } else {
         Prepared<N> inputs;
         prepare(inputs, from, channel, conv);
-        transform_pairs<N>(to, pair_size, [&](int t, int i, int j) { return inputs.at[t][i][j]; });
+        transform_input<N, Pair>(to, [&](int t, int i, int j) { return inputs.at[t][i][j]; });
       }
     }
 }
+
+inline float* from(float* channels, int64_t channel) { return channels ? channels + channel : nullptr; }
 
 template <int N, int Pair>
 void compute_pair(const Scratch<N>& scratch, const Convolution& conv, const Block& block) {
   const int64_t cin = conv.input.channels, cout = conv.output.channels, panels = panels_of(cout);
   const int64_t chunks = chunks_of(cin), tiles = block.tiles.size();
+  const bool streams = conv.output.streams();
+  transform_inputs<N, Pair>(scratch, conv, tiles);
   const float* u = conv.packed + block.r * region_size<N>(cin, cout) +
                    (Pair * panels + block.panels.begin) * kProducts<N> * matrix_size(cin);
-  const float* v = scratch.v + Pair * chunks * kInputChunk<N>;
   const Multiply multiply_tiles = multiply_of(tiles);
   for (int64_t panel = block.panels.begin; panel < block.panels.end; ++panel) {
     for (int f = 0; f < kProducts<N>; ++f, u += matrix_size(cin))
-      multiply_tiles(scratch.products + f * kBlock * kPanel, v + f * kBlock * kLanes, kInputChunk<N>, u, chunks);
+      multiply_tiles(scratch.products + f * kBlock * kPanel, scratch.v + f * kBlock * kLanes, kInputChunk<N>, u,
+                     chunks);
     for (int64_t tile = 0; tile < tiles; ++tile)
-      for (int64_t k = 0; k < kPanel && panel * kPanel + k < cout; k += kLanes)
+      for (int64_t k = 0; k < kPanel && panel * kPanel + k < cout; k += kLanes) {
+        int64_t channel = panel * kPanel + k;
+        Destination to = {from(conv.output.data, channel), from(scratch.maxima, channel), cout - channel, streams};
         transform_output<N, Pair>(scratch.sums + (panel * kBlock + tile) * kTileSums<N> + k, scratch.outputs[tile],
-                                  scratch.products + tile * kPanel + k, panel * kPanel + k, conv.output);
+                                  scratch.products + tile * kPanel + k, to, conv.output.slope);
+      }
   }
 }
 
@@ -380,10 +409,10 @@ void compute_block(const Scratch<N>& scratch, const Tiling& tiling, const Convol
     find_inputs(scratch.inputs[i], tiling.times[tile.time], tile, block.region, conv.input);
     find_outputs(scratch.outputs[i], tiling.times[tile.time], tile, block.region, conv.output);
   }
-  transform_inputs<N>(scratch, conv, tiles);
   compute_pair<N, 0>(scratch, conv, block);
   compute_pair<N, 1>(scratch, conv, block);
   compute_pair<N, 2>(scratch, conv, block);
+  finish_streams();
 }
 
 // How a region's tiles and panels are divided among blocks.
@@ -434,6 +463,53 @@ inline void fill_gaps(const Tiling& tiling, const Shape& s, const OutputMap& map
   }
 }
 
+// Every thread finds the maxima of what it computes; the first one's are the result's, the others' are scratch.
+struct Maxima {
+  float *first, *others;
+  int64_t size;
+
+  float* of(int thread) const {
+    if (!first) return nullptr;
+    return thread ? others + (thread - 1) * size : first;
+  }
+};
+
+inline Maxima carve_maxima(Carver& carver, const Shape& s, const OutputMap& map) {
+  int64_t size = map.maximum ? s.sequences * map.frame_size() : 0;
+  return {map.maximum, carver.take<float>((s.threads - 1) * size), size};
+}
+
+inline void start_maxima(const Maxima& maxima, const Shape& s) {
+  if (!maxima.first) return;
+  parallel_for(s.threads, s.threads, [&](int64_t thread, int) {
+    for (int64_t e = 0; e < maxima.size; ++e) maxima.of(int(thread))[e] = -__builtin_inff();
+  });
+}
+
+// Joins the threads' maxima. A position outside the support in any frame of the sequence has a 0 among its values.
+inline void join_maxima(const Maxima& maxima, const Shape& s, const OutputMap& map) {
+  if (!maxima.first) return;
+  parallel_for(s.threads, s.sequences * map.height, [&](int64_t i, int) {
+    int64_t n = i / map.height, positions = map.height * map.width;
+    const uint8_t* inside =
+        map.support ? map.support + total(s.seq_lens, n) * positions + i % map.height * map.width : nullptr;
+    for (int64_t col = 0; col < map.width; ++col) {
+      bool always = true;
+      for (int64_t t = 0; inside && t < s.seq_lens[n]; ++t) always = always && inside[t * positions + col];
+      for (int64_t c = 0; c < map.channels; c += kLanes) {
+        int64_t at = (i * map.width + col) * map.channels + c, valid = map.channels - c;
+        Floats best = load_some(maxima.first + at, valid);
+        for (int thread = 1; thread < s.threads; ++thread) {
+          Floats other = load_some(maxima.of(thread) + at, valid);
+          best = replaces<float>(other, best) ? other : best;
+        }
+        if (!always) best = replaces<float>(Floats{}, best) ? Floats{} : best;
+        store_some(maxima.first + at, best, valid);
+      }
+    }
+  });
+}
+
 template <int N>
 void convolve(Convolution conv, void* workspace, const Shape& s) {
   Carver carver(workspace);
@@ -445,15 +521,19 @@ void convolve(Convolution conv, void* workspace, const Shape& s) {
   Carver sizes(nullptr);
   carve_scratch<N>(sizes, conv.input.channels, conv.output.channels);
   char* scratches = carver.take<char>(s.threads * int64_t(sizes.bytes()));
-  int64_t blocks = 0, fills = conv.output.support ? tiling.time_count : 0;
+  Maxima maxima = carve_maxima(carver, s, conv.output);
+  start_maxima(maxima, s);
+  int64_t blocks = 0, fills = conv.output.support && conv.output.data ? tiling.time_count : 0;
   for (int64_t r = 0; r < s.regions; ++r)
     blocks += division_of(tiling.count(r), conv.output.channels, s.threads).blocks();
   parallel_for(s.threads, blocks + fills, [&](int64_t i, int thread) {
     if (i >= blocks) return fill_gaps(tiling, s, conv.output, i - blocks);
     Carver mine(scratches + thread * int64_t(sizes.bytes()));
-    compute_block<N>(carve_scratch<N>(mine, conv.input.channels, conv.output.channels), tiling, conv,
-                     block_of(tiling, s, conv.output.channels, i));
+    Scratch<N> scratch = carve_scratch<N>(mine, conv.input.channels, conv.output.channels);
+    scratch.maxima = maxima.of(thread);
+    compute_block<N>(scratch, tiling, conv, block_of(tiling, s, conv.output.channels, i));
   });
+  join_maxima(maxima, s, conv.output);
 }
 
 template <int N>
@@ -495,19 +575,21 @@ void pack_for(void* packed, const float* w, const Shape& s, int64_t cin, int64_t
   });
 }
 
-size_t workspace(const Shape& s, int64_t cin, int64_t cout, int algorithm) {
+size_t workspace(const Shape& s, int64_t cin, int64_t cout, int algorithm, bool maximum) {
+  int64_t maxima = maximum ? (s.threads - 1) * s.sequences * rows_of(s) * s.width * cout * int64_t(sizeof(float)) : 0;
   return with_frames(algorithm, [&](auto frames) {
-    return size_t(larger(workspace_of<frames.value>(s, cin, cout), workspace_of<frames.value>(s, cout, cin)));
+    int64_t both_ways = larger(workspace_of<frames.value>(s, cin, cout), workspace_of<frames.value>(s, cout, cin));
+    return size_t(both_ways + round_up(maxima, 64));
   });
 }
 
-void forward(float* y, const float* x, const void* packed, void* workspace, const Shape& s, const Support& support,
-             int64_t cin, int64_t cout, float negative_slope, int algorithm) {
+void forward(float* y, float* maximum, const float* x, const void* packed, void* workspace, const Shape& s,
+             const Support& support, int64_t cin, int64_t cout, float negative_slope, int algorithm) {
   int64_t height = rows_of(s);
   Convolution conv = {{x, support.x, nullptr, cin, height, s.width},
                       nullptr,
                       1.0f,
-                      {y, support.y, cout, height, s.width, negative_slope},
+                      {y, maximum, support.y, cout, height, s.width, negative_slope},
                       static_cast<const float*>(packed)};
   with_frames(algorithm, [&](auto frames) { convolve<frames.value>(conv, workspace, s); });
 }
@@ -518,7 +600,7 @@ void backward_data(float* gx, const float* gy, const float* y, const void* packe
   Convolution conv = {{gy, support.y, nullptr, cout, height, s.width},
                       negative_slope == 1 ? nullptr : y,
                       negative_slope,
-                      {gx, support.x, cin, height, s.width, 1.0f},
+                      {gx, nullptr, support.x, cin, height, s.width, 1.0f},
                       static_cast<const float*>(packed)};
   with_frames(algorithm, [&](auto frames) { convolve<frames.value>(conv, workspace, s); });
 }

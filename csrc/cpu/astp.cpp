@@ -68,9 +68,8 @@ void frame_maximum(T* maximum, int16_t* index, const T* x, const Shape& s, const
       maximum_of(best + inside.begin - piece.begin, first + inside.begin - piece.begin, x + before * map + inside.begin,
                  map, inside.size(), frames);
     T* maximum_out = maximum + n * map + piece.begin;
-    int16_t* index_out = index + n * map + piece.begin;
     for (int64_t e = 0; e < piece.size(); ++e) maximum_out[e] = best[e];
-    for (int64_t e = 0; e < piece.size(); ++e) index_out[e] = int16_t(first[e]);
+    for (int64_t e = 0; index && e < piece.size(); ++e) index[n * map + piece.begin + e] = int16_t(first[e]);
   });
 }
 

@@ -67,10 +67,11 @@ void arme_pack(Address packed, Address weights, Sizes split, int64_t cin, int64_
 }
 
 size_t arme_workspace(Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout, int algorithm, int itemsize,
-                      int threads) {
+                      int threads, bool maximum) {
   hstl::Shape shape = shape_of(seq_lens, split, w, threads);
-  return with_type(itemsize,
-                   [&](auto type) { return arme<decltype(type)>(algorithm).workspace(shape, cin, cout, algorithm); });
+  return with_type(itemsize, [&](auto type) {
+    return arme<decltype(type)>(algorithm).workspace(shape, cin, cout, algorithm, maximum);
+  });
 }
 
 size_t arme_weight_workspace(Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout, int algorithm,
@@ -83,11 +84,11 @@ size_t arme_weight_workspace(Sizes seq_lens, Sizes split, int64_t w, int64_t cin
 
 void arme_forward(Address y, Address x, Address packed, Address workspace, Address x_support, Address y_support,
                   Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout, double negative_slope,
-                  int algorithm, int itemsize, int threads) {
+                  int algorithm, int itemsize, int threads, Address maximum) {
   hstl::Shape shape = shape_of(seq_lens, split, w, threads);
   with_type(itemsize, [&](auto type) {
     using T = decltype(type);
-    arme<T>(algorithm).forward(at<T>(y), at<T>(x), at<void>(packed), at<void>(workspace), shape,
+    arme<T>(algorithm).forward(at<T>(y), at<T>(maximum), at<T>(x), at<void>(packed), at<void>(workspace), shape,
                                support_of(x_support, y_support), cin, cout, T(negative_slope), algorithm);
   });
 }
@@ -154,6 +155,14 @@ void frame_maximum_backward_add(Address gx, Address gmaximum, Address index, Siz
   with_type(itemsize, [&](auto type) {
     using T = decltype(type);
     hstl::operators<T>().frame_maximum_backward_add(at<T>(gx), at<T>(gmaximum), at<int16_t>(index), shape, c);
+  });
+}
+
+void halve(Address y, Address x, Address support, int64_t frames, int64_t h, int64_t w, int64_t c, int itemsize,
+           int threads) {
+  with_type(itemsize, [&](auto type) {
+    using T = decltype(type);
+    hstl::operators<T>().halve(at<T>(y), at<T>(x), at<uint8_t>(support), frames, h, w, c, threads < 1 ? 1 : threads);
   });
 }
 
@@ -249,12 +258,12 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("arme_pack", &arme_pack, no_gil, "packed"_a, "weights"_a, "split"_a, "cin"_a, "cout"_a, "algorithm"_a,
         "transposed"_a, "itemsize"_a, "threads"_a);
   m.def("arme_workspace", &arme_workspace, "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "algorithm"_a,
-        "itemsize"_a, "threads"_a);
+        "itemsize"_a, "threads"_a, "maximum"_a = false);
   m.def("arme_weight_workspace", &arme_weight_workspace, "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a,
         "algorithm"_a, "itemsize"_a, "threads"_a);
   m.def("arme_forward", &arme_forward, no_gil, "y"_a, "x"_a, "packed"_a, "workspace"_a, "x_support"_a, "y_support"_a,
-        "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a, "algorithm"_a, "itemsize"_a,
-        "threads"_a);
+        "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a, "algorithm"_a, "itemsize"_a, "threads"_a,
+        "maximum"_a = 0);
   m.def("arme_backward_data", &arme_backward_data, no_gil, "gx"_a, "gy"_a, "y"_a, "packed"_a, "workspace"_a,
         "x_support"_a, "y_support"_a, "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a,
         "algorithm"_a, "itemsize"_a, "threads"_a);
@@ -270,6 +279,7 @@ PYBIND11_MODULE(_cpu, m) {
         "w"_a, "c"_a, "itemsize"_a, "threads"_a);
   m.def("frame_maximum_backward_add", &frame_maximum_backward_add, no_gil, "gx"_a, "gmaximum"_a, "index"_a,
         "seq_lens"_a, "h"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a);
+  m.def("halve", &halve, no_gil, "y"_a, "x"_a, "support"_a, "frames"_a, "h"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a);
   m.def("astp_workspace", &astp_workspace, "n"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
   m.def("astp_forward", &astp_forward, no_gil, "pooled"_a, "maximum"_a, "proj"_a, "p"_a, "workspace"_a, "n"_a,
         "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);

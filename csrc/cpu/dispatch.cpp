@@ -13,6 +13,7 @@
   void fill_arme_winograd_weight(Operators<float>&, Operators<double>&); \
   void fill_astp(Operators<float>&, Operators<double>&);                 \
   void fill_fta(Operators<float>&, Operators<double>&);                  \
+  void fill_halve(Operators<float>&, Operators<double>&);                \
   void fill_supports(Supports&);                                         \
   }
 
@@ -52,6 +53,7 @@ struct InstructionSet {
     isa::fill_arme_winograd_weight(tables.single, tables.dual); \
     isa::fill_astp(tables.single, tables.dual);                 \
     isa::fill_fta(tables.single, tables.dual);                  \
+    isa::fill_halve(tables.single, tables.dual);                \
     isa::fill_supports(tables.supports);                        \
   },                                                            \
       {}, {}

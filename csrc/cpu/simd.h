@@ -82,6 +82,29 @@ HSTL_INLINE void store_some(T* to, Vec<T> v, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = v[i];
 }
 
+// Stores a whole vector, aligned to its size, past the caches: a store to a line that is in none of them would fetch it
+// from memory first.
+HSTL_INLINE void stream(float* to, Vec<float> v) {
+#if defined(__clang__)
+  __builtin_nontemporal_store(v, reinterpret_cast<Vec<float>*>(to));
+#elif defined(__AVX512F__)
+  __builtin_ia32_movntps512(to, v);
+#elif defined(__AVX2__)
+  __builtin_ia32_movntps256(to, v);
+#elif defined(__SSE__)
+  __builtin_ia32_movntps(to, v);
+#else
+  store(to, v);
+#endif
+}
+
+// Whatever was streamed is seen before anything that is stored later.
+HSTL_INLINE void finish_streams() {
+#if defined(__SSE__)
+  __builtin_ia32_sfence();
+#endif
+}
+
 // Whether x replaces best as the maximum so far: NaN does, as in torch.
 template <class T>
 HSTL_INLINE IntVec<T> replaces(Vec<T> x, Vec<T> best) {

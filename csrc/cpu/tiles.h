@@ -16,6 +16,7 @@ constexpr int kMostFrames = 5;
 struct TimeTile {
   int32_t inputs[kMostFrames + 2];
   int32_t outputs[kMostFrames];
+  int32_t sequences[kMostFrames];  // of the outputs
 };
 
 struct Tile {
@@ -54,7 +55,8 @@ inline Tiling carve_tiling(Carver& carver, const Shape& s, int frames) {
   return tiling;
 }
 
-inline void add_frame(Tiling& tiling, int& slot, int32_t frame, bool first, bool last) {
+// The next frame, of sequence n.
+inline void add_frame(Tiling& tiling, int& slot, int32_t frame, int32_t n, bool first, bool last) {
   if (slot == 0) {
     TimeTile& fresh = tiling.times[tiling.time_count++];
     for (int32_t& f : fresh.inputs) f = -1;
@@ -63,6 +65,7 @@ inline void add_frame(Tiling& tiling, int& slot, int32_t frame, bool first, bool
   }
   TimeTile& tile = tiling.times[tiling.time_count - 1];
   tile.outputs[slot] = tile.inputs[slot + 1] = frame;
+  tile.sequences[slot] = n;
   slot = (slot + 1) % tiling.frames;
   if (slot == 0 && !last) tile.inputs[tiling.frames + 1] = frame + 1;
 }
@@ -72,7 +75,8 @@ inline void list_times(Tiling& tiling, const Shape& s) {
   int32_t frame = 0;
   for (int64_t n = 0; n < s.sequences; ++n) {
     if (slot) slot = (slot + 1) % tiling.frames;
-    for (int64_t t = 0; t < s.seq_lens[n]; ++t, ++frame) add_frame(tiling, slot, frame, t == 0, t == s.seq_lens[n] - 1);
+    for (int64_t t = 0; t < s.seq_lens[n]; ++t, ++frame)
+      add_frame(tiling, slot, frame, int32_t(n), t == 0, t == s.seq_lens[n] - 1);
   }
 }
 

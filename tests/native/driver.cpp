@@ -198,6 +198,21 @@ void test_supports(const Case& c) {
     }
 }
 
+// The 2x2 maximum of a map, and of one that is 0 outside a support.
+template <class T>
+void test_halve(const Case& c) {
+  Random random = {3};
+  Mask inside = mask_of(c, "left"), half = naive::halved(inside, c.frames(), c.h(), c.w);
+  Map x = naive::masked(random.map(c.positions() * c.cin), inside, c.cin);
+  Map expected = naive::maximum_2x2(c, x);
+  for (int threads : {1, 3})
+    for (const uint8_t* support : {static_cast<const uint8_t*>(nullptr), static_cast<const uint8_t*>(half.data())}) {
+      Buffer<T> given(x), y(expected.size());
+      hstl::operators<T>().halve(y.data(), given.data(), support, c.frames(), c.h(), c.w, c.cin, threads);
+      if (error_of(y, expected) > 0) fail("2x2 maximum: " + text_of(c));
+    }
+}
+
 // ---- arme
 
 struct ArmeTrial {
@@ -234,6 +249,22 @@ Buffer<T> with_rubbish(const Map& map, const Mask& support, int64_t channels) {
   return buffer;
 }
 
+// The maxima that forward(y, maximum) finds are those of the map `y`, whether it writes that or not.
+template <class T, class Forward>
+void expect_maxima(const Case& c, Buffer<T>& y, const Forward& forward) {
+  Map map(y.size());
+  for (size_t i = 0; i < map.size(); ++i) map[i] = double(y.data()[i]);
+  Case of_outputs = c;
+  of_outputs.cin = c.cout;
+  Map expected = naive::frame_maximum(of_outputs, map).values;
+  Buffer<T> again(y.size()), beside(expected.size()), alone(expected.size());
+  forward(again.data(), beside.data());
+  forward(nullptr, alone.data());
+  if (error_of(again, map) > 0) fail("arme forward with a maximum: another map at " + text_of(c));
+  if (error_of(beside, expected) > 0) fail("arme forward: maximum at " + text_of(c));
+  if (error_of(alone, expected) > 0) fail("arme forward: maximum without the map at " + text_of(c));
+}
+
 template <class T>
 Outputs<T> run_arme(const hstl::Arme<T>& arme, int algorithm, const ArmeTrial& trial, int threads) {
   const Case& c = trial.c;
@@ -247,7 +278,7 @@ Outputs<T> run_arme(const hstl::Arme<T>& arme, int algorithm, const ArmeTrial& t
   T slope = T(trial.slope);
   Buffer<unsigned char> packed(arme.packed_size(shape, c.cin, c.cout, algorithm, false));
   Buffer<unsigned char> transposed(arme.packed_size(shape, c.cin, c.cout, algorithm, true));
-  Buffer<unsigned char> workspace(arme.workspace(shape, c.cin, c.cout, algorithm));
+  Buffer<unsigned char> workspace(arme.workspace(shape, c.cin, c.cout, algorithm, false));
   Buffer<unsigned char> weight_workspace(arme.weight_workspace(shape, c.cin, c.cout, algorithm));
   arme.pack(packed.data(), w.data(), shape, c.cin, c.cout, algorithm, false);
   arme.pack(transposed.data(), w.data(), shape, c.cin, c.cout, algorithm, true);
@@ -255,8 +286,14 @@ Outputs<T> run_arme(const hstl::Arme<T>& arme, int algorithm, const ArmeTrial& t
   out.emplace_back(trial.y.size());
   out.emplace_back(trial.x.size());
   out.emplace_back(trial.weights.size());
-  arme.forward(out[0].data(), x.data(), packed.data(), workspace.data(), shape, support, c.cin, c.cout, slope,
+  arme.forward(out[0].data(), nullptr, x.data(), packed.data(), workspace.data(), shape, support, c.cin, c.cout, slope,
                algorithm);
+  if (algorithm != hstl::kDirect) {
+    expect_maxima(c, out[0], [&](T* y, T* maximum) {
+      Buffer<unsigned char> more(arme.workspace(shape, c.cin, c.cout, algorithm, true));
+      arme.forward(y, maximum, x.data(), packed.data(), more.data(), shape, support, c.cin, c.cout, slope, algorithm);
+    });
+  }
   arme.backward_data(out[1].data(), gy.data(), signs, transposed.data(), workspace.data(), shape, support, c.cin,
                      c.cout, slope, algorithm);
   arme.backward_weight(out[2].data(), x.data(), gy.data(), signs, weight_workspace.data(), shape, support, c.cin,
@@ -329,6 +366,9 @@ void test_frame_maximum(const AstpTrial& trial, const std::string& where) {
     Buffer<int16_t> index(maximum.size());
     hstl::Shape shape = shape_of(c, threads);
     hstl::operators<T>().frame_maximum(maximum.data(), index.data(), x.data(), shape, nullptr, c.cin);
+    Buffer<T> unindexed(maximum.size());
+    hstl::operators<T>().frame_maximum(unindexed.data(), nullptr, x.data(), shape, nullptr, c.cin);
+    if (error_of(unindexed, trial.maximum.values) > 0) fail("frame_maximum without index at " + where);
     hstl::operators<T>().frame_maximum_backward(gx.data(), maximum.data(), index.data(), shape, c.cin);
     bool first = true;
     for (size_t i = 0; i < index.size(); ++i) first = first && index.data()[i] == trial.maximum.frames[i];
@@ -428,6 +468,8 @@ void for_each(const Names& instruction_sets, const Test& test) {
 
 void test(Report& report, const Case& c, const Names& instruction_sets) {
   for_each(instruction_sets, [&] { test_supports(c); });
+  for_each(instruction_sets, [&] { test_halve<float>(c); });
+  for_each(instruction_sets, [&] { test_halve<double>(c); });
   for (const char* kind : {"everywhere", "nowhere", "corner", "sparse", "left"}) {
     ArmeTrial trial = arme_trial(c, kind, &c == kCases ? 1 : 0.01);
     std::string where = text_of(c) + ", support " + kind;

@@ -108,6 +108,19 @@ inline Mask halved(const Mask& x, int64_t frames, int64_t h, int64_t w) {
   return y;
 }
 
+// The 2x2 spatial maximum of every frame.
+inline Map maximum_2x2(const Case& c, const Map& x) {
+  int64_t rows = c.h() / 2, columns = c.w / 2, from = c.w * c.cin;
+  Map y;
+  for (int64_t t = 0; t < c.frames(); ++t)
+    for (int64_t i = 0; i < rows * columns * c.cin; ++i) {
+      int64_t row = i / (columns * c.cin), column = i / c.cin % columns;
+      const double* upper = x.data() + ((t * c.h() + 2 * row) * c.w + 2 * column) * c.cin + i % c.cin;
+      y.push_back(std::max({upper[0], upper[c.cin], upper[from], upper[from + c.cin]}));
+    }
+  return y;
+}
+
 inline bool inside(const Mask& mask, int64_t position) { return mask.empty() || mask[position]; }
 
 // The map with zeros outside the support, whatever stood there.

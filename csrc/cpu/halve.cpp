@@ -1,0 +1,51 @@
+// The 2x2 spatial maximum of feature maps.
+#include "parallel.h"
+#include "simd.h"
+#include "tables.h"
+
+namespace hstl {
+namespace HSTL_ISA {
+namespace {
+
+// One row of outputs from two rows of inputs. Bytes: 5 vectors a position and vector of channels, read and written
+// once.
+template <class T>
+void halve_rows(T* y, const T* upper, const T* lower, const uint8_t* inside, int64_t width, int64_t c) {
+  for (int64_t q = 0; q < width; ++q, y += c, upper += 2 * c, lower += 2 * c) {
+    if (inside && !inside[q]) {
+      __builtin_memset(y, 0, c * sizeof(T));
+      continue;
+    }
+    for (int64_t k = 0; k < c; k += lanes<T>) {
+      const T* const others[] = {upper + c + k, lower + k, lower + c + k};
+      Vec<T> best = load_some(upper + k, c - k);
+      for (const T* other : others) {
+        Vec<T> x = load_some(other, c - k);
+        best = replaces<T>(x, best) ? x : best;
+      }
+      store_some(y + k, best, c - k);
+    }
+  }
+}
+
+template <class T>
+void halve(T* y, const T* x, const uint8_t* support, int64_t frames, int64_t h, int64_t w, int64_t c, int threads) {
+  int64_t rows = h / 2, width = w / 2;
+  parallel_for(threads, frames, [&](int64_t f, int) {
+    for (int64_t i = 0; i < rows; ++i) {
+      const T* upper = x + (f * h + 2 * i) * w * c;
+      int64_t at = (f * rows + i) * width;
+      halve_rows(y + at * c, upper, upper + w * c, support ? support + at : nullptr, width, c);
+    }
+  });
+}
+
+}  // namespace
+
+void fill_halve(Operators<float>& single, Operators<double>& dual) {
+  single.halve = halve<float>;
+  dual.halve = halve<double>;
+}
+
+}  // namespace HSTL_ISA
+}  // namespace hstl

@@ -1,0 +1,193 @@
+"""A network in evaluation is computed by recorded native calls, which change nothing but the time."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hstl_fast import HSTL, PRESETS, use_algorithm, use_backend
+from hstl_fast._recorded import RecordedMaps
+from hstl_fast.ops import _dispatch
+from hstl_fast.ops._memory import memory
+from tests.networks import narrow_model, walkers
+
+NO_BINARY = _dispatch.why_not("arme", "cpu", "cpu", torch.float32)
+pytestmark = pytest.mark.skipif(NO_BINARY is not None, reason=str(NO_BINARY))
+LENGTHS = (17, 30, 1, 2, 3, 6)
+
+
+@contextmanager
+def counted() -> Iterator[list[RecordedMaps]]:
+    """The recordings that are computed."""
+    finished: list[RecordedMaps] = []
+    finish = RecordedMaps.finish
+
+    def finishing(maps: RecordedMaps) -> None:
+        finished.append(maps)
+        finish(maps)
+
+    with mock.patch.object(RecordedMaps, "finish", finishing):
+        yield finished
+
+
+def by_layers(model: HSTL, *arguments: Any) -> Tensor:
+    """What the layers make of the silhouettes one after another."""
+    with mock.patch.object(HSTL, "_is_recordable", return_value=False), torch.no_grad():
+        embeddings: Tensor = model(*arguments).embeddings
+    return embeddings
+
+
+def recorded(model: HSTL, *arguments: Any) -> Tensor:
+    with counted() as recordings, torch.no_grad():
+        embeddings: Tensor = model(*arguments).embeddings
+    assert len(recordings) == 1
+    return embeddings
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "winograd", "direct"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_packed_sequences_get_what_the_layers_give(preset: str, algorithm: str) -> None:
+    model = narrow_model(preset).eval()
+    clips = torch.cat([walkers(t, seed) for seed, t in enumerate(LENGTHS)])[None]
+    clips[:, 5:9] = 0
+    with use_algorithm(algorithm):
+        assert torch.equal(recorded(model, clips, LENGTHS), by_layers(model, clips, LENGTHS))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("preset", ["casia-b", "gait3d"])
+def test_a_batch_gets_what_the_layers_give(preset: str, dtype: torch.dtype) -> None:
+    model = narrow_model(preset, dtype=dtype).eval()
+    clips = torch.stack([walkers(9, seed) for seed in range(3)])
+    assert torch.equal(recorded(model, clips), by_layers(model, clips))
+
+
+@pytest.mark.parametrize("silhouettes", [torch.zeros(1, 4, 64, 44), torch.ones(1, 4, 64, 44)])
+def test_blank_and_full_silhouettes(silhouettes: Tensor) -> None:
+    model = narrow_model("gait3d").eval()
+    assert torch.equal(recorded(model, silhouettes), by_layers(model, silhouettes))
+
+
+def test_embed_records() -> None:
+    model = narrow_model("casia-b")
+    with counted() as recordings:
+        embeddings = model.embed([walkers(12), walkers(7)])
+    assert len(recordings) == 1
+    clips = torch.cat([walkers(12), walkers(7)])[None]
+    assert torch.equal(embeddings, by_layers(model.eval(), clips, [12, 7]))
+
+
+def test_any_number_of_threads_gives_the_same() -> None:
+    model, clip, before = narrow_model("casia-b").eval(), walkers(10)[None], torch.get_num_threads()
+    answers = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            answers.append(recorded(model, clip))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(answers[0], answers[1])
+    assert torch.equal(answers[0], answers[2])
+
+
+class Watching(TorchDispatchMode):
+    """Notes the operators that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.add(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+def test_who_watches_sees_every_layer() -> None:
+    model, clip = narrow_model("casia-b").eval(), walkers(6)[None]
+    with Watching() as watching, counted() as recordings, torch.no_grad():
+        watched = model(clip).embeddings
+    assert not recordings
+    assert {"hstl_fast.arme_forward.default", "hstl_fast.astp_forward.default"} <= watching.seen
+    assert torch.equal(watched, recorded(model, clip))
+
+
+def _with_hook(model: HSTL) -> None:
+    model.pools[0].register_forward_hook(lambda *_: None)
+
+
+def _with_another_layer(model: HSTL) -> None:
+    model.strips = nn.Sequential(model.strips)  # type: ignore[assignment]
+    model.strips.forward = lambda x, *_: model.strips[0](x)  # type: ignore[index, operator]
+
+
+@pytest.mark.parametrize("change", [_with_hook, _with_another_layer])
+def test_a_changed_network_runs_layer_by_layer(change: Callable[[HSTL], None]) -> None:
+    model, clip = narrow_model("casia-b").eval(), walkers(6)[None]
+    expected = recorded(model, clip)
+    change(model)
+    with counted() as recordings, torch.no_grad():
+        embeddings = model(clip).embeddings
+    assert not recordings
+    assert torch.allclose(embeddings, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        torch.enable_grad,
+        lambda: torch.autocast("cpu", torch.bfloat16),
+        lambda: use_backend("reference"),
+    ],
+    ids=["gradients", "autocast", "reference"],
+)
+def test_not_everything_is_recorded(context: Callable[[], AbstractContextManager[Any]]) -> None:
+    model, clip = narrow_model("casia-b").eval(), walkers(6)[None]
+    with counted() as recordings, torch.no_grad(), context():
+        model(clip)
+    assert not recordings
+
+
+def test_debugging_looks_at_every_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HSTL_FAST_DEBUG", "1")
+    with counted() as recordings:
+        narrow_model("casia-b").embed([walkers(6)])
+    assert not recordings
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("stages.0.0.weight", (2, 8, 5, 3, 3, 3), r"weight must have the shape \[2, c_out, 8, 3, 3, 3\]"),
+        ("fta.weight", (2, 2, 15, 16), r"weight must have the shape \[2, 2, 16, 16\]"),
+        ("fta.bias", (2, 2, 15), r"bias must have the shape \[2, 2, 16\]"),
+        ("pools.1.p", (3,), r"p must have the shape \[2\]"),
+        ("pools.1.proj", (32, 15), r"proj must have the shape \[c_out, 16\]"),
+        ("strips.p", (2,), r"p must have the shape \[1\]"),
+    ],
+)
+def test_wrong_parameters_are_named(name: str, shape: tuple[int, ...], message: str) -> None:
+    model = narrow_model("casia-b").eval()
+    module, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(module), attribute, nn.Parameter(torch.zeros(shape)))
+    with pytest.raises(ValueError, match=message):
+        model.embed([walkers(6)])
+
+
+def test_maps_share_two_blocks() -> None:
+    """Two maps are alive at a time, and a workspace."""
+    model, sizes = narrow_model("casia-b", divisor=1).eval(), []
+
+    def counting(size: int) -> Tensor:
+        sizes.append(size)
+        return memory(size)
+
+    with mock.patch("hstl_fast._recorded.memory", counting):
+        model.embed([walkers(30)])
+    first, second, _ = sizes
+    frame = 64 * 44 * 4
+    assert {first, second} == {30 * frame * 64, 30 * frame * 32}
