@@ -31,7 +31,7 @@ X86_FLAGS = {
 }
 SANITIZERS = os.environ.get("HSTL_FAST_SANITIZE", "")
 SANITIZE = [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all", "-O1", "-g1"] if SANITIZERS else []
-OPERATORS = ("arme", "arme_weight", "arme_winograd", "arme_winograd_weight", "astp", "fta", "halve", "support")
+OPERATORS = ("arme", "arme_weight", "arme_winograd", "arme_winograd_weight", "astp", "fta", "halve", "parts", "support")
 RULES = """\
 cxx = {cxx}
 rule compile

@@ -79,6 +79,13 @@ struct Arme {
                           int algorithm);
 };
 
+// Batch norm with fixed statistics: (y - mean) / sqrt(variance + eps) * weight + bias.
+template <class T>
+struct Norm {
+  const T *mean, *variance, *weight, *bias;  // [cout]
+  T eps;
+};
+
 // The operators for T = float or double, compiled for one instruction set.
 template <class T>
 struct Operators {
@@ -129,6 +136,12 @@ struct Operators {
                         const T* p,        // [m]
                         void* workspace,   // [astp_workspace(...)]
                         const Shape& shape, int64_t cin, int64_t cout);
+
+  // y[n, p] = norm(x[n, p] w[p]).
+  void (*map_parts)(T* y,        // [N, parts, cout]
+                    const T* x,  // [N, parts, cin]
+                    const T* w,  // [parts, cin, cout]
+                    const Norm<T>& norm, int64_t n, int64_t parts, int64_t cin, int64_t cout, int threads);
 
   // Bytes that each of the two functions below may use.
   size_t (*fta_workspace)(const Shape& shape, int64_t c);

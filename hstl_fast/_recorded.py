@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hstl_fast.nn import ARME, ASTP, FTA, StripPool
+from hstl_fast.nn import ARME, ASTP, FTA, SeparateFCs, StripPool
 from hstl_fast.ops import _algorithm, _checks, _native
 from hstl_fast.ops._memory import memory
 from hstl_fast.ops._packed import packed_weights
@@ -114,6 +114,7 @@ class RecordedMaps:
         self._records: list[_Call | _Convolution] = []
         self._rooms = (_Room(), _Room())
         self._workspace = _Room()
+        self._pooled: list[Tensor] = []
         self._common = (x.dtype.itemsize, torch.get_num_threads())
 
     def convolve(self, layer: nn.Module) -> None:
@@ -197,6 +198,7 @@ class RecordedMaps:
         sizes = (len(self._lens), rows, self._width, c_in, c_out, *self._common)
         workspace = self._workspace.reserve(self._native.astp_workspace(*sizes))
         pooled = self._empty(len(self._lens), len(rows), c_out)
+        self._pooled.append(pooled)
         self._record(pool, self._native.astp_forward, pooled, maximum, _dense(proj), p, workspace, *sizes)
         return pooled.transpose(1, 2)
 
@@ -204,6 +206,24 @@ class RecordedMaps:
         """Compute everything."""
         for _, function, arguments in self.calls():
             function(*arguments)
+
+    def embeddings(self, parts: SeparateFCs, norm: nn.BatchNorm1d) -> Tensor:
+        """`finish`, then `norm`, in evaluation, of `parts` of everything pooled: `[N, P, C]`."""
+        self.finish()
+        x = torch.cat(self._pooled, 1)
+        n, count, c_in = x.shape
+        _checks.parameter(parts.weight, "weight", (count, c_in, "c_out"), x)
+        c_out = parts.weight.shape[2]
+        tensors = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        for tensor in tensors:
+            _checks.parameter(tensor, "norm", (c_out,), x)
+        dense = [_dense(tensor) for tensor in (parts.weight, *tensors)]
+        y = self._empty(n, count, c_out)
+        _, function, arguments = _Call(
+            parts, self._native.map_parts, (y, x, *dense, norm.eps, n, count, c_in, c_out, *self._common)
+        ).ready()
+        function(*arguments)
+        return y
 
     def calls(self) -> list[Call]:
         """What is to be computed, in order, with memory for it."""

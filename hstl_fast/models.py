@@ -230,7 +230,7 @@ class HSTL(Layer):
         ]
         if not embeddings:
             raise ValueError("clips must hold at least one clip, got none")
-        return torch.cat(embeddings)
+        return embeddings[0] if len(embeddings) == 1 else torch.cat(embeddings)
 
     def official_state_dict(self) -> dict[str, Tensor]:
         """Copies of this model's tensors under the names of the released checkpoints."""
@@ -285,10 +285,21 @@ class HSTL(Layer):
             found = "NaN" if low != low else f"values in {low:g}..{high:g}"
             raise ValueError(f"{name} of {silhouettes.dtype} must lie in 0..1 (0..255 is for uint8), got {found}")
 
-    def _features(self, silhouettes: Tensor, lengths: list[int]) -> Tensor:
-        """All pooled parts `[N, C, P]` of checked silhouettes."""
+    def _embeddings(self, silhouettes: Tensor, lengths: list[int], batch_statistics: bool) -> Tensor:
+        """`[N, P, C]`; the classifier, which grows with the identities, is not needed for them."""
         silhouettes, lengths = _repeated(silhouettes, lengths)
         maps = self._maps(silhouettes.to(self.parts.weight.device), lengths)
+        pooled = self._pooled(maps)
+        if isinstance(maps, RecordedMaps) and not batch_statistics and self._has_own_head():
+            return maps.embeddings(self.parts, self.norm)
+        maps.finish()
+        parts = torch.cat(pooled, 2)
+        with without_autocast(parts):
+            mapped = self.parts(parts.transpose(1, 2)).transpose(1, 2)  # n c p
+            return self._normalised(mapped, batch_statistics).transpose(1, 2)
+
+    def _pooled(self, maps: "_Maps | RecordedMaps") -> list[Tensor]:
+        """The parts `[N, C, m]` of every pool."""
         for layer in self.stem:
             maps.convolve(layer)
         pools = iter(self.pools)
@@ -305,8 +316,7 @@ class HSTL(Layer):
                 maps.aggregate(self.fta)
                 parts.append(maps.pooled(next(pools)))
         parts.append(maps.pooled(self.strips))
-        maps.finish()
-        return torch.cat(parts, 2)
+        return parts
 
     def _maps(self, silhouettes: Tensor, lengths: list[int]) -> "_Maps | RecordedMaps":
         x = channels_last(_scaled(silhouettes, self.parts.weight.dtype)[:, None])
@@ -322,11 +332,19 @@ class HSTL(Layer):
             return False
         if torch._C._len_torch_dispatch_stack() or torch.is_autocast_enabled("cpu") or debugging():
             return False
-        return type(x) is Tensor and x.dtype == computing_dtype(x.dtype) and self._is_of_plain_tensors(x.dtype)
+        if type(x) is not Tensor or x.dtype != computing_dtype(x.dtype):
+            return False
+        tensors = [tensor for layer, _ in self._own_layers() for tensor in layer._parameters.values()]
+        return all(tensor is None or (type(tensor) is nn.Parameter and tensor.dtype == x.dtype) for tensor in tensors)
 
-    def _is_of_plain_tensors(self, dtype: torch.dtype) -> bool:
-        tensors = (tensor for name, tensor in self.named_parameters() if not name.startswith("classifier."))
-        return all(type(tensor) is nn.Parameter and tensor.dtype == dtype for tensor in tensors)
+    def _has_own_head(self) -> bool:
+        """Whether the parts' maps and the norm are what they were made as, and of one type."""
+        parts, norm = self.parts, self.norm
+        if type(parts) is not SeparateFCs or type(norm) is not nn.BatchNorm1d:
+            return False
+        tensors = (parts.weight, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        dtypes = {None if tensor is None else tensor.dtype for tensor in tensors}
+        return _is_untouched(parts) and _is_untouched(norm) and dtypes == {parts.weight.dtype}
 
     def _skips_background(self, silhouettes: Tensor) -> bool:
         """Whether the layers may be told where the maps are not 0: gradients of the maps themselves are then not those
@@ -342,18 +360,14 @@ class HSTL(Layer):
         """Whether nobody has put a layer in place of ours, or looks at or changes what it gets and gives."""
         if _has_any_global_hook():
             return False
+        return all(type(layer) is kind and _is_untouched(layer) for layer, kind in self._own_layers())
+
+    def _own_layers(self) -> list[tuple[nn.Module, type[Layer]]]:
+        """Where our layers are expected, and which."""
         layers = [*self.stem, *(layer for stage in self.stages for layer in stage.children())]
         own: list[tuple[nn.Module, type[Layer]]] = [(layer, ARME) for layer in layers]
         own += [(pool, ASTP) for pool in self.pools]
-        own += [(self.fta, FTA), (self.strips, StripPool)]
-        return all(type(layer) is kind and _is_untouched(layer) for layer, kind in own)
-
-    def _embeddings(self, silhouettes: Tensor, lengths: list[int], batch_statistics: bool) -> Tensor:
-        """`[N, P, C]`; the classifier, which grows with the identities, is not needed for them."""
-        parts = self._features(silhouettes, lengths)
-        with without_autocast(parts):
-            mapped = self.parts(parts.transpose(1, 2)).transpose(1, 2)  # n c p
-            return self._normalised(mapped, batch_statistics).transpose(1, 2)
+        return [*own, (self.fta, FTA), (self.strips, StripPool)]
 
     def _normalised(self, x: Tensor, batch_statistics: bool) -> Tensor:
         norm = self.norm

@@ -42,9 +42,14 @@ def by_layers(model: HSTL, *arguments: Any) -> Tensor:
     return embeddings
 
 
-def recorded(model: HSTL, *arguments: Any) -> Tensor:
+def recorded(model: HSTL, *arguments: Any, own_head: bool = False) -> Tensor:
+    """By recorded calls; `own_head`: the parts' maps and the norm, too, which round differently then."""
     with counted() as recordings, torch.no_grad():
-        embeddings: Tensor = model(*arguments).embeddings
+        if own_head:
+            embeddings: Tensor = model(*arguments).embeddings
+        else:
+            with mock.patch.object(HSTL, "_has_own_head", return_value=False):
+                embeddings = model(*arguments).embeddings
     assert len(recordings) == 1
     return embeddings
 
@@ -67,6 +72,30 @@ def test_a_batch_gets_what_the_layers_give(preset: str, dtype: torch.dtype) -> N
     assert torch.equal(recorded(model, clips), by_layers(model, clips))
 
 
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
+@pytest.mark.parametrize("preset", ["casia-b", "gait3d"])
+def test_the_head_is_torchs_but_for_rounding(preset: str, dtype: torch.dtype, bound: float) -> None:
+    model = narrow_model(preset, dtype=dtype).eval()
+    clips = torch.stack([walkers(6, seed) for seed in range(6)])
+    expected = by_layers(model, clips)
+    assert (recorded(model, clips, own_head=True) - expected).abs().max() <= bound * expected.abs().max()
+
+
+def _with_sync_norm(model: HSTL) -> None:
+    nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def _with_hook_on_parts(model: HSTL) -> None:
+    model.parts.register_forward_hook(lambda layer, inputs, y: 2 * y)
+
+
+@pytest.mark.parametrize("change", [_with_sync_norm, _with_hook_on_parts])
+def test_a_changed_head_is_called(change: Callable[[HSTL], None]) -> None:
+    model, clip = narrow_model("casia-b").eval(), walkers(6)[None]
+    change(model)
+    assert torch.equal(recorded(model, clip, own_head=True), by_layers(model, clip))
+
+
 @pytest.mark.parametrize("silhouettes", [torch.zeros(1, 4, 64, 44), torch.ones(1, 4, 64, 44)])
 def test_blank_and_full_silhouettes(silhouettes: Tensor) -> None:
     model = narrow_model("gait3d").eval()
@@ -79,7 +108,7 @@ def test_embed_records() -> None:
         embeddings = model.embed([walkers(12), walkers(7)])
     assert len(recordings) == 1
     clips = torch.cat([walkers(12), walkers(7)])[None]
-    assert torch.equal(embeddings, by_layers(model.eval(), clips, [12, 7]))
+    assert torch.equal(embeddings, recorded(model.eval(), clips, [12, 7], own_head=True))
 
 
 def test_any_number_of_threads_gives_the_same() -> None:
@@ -88,7 +117,7 @@ def test_any_number_of_threads_gives_the_same() -> None:
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            answers.append(recorded(model, clip))
+            answers.append(recorded(model, clip, own_head=True))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(answers[0], answers[1])
@@ -168,6 +197,8 @@ def test_debugging_looks_at_every_map(monkeypatch: pytest.MonkeyPatch) -> None:
         ("pools.1.p", (3,), r"p must have the shape \[2\]"),
         ("pools.1.proj", (32, 15), r"proj must have the shape \[c_out, 16\]"),
         ("strips.p", (2,), r"p must have the shape \[1\]"),
+        ("parts.weight", (72, 32, 32), r"weight must have the shape \[73, 32, c_out\]"),
+        ("norm.bias", (31,), r"norm must have the shape \[32\]"),
     ],
 )
 def test_wrong_parameters_are_named(name: str, shape: tuple[int, ...], message: str) -> None:

@@ -199,6 +199,15 @@ void astp_backward(Address gmaximum, Address gproj, Address gp, Address gpooled,
   });
 }
 
+void map_parts(Address y, Address x, Address w, Address mean, Address variance, Address weight, Address bias,
+               double eps, int64_t n, int64_t parts, int64_t cin, int64_t cout, int itemsize, int threads) {
+  with_type(itemsize, [&](auto type) {
+    using T = decltype(type);
+    hstl::Norm<T> norm = {at<T>(mean), at<T>(variance), at<T>(weight), at<T>(bias), T(eps)};
+    hstl::operators<T>().map_parts(at<T>(y), at<T>(x), at<T>(w), norm, n, parts, cin, cout, threads < 1 ? 1 : threads);
+  });
+}
+
 size_t fta_workspace(Sizes seq_lens, Sizes split, int64_t w, int64_t c, int itemsize, int threads) {
   hstl::Shape shape = shape_of(seq_lens, split, w, threads);
   return with_type(itemsize, [&](auto type) { return hstl::operators<decltype(type)>().fta_workspace(shape, c); });
@@ -285,6 +294,8 @@ PYBIND11_MODULE(_cpu, m) {
         "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
   m.def("astp_backward", &astp_backward, no_gil, "gmaximum"_a, "gproj"_a, "gp"_a, "gpooled"_a, "pooled"_a, "maximum"_a,
         "proj"_a, "p"_a, "workspace"_a, "n"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
+  m.def("map_parts", &map_parts, no_gil, "y"_a, "x"_a, "w"_a, "mean"_a, "variance"_a, "weight"_a, "bias"_a, "eps"_a,
+        "n"_a, "parts"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
   m.def("fta_workspace", &fta_workspace, "seq_lens"_a, "split"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a);
   m.def("fta_forward", &fta_forward, no_gil, "y"_a, "z"_a, "x"_a, "weights"_a, "biases"_a, "workspace"_a, "seq_lens"_a,
         "split"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a, "support"_a = 0);

@@ -14,6 +14,7 @@
   void fill_astp(Operators<float>&, Operators<double>&);                 \
   void fill_fta(Operators<float>&, Operators<double>&);                  \
   void fill_halve(Operators<float>&, Operators<double>&);                \
+  void fill_parts(Operators<float>&, Operators<double>&);                \
   void fill_supports(Supports&);                                         \
   }
 
@@ -54,6 +55,7 @@ struct InstructionSet {
     isa::fill_astp(tables.single, tables.dual);                 \
     isa::fill_fta(tables.single, tables.dual);                  \
     isa::fill_halve(tables.single, tables.dual);                \
+    isa::fill_parts(tables.single, tables.dual);                \
     isa::fill_supports(tables.supports);                        \
   },                                                            \
       {}, {}

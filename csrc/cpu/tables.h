@@ -13,6 +13,7 @@ void fill_arme_winograd_weight(Operators<float>& single, Operators<double>& dual
 void fill_astp(Operators<float>& single, Operators<double>& dual);
 void fill_fta(Operators<float>& single, Operators<double>& dual);
 void fill_halve(Operators<float>& single, Operators<double>& dual);
+void fill_parts(Operators<float>& single, Operators<double>& dual);
 void fill_supports(Supports& supports);
 
 }  // namespace HSTL_ISA

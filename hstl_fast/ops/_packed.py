@@ -18,7 +18,7 @@ from hstl_fast.ops._memory import memory
 
 ENVIRONMENT_VARIABLE = "HSTL_FAST_PACKED_CACHE"
 DEFAULT_MIB = 2048
-SAMPLES = 512
+SAMPLES = 128
 
 
 class _Kept(NamedTuple):

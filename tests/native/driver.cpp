@@ -406,6 +406,31 @@ void test_astp(Report& report, const AstpTrial& trial, const std::string& where)
   });
 }
 
+// ---- parts
+
+template <class T>
+void test_parts(Report& report, const Case& c) {
+  constexpr double eps = 1e-3;
+  const int64_t n = c.n() + 3, parts = c.m();
+  Random random = {11};
+  Map x = random.map(n * parts * c.cin), w = random.map(parts * c.cin * c.cout, 1 / std::sqrt(double(c.cin)));
+  Map norm = random.map(4 * c.cout);
+  for (int64_t o = c.cout; o < 2 * c.cout; ++o) norm[o] = std::fabs(norm[o]) + 0.5;
+  std::vector<Expected> expected = {
+      {"y", naive::map_parts(x, w, norm, eps, parts, c.cin, c.cout), sizeof(T) == 4 ? 2e-6 : 1e-14}};
+  std::string name = std::string(hstl::instruction_set()) + " " + type_name<T>() + " parts";
+  judge<T>(report, name, text_of(c), expected, [&](int threads) {
+    Buffer<T> given(x), weights(w), learned(norm);
+    const T* of = learned.data();
+    Outputs<T> out;
+    out.emplace_back(n * parts * c.cout);
+    hstl::operators<T>().map_parts(out[0].data(), given.data(), weights.data(),
+                                   {of, of + c.cout, of + 2 * c.cout, of + 3 * c.cout, T(eps)}, n, parts, c.cin, c.cout,
+                                   threads);
+    return out;
+  });
+}
+
 // ---- fta
 
 struct FtaTrial {
@@ -467,9 +492,13 @@ void for_each(const Names& instruction_sets, const Test& test) {
 }
 
 void test(Report& report, const Case& c, const Names& instruction_sets) {
-  for_each(instruction_sets, [&] { test_supports(c); });
-  for_each(instruction_sets, [&] { test_halve<float>(c); });
-  for_each(instruction_sets, [&] { test_halve<double>(c); });
+  for_each(instruction_sets, [&] {
+    test_supports(c);
+    test_halve<float>(c);
+    test_halve<double>(c);
+    test_parts<float>(report, c);
+    test_parts<double>(report, c);
+  });
   for (const char* kind : {"everywhere", "nowhere", "corner", "sparse", "left"}) {
     ArmeTrial trial = arme_trial(c, kind, &c == kCases ? 1 : 0.01);
     std::string where = text_of(c) + ", support " + kind;

@@ -121,6 +121,19 @@ inline Map maximum_2x2(const Case& c, const Map& x) {
   return y;
 }
 
+// y[n, p] = ((x[n, p] w[p]) - mean) / sqrt(variance + eps) * weight + bias; `norm` holds the four one after another.
+inline Map map_parts(const Map& x, const Map& w, const Map& norm, double eps, int64_t parts, int64_t cin,
+                     int64_t cout) {
+  Map y;
+  for (int64_t row = 0; row < int64_t(x.size()) / cin; ++row)
+    for (int64_t o = 0; o < cout; ++o) {
+      double sum = 0;
+      for (int64_t k = 0; k < cin; ++k) sum += x[row * cin + k] * w[(row % parts * cin + k) * cout + o];
+      y.push_back((sum - norm[o]) / std::sqrt(norm[cout + o] + eps) * norm[2 * cout + o] + norm[3 * cout + o]);
+    }
+  return y;
+}
+
 inline bool inside(const Mask& mask, int64_t position) { return mask.empty() || mask[position]; }
 
 // The map with zeros outside the support, whatever stood there.

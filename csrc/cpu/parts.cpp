@@ -1,0 +1,90 @@
+// The linear maps of the parts, and batch norm with what it has learned.
+#include "geometry.h"
+#include "parallel.h"
+#include "simd.h"
+#include "tables.h"
+
+namespace hstl {
+namespace HSTL_ISA {
+namespace {
+
+// Sequences and vectors of outputs that are computed together.
+constexpr int kRows = 4;
+constexpr int kVectors = 4;
+// Terms summed in a row before their sum is added to the total: keeps float32's rounding small.
+constexpr int64_t kSummed = 32;
+
+template <class T>
+struct PartMap {
+  T* y;        // of the first sequence
+  const T* x;  // of the first sequence
+  const T* w;  // [cin, cout] of the part
+  int64_t y_stride, x_stride, cin, cout;
+};
+
+template <class T>
+Vec<T> normalise(Vec<T> y, const Norm<T>& norm, int64_t o, int64_t valid) {
+  Vec<T> scale = load_some(norm.variance + o, valid) + norm.eps;
+  for (int i = 0; i < lanes<T>; ++i) scale[i] = T(1) / T(__builtin_sqrt(scale[i]));
+  scale *= load_some(norm.weight + o, valid);
+  return (y - load_some(norm.mean + o, valid)) * scale + load_some(norm.bias + o, valid);
+}
+
+// R sequences and V vectors of outputs from `o` on. FLOPs: 2 * cin * R * V * lanes. Bytes: cin * V * sizeof(Vec<T>) of
+// weights, which are the cost where there are few sequences. Registers: R * V sums, V weights, 1 input.
+template <int R, int V, class T>
+void map_tile(const PartMap<T>& part, const Norm<T>& norm, int64_t o) {
+  Vec<T> totals[R][V] = {};
+  for (int64_t first = 0; first < part.cin; first += kSummed) {
+    Vec<T> sums[R][V] = {};
+    for (int64_t k = first; k < smaller(first + kSummed, part.cin); ++k) {
+      const T* w = part.w + k * part.cout + o;
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        Vec<T> weights = load_some(w + v * lanes<T>, part.cout - o - v * lanes<T>);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) sums[r][v] += weights * part.x[r * part.x_stride + k];
+      }
+    }
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < V; ++v) totals[r][v] += sums[r][v];
+  }
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) {
+      int64_t at = o + v * lanes<T>, valid = part.cout - at;
+      store_some(part.y + r * part.y_stride + at, normalise(totals[r][v], norm, at, valid), valid);
+    }
+}
+
+template <int R, class T>
+void map_rows(const PartMap<T>& part, const Norm<T>& norm) {
+  int64_t o = 0;
+  for (; o + kVectors * lanes<T> <= part.cout; o += kVectors * lanes<T>) map_tile<R, kVectors>(part, norm, o);
+  for (; o < part.cout; o += lanes<T>) map_tile<R, 1>(part, norm, o);
+}
+
+template <class T>
+void map_parts(T* y, const T* x, const T* w, const Norm<T>& norm, int64_t n, int64_t parts, int64_t cin, int64_t cout,
+               int threads) {
+  parallel_for(threads, parts, [&](int64_t p, int) {
+    PartMap<T> part = {y + p * cout, x + p * cin, w + p * cin * cout, parts * cout, parts * cin, cin, cout};
+    int64_t left = n;
+    auto next = [&](int64_t rows) {
+      part.y += rows * part.y_stride;
+      part.x += rows * part.x_stride;
+      left -= rows;
+    };
+    for (; left >= kRows; next(kRows)) map_rows<kRows>(part, norm);
+    for (; left > 0; next(1)) map_rows<1>(part, norm);
+  });
+}
+
+}  // namespace
+
+void fill_parts(Operators<float>& single, Operators<double>& dual) {
+  single.map_parts = map_parts<float>;
+  dual.map_parts = map_parts<double>;
+}
+
+}  // namespace HSTL_ISA
+}  // namespace hstl
