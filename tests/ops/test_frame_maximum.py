@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hstl_fast import HSTL, functional, models, reference, use_backend
 from hstl_fast.losses import cross_entropy, triplet_loss
+from hstl_fast.ops import _native
 from hstl_fast.ops._support import Support
 from hstl_fast.ops.astp import with_frame_maximum
 from tests.networks import narrow_model, walkers
@@ -289,6 +290,18 @@ def test_networks_add_into_gradients() -> None:
     assert [calls.names.count(name) for name in (MAXIMUM, ADD, WRITE)] == [4, 3, 1]
     added = [size for name, size in zip(calls.names, calls.sizes, strict=True) if name.startswith("aten.add")]
     assert not any(size is not None and len(size) == 5 and size[2] > 1 for size in added)
+
+
+def test_native_gradients_are_added_to_without_an_observer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dispatch mode such as `Calls` hides the references that views of a gradient make."""
+    added: list[int] = []
+    binary = _native.require_cpu()
+    add = binary.frame_maximum_backward_add
+    monkeypatch.setattr(binary, "frame_maximum_backward_add", lambda *arguments: (added.append(1), add(*arguments)))
+    model = narrow_model("casia-b", divisor=16)
+    with use_backend("cpu"):
+        step(model, None)
+    assert len(added) == 3
 
 
 def test_hooked_pools_get_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
