@@ -17,6 +17,7 @@ from hstl_fast.ops._support import Support
 from hstl_fast.ops.astp import with_frame_maximum
 from tests.networks import narrow_model, walkers
 from tests.ops.cases import CASES, Case, distinct_map
+from tests.ops.holders import HOLDERS
 
 ADD = "hstl_fast.frame_maximum_backward_add"
 WRITE = "hstl_fast.frame_maximum_backward"
@@ -88,30 +89,7 @@ def test_one_reader(case: Case, reader: Callable[..., Tensor]) -> None:
     torch.testing.assert_close(*gradients)
 
 
-def _hook(through: Tensor, keep: Callable[[Tensor], Any]) -> None:
-    through.register_hook(keep)
-
-
-def _node_hook(through: Tensor, keep: Callable[[Tensor], Any]) -> None:
-    assert through.grad_fn is not None
-    through.grad_fn.register_prehook(lambda gradients: keep(gradients[0]))
-
-
-def _view_in_hook(through: Tensor, keep: Callable[[Tensor], Any]) -> None:
-    through.register_hook(lambda g: keep(g.view_as(g)))
-
-
-def _memory_in_hook(through: Tensor, keep: Callable[[Tensor], Any]) -> None:
-    through.register_hook(
-        lambda g: keep(torch.empty(0, dtype=g.dtype).set_(g.untyped_storage(), 0, g.shape, g.stride()))
-    )
-
-
-def _array_in_hook(through: Tensor, keep: Callable[[Tensor], Any]) -> None:
-    through.register_hook(lambda g: keep(torch.from_numpy(g.numpy())))
-
-
-@pytest.mark.parametrize("look", [_hook, _node_hook, _view_in_hook, _memory_in_hook, _array_in_hook])
+@pytest.mark.parametrize("look", HOLDERS)
 def test_gradients_kept_by_hooks_are_not_changed(look: Callable[..., None]) -> None:
     case = CASES[5]
     x = leaf(case)
