@@ -44,12 +44,21 @@ class _Counting(torch.autograd.Function):
         return grad, None
 
 
-@functools.cache
 def references_of_engine() -> tuple[int, ...]:
     """`references`, asked in a backward under `first_derivative_only`, to a gradient that only autograd holds.
 
-    They differ between versions of torch and Python, so they are counted once, in a thread without anybody's modes.
+    They differ between versions of torch and Python, so they are counted once, in a thread without anybody's modes; and
+    once more while somebody looks at Python's frames, as torch.compile does: a call then holds its arguments twice.
     """
+    return _counted(_references_of_call(object()))
+
+
+def _references_of_call(x: object) -> int:
+    return sys.getrefcount(x)
+
+
+@functools.cache
+def _counted(references_of_call: int) -> tuple[int, ...]:
     counts: list[tuple[int, ...]] = []
 
     def count() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, func
+from torch._C._dynamo.eval_frame import set_eval_frame
 
 from hstl_fast import HSTL, functional, reference, use_backend
 from hstl_fast.losses import cross_entropy, triplet_loss
@@ -221,6 +222,31 @@ def test_one_gradient_of_two_layers(in_place: list[int]) -> None:
         return torch.autograd.grad(loss(of(x, weights) + of(x, -weights)), inputs)
 
     assert_close(gradients(native), gradients(plain))
+
+
+def test_holders_are_seen_while_a_compiler_looks_at_frames(in_place: list[int]) -> None:
+    """Python then counts more references, and no more once the compiler is gone."""
+    inputs = leaves()
+
+    def gradients_are_changed(kept: list[Tensor] | None) -> bool:
+        in_place.clear()
+        y = native(*inputs)
+        if kept is not None:
+            y.register_hook(kept.append)
+        torch.autograd.grad(loss(y), inputs)
+        return bool(in_place)
+
+    def check() -> None:
+        assert gradients_are_changed(None)
+        assert not gradients_are_changed([])
+
+    _alone._counted.cache_clear()
+    before = set_eval_frame(False)
+    try:
+        check()
+    finally:
+        set_eval_frame(before)
+    check()
 
 
 # ---- graphs
