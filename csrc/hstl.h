@@ -92,6 +92,13 @@ struct Operators {
   Arme<T> direct;
   Arme<T> winograd;  // float only: null functions for double
 
+  // gy *= y > 0 ? 1 : negative_slope inside the support; what stands outside stays.
+  void (*leaky_backward)(T* gy,       // [F, H, W, C]
+                         const T* y,  // [F, H, W, C], the output of the activation
+                         const Shape& shape,
+                         const uint8_t* support,  // [F, H, W] or null
+                         int64_t c, T negative_slope);
+
   void (*frame_maximum)(T* maximum,      // [N, H, W, C] over the frames of each sequence
                         int16_t* index,  // [N, H, W, C] first frame of the sequence that attains it, or null
                         const T* x,      // [F, H, W, C], 0 outside its support

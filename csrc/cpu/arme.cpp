@@ -314,6 +314,28 @@ void backward_data(T* gx, const T* gy, const T* y, const void* packed, void* wor
 }
 
 template <class T>
+void scale_negative(T* gy, const T* y, int64_t count, T negative_slope) {
+  for (int64_t i = 0; i < count; i += lanes<T>) {
+    int64_t valid = count - i;
+    store_some(gy + i, load_through(gy + i, y + i, negative_slope, valid), valid);
+  }
+}
+
+// Bytes: inside the support y is read, gy read and written.
+template <class T>
+void leaky_backward(T* gy, const T* y, const Shape& s, const uint8_t* support, int64_t c, T negative_slope) {
+  parallel_for(s.threads, frames_of(s) * rows_of(s), [&](int64_t row, int) {
+    const int64_t end = (row + 1) * s.width;
+    for (int64_t first = row * s.width; first < end;) {
+      int64_t last = support ? first : end;
+      while (last < end && support[last]) ++last;
+      scale_negative(gy + first * c, y + first * c, (last - first) * c, negative_slope);
+      for (first = last; first < end && !support[first];) ++first;
+    }
+  });
+}
+
+template <class T>
 size_t packed_size(const Shape& s, int64_t cin, int64_t cout, int, bool transposed) {
   return sizeof(T) * size_t(transposed ? packed_elements<T>(s, cout, cin) : packed_elements<T>(s, cin, cout));
 }
@@ -341,6 +363,7 @@ void fill(Operators<T>& table) {
   table.direct.workspace = workspace<T>;
   table.direct.forward = forward<T>;
   table.direct.backward_data = backward_data<T>;
+  table.leaky_backward = leaky_backward<T>;
 }
 
 }  // namespace

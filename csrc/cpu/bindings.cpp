@@ -115,6 +115,15 @@ void arme_backward_weight(Address gw, Address x, Address gy, Address y, Address 
   });
 }
 
+void leaky_backward(Address gy, Address y, Address support, Sizes seq_lens, Sizes split, int64_t w, int64_t c,
+                    double negative_slope, int itemsize, int threads) {
+  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
+  with_type(itemsize, [&](auto type) {
+    using T = decltype(type);
+    hstl::operators<T>().leaky_backward(at<T>(gy), at<T>(y), shape, at<uint8_t>(support), c, T(negative_slope));
+  });
+}
+
 void grow_support(Address y, Address x, Sizes seq_lens, Sizes split, int64_t w, int threads) {
   hstl::supports().grow(at<uint8_t>(y), at<uint8_t>(x), shape_of(seq_lens, split, w, threads));
 }
@@ -279,6 +288,8 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("arme_backward_weight", &arme_backward_weight, no_gil, "gw"_a, "x"_a, "gy"_a, "y"_a, "workspace"_a,
         "x_support"_a, "y_support"_a, "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a,
         "algorithm"_a, "itemsize"_a, "threads"_a);
+  m.def("leaky_backward", &leaky_backward, no_gil, "gy"_a, "y"_a, "support"_a, "seq_lens"_a, "split"_a, "w"_a, "c"_a,
+        "negative_slope"_a, "itemsize"_a, "threads"_a);
   m.def("grow_support", &grow_support, no_gil, "y"_a, "x"_a, "seq_lens"_a, "split"_a, "w"_a, "threads"_a);
   m.def("window_support", &window_support, no_gil, "y"_a, "x"_a, "seq_lens"_a, "h"_a, "w"_a, "threads"_a);
   m.def("halve_support", &halve_support, no_gil, "y"_a, "x"_a, "frames"_a, "h"_a, "w"_a);

@@ -7,8 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 
-from hstl_fast.ops._shared import first_derivative_only
+from hstl_fast.ops._shared import first_derivative_only, is_native_map, under_transforms
+
+
+def is_ordinary(gradient: Tensor) -> bool:
+    """Whether native code may write to it: nothing traces, batches or imitates what is computed."""
+    if torch.compiler.is_compiling() or under_transforms() or is_legacy_batchedtensor(gradient):
+        return False
+    return type(gradient) is Tensor and gradient.device.type == "cpu" and is_native_map(gradient)
 
 
 def references(x: Tensor) -> tuple[int, ...]:
@@ -36,12 +44,21 @@ class _Counting(torch.autograd.Function):
         return grad, None
 
 
-@functools.cache
 def references_of_engine() -> tuple[int, ...]:
     """`references`, asked in a backward under `first_derivative_only`, to a gradient that only autograd holds.
 
-    They differ between versions of torch and Python, so they are counted once, in a thread without anybody's modes.
+    They differ between versions of torch and Python, so they are counted once, in a thread without anybody's modes; and
+    once more while somebody looks at Python's frames, as torch.compile does: a call then holds its arguments twice.
     """
+    return _counted(_references_of_call(object()))
+
+
+def _references_of_call(x: object) -> int:
+    return sys.getrefcount(x)
+
+
+@functools.cache
+def _counted(references_of_call: int) -> tuple[int, ...]:
     counts: list[tuple[int, ...]] = []
 
     def count() -> None:
@@ -52,3 +69,8 @@ def references_of_engine() -> tuple[int, ...]:
     thread.start()
     thread.join()
     return counts[0]
+
+
+def are_of_engine(counts: tuple[int, ...]) -> bool:
+    """Whether these are the `references` to a gradient that only autograd holds."""
+    return counts != () and counts == references_of_engine()

@@ -124,9 +124,10 @@ def memory(size: int) -> Tensor:
 
 def map_memory(like: Tensor, n: int, c: int, t: int, h: int, w: int) -> Tensor:
     """An uninitialised channels-last feature map [n, c, t, h, w] of like's type on the CPU."""
-    elements = n * c * t * h * w
-    flat = memory(elements * like.dtype.itemsize).view(like.dtype)
-    return flat.view(n, t, h, w, c).permute(0, 4, 1, 2, 3)
+    block = memory(n * c * t * h * w * like.dtype.itemsize)
+    # No view, whose base would count as another holder of the map (see _alone.py).
+    y = torch.empty(0, dtype=like.dtype, device="cpu")
+    return y.set_(block.untyped_storage(), 0, (n, c, t, h, w), (t * h * w * c, 1, h * w * c, w * c, c))
 
 
 def idle_bytes() -> int:

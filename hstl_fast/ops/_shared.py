@@ -82,6 +82,11 @@ def dense(x: Tensor, dtype: torch.dtype) -> Tensor:
     return channels_last(x.to(dtype))
 
 
+def is_native_map(x: Tensor) -> bool:
+    """Whether native code computes in `x` as it is."""
+    return x.dtype == computing_dtype(x.dtype) and x.is_contiguous(memory_format=torch.channels_last_3d)
+
+
 def reference_dtype(x: Tensor) -> torch.dtype:
     """The type in which the reference computes: x's own on an accelerator, at least float32 on a CPU."""
     return computing_dtype(x.dtype) if x.device.type == "cpu" else x.dtype

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hstl_fast import reference
-from hstl_fast.ops import _algorithm, _checks, _dispatch, _native
+from hstl_fast.ops import _algorithm, _alone, _checks, _dispatch, _native
 from hstl_fast.ops._apply import NativeFunction, apply
 from hstl_fast.ops._memory import map_memory, memory
 from hstl_fast.ops._packed import packed_weights
@@ -19,6 +19,7 @@ from hstl_fast.ops._shared import (
     empty_map,
     first_derivative_only,
     frames_of,
+    is_native_map,
     reference_dtype,
     under_autocast,
     without_autocast,
@@ -29,8 +30,9 @@ _LAYER = "Tensor? x_support, Tensor? y_support, int[] split, SymInt[] seq_lens, 
 """What every private operator takes: supports bool [n, t, h, w] of input and output; `_algorithm` names algorithms."""
 
 LIBRARY.define(f"arme_forward(Tensor x, Tensor weights, {_LAYER}, bool keep) -> Tensor")
-LIBRARY.define(f"arme_backward_data(Tensor grad, Tensor y, Tensor weights, {_LAYER}) -> Tensor")
-LIBRARY.define(f"arme_backward_weight(Tensor grad, Tensor y, Tensor x, Tensor weights, {_LAYER}) -> Tensor")
+LIBRARY.define(f"arme_backward_data(Tensor grad, Tensor? y, Tensor weights, {_LAYER}) -> Tensor")
+LIBRARY.define(f"arme_backward_weight(Tensor grad, Tensor? y, Tensor x, Tensor weights, {_LAYER}) -> Tensor")
+LIBRARY.define("leaky_backward_(Tensor(a!) grad, Tensor y, Tensor? support, float negative_slope) -> ()")
 
 
 class _Layer(NamedTuple):
@@ -51,13 +53,13 @@ def _forward_fake(x: Tensor, weights: Tensor, *layer: Any) -> Tensor:
 
 
 @torch.library.register_fake("hstl_fast::arme_backward_data", lib=LIBRARY)
-def _backward_data_fake(grad: Tensor, y: Tensor, weights: Tensor, *layer: Any) -> Tensor:
+def _backward_data_fake(grad: Tensor, y: Tensor | None, weights: Tensor, *layer: Any) -> Tensor:
     n, _, t, h, w = grad.shape
     return empty_map(grad, n, weights.shape[2], t, h, w)
 
 
 @torch.library.register_fake("hstl_fast::arme_backward_weight", lib=LIBRARY)
-def _backward_weight_fake(grad: Tensor, y: Tensor, x: Tensor, weights: Tensor, *layer: Any) -> Tensor:
+def _backward_weight_fake(grad: Tensor, y: Tensor | None, x: Tensor, weights: Tensor, *layer: Any) -> Tensor:
     return torch.empty_like(weights, memory_format=torch.contiguous_format)
 
 
@@ -74,7 +76,7 @@ def _forward_cpu(x: Tensor, weights: Tensor, *arguments: Any) -> Tensor:
 
 
 @torch.library.impl("hstl_fast::arme_backward_data", "CPU", lib=LIBRARY)
-def _backward_data_cpu(grad: Tensor, y: Tensor, weights: Tensor, *arguments: Any) -> Tensor:
+def _backward_data_cpu(grad: Tensor, y: Tensor | None, weights: Tensor, *arguments: Any) -> Tensor:
     layer, dtype = _Layer(*arguments), computing_dtype(grad.dtype)
     g, y_ = dense(grad, dtype), _signs(y, dtype, layer)
     call = _Call(g, weights, layer)
@@ -86,7 +88,7 @@ def _backward_data_cpu(grad: Tensor, y: Tensor, weights: Tensor, *arguments: Any
 
 
 @torch.library.impl("hstl_fast::arme_backward_weight", "CPU", lib=LIBRARY)
-def _backward_weight_cpu(grad: Tensor, y: Tensor, x: Tensor, weights: Tensor, *arguments: Any) -> Tensor:
+def _backward_weight_cpu(grad: Tensor, y: Tensor | None, x: Tensor, weights: Tensor, *arguments: Any) -> Tensor:
     layer, dtype = _Layer(*arguments), computing_dtype(grad.dtype)
     g, y_, x_ = dense(grad, dtype), _signs(y, dtype, layer), dense(x, dtype)
     gw = torch.empty(weights.shape, dtype=dtype)
@@ -94,9 +96,30 @@ def _backward_weight_cpu(grad: Tensor, y: Tensor, x: Tensor, weights: Tensor, *a
     return gw.to(weights.dtype)
 
 
-def _signs(y: Tensor, dtype: torch.dtype, layer: _Layer) -> Tensor | None:
+@torch.library.register_fake("hstl_fast::leaky_backward_", lib=LIBRARY)
+def _leaky_backward_fake(grad: Tensor, y: Tensor, support: Tensor | None, negative_slope: float) -> None:
+    pass
+
+
+@torch.library.impl("hstl_fast::leaky_backward_", "CPU", lib=LIBRARY)
+def _leaky_backward_cpu(grad: Tensor, y: Tensor, support: Tensor | None, negative_slope: float) -> None:
+    if not is_native_map(grad):
+        raise ValueError(
+            f"grad must be a dense float32 or float64 map, channels last, got {grad.dtype} {grad.stride()}"
+        )
+    y_ = dense(y, grad.dtype)
+    within = None if support is None else support.contiguous()
+    n, c, t, h, w = grad.shape
+    addresses = (grad.data_ptr(), y_.data_ptr(), 0 if within is None else within.data_ptr())
+    sizes = ([t] * n, [h], w, c)
+    _native.require_cpu().leaky_backward(
+        *addresses, *sizes, negative_slope, grad.dtype.itemsize, torch.get_num_threads()
+    )
+
+
+def _signs(y: Tensor | None, dtype: torch.dtype, layer: _Layer) -> Tensor | None:
     """The output, whose signs tell LeakyReLU's slope; None without one."""
-    return None if layer.negative_slope == 1.0 else dense(y, dtype)
+    return None if y is None or layer.negative_slope == 1.0 else dense(y, dtype)
 
 
 class _Call:
@@ -130,19 +153,42 @@ class _Arme(NativeFunction):
         x_support, y_support, *arguments = layer_and_keep
         ctx.save_for_backward(y, x, weights, x_support, y_support)
         ctx.arguments = tuple(arguments)
+        if not torch.compiler.is_compiling() and any(ctx.needs_input_grad):
+            _alone.references_of_engine()
         return y
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         y, x, weights, *supports = ctx.saved_tensors
-        layer = (*supports, *ctx.arguments[:-1])
+        layer = _Layer(*supports, *ctx.arguments[:-1])
         gx = gw = None
+        if _pays_in_place(ctx, layer) and _alone.is_ordinary(grad) and _alone.are_of_engine(_alone.references(grad)):
+            torch.ops.hstl_fast.leaky_backward_(grad, y, layer.y_support, layer.negative_slope)
+            layer, y = layer._replace(negative_slope=1.0), None
+            _free_saved(ctx)
+        if ctx.needs_input_grad[1]:  # first: its scratch is gone when the map of the other gradient comes
+            gw = torch.ops.hstl_fast.arme_backward_weight(grad, y, x, weights, *layer)
         if ctx.needs_input_grad[0]:
             gx = torch.ops.hstl_fast.arme_backward_data(grad, y, weights, *layer)
-        if ctx.needs_input_grad[1]:
-            gw = torch.ops.hstl_fast.arme_backward_weight(grad, y, x, weights, *layer)
         return gx, gw, *(None for _ in range(7))
+
+
+def _pays_in_place(ctx: Any, layer: _Layer) -> bool:
+    """Whether the gradient should go back through LeakyReLU before all else: the output, which tells the slope, can
+    then go and make room for the input's gradient, and is read once where the two gradients would read it often.
+
+    The weights' gradient alone needs no room and reads both maps once.
+    """
+    needs_x: bool = ctx.needs_input_grad[0]
+    return needs_x and layer.negative_slope != 1.0
+
+
+def _free_saved(ctx: Any) -> None:
+    """Let go of what was saved unless the graph is retained; older versions of torch do so after backward only."""
+    free = getattr(ctx, "maybe_clear_saved_tensors", None)
+    if free is not None:
+        free()
 
 
 def arme(

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_legacy_batchedtensor
 
 from hstl_fast import reference
 from hstl_fast.ops import _alone, _checks, _dispatch, _native
@@ -18,9 +17,9 @@ from hstl_fast.ops._shared import (
     empty_map,
     first_derivative_only,
     frames_of,
+    is_native_map,
     reference_dtype,
     under_autocast,
-    under_transforms,
     without_autocast,
 )
 from hstl_fast.ops._support import Support, masked, of_input
@@ -85,16 +84,12 @@ def _maximum_backward_cpu(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list
 
 @torch.library.impl("hstl_fast::frame_maximum_backward_add", "CPU", lib=LIBRARY)
 def _maximum_backward_add_cpu(gx: Tensor, grad: Tensor, index: Tensor, seq_lens: list[int]) -> None:
-    if not _is_native_map(gx):
+    if not is_native_map(gx):
         raise ValueError(f"gx must be a dense float32 or float64 map, channels last, got {gx.dtype} {gx.stride()}")
     g = dense(grad, gx.dtype)
     _, c, _, h, w = gx.shape
     sizes = (frames_of(gx, seq_lens), h, w, c, g.dtype.itemsize, torch.get_num_threads())
     _native.require_cpu().frame_maximum_backward_add(gx.data_ptr(), g.data_ptr(), index.data_ptr(), *sizes)
-
-
-def _is_native_map(x: Tensor) -> bool:
-    return x.dtype == computing_dtype(x.dtype) and x.is_contiguous(memory_format=torch.channels_last_3d)
 
 
 @torch.library.register_fake("hstl_fast::astp_forward", lib=LIBRARY)
@@ -252,18 +247,11 @@ class _WithFrameMaximum(torch.autograd.Function):
         if gmaximum is None:
             return gx, None, None
         index, x = ctx.saved_tensors
-        if gx is not None and _is_ordinary(gx) and _alone.references(gx) == (_alone.references_of_engine() or None):
+        if gx is not None and _alone.is_ordinary(gx) and _alone.are_of_engine(_alone.references(gx)):
             torch.ops.hstl_fast.frame_maximum_backward_add(gx, gmaximum, index, ctx.seq_lens)
             return gx, None, None
         of_maximum: Tensor = torch.ops.hstl_fast.frame_maximum_backward(gmaximum, index, x, ctx.seq_lens)
         return of_maximum if gx is None else gx + of_maximum, None, None
-
-
-def _is_ordinary(gradient: Tensor) -> bool:
-    """Whether native code may write to it: nothing traces, batches or imitates what is computed."""
-    if torch.compiler.is_compiling() or under_transforms() or is_legacy_batchedtensor(gradient):
-        return False
-    return type(gradient) is Tensor and gradient.device.type == "cpu" and _is_native_map(gradient)
 
 
 def with_frame_maximum(x: Tensor, support: Support, lens: list[int]) -> tuple[Tensor, Tensor]:

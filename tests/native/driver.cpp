@@ -323,8 +323,25 @@ void test_algorithm(Report& report, const std::string& name, const hstl::Arme<T>
 }
 
 template <class T>
+void test_leaky_backward(const ArmeTrial& trial, const std::string& where) {
+  const Case& c = trial.c;
+  const uint8_t* support = trial.y_support.empty() ? nullptr : trial.y_support.data();
+  for (int threads : {1, 3}) {
+    Buffer<T> gy = with_rubbish<T>(trial.gy, trial.y_support, c.cout);
+    Buffer<T> y = with_rubbish<T>(trial.y, trial.y_support, c.cout);
+    hstl::operators<T>().leaky_backward(gy.data(), y.data(), shape_of(c, threads), support, c.cout, T(trial.slope));
+    for (size_t i = 0; i < gy.size(); ++i) {
+      bool inside = naive::inside(trial.y_support, int64_t(i) / c.cout);
+      T expected = T(trial.gy[i]) * (trial.y[i] > 0 ? T(1) : T(trial.slope)), got = gy.data()[i];
+      if (inside ? got != expected : !std::isnan(got)) return fail("leaky_backward at " + where);
+    }
+  }
+}
+
+template <class T>
 void test_arme(Report& report, const ArmeTrial& trial, const std::string& where) {
   std::string name = std::string(hstl::instruction_set()) + " " + type_name<T>() + " arme ";
+  test_leaky_backward<T>(trial, where);
   test_algorithm(report, name + "direct", hstl::operators<T>().direct, hstl::kDirect, trial, where);
   if (sizeof(T) == 8) return;
   for (int frames : hstl::kWinogradFrames)

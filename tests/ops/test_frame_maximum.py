@@ -12,10 +12,12 @@ from torch.utils.checkpoint import checkpoint
 
 from hstl_fast import HSTL, functional, models, reference, use_backend
 from hstl_fast.losses import cross_entropy, triplet_loss
+from hstl_fast.ops import _native
 from hstl_fast.ops._support import Support
 from hstl_fast.ops.astp import with_frame_maximum
 from tests.networks import narrow_model, walkers
 from tests.ops.cases import CASES, Case, distinct_map
+from tests.ops.holders import HOLDERS
 
 ADD = "hstl_fast.frame_maximum_backward_add"
 WRITE = "hstl_fast.frame_maximum_backward"
@@ -87,30 +89,7 @@ def test_one_reader(case: Case, reader: Callable[..., Tensor]) -> None:
     torch.testing.assert_close(*gradients)
 
 
-def _hook(through: Tensor, keep: Callable[[Tensor], Any]) -> None:
-    through.register_hook(keep)
-
-
-def _node_hook(through: Tensor, keep: Callable[[Tensor], Any]) -> None:
-    assert through.grad_fn is not None
-    through.grad_fn.register_prehook(lambda gradients: keep(gradients[0]))
-
-
-def _view_in_hook(through: Tensor, keep: Callable[[Tensor], Any]) -> None:
-    through.register_hook(lambda g: keep(g.view_as(g)))
-
-
-def _memory_in_hook(through: Tensor, keep: Callable[[Tensor], Any]) -> None:
-    through.register_hook(
-        lambda g: keep(torch.empty(0, dtype=g.dtype).set_(g.untyped_storage(), 0, g.shape, g.stride()))
-    )
-
-
-def _array_in_hook(through: Tensor, keep: Callable[[Tensor], Any]) -> None:
-    through.register_hook(lambda g: keep(torch.from_numpy(g.numpy())))
-
-
-@pytest.mark.parametrize("look", [_hook, _node_hook, _view_in_hook, _memory_in_hook, _array_in_hook])
+@pytest.mark.parametrize("look", HOLDERS)
 def test_gradients_kept_by_hooks_are_not_changed(look: Callable[..., None]) -> None:
     case = CASES[5]
     x = leaf(case)
@@ -289,6 +268,18 @@ def test_networks_add_into_gradients() -> None:
     assert [calls.names.count(name) for name in (MAXIMUM, ADD, WRITE)] == [4, 3, 1]
     added = [size for name, size in zip(calls.names, calls.sizes, strict=True) if name.startswith("aten.add")]
     assert not any(size is not None and len(size) == 5 and size[2] > 1 for size in added)
+
+
+def test_native_gradients_are_added_to_without_an_observer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dispatch mode such as `Calls` hides the references that views of a gradient make."""
+    added: list[int] = []
+    binary = _native.require_cpu()
+    add = binary.frame_maximum_backward_add
+    monkeypatch.setattr(binary, "frame_maximum_backward_add", lambda *arguments: (added.append(1), add(*arguments)))
+    model = narrow_model("casia-b", divisor=16)
+    with use_backend("cpu"):
+        step(model, None)
+    assert len(added) == 3
 
 
 def test_hooked_pools_get_the_map(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,22 @@ def test_nothing_is_kept_where_the_environment_says_so(monkeypatch: pytest.Monke
     assert idle_bytes() == 0
 
 
+@pytest.mark.parametrize("retained", [False, True], ids=["graph not retained", "graph retained"])
+def test_the_gradient_of_an_input_takes_the_place_of_the_output(retained: bool) -> None:
+    """The output is let go of before the map is made, unless it is needed again."""
+    if not hasattr(torch._C._FunctionBase, "maybe_clear_saved_tensors"):
+        pytest.skip("this version of torch frees what was saved after backward only")
+    places: list[int] = []
+    x = torch.ones(1, 32, 24, 64, 44, requires_grad=True)
+    through = x * 1
+    through.register_hook(lambda gradient: places.append(gradient.data_ptr()))
+    y = functional.arme(through, torch.ones(1, 32, 32, 3, 3, 3), [64], backend="cpu")
+    output, z = y.data_ptr(), y * 1
+    del y
+    torch.autograd.grad(z, x, torch.ones(z.shape).contiguous(memory_format=torch.channels_last_3d), retained)
+    assert (places == [output]) is not retained
+
+
 def test_what_cannot_be_had_is_said_and_forgotten() -> None:
     with pytest.raises(MemoryError, match="cannot allocate"):
         memory(1 << 60)
