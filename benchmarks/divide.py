@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, NamedTuple
 from unittest import mock
 
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks import executed, flops
 from benchmarks.compare import Prepared
@@ -19,6 +19,7 @@ from benchmarks.rivals import named
 from benchmarks.workloads import Workload
 from hstl_fast import HSTL
 from hstl_fast._recorded import RecordedMaps
+from hstl_fast.nn import SeparateFCs
 
 ROUNDS = 15
 POOLS = "ASTP"
@@ -93,7 +94,6 @@ def _stopwatch(network: HSTL, names: dict[str, str], spent: dict[str, float]) ->
     know who looks at them.
     """
     parts = {network.get_submodule(module): name for module, name in names.items()}
-    head = type(network.parts)
 
     def add(layer: nn.Module | None, call: Callable[[], Any]) -> Any:
         start = time.perf_counter()
@@ -107,9 +107,9 @@ def _stopwatch(network: HSTL, names: dict[str, str], spent: dict[str, float]) ->
         for layer, function, arguments in maps.calls():
             add(layer, functools.partial(function, *arguments))
 
-    def forward(layer: nn.Module, x: Tensor) -> Any:
-        return add(layer, functools.partial(plain_forward, layer, x))
+    def mapped(maps: RecordedMaps, layer: SeparateFCs, norm: nn.BatchNorm1d) -> Any:
+        return add(layer, functools.partial(plain_mapped, maps, layer, norm))
 
-    plain_forward = head.forward
-    with mock.patch.object(RecordedMaps, "finish", finish), mock.patch.object(head, "forward", forward):
+    plain_mapped = RecordedMaps.mapped
+    with mock.patch.object(RecordedMaps, "finish", finish), mock.patch.object(RecordedMaps, "mapped", mapped):
         yield

@@ -207,9 +207,8 @@ class RecordedMaps:
         for _, function, arguments in self.calls():
             function(*arguments)
 
-    def embeddings(self, parts: SeparateFCs, norm: nn.BatchNorm1d) -> Tensor:
-        """`finish`, then `norm`, in evaluation, of `parts` of everything pooled: `[N, P, C]`."""
-        self.finish()
+    def mapped(self, parts: SeparateFCs, norm: nn.BatchNorm1d) -> Tensor:
+        """After `finish`: `norm`, in evaluation, of `parts` of everything pooled, `[N, P, C]`."""
         x = torch.cat(self._pooled, 1)
         n, count, c_in = x.shape
         _checks.parameter(parts.weight, "weight", (count, c_in, "c_out"), x)

@@ -290,9 +290,9 @@ class HSTL(Layer):
         silhouettes, lengths = _repeated(silhouettes, lengths)
         maps = self._maps(silhouettes.to(self.parts.weight.device), lengths)
         pooled = self._pooled(maps)
-        if isinstance(maps, RecordedMaps) and not batch_statistics and self._has_own_head():
-            return maps.embeddings(self.parts, self.norm)
         maps.finish()
+        if isinstance(maps, RecordedMaps) and not batch_statistics and self._has_own_head():
+            return maps.mapped(self.parts, self.norm)
         parts = torch.cat(pooled, 2)
         with without_autocast(parts):
             mapped = self.parts(parts.transpose(1, 2)).transpose(1, 2)  # n c p

@@ -177,13 +177,13 @@ class TestEmbed:
         lengths = [3, 4, 20, 1, 2, 5, 9, 1]
         clips = [walkers(t, t) for t in lengths]
         batches: list[list[int]] = []
-        features = HSTL._features
+        embeddings = HSTL._embeddings
 
-        def note(self: HSTL, silhouettes: Tensor, lens: list[int]) -> Tensor:
+        def note(self: HSTL, silhouettes: Tensor, lens: list[int], batch_statistics: bool) -> Tensor:
             batches.append(lens)
-            return features(self, silhouettes, lens)
+            return embeddings(self, silhouettes, lens, batch_statistics)
 
-        monkeypatch.setattr(HSTL, "_features", note)
+        monkeypatch.setattr(HSTL, "_embeddings", note)
         embedded = model.embed(clips, max_frames=9)
         assert batches == [[3, 4], [20], [1, 2, 5], [9], [1]]
         expected = torch.cat([model.embed([c]) for c in clips])
@@ -191,18 +191,18 @@ class TestEmbed:
 
     def test_a_generator_is_read_as_it_is_needed(self, model: HSTL, monkeypatch: pytest.MonkeyPatch) -> None:
         events: list[str] = []
-        features = HSTL._features
+        embeddings = HSTL._embeddings
 
-        def note(self: HSTL, silhouettes: Tensor, lens: list[int]) -> Tensor:
+        def note(self: HSTL, silhouettes: Tensor, lens: list[int], batch_statistics: bool) -> Tensor:
             events.append("embed")
-            return features(self, silhouettes, lens)
+            return embeddings(self, silhouettes, lens, batch_statistics)
 
         def clips() -> Iterator[Tensor]:
             for i in range(3):
                 events.append("read")
                 yield walkers(4, i)
 
-        monkeypatch.setattr(HSTL, "_features", note)
+        monkeypatch.setattr(HSTL, "_embeddings", note)
         assert model.embed(clips(), max_frames=4).shape[0] == 3
         assert events == ["read", "read", "embed", "read", "embed", "embed"]
 
