@@ -20,6 +20,32 @@ from hstl_fast.ops._packed import packed_weights
 from hstl_fast.ops._shared import frames_of
 from hstl_fast.reference import fta_lengths
 
+READ: dict[type[nn.Module], tuple[str, ...]] = {
+    ARME: ("weight",),
+    ASTP: ("proj", "p"),
+    FTA: ("weight", "bias"),
+    StripPool: ("p",),
+    SeparateFCs: ("weight",),
+    nn.BatchNorm1d: ("running_mean", "running_var", "weight", "bias"),
+}
+"""What native calls read of each kind of module that they may stand for."""
+FORWARDS = {kind: kind.forward for kind in READ}
+
+
+def is_recordable(module: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether a native call may stand for the module: its class is what it was, and all it reads is ordinary memory."""
+    kind = type(module)
+    if kind not in READ or kind.forward is not FORWARDS[kind]:
+        return False
+    tensors = {name: getattr(module, name) for name in READ[kind]}
+    return all(_is_plain(t, dtype) or (t is None and name == "proj") for name, t in tensors.items())
+
+
+def _is_plain(x: object, dtype: torch.dtype) -> bool:
+    if type(x) is not Tensor and type(x) is not nn.Parameter:
+        return False
+    return x.dtype == dtype and x.device.type == "cpu" and x.layout == torch.strided and not x.is_neg()
+
 
 class _Room:
     """Memory for one thing after another, as much as the largest needs."""
@@ -87,14 +113,21 @@ class _Convolution:
 
     @property
     def finds_maximum(self) -> bool:
-        """Whether the algorithm can find the maximum on its way."""
-        return self.last[0] != _algorithm.DIRECT
+        """Whether the maximum is to be found on the way, if somebody wants it."""
+        return _finds_maximum(self.last, self.sizes[0])
 
     def ready(self) -> Call:
         """The call, once everything is known and the rooms are allocated."""
         tensors = (self.y, self.x, self.packed, self.workspace, *self.supports)
         arguments = (*tensors, *self.sizes, self.negative_slope, *self.last, self.maximum)
         return _Call(self.layer, _native.require_cpu().arme_forward, arguments).ready()
+
+
+def _finds_maximum(last: tuple[int, int, int], lens: list[int]) -> bool:
+    """Whether a convolution can find the frame maximum on its way, and that pays: every thread beyond the first has
+    maxima of its own, which are to be few beside the frames."""
+    algorithm, _, threads = last
+    return algorithm != _algorithm.DIRECT and 2 * (threads - 1) * len(lens) <= sum(lens)
 
 
 class RecordedMaps:
@@ -129,7 +162,7 @@ class RecordedMaps:
         addresses = (grown.data_ptr(), self._support.data_ptr())
         self._native.grow_support(*addresses, self._lens, rows, self._width, self._common[1])
         sizes, last = (self._lens, rows, self._width, c_in, c_out), (algorithm, *self._common)
-        finds_maximum = algorithm != _algorithm.DIRECT
+        finds_maximum = _finds_maximum(last, self._lens)
         convolution = _Convolution(
             layer=layer,
             x=self._x,
@@ -137,7 +170,7 @@ class RecordedMaps:
             workspace=self._workspace.reserve(self._native.arme_workspace(*sizes, *last, finds_maximum)),
             supports=(self._support, grown),
             sizes=sizes,
-            negative_slope=1.0 if layer.negative_slope is None else layer.negative_slope,
+            negative_slope=_checks.slope(layer.negative_slope),
             last=last,
             y=self._next(sum(self._lens) * self._height * self._width * c_out),
         )
@@ -185,7 +218,7 @@ class RecordedMaps:
         assert isinstance(pool, (ASTP, StripPool))
         maximum = self._frame_maximum(pool)
         if isinstance(pool, StripPool):
-            proj, rows = None, [self._height // pool.bins] * pool.bins
+            proj, rows = None, _checks.bins(pool.bins, self._height)
             _checks.parameter(pool.p, "p", (1,), self._like)
         else:
             proj, rows = pool.proj, _checks.rows(pool.split, self._height)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._pytree import _register_namedtuple
 
-from hstl_fast._recorded import RecordedMaps
+from hstl_fast._recorded import RecordedMaps, is_recordable
 from hstl_fast.names import one_of
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
 from hstl_fast.ops import _checks, _dispatch
@@ -225,7 +225,7 @@ class HSTL(Layer):
         if not _is_count(max_frames):
             raise ValueError(f"max_frames must be a positive integer, got {max_frames!r}")
         embeddings = [
-            self._embeddings(torch.cat(batch)[None], [len(clip) for clip in batch], batch_statistics=False)
+            self._embeddings(_packed(batch), [len(clip) for clip in batch], batch_statistics=False)
             for batch in _batches(self._clips(clips), max_frames)
         ]
         if not embeddings:
@@ -334,17 +334,12 @@ class HSTL(Layer):
             return False
         if type(x) is not Tensor or x.dtype != computing_dtype(x.dtype):
             return False
-        tensors = [tensor for layer, _ in self._own_layers() for tensor in layer._parameters.values()]
-        return all(tensor is None or (type(tensor) is nn.Parameter and tensor.dtype == x.dtype) for tensor in tensors)
+        return all(is_recordable(layer, x.dtype) for layer, _ in self._own_layers())
 
     def _has_own_head(self) -> bool:
-        """Whether the parts' maps and the norm are what they were made as, and of one type."""
-        parts, norm = self.parts, self.norm
-        if type(parts) is not SeparateFCs or type(norm) is not nn.BatchNorm1d:
-            return False
-        tensors = (parts.weight, norm.running_mean, norm.running_var, norm.weight, norm.bias)
-        dtypes = {None if tensor is None else tensor.dtype for tensor in tensors}
-        return _is_untouched(parts) and _is_untouched(norm) and dtypes == {parts.weight.dtype}
+        """Whether native calls may stand for the parts' maps and the norm, too."""
+        dtype = self.parts.weight.dtype
+        return all(_is_untouched(module) and is_recordable(module, dtype) for module in (self.parts, self.norm))
 
     def _skips_background(self, silhouettes: Tensor) -> bool:
         """Whether the layers may be told where the maps are not 0: gradients of the maps themselves are then not those
@@ -488,7 +483,7 @@ def _cropped(clip: Tensor) -> Tensor:
 
 def _scaled(silhouettes: Tensor, dtype: torch.dtype) -> Tensor:
     """Silhouettes as `dtype` in 0..1."""
-    return silhouettes.to(dtype) / 255 if silhouettes.dtype == torch.uint8 else silhouettes.to(dtype)
+    return silhouettes.to(dtype).div_(255) if silhouettes.dtype == torch.uint8 else silhouettes.to(dtype)
 
 
 def _batches(clips: Iterable[Tensor], max_frames: int) -> Iterator[list[Tensor]]:
@@ -502,6 +497,11 @@ def _batches(clips: Iterable[Tensor], max_frames: int) -> Iterator[list[Tensor]]
         frames += len(clip)
     if batch:
         yield batch
+
+
+def _packed(clips: list[Tensor]) -> Tensor:
+    """The clips along time, `[1, T, 64, 44]`."""
+    return (clips[0] if len(clips) == 1 else torch.cat(clips))[None]
 
 
 def _repeated(silhouettes: Tensor, lengths: list[int]) -> tuple[Tensor, list[int]]:

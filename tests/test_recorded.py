@@ -12,7 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hstl_fast import HSTL, PRESETS, use_algorithm, use_backend
 from hstl_fast._recorded import RecordedMaps
-from hstl_fast.ops import _dispatch
+from hstl_fast.functional import clear_packed
+from hstl_fast.nn import ARME, ASTP, FTA, StripPool
+from hstl_fast.ops import _dispatch, _native
 from hstl_fast.ops._memory import memory
 from tests.networks import narrow_model, walkers
 
@@ -207,6 +209,121 @@ def test_wrong_parameters_are_named(name: str, shape: tuple[int, ...], message: 
     setattr(model.get_submodule(module), attribute, nn.Parameter(torch.zeros(shape)))
     with pytest.raises(ValueError, match=message):
         model.embed([walkers(6)])
+
+
+class Marked(Tensor):
+    """A tensor of another class."""
+
+
+def _marked(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone().as_subclass(Marked)
+
+
+def _with_marked_parameter(model: HSTL) -> None:
+    model.strips.p = nn.Parameter(_marked(model.strips.p))
+
+
+def _with_marked_attribute(model: HSTL) -> None:
+    layer, weight = model.stem[0], model.stem[0].weight
+    assert isinstance(weight, Tensor)
+    del layer.weight
+    layer.weight = _marked(weight)
+
+
+def _with_negated_weight(model: HSTL) -> None:
+    model.pools[1].proj = nn.Parameter(torch._neg_view(-model.pools[1].proj.detach()))
+
+
+@pytest.mark.parametrize("change", [_with_marked_parameter, _with_marked_attribute, _with_negated_weight])
+def test_only_ordinary_tensors_are_read(change: Callable[[HSTL], None]) -> None:
+    model, clip = narrow_model("casia-b").eval(), walkers(6)[None]
+    expected = recorded(model, clip)
+    change(model)
+    with counted() as recordings, torch.no_grad():
+        embeddings = model(clip).embeddings
+    assert not recordings
+    torch.testing.assert_close(torch.Tensor(embeddings), expected, rtol=1e-5, atol=1e-6)
+
+
+def _with_marked_parts(model: HSTL) -> None:
+    model.parts.weight = nn.Parameter(_marked(model.parts.weight))
+
+
+def _with_marked_mean(model: HSTL) -> None:
+    assert model.norm.running_mean is not None
+    model.norm.running_mean = _marked(model.norm.running_mean)
+
+
+def _with_negated_parts(model: HSTL) -> None:
+    model.parts.weight = nn.Parameter(torch._neg_view(-model.parts.weight.detach()))
+
+
+@pytest.mark.parametrize("change", [_with_marked_parts, _with_marked_mean, _with_negated_parts])
+def test_the_head_reads_only_ordinary_tensors(change: Callable[[HSTL], None]) -> None:
+    model, clip = narrow_model("casia-b").eval(), walkers(6)[None]
+    expected = by_layers(model, clip)
+    change(model)
+    embeddings = recorded(model, clip, own_head=True)
+    torch.testing.assert_close(torch.Tensor(embeddings), expected, rtol=0, atol=0)
+
+
+def test_another_default_device_changes_nothing() -> None:
+    model, clip = narrow_model("casia-b"), walkers(6)
+    expected = model.embed([clip])
+    clear_packed()
+    with torch.device("meta"):
+        assert torch.equal(model.embed([clip]), expected)
+
+
+def test_wrong_settings_are_named() -> None:
+    model = narrow_model("casia-b").eval()
+    model.strips = StripPool(128)
+    with pytest.raises(ValueError, match="bins must be a positive integer that divides H = 64, got 128"):
+        model.embed([walkers(6)])
+    model = narrow_model("casia-b").eval()
+    model.stem[0].negative_slope = -0.5  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=r"negative_slope must be None or a number of at least 0, got -0\.5"):
+        model.embed([walkers(6)])
+
+
+@pytest.mark.parametrize("kind", [ARME, ASTP, FTA, StripPool])
+def test_a_changed_class_is_called(kind: type[nn.Module]) -> None:
+    model, called = narrow_model("casia-b").eval(), []
+    forward = kind.forward
+
+    def noting(self: nn.Module, *arguments: Any) -> Any:
+        called.append(self)
+        return forward(self, *arguments)
+
+    with mock.patch.object(kind, "forward", noting):
+        model.embed([walkers(6)])
+    assert called
+
+
+def test_maxima_of_many_short_sequences_are_not_found_by_every_thread() -> None:
+    """Where the threads' own maxima would be more than half of the maps, the map is written, and read again."""
+    model, clips = narrow_model("casia-b").eval(), torch.cat([walkers(3, s) for s in range(8)])[None]
+    before, asked = torch.get_num_threads(), []
+    native = _native.require_cpu()
+
+    class Asking:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(native, name)
+
+        def arme_workspace(self, *arguments: Any) -> int:
+            asked.append(arguments[-1])
+            return int(native.arme_workspace(*arguments))
+
+    try:
+        torch.set_num_threads(3)
+        with mock.patch.object(_native, "require_cpu", Asking):
+            embeddings = recorded(model, clips, [3] * 8)
+        torch.set_num_threads(1)
+        assert torch.equal(recorded(model, clips, [3] * 8), embeddings)
+    finally:
+        torch.set_num_threads(before)
+    assert asked
+    assert not any(asked)
 
 
 def test_maps_share_two_blocks() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_legacy_batchedtensor
 
+from hstl_fast.ops._memory import is_lent
 from hstl_fast.ops._shared import first_derivative_only, is_native_map, under_transforms
 
 
@@ -16,7 +17,9 @@ def is_ordinary(gradient: Tensor) -> bool:
     """Whether native code may write to it: nothing traces, batches or imitates what is computed."""
     if torch.compiler.is_compiling() or under_transforms() or is_legacy_batchedtensor(gradient):
         return False
-    return type(gradient) is Tensor and gradient.device.type == "cpu" and is_native_map(gradient)
+    if type(gradient) is not Tensor or gradient.device.type != "cpu" or not is_native_map(gradient):
+        return False
+    return gradient.untyped_storage().resizable() or is_lent(gradient)  # else NumPy's, or others', who are not counted
 
 
 def references(x: Tensor) -> tuple[int, ...]:

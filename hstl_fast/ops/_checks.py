@@ -81,6 +81,13 @@ def _as_list(seq_lens: object) -> list[int]:
     return [int(length) for length in seq_lens]
 
 
+def bins(count: object, h: int) -> list[int]:
+    """The rows of `count` equal strips of `h`."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1 or h % count:
+        raise ValueError(f"bins must be a positive integer that divides H = {h}, got {count!r}")
+    return [h // count] * count
+
+
 def has_values(x: Tensor) -> bool:
     """Whether the values of `x` can be looked at: a compiler, a transform and a fake tensor have none to show."""
     return not (torch.compiler.is_compiling() or under_transforms() or isinstance(x, FakeTensor))
@@ -122,3 +129,12 @@ def support(value: object, x: Tensor) -> None:
         raise ValueError(
             f"support must have the shape {[n, t, h, w]} on {x.device}, got {list(value.shape)} on {value.device}"
         )
+
+
+def slope(negative_slope: object) -> float:
+    """The slope of LeakyReLU, 1 for no activation."""
+    if negative_slope is None:
+        return 1.0
+    if isinstance(negative_slope, bool) or not isinstance(negative_slope, (int, float)) or not negative_slope >= 0:
+        raise ValueError(f"negative_slope must be None or a number of at least 0, got {negative_slope!r}")
+    return float(negative_slope)

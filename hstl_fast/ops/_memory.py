@@ -35,6 +35,7 @@ class _Blocks:
         self.lock = threading.RLock()  # a block may come back while another is taken: the collector runs anywhere
         self.idle: OrderedDict[int, np.ndarray] = OrderedDict()
         self.idle_bytes = self.used_bytes = self.most_bytes = 0
+        self.lent: set[int] = set()  # addresses
 
     def take(self, wanted: int) -> np.ndarray:
         """`wanted` bytes of a block, which comes back by itself when this array is gone."""
@@ -52,6 +53,7 @@ class _Blocks:
                 self.used_bytes -= size
             raise
         view = block[:wanted]
+        self.lent.add(block.ctypes.data)
         weakref.finalize(view, self._give_back, block).atexit = False
         return view
 
@@ -73,6 +75,7 @@ class _Blocks:
 
     def _give_back(self, block: np.ndarray) -> None:
         with self.lock:
+            self.lent.discard(block.ctypes.data)
             self.used_bytes -= len(block)
             self.idle[id(block)] = block
             self.idle_bytes += len(block)
@@ -118,7 +121,7 @@ if hasattr(os, "register_at_fork"):
 def memory(size: int) -> Tensor:
     """`size` uninitialised bytes, uint8, aligned to 64."""
     if size < SMALLEST or os.environ.get(ENVIRONMENT_VARIABLE) == "0":
-        return torch.empty(size, dtype=torch.uint8)
+        return torch.empty(size, dtype=torch.uint8, device="cpu")
     return torch.from_numpy(_blocks.take(size))
 
 
@@ -128,6 +131,11 @@ def map_memory(like: Tensor, n: int, c: int, t: int, h: int, w: int) -> Tensor:
     # No view, whose base would count as another holder of the map (see _alone.py).
     y = torch.empty(0, dtype=like.dtype, device="cpu")
     return y.set_(block.untyped_storage(), 0, (n, c, t, h, w), (t * h * w * c, 1, h * w * c, w * c, c))
+
+
+def is_lent(x: Tensor) -> bool:
+    """Whether `x` lies in a block of these, as maps do."""
+    return x.untyped_storage().data_ptr() in _blocks.lent
 
 
 def idle_bytes() -> int:

@@ -236,7 +236,7 @@ def arme(
     lens = _checks.lengths(seq_lens, x)
     rows = _checks.rows(split, x.shape[3])
     w = _stacked(weights, rows, x)
-    slope = _slope(negative_slope)
+    slope = _checks.slope(negative_slope)
     within = of_input(support)
     _checks.support(within, x)
     if isinstance(support, Support):
@@ -272,11 +272,3 @@ def _stacked(weights: Tensor | Sequence[Tensor], rows: list[int], x: Tensor) -> 
     for r, weight in enumerate(weights):
         _checks.parameter(weight, f"weights[{r}]", (weights[0].shape[0] if r else "c_out", c_in, 3, 3, 3), x)
     return torch.stack(list(weights))
-
-
-def _slope(negative_slope: float | None) -> float:
-    if negative_slope is None:
-        return 1.0
-    if isinstance(negative_slope, bool) or not isinstance(negative_slope, (int, float)) or not negative_slope >= 0:
-        raise ValueError(f"negative_slope must be None or a number of at least 0, got {negative_slope!r}")
-    return float(negative_slope)

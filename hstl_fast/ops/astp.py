@@ -360,12 +360,10 @@ def strip_pool(
     _checks.feature_map(x)
     x = under_autocast(x)
     lens = _checks.lengths(seq_lens, x)
-    h = x.shape[3]
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1 or h % bins:
-        raise ValueError(f"bins must be a positive integer that divides H = {h}, got {bins!r}")
+    rows = _checks.bins(bins, x.shape[3])
     _checks.parameter(p, "p", (1,), x)
     _checks.support(of_input(support), x)
-    return _astp(x, None, p.expand(bins), [h // bins] * bins, lens, backend, support)
+    return _astp(x, None, p.expand(len(rows)), rows, lens, backend, support)
 
 
 def _astp(

@@ -322,3 +322,27 @@ def test_networks(preset: str, lens: list[int] | None, in_place: list[int], monk
     monkeypatch.setattr(_alone, "is_ordinary", lambda gradient: False)
     assert_close(found, step(model, lens))
     assert not in_place
+
+
+class _FixedGradient(torch.autograd.Function):
+    """Gives back memory that NumPy owns, and nobody in Python or torch is seen to hold."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, array: Any) -> Tensor:
+        ctx.array = array
+        return (y * torch.from_numpy(array)).sum()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return torch.from_numpy(ctx.array), None
+
+
+def test_arrays_of_others_are_not_changed(in_place: list[int]) -> None:
+    array = torch.randn(1, 8, 8, 8, 4, generator=torch.Generator().manual_seed(3)).numpy().transpose(0, 4, 1, 2, 3)
+    before = array.copy()
+    x, weights = torch.randn(1, 4, 8, 8, 8, requires_grad=True), torch.randn(1, 4, 4, 3, 3, 3, requires_grad=True)
+    y = _FixedGradient.apply(functional.arme(x, weights, [8]), array)
+    first, second = (torch.autograd.grad(y, (x, weights), retain_graph=True) for _ in range(2))
+    assert (array == before).all()
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not in_place

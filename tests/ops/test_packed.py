@@ -293,3 +293,14 @@ def test_compiled_layers_pack_once(layer: ARME, packings: list[int]) -> None:
         assert torch.equal(compiled(X), truth(layer))
     assert not torch.equal(compiled(X), expected)
     assert len(_packed._kept) == 1
+
+
+def test_a_filter_changed_behind_pytorchs_back_is_noticed() -> None:
+    layer = ARME(32, 48, [3, 3])
+    x = torch.rand(1, 32, 2, 6, 5)
+    for region in range(2):
+        for output in range(48):
+            with torch.no_grad():
+                before = layer(x)
+                layer.weight.data[region, output] += 1
+                assert not torch.equal(layer(x), before), f"region {region}, filter {output}"
