@@ -445,6 +445,29 @@ inline Block block_of(const Tiling& tiling, const Shape& s, int64_t cout, int64_
   }
 }
 
+// What the threads take one after another: blocks, as long as there is one for each; the panels of those that are left
+// are divided among the threads, which would wait for one another otherwise.
+struct Work {
+  int64_t whole, left, pieces;  // of each that is left
+  int64_t size() const { return whole + left * pieces; }
+};
+
+inline Work work_of(const Tiling& tiling, const Shape& s, int64_t cout) {
+  int64_t blocks = 0;
+  for (int64_t r = 0; r < s.regions; ++r) blocks += division_of(tiling.count(r), cout, s.threads).blocks();
+  int64_t left = blocks % s.threads;
+  return {blocks - left, left, left ? smaller(s.threads / left, panels_of(cout)) : 1};
+}
+
+inline Block piece_of(const Tiling& tiling, const Shape& s, int64_t cout, const Work& work, int64_t i) {
+  if (i < work.whole) return block_of(tiling, s, cout, i);
+  int64_t of_left = i - work.whole;
+  Block block = block_of(tiling, s, cout, work.whole + of_left / work.pieces);
+  Slice piece = slice_of(block.panels.end - block.panels.begin, work.pieces, of_left % work.pieces);
+  block.panels = {block.panels.begin + piece.begin, block.panels.begin + piece.end};
+  return block;
+}
+
 // Zeros at the outputs that no tile covers, for one time and all rows.
 inline void fill_gaps(const Tiling& tiling, const Shape& s, const OutputMap& map, int64_t time) {
   for (int64_t r = 0; r < s.regions; ++r) {
@@ -523,15 +546,14 @@ void convolve(Convolution conv, void* workspace, const Shape& s) {
   char* scratches = carver.take<char>(s.threads * int64_t(sizes.bytes()));
   Maxima maxima = carve_maxima(carver, s, conv.output);
   start_maxima(maxima, s);
-  int64_t blocks = 0, fills = conv.output.support && conv.output.data ? tiling.time_count : 0;
-  for (int64_t r = 0; r < s.regions; ++r)
-    blocks += division_of(tiling.count(r), conv.output.channels, s.threads).blocks();
-  parallel_for(s.threads, blocks + fills, [&](int64_t i, int thread) {
-    if (i >= blocks) return fill_gaps(tiling, s, conv.output, i - blocks);
+  Work work = work_of(tiling, s, conv.output.channels);
+  int64_t fills = conv.output.support && conv.output.data ? tiling.time_count : 0;
+  parallel_for(s.threads, work.size() + fills, [&](int64_t i, int thread) {
+    if (i >= work.size()) return fill_gaps(tiling, s, conv.output, i - work.size());
     Carver mine(scratches + thread * int64_t(sizes.bytes()));
     Scratch<N> scratch = carve_scratch<N>(mine, conv.input.channels, conv.output.channels);
     scratch.maxima = maxima.of(thread);
-    compute_block<N>(scratch, tiling, conv, block_of(tiling, s, conv.output.channels, i));
+    compute_block<N>(scratch, tiling, conv, piece_of(tiling, s, conv.output.channels, work, i));
   });
   join_maxima(maxima, s, conv.output);
 }
