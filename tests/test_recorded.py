@@ -156,17 +156,6 @@ def _with_another_layer(model: HSTL) -> None:
     model.strips.forward = lambda x, *_: model.strips[0](x)  # type: ignore[index, operator]
 
 
-@pytest.mark.parametrize("change", [_with_hook, _with_another_layer])
-def test_a_changed_network_runs_layer_by_layer(change: Callable[[HSTL], None]) -> None:
-    model, clip = narrow_model("casia-b").eval(), walkers(6)[None]
-    expected = recorded(model, clip)
-    change(model)
-    with counted() as recordings, torch.no_grad():
-        embeddings = model(clip).embeddings
-    assert not recordings
-    assert torch.allclose(embeddings, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
-
-
 @pytest.mark.parametrize(
     "context",
     [
@@ -234,15 +223,18 @@ def _with_negated_weight(model: HSTL) -> None:
     model.pools[1].proj = nn.Parameter(torch._neg_view(-model.pools[1].proj.detach()))
 
 
-@pytest.mark.parametrize("change", [_with_marked_parameter, _with_marked_attribute, _with_negated_weight])
-def test_only_ordinary_tensors_are_read(change: Callable[[HSTL], None]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [_with_hook, _with_another_layer, _with_marked_parameter, _with_marked_attribute, _with_negated_weight],
+)
+def test_a_changed_network_runs_layer_by_layer(change: Callable[[HSTL], None]) -> None:
     model, clip = narrow_model("casia-b").eval(), walkers(6)[None]
     expected = recorded(model, clip)
     change(model)
     with counted() as recordings, torch.no_grad():
         embeddings = model(clip).embeddings
     assert not recordings
-    torch.testing.assert_close(torch.Tensor(embeddings), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(torch.Tensor(embeddings), expected, rtol=1e-4, atol=1e-6)
 
 
 def _with_marked_parts(model: HSTL) -> None:
