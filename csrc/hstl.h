@@ -11,7 +11,7 @@
 namespace hstl {
 
 // Counts the changes of what Python sees; hstl_fast/ops/_native.py refuses a binary with another number.
-constexpr int kInterface = 5;
+constexpr int kInterface = 6;
 
 struct Shape {
   const int64_t* seq_lens;  // [sequences] frames of each sequence
@@ -98,6 +98,15 @@ struct Operators {
                          const Shape& shape,
                          const uint8_t* support,  // [F, H, W] or null
                          int64_t c, T negative_slope);
+
+  // direct.forward of the silhouettes, which are 0..1 as x / 255, and are their own support.
+  void (*silhouettes_forward)(T* y,                        // [F, H, W, cout]
+                              const uint8_t* silhouettes,  // [F, H, W]
+                              const void* packed,          // by direct.pack(..., kDirect, false)
+                              void* workspace,             // [direct.workspace(...)]
+                              const Shape& shape,
+                              const uint8_t* support,  // [F, H, W] of y, or null
+                              int64_t cout, T negative_slope);
 
   void (*frame_maximum)(T* maximum,      // [N, H, W, C] over the frames of each sequence
                         int16_t* index,  // [N, H, W, C] first frame of the sequence that attains it, or null

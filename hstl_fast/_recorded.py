@@ -47,6 +47,11 @@ def _is_plain(x: object, dtype: torch.dtype) -> bool:
     return x.dtype == dtype and x.device.type == "cpu" and x.layout == torch.strided and not x.is_neg()
 
 
+def scaled(silhouettes: Tensor, dtype: torch.dtype) -> Tensor:
+    """Silhouettes as `dtype` in 0..1."""
+    return silhouettes.to(dtype).div_(255) if silhouettes.dtype == torch.uint8 else silhouettes.to(dtype)
+
+
 class _Room:
     """Memory for one thing after another, as much as the largest needs."""
 
@@ -133,22 +138,23 @@ def _finds_maximum(last: tuple[int, int, int], lens: list[int]) -> bool:
 class RecordedMaps:
     """Feature maps `x` [n, c, t, h, w] of all sequences, and what is to become of them; `finish` computes it.
 
-    x, lengths, support: of the silhouettes, with c = 1; the lengths of packed sequences, else []; bool [n, t, h, w].
+    silhouettes: [n, t, h, w], uint8 0..255 or of dtype. dtype: the maps' type. lengths: of packed sequences, else [].
     """
 
-    def __init__(self, x: Tensor, lengths: list[int], support: Tensor) -> None:
+    def __init__(self, silhouettes: Tensor, dtype: torch.dtype, lengths: list[int]) -> None:
         self._native = _native.require_cpu()
-        self._like = x
-        self._x: Tensor | _Room = x
-        self._lens = frames_of(x, lengths)
-        _, self._channels, _, self._height, self._width = x.shape
-        self._support = support.contiguous()
+        self._like = torch.empty(0, dtype=dtype, device="cpu")
+        self._x: Tensor | _Room = silhouettes.contiguous()
+        self._lens = frames_of(silhouettes[:, None], lengths)
+        _, _, self._height, self._width = silhouettes.shape
+        self._channels = 1
+        self._support = (silhouettes != 0).contiguous()
         self._maximum: Tensor | None = None
         self._records: list[_Call | _Convolution] = []
         self._rooms = (_Room(), _Room())
         self._workspace = _Room()
         self._pooled: list[Tensor] = []
-        self._common = (x.dtype.itemsize, torch.get_num_threads())
+        self._common = (dtype.itemsize, torch.get_num_threads())
 
     def convolve(self, layer: nn.Module) -> None:
         """Record an `ARME`."""
@@ -162,19 +168,17 @@ class RecordedMaps:
         addresses = (grown.data_ptr(), self._support.data_ptr())
         self._native.grow_support(*addresses, self._lens, rows, self._width, self._common[1])
         sizes, last = (self._lens, rows, self._width, c_in, c_out), (algorithm, *self._common)
-        finds_maximum = _finds_maximum(last, self._lens)
-        convolution = _Convolution(
-            layer=layer,
-            x=self._x,
-            packed=packed_weights(layer.weight, self._like.dtype, rows, algorithm, keep=True),
-            workspace=self._workspace.reserve(self._native.arme_workspace(*sizes, *last, finds_maximum)),
-            supports=(self._support, grown),
-            sizes=sizes,
-            negative_slope=_checks.slope(layer.negative_slope),
-            last=last,
-            y=self._next(sum(self._lens) * self._height * self._width * c_out),
-        )
-        self._records.append(convolution)
+        finds_maximum, slope = _finds_maximum(last, self._lens), _checks.slope(layer.negative_slope)
+        packed = packed_weights(layer.weight, self._like.dtype, rows, algorithm, keep=True)
+        workspace = self._workspace.reserve(self._native.arme_workspace(*sizes, *last, finds_maximum))
+        x, y = self._x, self._next(sum(self._lens) * self._height * self._width * c_out)
+        if isinstance(x, Tensor) and x.dtype == torch.uint8 and algorithm == _algorithm.DIRECT:
+            shape = (self._lens, rows, self._width, c_out, slope, *self._common)
+            self._record(layer, self._native.silhouettes_forward, y, x, packed, workspace, grown, *shape)
+        else:
+            x = scaled(x, self._like.dtype) if isinstance(x, Tensor) else x
+            supports = (self._support, grown)
+            self._records.append(_Convolution(layer, x, packed, workspace, supports, sizes, slope, last, y))
         self._support, self._channels = grown, c_out
 
     def aggregate(self, fta: FTA) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._pytree import _register_namedtuple
 
-from hstl_fast._recorded import RecordedMaps, is_recordable
+from hstl_fast._recorded import RecordedMaps, is_recordable, scaled
 from hstl_fast.names import one_of
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
 from hstl_fast.ops import _checks, _dispatch
@@ -225,7 +225,7 @@ class HSTL(Layer):
         if not _is_count(max_frames):
             raise ValueError(f"max_frames must be a positive integer, got {max_frames!r}")
         embeddings = [
-            self._embeddings(_packed(batch), [len(clip) for clip in batch], batch_statistics=False)
+            self._embeddings(self._packed(batch), [len(clip) for clip in batch], batch_statistics=False)
             for batch in _batches(self._clips(clips), max_frames)
         ]
         if not embeddings:
@@ -319,22 +319,24 @@ class HSTL(Layer):
         return parts
 
     def _maps(self, silhouettes: Tensor, lengths: list[int]) -> "_Maps | RecordedMaps":
-        x = channels_last(_scaled(silhouettes, self.parts.weight.dtype)[:, None])
-        if not self._skips_background(silhouettes):
-            return _Maps(x, lengths, None)
-        support = silhouettes != 0
-        return RecordedMaps(x, lengths, support) if self._is_recordable(x) else _Maps(x, lengths, support)
+        dtype, skips = self.parts.weight.dtype, self._skips_background(silhouettes)
+        if skips and self._is_recordable(silhouettes):
+            given = silhouettes if silhouettes.dtype == torch.uint8 else silhouettes.to(dtype)
+            return RecordedMaps(given, dtype, lengths)
+        x = channels_last(scaled(silhouettes, dtype)[:, None])
+        return _Maps(x, lengths, silhouettes != 0 if skips else None)
 
-    def _is_recordable(self, x: Tensor) -> bool:
+    def _is_recordable(self, silhouettes: Tensor) -> bool:
         """Whether native calls may stand for the layers: nobody wants gradients of them, nor follows, traces, imitates
         or checks what is computed, and nothing is of another type."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
             return False
         if torch._C._len_torch_dispatch_stack() or torch.is_autocast_enabled("cpu") or debugging():
             return False
-        if type(x) is not Tensor or x.dtype != computing_dtype(x.dtype):
+        dtype = self.parts.weight.dtype
+        if type(silhouettes) is not Tensor or dtype != computing_dtype(dtype):
             return False
-        return all(is_recordable(layer, x.dtype) for layer, _ in self._own_layers())
+        return all(is_recordable(layer, dtype) for layer, _ in self._own_layers())
 
     def _has_own_head(self) -> bool:
         """Whether native calls may stand for the parts' maps and the norm, too."""
@@ -387,7 +389,13 @@ class HSTL(Layer):
             if len(shape) != 3 or shape[1] != ROWS or shape[2] not in (COLUMNS, COLUMNS + 2 * SIDE) or 0 in shape:
                 raise ValueError(f"{name} must have the shape [T, {ROWS}, 44 or 64] with T >= 1, got {shape}")
             self._check_values(clip, name)
-            yield _scaled(_cropped(clip).to(weight.device), weight.dtype)
+            yield _cropped(clip).to(weight.device)
+
+    def _packed(self, clips: list[Tensor]) -> Tensor:
+        """The clips along time, `[1, T, 64, 44]`."""
+        if any(clip.dtype != torch.uint8 for clip in clips):
+            clips = [scaled(clip, self.parts.weight.dtype) for clip in clips]
+        return (clips[0] if len(clips) == 1 else torch.cat(clips))[None]
 
 
 @dataclass
@@ -481,11 +489,6 @@ def _cropped(clip: Tensor) -> Tensor:
     return clip if clip.shape[2] == COLUMNS else clip[:, :, SIDE:-SIDE]
 
 
-def _scaled(silhouettes: Tensor, dtype: torch.dtype) -> Tensor:
-    """Silhouettes as `dtype` in 0..1."""
-    return silhouettes.to(dtype).div_(255) if silhouettes.dtype == torch.uint8 else silhouettes.to(dtype)
-
-
 def _batches(clips: Iterable[Tensor], max_frames: int) -> Iterator[list[Tensor]]:
     batch: list[Tensor] = []
     frames = 0
@@ -497,11 +500,6 @@ def _batches(clips: Iterable[Tensor], max_frames: int) -> Iterator[list[Tensor]]
         frames += len(clip)
     if batch:
         yield batch
-
-
-def _packed(clips: list[Tensor]) -> Tensor:
-    """The clips along time, `[1, T, 64, 44]`."""
-    return (clips[0] if len(clips) == 1 else torch.cat(clips))[None]
 
 
 def _repeated(silhouettes: Tensor, lengths: list[int]) -> tuple[Tensor, list[int]]:

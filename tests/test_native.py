@@ -357,6 +357,28 @@ def test_support_of_the_2x2_maximum(frames: int, h: int, w: int, isa: str) -> No
 
 
 @both_dtypes
+@pytest.mark.parametrize("supported", [False, True])
+@pytest.mark.parametrize("case", [case for case in CASES if case.c_in == 1], ids=str)
+def test_silhouettes_are_their_own_scale_and_support(case: Case, supported: bool, dtype: torch.dtype, isa: str) -> None:
+    """The same as the direct convolution of x / 255, bit for bit."""
+    generator, memory = torch.Generator().manual_seed(5), Buffers()
+    silhouettes = torch.randint(0, 256, (case.frames, case.h, case.w), dtype=torch.uint8, generator=generator)
+    silhouettes *= random_support(case.frames, case.h, case.w, share=0.3)
+    x, inside = silhouettes.to(dtype) / 255, (silhouettes > 0).to(torch.uint8)
+    around = grown(case, inside)
+    packed = packed_weights(memory, case, arme_trial(case, dtype).inputs["w"], 0, False)
+    sizes, last = (case.seq_lens, case.split, case.w), (dtype.itemsize, 2)
+    workspace = memory.workspace(cpu.arme_workspace(*sizes, 1, case.c_out, 0, *last))
+    expected, y = (memory.output(case.frames, case.h, case.w, case.c_out, dtype=dtype) for _ in range(2))
+    supports = (address(inside), address(around)) if supported else (0, 0)
+    cpu.arme_forward(address(expected), address(x), packed, workspace, *supports, *sizes, 1, case.c_out, 0.01, 0, *last)
+    given = (address(silhouettes), packed, workspace, supports[1])
+    cpu.silhouettes_forward(address(y), *given, *sizes, case.c_out, 0.01, *last)
+    memory.check()
+    assert torch.equal(y, expected)
+
+
+@both_dtypes
 @pytest.mark.parametrize(
     ("frames", "h", "w", "c"), [(3, 8, 44, 32), (2, 5, 7, 3), (1, 2, 2, 17), (4, 1, 9, 4), (2, 6, 3, 33)]
 )

@@ -98,6 +98,18 @@ def test_a_changed_head_is_called(change: Callable[[HSTL], None]) -> None:
     assert torch.equal(recorded(model, clip, own_head=True), by_layers(model, clip))
 
 
+@pytest.mark.parametrize("algorithm", ["direct", "winograd"])
+def test_silhouettes_of_any_type(algorithm: str) -> None:
+    """Bytes as they are, numbers as the model's; together they are what they are alone."""
+    model, clip = narrow_model("casia-b"), walkers(6)
+    with use_algorithm(algorithm):
+        bytes_, single, double = (model.embed([c]) for c in (clip, clip / 255, clip.double() / 255))
+        assert torch.equal(bytes_, single)
+        assert torch.equal(bytes_, double)
+        together = model.embed([clip, clip.double() / 255])
+        assert torch.equal(together, model.embed([clip, clip]))
+
+
 @pytest.mark.parametrize("silhouettes", [torch.zeros(1, 4, 64, 44), torch.ones(1, 4, 64, 44)])
 def test_blank_and_full_silhouettes(silhouettes: Tensor) -> None:
     model = narrow_model("gait3d").eval()

@@ -183,6 +183,7 @@ struct Convolution {
   T output_slope;  // of the activation of y; 1: none
   int64_t cin, cout;
   const uint8_t *x_support, *y_support;  // [F, H, W] or null
+  const uint8_t* silhouettes;            // [F, H, W], in place of x; or null
 };
 
 template <class T>
@@ -192,6 +193,10 @@ void fill_patch(Patch<T>& patch, const Convolution<T>& conv, const Piece& frames
   for (int64_t f = t.begin; f < t.end; ++f)
     for (int64_t row = h.begin; row < h.end; ++row, to += patch.row_size()) {
       int64_t offset = (f * height + row) * patch.width * conv.cin;
+      if (conv.silhouettes) {
+        copy_row(to, conv.silhouettes + offset, patch.width);
+        continue;
+      }
       MapRow<T> from = {conv.x + offset, conv.sign ? conv.sign + offset : nullptr, conv.input_slope,
                         row_of(conv.x_support, f * height + row, patch.width)};
       copy_row(to, from, patch);
@@ -301,7 +306,14 @@ void convolve(const Convolution<T>& conv, const T* packed, void* workspace, cons
 template <class T>
 void forward(T* y, T*, const T* x, const void* packed, void* workspace, const Shape& s, const Support& support,
              int64_t cin, int64_t cout, T negative_slope, int) {
-  Convolution<T> conv = {y, x, nullptr, T(1), negative_slope, cin, cout, support.x, support.y};
+  Convolution<T> conv = {y, x, nullptr, T(1), negative_slope, cin, cout, support.x, support.y, nullptr};
+  convolve(conv, static_cast<const T*>(packed), workspace, s);
+}
+
+template <class T>
+void silhouettes_forward(T* y, const uint8_t* silhouettes, const void* packed, void* workspace, const Shape& s,
+                         const uint8_t* support, int64_t cout, T negative_slope) {
+  Convolution<T> conv = {y, nullptr, nullptr, T(1), negative_slope, 1, cout, nullptr, support, silhouettes};
   convolve(conv, static_cast<const T*>(packed), workspace, s);
 }
 
@@ -309,7 +321,7 @@ template <class T>
 void backward_data(T* gx, const T* gy, const T* y, const void* packed, void* workspace, const Shape& s,
                    const Support& support, int64_t cin, int64_t cout, T negative_slope, int) {
   const T* sign = negative_slope == 1 ? nullptr : y;
-  Convolution<T> conv = {gx, gy, sign, negative_slope, T(1), cout, cin, support.y, support.x};
+  Convolution<T> conv = {gx, gy, sign, negative_slope, T(1), cout, cin, support.y, support.x, nullptr};
   convolve(conv, static_cast<const T*>(packed), workspace, s);
 }
 
@@ -362,6 +374,7 @@ void fill(Operators<T>& table) {
   table.direct.pack = pack<T>;
   table.direct.workspace = workspace<T>;
   table.direct.forward = forward<T>;
+  table.silhouettes_forward = silhouettes_forward<T>;
   table.direct.backward_data = backward_data<T>;
   table.leaky_backward = leaky_backward<T>;
 }

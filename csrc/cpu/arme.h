@@ -84,6 +84,13 @@ void copy_row(T* to, const MapRow<T>& row, const Patch<T>& patch) {
   }
 }
 
+// One row of silhouettes.
+template <class T>
+void copy_row(T* to, const uint8_t* silhouettes, int64_t width) {
+  to[0] = to[width + 1] = 0;
+  for (int64_t q = 0; q < width; ++q) to[q + 1] = T(silhouettes[q]) / T(255);
+}
+
 // Row `row` of all rows of a support, or null.
 inline const uint8_t* row_of(const uint8_t* support, int64_t row, int64_t width) {
   return support ? support + row * width : nullptr;

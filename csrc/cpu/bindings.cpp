@@ -93,6 +93,17 @@ void arme_forward(Address y, Address x, Address packed, Address workspace, Addre
   });
 }
 
+void silhouettes_forward(Address y, Address silhouettes, Address packed, Address workspace, Address support,
+                         Sizes seq_lens, Sizes split, int64_t w, int64_t cout, double negative_slope, int itemsize,
+                         int threads) {
+  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
+  with_type(itemsize, [&](auto type) {
+    using T = decltype(type);
+    hstl::operators<T>().silhouettes_forward(at<T>(y), at<uint8_t>(silhouettes), at<void>(packed), at<void>(workspace),
+                                             shape, at<uint8_t>(support), cout, T(negative_slope));
+  });
+}
+
 void arme_backward_data(Address gx, Address gy, Address y, Address packed, Address workspace, Address x_support,
                         Address y_support, Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout,
                         double negative_slope, int algorithm, int itemsize, int threads) {
@@ -282,6 +293,8 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("arme_forward", &arme_forward, no_gil, "y"_a, "x"_a, "packed"_a, "workspace"_a, "x_support"_a, "y_support"_a,
         "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a, "algorithm"_a, "itemsize"_a, "threads"_a,
         "maximum"_a = 0);
+  m.def("silhouettes_forward", &silhouettes_forward, no_gil, "y"_a, "silhouettes"_a, "packed"_a, "workspace"_a,
+        "support"_a, "seq_lens"_a, "split"_a, "w"_a, "cout"_a, "negative_slope"_a, "itemsize"_a, "threads"_a);
   m.def("arme_backward_data", &arme_backward_data, no_gil, "gx"_a, "gy"_a, "y"_a, "packed"_a, "workspace"_a,
         "x_support"_a, "y_support"_a, "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a,
         "algorithm"_a, "itemsize"_a, "threads"_a);

@@ -349,6 +349,35 @@ void test_arme(Report& report, const ArmeTrial& trial, const std::string& where)
                    where);
 }
 
+// ---- silhouettes
+
+// Bytes give what the direct convolution gives of them over 255, inside their own support.
+template <class T>
+void test_silhouettes(Case c) {
+  c.cin = 1;
+  Random random = {17};
+  Mask inside = mask_of(c, "sparse"), around = naive::grown(c, inside);
+  Buffer<uint8_t> bytes(size_t(c.positions()));
+  Map x(c.positions());
+  for (int64_t i = 0; i < c.positions(); ++i) {
+    bytes.data()[i] = inside[i] ? uint8_t(1 + 127 * (random() + 1)) : 0;
+    x[i] = double(T(bytes.data()[i]) / T(255));
+  }
+  Buffer<T> w(random.map(c.m() * c.cout * 27)), given(x), expected(c.positions() * c.cout), y(expected.size());
+  const hstl::Operators<T>& operators = hstl::operators<T>();
+  for (int threads : {1, 3}) {
+    hstl::Shape shape = shape_of(c, threads);
+    Buffer<unsigned char> packed(operators.direct.packed_size(shape, 1, c.cout, hstl::kDirect, false));
+    Buffer<unsigned char> workspace(operators.direct.workspace(shape, 1, c.cout, hstl::kDirect, false));
+    operators.direct.pack(packed.data(), w.data(), shape, 1, c.cout, hstl::kDirect, false);
+    operators.direct.forward(expected.data(), nullptr, given.data(), packed.data(), workspace.data(), shape,
+                             {inside.data(), around.data()}, 1, c.cout, T(0.01), hstl::kDirect);
+    operators.silhouettes_forward(y.data(), bytes.data(), packed.data(), workspace.data(), shape, around.data(), c.cout,
+                                  T(0.01));
+    if (std::memcmp(y.data(), expected.data(), y.size() * sizeof(T))) fail("silhouettes: " + text_of(c));
+  }
+}
+
 // ---- astp
 
 struct AstpTrial {
@@ -515,6 +544,8 @@ void test(Report& report, const Case& c, const Names& instruction_sets) {
     test_halve<double>(c);
     test_parts<float>(report, c);
     test_parts<double>(report, c);
+    test_silhouettes<float>(c);
+    test_silhouettes<double>(c);
   });
   for (const char* kind : {"everywhere", "nowhere", "corner", "sparse", "left"}) {
     ArmeTrial trial = arme_trial(c, kind, &c == kCases ? 1 : 0.01);
