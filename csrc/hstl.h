@@ -11,7 +11,7 @@
 namespace hstl {
 
 // Counts the changes of what Python sees; hstl_fast/ops/_native.py refuses a binary with another number.
-constexpr int kInterface = 6;
+constexpr int kInterface = 7;
 
 struct Shape {
   const int64_t* seq_lens;  // [sequences] frames of each sequence
@@ -51,9 +51,12 @@ struct Arme {
   size_t (*weight_workspace)(const Shape& shape, int64_t cin, int64_t cout, int algorithm);
 
   // y = leaky(conv3d of every region with its own weights, zero padding 1 around region and sequence), 0 outside
-  // support.y. In the Winograd domain also, where asked for, the maximum over the frames of each sequence.
-  void (*forward)(T* y,                // [F, H, W, cout], or null where only the maximum is wanted
-                  T* maximum,          // [N, H, W, cout], or null, as always where the algorithm is direct
+  // support.y. In the Winograd domain also, where asked for, the maximum over the frames of each sequence, and the 2x2
+  // spatial maximum of every frame, for which regions and width have to be even. Where the algorithm is direct, y is
+  // all there is.
+  void (*forward)(T* y,                // [F, H, W, cout], or null where only the maxima are wanted
+                  T* maximum,          // [N, H, W, cout] or null
+                  T* halved,           // [F, H / 2, W / 2, cout] or null
                   const T* x,          // [F, H, W, cin]
                   const void* packed,  // by pack(..., false)
                   void* workspace,     // [workspace(...)]

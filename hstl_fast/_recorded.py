@@ -115,6 +115,7 @@ class _Convolution:
     last: tuple[int, int, int]
     y: _Room | None
     maximum: Tensor | None = None
+    halved: _Room | None = None
 
     @property
     def finds_maximum(self) -> bool:
@@ -124,7 +125,7 @@ class _Convolution:
     def ready(self) -> Call:
         """The call, once everything is known and the rooms are allocated."""
         tensors = (self.y, self.x, self.packed, self.workspace, *self.supports)
-        arguments = (*tensors, *self.sizes, self.negative_slope, *self.last, self.maximum)
+        arguments = (*tensors, *self.sizes, self.negative_slope, *self.last, self.maximum, self.halved)
         return _Call(self.layer, _native.require_cpu().arme_forward, arguments).ready()
 
 
@@ -151,6 +152,7 @@ class RecordedMaps:
         self._support = (silhouettes != 0).contiguous()
         self._maximum: Tensor | None = None
         self._records: list[_Call | _Convolution] = []
+        self._convolution: _Convolution | None = None  # what `x` comes from, if it can do more
         self._rooms = (_Room(), _Room())
         self._workspace = _Room()
         self._pooled: list[Tensor] = []
@@ -178,7 +180,8 @@ class RecordedMaps:
         else:
             x = scaled(x, self._like.dtype) if isinstance(x, Tensor) else x
             supports = (self._support, grown)
-            self._records.append(_Convolution(layer, x, packed, workspace, supports, sizes, slope, last, y))
+            self._convolution = _Convolution(layer, x, packed, workspace, supports, sizes, slope, last, y)
+            self._records.append(self._convolution)
         self._support, self._channels = grown, c_out
 
     def aggregate(self, fta: FTA) -> None:
@@ -205,17 +208,21 @@ class RecordedMaps:
         self._height, self._width = self._height // 2, self._width // 2
         support = self._support.new_empty((1, frames, self._height, self._width))
         self._native.halve_support(support.data_ptr(), self._support.data_ptr(), frames, *sizes)
-        x, y = self._x, self._next(frames * self._height * self._width * self._channels)
-        self._record(None, self._native.halve, y, x, support, frames, *sizes, self._channels, *self._common)
+        elements = frames * self._height * self._width * self._channels
+        last = self._convolution
+        if last is not None and last.finds_maximum and all(rows % 2 == 0 for rows in (*last.sizes[1], sizes[1])):
+            last.halved = self._leave_out(last).reserve(elements * self._common[0])
+            self._maximum = self._convolution = None
+        else:
+            x, y = self._x, self._next(elements)
+            self._record(None, self._native.halve, y, x, support, frames, *sizes, self._channels, *self._common)
         self._support = support
 
     def reduce(self) -> None:
         """Note that nobody wants more of the last map than its pools: the maximum is enough."""
         self._frame_maximum(None)
-        last = self._records[-1]
-        if isinstance(last, _Convolution) and last.finds_maximum and last.y is not None:
-            last.y.take_back()
-            last.y = None
+        if self._convolution is not None and self._convolution.finds_maximum:
+            self._leave_out(self._convolution)
 
     def pooled(self, pool: nn.Module) -> Tensor:
         """Record an `ASTP` or a `StripPool`; what it returns is filled by `finish`."""
@@ -273,7 +280,16 @@ class RecordedMaps:
     def _next(self, elements: int) -> _Room:
         """Room for the next map: not where this one is."""
         room = self._rooms[0] if self._x is not self._rooms[0] else self._rooms[1]
-        self._x, self._maximum = room.reserve(elements * self._common[0]), None
+        self._x = room.reserve(elements * self._common[0])
+        self._maximum = self._convolution = None
+        return room
+
+    def _leave_out(self, convolution: _Convolution) -> _Room:
+        """Do not write the convolution's map, the last; the room it would have been in."""
+        room = convolution.y
+        assert room is not None
+        room.take_back()
+        convolution.y = None
         return room
 
     def _frame_maximum(self, reader: nn.Module | None) -> Tensor:
@@ -281,8 +297,8 @@ class RecordedMaps:
         if self._maximum is not None:
             return self._maximum
         maximum = self._maximum = self._empty(len(self._lens), self._height, self._width, self._channels)
-        last = self._records[-1]
-        if isinstance(last, _Convolution) and last.finds_maximum:
+        last = self._convolution
+        if last is not None and last.finds_maximum:
             last.maximum = maximum
         else:
             sizes = (self._lens, self._height, self._width, self._channels, *self._common)

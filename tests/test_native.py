@@ -538,6 +538,36 @@ def test_winograd_finds_the_frame_maximum(
     assert torch.equal(alone, expected)
 
 
+@winograd
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("share", [0.03, 0.3, None])
+@pytest.mark.parametrize("case", [Case((7, 3, 12), (6, 10), 14, 20, 48), Case((2, 5), (2, 4), 6, 33, 5)], ids=str)
+def test_winograd_finds_the_2x2_maximum(
+    case: Case, share: float | None, threads: int, algorithm: int, isa: str
+) -> None:
+    """Of the map written beside it, whose tiles begin at even columns; the same beside the frame maximum alone."""
+    trial, support = (
+        (arme_trial(case, torch.float32), None) if share is None else supported_trial(case, share, torch.float32)
+    )
+    memory, last, half = Buffers(), (algorithm, 4, threads), (case.frames, case.h // 2, case.w // 2, case.c_out)
+    y = memory.output(*trial.truth["y"].shape, dtype=torch.float32)
+    beside, alone = (memory.output(*half, dtype=torch.float32) for _ in range(2))
+    maximum = memory.output(len(case.seq_lens), *y.shape[1:], dtype=torch.float32)
+    packed = packed_weights(memory, case, trial.inputs["w"], algorithm, False)
+    sizes = (case.seq_lens, case.split, case.w, case.c_in, case.c_out)
+    workspace = memory.workspace(cpu.arme_workspace(*sizes, *last, True))
+    where = (0, 0) if support is None else (address(support.x), address(support.y))
+    inputs = (address(trial.inputs["x"]), packed, workspace, *where)
+    cpu.arme_forward(address(y), *inputs, *sizes, 0.01, *last, 0, address(beside))
+    cpu.arme_forward(0, *inputs, *sizes, 0.01, *last, address(maximum), address(alone))
+    memory.check()
+    assert error(y, trial.truth["y"]) <= 1e-5
+    expected = torch.nn.functional.max_pool2d(y.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+    assert torch.equal(beside, expected)
+    assert torch.equal(alone, expected)
+    assert torch.equal(maximum, torch.stack([frames.amax(0) for frames in y.split(case.seq_lens)]))
+
+
 def test_winograd_of_many_channels() -> None:
     """Several panels of outputs and blocks of inputs."""
     case = Case((10,), (8, 5), 22, 136, 72)

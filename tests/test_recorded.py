@@ -44,6 +44,14 @@ def by_layers(model: HSTL, *arguments: Any) -> Tensor:
     return embeddings
 
 
+def assert_same(model: HSTL, embeddings: Tensor, expected: Tensor) -> None:
+    """Bit for bit, but where a convolution finds the 2x2 maximum: its tiles begin at even columns."""
+    if model.config.pool and embeddings.dtype == torch.float32:
+        assert (embeddings - expected).abs().max() <= 2e-6 * expected.abs().max()
+    else:
+        assert torch.equal(embeddings, expected)
+
+
 def recorded(model: HSTL, *arguments: Any, own_head: bool = False) -> Tensor:
     """By recorded calls; `own_head`: the parts' maps and the norm, too, which round differently then."""
     with counted() as recordings, torch.no_grad():
@@ -63,7 +71,7 @@ def test_packed_sequences_get_what_the_layers_give(preset: str, algorithm: str) 
     clips = torch.cat([walkers(t, seed) for seed, t in enumerate(LENGTHS)])[None]
     clips[:, 5:9] = 0
     with use_algorithm(algorithm):
-        assert torch.equal(recorded(model, clips, LENGTHS), by_layers(model, clips, LENGTHS))
+        assert_same(model, recorded(model, clips, LENGTHS), by_layers(model, clips, LENGTHS))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -71,7 +79,7 @@ def test_packed_sequences_get_what_the_layers_give(preset: str, algorithm: str) 
 def test_a_batch_gets_what_the_layers_give(preset: str, dtype: torch.dtype) -> None:
     model = narrow_model(preset, dtype=dtype).eval()
     clips = torch.stack([walkers(9, seed) for seed in range(3)])
-    assert torch.equal(recorded(model, clips), by_layers(model, clips))
+    assert_same(model, recorded(model, clips), by_layers(model, clips))
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
@@ -113,7 +121,7 @@ def test_silhouettes_of_any_type(algorithm: str) -> None:
 @pytest.mark.parametrize("silhouettes", [torch.zeros(1, 4, 64, 44), torch.ones(1, 4, 64, 44)])
 def test_blank_and_full_silhouettes(silhouettes: Tensor) -> None:
     model = narrow_model("gait3d").eval()
-    assert torch.equal(recorded(model, silhouettes), by_layers(model, silhouettes))
+    assert_same(model, recorded(model, silhouettes), by_layers(model, silhouettes))
 
 
 def test_embed_records() -> None:

@@ -304,7 +304,7 @@ void convolve(const Convolution<T>& conv, const T* packed, void* workspace, cons
 }
 
 template <class T>
-void forward(T* y, T*, const T* x, const void* packed, void* workspace, const Shape& s, const Support& support,
+void forward(T* y, T*, T*, const T* x, const void* packed, void* workspace, const Shape& s, const Support& support,
              int64_t cin, int64_t cout, T negative_slope, int) {
   Convolution<T> conv = {y, x, nullptr, T(1), negative_slope, cin, cout, support.x, support.y, nullptr};
   convolve(conv, static_cast<const T*>(packed), workspace, s);

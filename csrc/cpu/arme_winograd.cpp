@@ -185,19 +185,24 @@ template <int N>
 struct OutputPositions {
   int64_t at[N][kSide][kSide];  // [frame][row][column]
   bool inside[N][kSide][kSide];
-  int64_t to_maximum[N];  // to be added, for the place among the maxima of the frame's sequence
+  int64_t to_maximum[N];    // to be added, for the place among the maxima of the frame's sequence
+  int64_t halved[N][2][2];  // where 2 x 2 of them are in the halved map; -1 outside it
 };
 
 struct OutputMap {
   float* data;             // [F, H, W, channels], or null where only the maximum is wanted
   float* maximum;          // [N, H, W, channels] or null
+  float* halved;           // [F, H / 2, W / 2, channels] or null
   const uint8_t* support;  // [F, H, W] or null
   int64_t channels, height, width;
   float slope;  // of LeakyReLU; 1: none
 
   int64_t frame_size() const { return height * width * channels; }
   // Whether every vector of channels is whole and aligned.
-  bool streams() const { return channels % kLanes == 0 && reinterpret_cast<uintptr_t>(data) % HSTL_VECTOR_BYTES == 0; }
+  bool streams() const {
+    uintptr_t addresses = reinterpret_cast<uintptr_t>(data) | reinterpret_cast<uintptr_t>(halved);
+    return channels % kLanes == 0 && addresses % HSTL_VECTOR_BYTES == 0;
+  }
 };
 
 template <int N>
@@ -213,6 +218,9 @@ void find_outputs(OutputPositions<N>& positions, const TimeTile& time, const Til
         int64_t at = (frame * map.height + row) * map.width + col;
         positions.at[t][i][j] = exists ? at * map.channels : -1;
         positions.inside[t][i][j] = exists && (!map.support || map.support[at]);
+        if (map.halved && i % 2 == 0 && j % 2 == 0)
+          positions.halved[t][i / 2][j / 2] =
+              exists ? ((frame * map.height + row) / 2 * map.width + col) / 2 * map.channels : -1;
       }
   }
 }
@@ -237,9 +245,9 @@ HSTL_INLINE void add_rows(float* sums, Floats first, Floats second) {
 
 // Channels from `channel` on of an output: `at` in the map, and among the maxima so far.
 struct Destination {
-  float *map, *maxima;  // or null
-  int64_t valid;        // channels
-  bool streams;         // to the map
+  float *map, *maxima, *halved;  // or null
+  int64_t valid;                 // channels
+  bool streams;                  // to the map
 };
 
 HSTL_INLINE void put(const Destination& to, int64_t at, int64_t to_maximum, Floats y) {
@@ -255,7 +263,7 @@ HSTL_INLINE void put(const Destination& to, int64_t at, int64_t to_maximum, Floa
 }
 
 HSTL_INLINE void finish_rows(const Destination& to, const int64_t* at, const bool* inside, int64_t to_maximum,
-                             const float* sums, Floats first, Floats second, float slope) {
+                             float* sums, Floats first, Floats second, float slope) {
   using P = Points<4>;
   Floats even = first + second, odd = (first - second) * P::b;
   Floats rows[kSide] = {even, odd, even * squared(P::b), odd * squared(P::b)};
@@ -263,8 +271,27 @@ HSTL_INLINE void finish_rows(const Destination& to, const int64_t* at, const boo
   for (int i = 0; i < kSide; ++i) {
     if (at[i * kSide] < 0) continue;
     Floats y = leaky<float>(load(sums + i * kSide * kPanel) + rows[i], slope);
-    put(to, at[i * kSide], to_maximum, inside[i * kSide] ? y : Floats{});
+    y = inside[i * kSide] ? y : Floats{};
+    put(to, at[i * kSide], to_maximum, y);
+    if (to.halved) store(sums + i * kSide * kPanel, y);
   }
+}
+
+// The 2x2 maxima of one frame of a tile, [4][4][kPanel].
+HSTL_INLINE void put_halved(const Destination& to, const int64_t (&at)[2][2], const float* frame) {
+  for (int i = 0; i < 2; ++i)
+    for (int j = 0; j < 2; ++j) {
+      if (at[i][j] < 0) continue;
+      const float* upper = frame + (2 * i * kSide + 2 * j) * kPanel;
+      const float* lower = upper + kSide * kPanel;
+      Floats best = load(upper);
+      const float* const others[] = {upper + kPanel, lower, lower + kPanel};
+      for (const float* other : others) {
+        Floats x = load(other);
+        best = replaces<float>(x, best) ? x : best;
+      }
+      to.streams ? stream(to.halved + at[i][j], best) : store_some(to.halved + at[i][j], best, to.valid);
+    }
 }
 
 // One vector of channels of one tile, one pair: 12 transforms in time, then per frame two by columns and one by rows.
@@ -284,6 +311,7 @@ HSTL_INLINE void transform_output(float* sums, const OutputPositions<N>& positio
     }
   for (int t = 0; t < N; ++t) {
     Floats first[kSide], second[kSide];
+    const float* frame = sums;
     Transform<4>::output(first, frames[t][0]);
     Transform<4>::output(second, frames[t][1]);
 #pragma GCC unroll 4
@@ -295,6 +323,7 @@ HSTL_INLINE void transform_output(float* sums, const OutputPositions<N>& positio
         add_rows<Pair>(sums, first[j], second[j]);
       }
     }
+    if (Pair == 2 && to.halved) put_halved(to, positions.halved[t], frame);
     sums += (kSide - 1) * kSide * kPanel;
   }
 }
@@ -394,7 +423,8 @@ void compute_pair(const Scratch<N>& scratch, const Convolution& conv, const Bloc
     for (int64_t tile = 0; tile < tiles; ++tile)
       for (int64_t k = 0; k < kPanel && panel * kPanel + k < cout; k += kLanes) {
         int64_t channel = panel * kPanel + k;
-        Destination to = {from(conv.output.data, channel), from(scratch.maxima, channel), cout - channel, streams};
+        Destination to = {from(conv.output.data, channel), from(scratch.maxima, channel),
+                          from(conv.output.halved, channel), cout - channel, streams};
         transform_output<N, Pair>(scratch.sums + (panel * kBlock + tile) * kTileSums<N> + k, scratch.outputs[tile],
                                   scratch.products + tile * kPanel + k, to, conv.output.slope);
       }
@@ -468,6 +498,18 @@ inline Block piece_of(const Tiling& tiling, const Shape& s, int64_t cout, const 
   return block;
 }
 
+// Zeros at some rows and columns of a frame, and where they are in the halved map.
+inline void fill_gap(const OutputMap& map, int64_t frame, Range rows, Range columns) {
+  auto fill = [&](float* data, int64_t position, int64_t count) {
+    __builtin_memset(data + position * map.channels, 0, count * map.channels * sizeof(float));
+  };
+  for (int64_t h = rows.begin; h < rows.end; ++h) {
+    int64_t row = frame * map.height + h;
+    if (map.data) fill(map.data, row * map.width + columns.begin, columns.size());
+    if (map.halved && h % 2 == 0) fill(map.halved, (row / 2 * map.width + columns.begin) / 2, columns.size() / 2);
+  }
+}
+
 // Zeros at the outputs that no tile covers, for one time and all rows.
 inline void fill_gaps(const Tiling& tiling, const Shape& s, const OutputMap& map, int64_t time) {
   for (int64_t r = 0; r < s.regions; ++r) {
@@ -476,10 +518,7 @@ inline void fill_gaps(const Tiling& tiling, const Shape& s, const OutputMap& map
       Range rows = strip_of(row, region);
       auto fill = [&](int64_t begin, int64_t end) {
         for (int t = 0; t < tiling.frames; ++t)
-          for (int64_t h = rows.begin; h < rows.end && tiling.times[time].outputs[t] >= 0; ++h)
-            __builtin_memset(
-                map.data + ((tiling.times[time].outputs[t] * map.height + h) * s.width + begin) * map.channels, 0,
-                (end - begin) * map.channels * sizeof(float));
+          if (int64_t frame = tiling.times[time].outputs[t]; frame >= 0) fill_gap(map, frame, rows, {begin, end});
       };
       cover_strip(tiling, s, map.support, time, rows, [](int64_t) {}, fill);
     }
@@ -540,6 +579,7 @@ void convolve(Convolution conv, void* workspace, const Shape& s) {
   float* zeros = carver.take<float>(conv.input.channels);
   __builtin_memset(zeros, 0, conv.input.channels * sizeof(float));
   conv.input.zeros = zeros;
+  tiling.align = conv.output.halved ? 2 : 1;
   list_tiles(tiling, s, conv.output.support);
   Carver sizes(nullptr);
   carve_scratch<N>(sizes, conv.input.channels, conv.output.channels);
@@ -547,7 +587,7 @@ void convolve(Convolution conv, void* workspace, const Shape& s) {
   Maxima maxima = carve_maxima(carver, s, conv.output);
   start_maxima(maxima, s);
   Work work = work_of(tiling, s, conv.output.channels);
-  int64_t fills = conv.output.support && conv.output.data ? tiling.time_count : 0;
+  int64_t fills = conv.output.support && (conv.output.data || conv.output.halved) ? tiling.time_count : 0;
   parallel_for(s.threads, work.size() + fills, [&](int64_t i, int thread) {
     if (i >= work.size()) return fill_gaps(tiling, s, conv.output, i - work.size());
     Carver mine(scratches + thread * int64_t(sizes.bytes()));
@@ -605,13 +645,13 @@ size_t workspace(const Shape& s, int64_t cin, int64_t cout, int algorithm, bool 
   });
 }
 
-void forward(float* y, float* maximum, const float* x, const void* packed, void* workspace, const Shape& s,
-             const Support& support, int64_t cin, int64_t cout, float negative_slope, int algorithm) {
+void forward(float* y, float* maximum, float* halved, const float* x, const void* packed, void* workspace,
+             const Shape& s, const Support& support, int64_t cin, int64_t cout, float negative_slope, int algorithm) {
   int64_t height = rows_of(s);
   Convolution conv = {{x, support.x, nullptr, cin, height, s.width},
                       nullptr,
                       1.0f,
-                      {y, maximum, support.y, cout, height, s.width, negative_slope},
+                      {y, maximum, halved, support.y, cout, height, s.width, negative_slope},
                       static_cast<const float*>(packed)};
   with_frames(algorithm, [&](auto frames) { convolve<frames.value>(conv, workspace, s); });
 }
@@ -622,7 +662,7 @@ void backward_data(float* gx, const float* gy, const float* y, const void* packe
   Convolution conv = {{gy, support.y, nullptr, cout, height, s.width},
                       negative_slope == 1 ? nullptr : y,
                       negative_slope,
-                      {gx, nullptr, support.x, cin, height, s.width, 1.0f},
+                      {gx, nullptr, nullptr, support.x, cin, height, s.width, 1.0f},
                       static_cast<const float*>(packed)};
   with_frames(algorithm, [&](auto frames) { convolve<frames.value>(conv, workspace, s); });
 }

@@ -84,12 +84,12 @@ size_t arme_weight_workspace(Sizes seq_lens, Sizes split, int64_t w, int64_t cin
 
 void arme_forward(Address y, Address x, Address packed, Address workspace, Address x_support, Address y_support,
                   Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout, double negative_slope,
-                  int algorithm, int itemsize, int threads, Address maximum) {
+                  int algorithm, int itemsize, int threads, Address maximum, Address halved) {
   hstl::Shape shape = shape_of(seq_lens, split, w, threads);
   with_type(itemsize, [&](auto type) {
     using T = decltype(type);
-    arme<T>(algorithm).forward(at<T>(y), at<T>(maximum), at<T>(x), at<void>(packed), at<void>(workspace), shape,
-                               support_of(x_support, y_support), cin, cout, T(negative_slope), algorithm);
+    arme<T>(algorithm).forward(at<T>(y), at<T>(maximum), at<T>(halved), at<T>(x), at<void>(packed), at<void>(workspace),
+                               shape, support_of(x_support, y_support), cin, cout, T(negative_slope), algorithm);
   });
 }
 
@@ -292,7 +292,7 @@ PYBIND11_MODULE(_cpu, m) {
         "algorithm"_a, "itemsize"_a, "threads"_a);
   m.def("arme_forward", &arme_forward, no_gil, "y"_a, "x"_a, "packed"_a, "workspace"_a, "x_support"_a, "y_support"_a,
         "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a, "algorithm"_a, "itemsize"_a, "threads"_a,
-        "maximum"_a = 0);
+        "maximum"_a = 0, "halved"_a = 0);
   m.def("silhouettes_forward", &silhouettes_forward, no_gil, "y"_a, "silhouettes"_a, "packed"_a, "workspace"_a,
         "support"_a, "seq_lens"_a, "split"_a, "w"_a, "cout"_a, "negative_slope"_a, "itemsize"_a, "threads"_a);
   m.def("arme_backward_data", &arme_backward_data, no_gil, "gx"_a, "gy"_a, "y"_a, "packed"_a, "workspace"_a,

@@ -26,6 +26,7 @@ struct Tile {
 
 struct Tiling {
   int frames;  // of a tile
+  int align;   // columns: a tile begins at a multiple
   TimeTile* times;
   Tile* tiles;    // region after region
   int64_t* ends;  // [regions] end of each region's tiles
@@ -48,6 +49,7 @@ inline int64_t most_tiles(const Shape& s, int frames) {
 inline Tiling carve_tiling(Carver& carver, const Shape& s, int frames) {
   Tiling tiling;
   tiling.frames = frames;
+  tiling.align = 1;
   tiling.times = carver.take<TimeTile>(most_times(s, frames));
   tiling.tiles = carver.take<Tile>(most_tiles(s, frames));
   tiling.ends = carver.take<int64_t>(s.regions);
@@ -102,6 +104,7 @@ void cover_strip(const Tiling& tiling, const Shape& s, const uint8_t* support, i
       ++col;
       continue;
     }
+    col -= col % tiling.align;
     if (covered < col) gap(covered, col);
     tile(col);
     covered = col += kSide;

@@ -258,11 +258,21 @@ void expect_maxima(const Case& c, Buffer<T>& y, const Forward& forward) {
   of_outputs.cin = c.cout;
   Map expected = naive::frame_maximum(of_outputs, map).values;
   Buffer<T> again(y.size()), beside(expected.size()), alone(expected.size());
-  forward(again.data(), beside.data());
-  forward(nullptr, alone.data());
+  forward(again.data(), beside.data(), nullptr);
+  forward(nullptr, alone.data(), nullptr);
   if (error_of(again, map) > 0) fail("arme forward with a maximum: another map at " + text_of(c));
   if (error_of(beside, expected) > 0) fail("arme forward: maximum at " + text_of(c));
   if (error_of(alone, expected) > 0) fail("arme forward: maximum without the map at " + text_of(c));
+  bool even = c.w % 2 == 0;
+  for (int64_t rows : c.split) even = even && rows % 2 == 0;
+  if (!even) return;
+  Buffer<T> aligned(y.size()), halved(y.size() / 4), halved_alone(y.size() / 4);
+  forward(aligned.data(), nullptr, halved.data());
+  forward(nullptr, alone.data(), halved_alone.data());
+  for (size_t i = 0; i < map.size(); ++i) map[i] = double(aligned.data()[i]);
+  expected = naive::maximum_2x2(of_outputs, map);
+  if (error_of(halved, expected) > 0) fail("arme forward: 2x2 maximum at " + text_of(c));
+  if (error_of(halved_alone, expected) > 0) fail("arme forward: 2x2 maximum without the map at " + text_of(c));
 }
 
 template <class T>
@@ -286,12 +296,13 @@ Outputs<T> run_arme(const hstl::Arme<T>& arme, int algorithm, const ArmeTrial& t
   out.emplace_back(trial.y.size());
   out.emplace_back(trial.x.size());
   out.emplace_back(trial.weights.size());
-  arme.forward(out[0].data(), nullptr, x.data(), packed.data(), workspace.data(), shape, support, c.cin, c.cout, slope,
-               algorithm);
+  arme.forward(out[0].data(), nullptr, nullptr, x.data(), packed.data(), workspace.data(), shape, support, c.cin,
+               c.cout, slope, algorithm);
   if (algorithm != hstl::kDirect) {
-    expect_maxima(c, out[0], [&](T* y, T* maximum) {
+    expect_maxima(c, out[0], [&](T* y, T* maximum, T* halved) {
       Buffer<unsigned char> more(arme.workspace(shape, c.cin, c.cout, algorithm, true));
-      arme.forward(y, maximum, x.data(), packed.data(), more.data(), shape, support, c.cin, c.cout, slope, algorithm);
+      arme.forward(y, maximum, halved, x.data(), packed.data(), more.data(), shape, support, c.cin, c.cout, slope,
+                   algorithm);
     });
   }
   arme.backward_data(out[1].data(), gy.data(), signs, transposed.data(), workspace.data(), shape, support, c.cin,
@@ -370,7 +381,7 @@ void test_silhouettes(Case c) {
     Buffer<unsigned char> packed(operators.direct.packed_size(shape, 1, c.cout, hstl::kDirect, false));
     Buffer<unsigned char> workspace(operators.direct.workspace(shape, 1, c.cout, hstl::kDirect, false));
     operators.direct.pack(packed.data(), w.data(), shape, 1, c.cout, hstl::kDirect, false);
-    operators.direct.forward(expected.data(), nullptr, given.data(), packed.data(), workspace.data(), shape,
+    operators.direct.forward(expected.data(), nullptr, nullptr, given.data(), packed.data(), workspace.data(), shape,
                              {inside.data(), around.data()}, 1, c.cout, T(0.01), hstl::kDirect);
     operators.silhouettes_forward(y.data(), bytes.data(), packed.data(), workspace.data(), shape, around.data(), c.cout,
                                   T(0.01));
