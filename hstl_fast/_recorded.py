@@ -92,10 +92,10 @@ class _Call:
 
     def ready(self) -> Call:
         """The call, once the rooms are allocated."""
-        return Call(self.layer, self.function, tuple(map(_plain, self.arguments)))
+        return Call(self.layer, self.function, tuple(map(_address, self.arguments)))
 
 
-def _plain(argument: Any) -> Any:
+def _address(argument: Any) -> Any:
     if argument is None:
         return 0
     return argument.data_ptr() if isinstance(argument, (Tensor, _Room)) else argument
@@ -103,7 +103,7 @@ def _plain(argument: Any) -> Any:
 
 @dataclass
 class _Convolution:
-    """A call of `arme_forward` of which more is known later: who wants the map and who its maximum."""
+    """A call of `arme_forward` of which more is known later: who wants the map and who its maxima."""
 
     layer: ARME
     x: "Tensor | _Room"
