@@ -25,7 +25,7 @@ ROUNDS = 15
 POOLS = "ASTP"
 REST = "everything else"
 """What is in no layer: Python, the support, the 2x2 pool, batch norm, copies. Where a convolution can, it finds the
-frame maximum of the pool after it."""
+frame maximum of the pool after it, and the 2x2 maximum."""
 
 
 class Division(NamedTuple):

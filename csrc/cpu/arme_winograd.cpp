@@ -243,11 +243,11 @@ HSTL_INLINE void add_rows(float* sums, Floats first, Floats second) {
   }
 }
 
-// Channels from `channel` on of an output: `at` in the map, and among the maxima so far.
+// Where a vector of channels of a tile's outputs goes: the map, this thread's maxima so far, the 2x2 maxima.
 struct Destination {
   float *map, *maxima, *halved;  // or null
   int64_t valid;                 // channels
-  bool streams;                  // to the map
+  bool streams;                  // to map and halved
 };
 
 HSTL_INLINE void put(const Destination& to, int64_t at, int64_t to_maximum, Floats y) {

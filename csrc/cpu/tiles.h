@@ -63,6 +63,7 @@ inline void add_frame(Tiling& tiling, int& slot, int32_t frame, int32_t n, bool 
     TimeTile& fresh = tiling.times[tiling.time_count++];
     for (int32_t& f : fresh.inputs) f = -1;
     for (int32_t& f : fresh.outputs) f = -1;
+    for (int32_t& of : fresh.sequences) of = n;
     if (!first) fresh.inputs[0] = frame - 1;
   }
   TimeTile& tile = tiling.times[tiling.time_count - 1];
