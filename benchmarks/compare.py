@@ -36,6 +36,8 @@ class Effort(NamedTuple):
 
 
 FULL = Effort(seconds=2, fewest=5, most=25)
+LATENCY = Effort(seconds=35, fewest=9, most=25, enough=60)
+"""For one clip: a few rounds of short calls leave their medians to chance."""
 QUICK = Effort(seconds=0.5, fewest=3, most=10)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks import divide, machine, memory, table
-from benchmarks.compare import FULL, QUICK, Prepared, Row, compare, describe, take_turns
+from benchmarks.compare import FULL, LATENCY, QUICK, Prepared, Row, compare, describe, take_turns
 from benchmarks.interleave import Call, turn, without_garbage_collection
 from benchmarks.names import OURS
 from benchmarks.workloads import Workload
@@ -69,7 +69,8 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[Workloa
     def measured(workload: Workload) -> None:
         config, start = request.config, time.perf_counter()
         quick = config.getoption("quick")
-        rows = compare(workload, QUICK if quick else FULL, timer, config.stash[PREPARED])
+        effort = QUICK if quick else LATENCY if workload.group == "embedding" else FULL
+        rows = compare(workload, effort, timer, config.stash[PREPARED])
         described = describe(workload, rows, OURS, {} if quick else _peaks_of_memory(workload, rows))
         if workload.divided and "median" in described["rivals"][OURS]:
             described["division"] = divide.divide(workload, config.stash[PREPARED]).described()
