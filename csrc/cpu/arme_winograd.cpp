@@ -21,6 +21,9 @@ constexpr int kBlock = kVectorRegisters == 32 ? 14 : 6;
 constexpr int64_t kFewest = 11;
 // Terms summed in a row before their sum is added to the total.
 constexpr int64_t kSummed = 32;
+// Bytes by which weights are asked for before they are needed: two small pages, at whose borders the processor's own
+// prefetching stops.
+constexpr int64_t kAhead = 8192;
 
 // Pairs of the rows' frequencies: (0, infinity), (a, -a), (b, -b).
 constexpr int kPairs = 3;
@@ -146,10 +149,13 @@ HSTL_INLINE void transform_input(float* to, const Get& get) {
 template <int P>
 void multiply(float* out, const float* v, int64_t v_stride, const float* u, int64_t chunks) {
   constexpr int64_t most = kSummed / kLanes;
+  const int64_t ahead = smaller(kAhead / int64_t(sizeof(float)), chunks * kLanes * kPanel);  // the next frequency's
   for (int64_t first = 0; first < chunks; first += most) {
     Floats sums[P][2] = {};
     for (int64_t chunk = first; chunk < smaller(first + most, chunks); ++chunk, v += v_stride)
       for (int k = 0; k < kLanes; ++k, u += kPanel) {
+        __builtin_prefetch(u + ahead, 0, 2);
+        __builtin_prefetch(u + ahead + kLanes, 0, 2);
         Floats u0 = load(u), u1 = load(u + kLanes);
 #pragma GCC unroll 16
         for (int p = 0; p < P; ++p) {
