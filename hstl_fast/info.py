@@ -2,6 +2,8 @@
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +38,8 @@ def collect() -> dict[str, Any]:
     """Versions, machine, threads, native binary and backends as plain values that `json.dumps` takes.
 
     `backends` has a row for each operator, device and backend: {"operator", "device", "backend", "available",
-    "reason" (None if available), "automatic" (True for the one "auto" picks)}.
+    "reason" (None if available), "automatic" (True for the one "auto" picks), "verified" (False for kernels that have
+    not been seen to compute the right thing on a GPU)}.
     """
     return {
         "hstl_fast": __version__,
@@ -59,14 +62,26 @@ def check() -> list[Check]:
     """Run every operator, forward and backward, on every backend that can run here against the float64 reference:
     ARME by every algorithm that its backend has, whichever the environment asks for."""
     results = []
-    for device in _devices():
-        for backend in _dispatch.BACKENDS[1:]:
-            for operator in _dispatch.OPERATORS:
-                for dtype in TOLERANCES:
-                    if _dispatch.why_not(operator, backend, device, dtype) is None:
-                        for algorithm in _algorithms(operator, backend, dtype):
-                            results += _compare(operator, backend, device, dtype, algorithm)
+    with _without_tf32():
+        for device in _devices():
+            for backend in _dispatch.BACKENDS[1:]:
+                for operator in _dispatch.OPERATORS:
+                    for dtype in TOLERANCES:
+                        if _dispatch.why_not(operator, backend, device, dtype) is None:
+                            for algorithm in _algorithms(operator, backend, dtype):
+                                results += _compare(operator, backend, device, dtype, algorithm)
     return results
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Convolutions in full float32, which the tolerances are for."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def _native_cpu() -> dict[str, Any]:
@@ -98,6 +113,7 @@ def _backends() -> list[dict[str, Any]]:
                     "available": reason is None,
                     "reason": reason,
                     "automatic": name == automatic,
+                    "verified": name not in _dispatch.UNVERIFIED,
                 }
                 for name, reason in reasons.items()
             ]

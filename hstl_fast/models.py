@@ -24,6 +24,7 @@ from hstl_fast.ops._shared import (
     without_autocast,
 )
 from hstl_fast.ops._support import Support, check_zero_outside, debugging, grown, halved, windowed
+from hstl_fast.ops.arme import arme_of_silhouettes
 from hstl_fast.ops.astp import frame_maximum, with_frame_maximum
 
 ROWS, COLUMNS = 64, 44
@@ -319,12 +320,14 @@ class HSTL(Layer):
         return parts
 
     def _maps(self, silhouettes: Tensor, lengths: list[int]) -> "_Maps | RecordedMaps":
-        dtype, skips = self.parts.weight.dtype, self._skips_background(silhouettes)
-        if skips and self._is_recordable(silhouettes):
+        dtype, backend = self.parts.weight.dtype, self._backend_that_skips(silhouettes)
+        if backend == "cpu" and self._is_recordable(silhouettes):
             given = silhouettes if silhouettes.dtype == torch.uint8 else silhouettes.to(dtype)
             return RecordedMaps(given, dtype, lengths)
-        x = channels_last(scaled(silhouettes, dtype)[:, None])
-        return _Maps(x, lengths, silhouettes != 0 if skips else None)
+        support = None if backend == "reference" else silhouettes != 0
+        if backend == "triton" and silhouettes.dtype == torch.uint8:
+            return _Maps(silhouettes[:, None], lengths, support, backend)
+        return _Maps(channels_last(scaled(silhouettes, dtype)[:, None]), lengths, support, backend)
 
     def _is_recordable(self, silhouettes: Tensor) -> bool:
         """Whether native calls may stand for the layers: nobody wants gradients of them, nor follows, traces, imitates
@@ -343,14 +346,14 @@ class HSTL(Layer):
         dtype = self.parts.weight.dtype
         return all(_is_untouched(module) and is_recordable(module, dtype) for module in (self.parts, self.norm))
 
-    def _skips_background(self, silhouettes: Tensor) -> bool:
-        """Whether the layers may be told where the maps are not 0: gradients of the maps themselves are then not those
-        of the whole map, and only our native layers take notice."""
+    def _backend_that_skips(self, silhouettes: Tensor) -> str:
+        """The backend whose layers may be told where the maps are not 0; "reference" if none may: gradients of the maps
+        themselves are then not those of the whole map, and only our own layers take notice."""
         if under_transforms() or (torch.is_grad_enabled() and silhouettes.requires_grad):
-            return False
-        if silhouettes.device.type != "cpu" or _dispatch.choose("arme", "cpu", torch.float32, None) != "cpu":
-            return False
-        return self._is_made_of_own_layers()
+            return "reference"
+        if not self._is_made_of_own_layers():
+            return "reference"
+        return _dispatch.choose("arme", silhouettes.device.type, self.parts.weight.dtype, None)
 
     @constant_when_compiled
     def _is_made_of_own_layers(self) -> bool:
@@ -403,10 +406,13 @@ class _Maps:
     """The feature maps `x` of all sequences on their way through the network."""
 
     x: Tensor
+    """[n, c, t, h, w]; before the first layer it may be the silhouettes' bytes, which the layer reads as 0..1."""
     lengths: list[int]
     """Of the sequences packed along t; empty where they are not."""
     support: Tensor | None
     """bool [n, t, h, w]: where `x` may be non-zero, since outside it is exactly 0. None: anywhere."""
+    backend: str
+    """Of the layers, where there is a support."""
 
     def convolve(self, layer: nn.Module) -> None:
         """By `ARME`, or what a user has put in its place; there is no support then."""
@@ -414,19 +420,25 @@ class _Maps:
             self.x = layer(self.x, self.lengths or None)
             return
         assert isinstance(layer, ARME)
-        self._apply(layer, grown(self.support, layer.split, self.lengths))
+        support = grown(self.support, layer.split, self.lengths, self.backend)
+        if self.x.dtype != torch.uint8:
+            self._apply(layer, support)
+            return
+        shape = (layer.split, layer.negative_slope, self.lengths)
+        self.x, self.support = arme_of_silhouettes(self.x, layer.weight, *shape, support), support.y
+        self._check()
 
     def aggregate(self, fta: FTA) -> None:
         if self.support is None:
             self.x = fta(self.x, self.lengths or None)
         else:
-            self._apply(fta, windowed(self.support, self.lengths))
+            self._apply(fta, windowed(self.support, self.lengths, self.backend))
         self.lengths = [t // FEWEST_FRAMES for t in self.lengths]
 
     def halve(self) -> None:
         self.x = _halved(self.x)
         if self.support is not None:
-            self.support = halved(self.support)
+            self.support = halved(self.support, self.backend)
             self._check()
 
     def finish(self) -> None:
@@ -435,7 +447,7 @@ class _Maps:
     def reduce(self) -> None:
         """Leave the maximum over the frames of each sequence, of the last map, which two pools read."""
         if self.support is not None and self._is_indexable():
-            maximum = frame_maximum(self.x, Support(self.support), self.lengths)
+            maximum = frame_maximum(self.x, Support(self.support), self.lengths, self.backend)
             self.x, self.lengths, self.support = maximum, [], None
 
     def pooled(self, pool: nn.Module) -> Tensor:
@@ -443,7 +455,7 @@ class _Maps:
         if self.support is None:
             y = pool(self.x, self.lengths or None)
         elif self._has_other_readers():
-            self.x, maximum = with_frame_maximum(self.x, Support(self.support), self.lengths)
+            self.x, maximum = with_frame_maximum(self.x, Support(self.support), self.lengths, self.backend)
             y = pool(maximum)
         else:
             y = pool(self.x, self.lengths or None, Support(self.support))
@@ -464,9 +476,9 @@ class _Maps:
         return torch.is_grad_enabled() and self.x.requires_grad and self._is_indexable()
 
     def _is_indexable(self) -> bool:
-        """Whether the native backend finds these sequences' maxima, as their pools will ask."""
+        """Whether the backend finds these sequences' maxima, as their pools will ask."""
         longest = 0 if torch.compiler.is_compiling() else max(self.lengths or [self.x.shape[2]])
-        return _dispatch.why_not("astp", "cpu", "cpu", torch.float32, longest) is None
+        return _dispatch.why_not("astp", self.backend, self.x.device.type, self.x.dtype, longest) is None
 
 
 def _is_untouched(layer: nn.Module) -> bool:

@@ -541,6 +541,11 @@ def test_kernels_added_later_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_dispatch, "why_not", with_triton)
     assert contestants.backends(gpu, torch.bfloat16) == ["reference", "triton"]
     names = [contestant.name for contestant in contestants.contestants(gpu)]
+    assert "hstl_fast triton, bfloat16 autocast" in names
+    assert "hstl_fast triton, float16 autocast" in names
+    assert "hstl_fast reference, bfloat16 autocast" not in names, "it is what auto picks"
+    monkeypatch.setattr(_dispatch, "UNVERIFIED", frozenset())
+    names = [contestant.name for contestant in contestants.contestants(gpu)]
     assert "hstl_fast reference, bfloat16 autocast" in names
     assert "hstl_fast triton, bfloat16 autocast" not in names, "it is what auto picks"
     keys = [key for key, _, _ in check_operators.keys(_case("astp"), gpu)]

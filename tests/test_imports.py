@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "hstl_fast"
 CSRC = ROOT / "csrc"
 
+KERNELS = "hstl_fast.triton_kernels"
 LAYERS = ("hstl_fast.ops", "hstl_fast.functional", "hstl_fast.nn", "hstl_fast.models")
 PROGRAMS = ("hstl_fast.cli", "hstl_fast.training", "hstl_fast.__main__")
 BASE_INSTALL = {"torch", "numpy"}
@@ -93,7 +94,7 @@ def test_nothing_below_imports_programs(package: str) -> None:
 
 def test_base_install_is_enough_outside_the_command_line() -> None:
     for path in python_files():
-        if within(module_of(path), "hstl_fast.cli"):
+        if within(module_of(path), "hstl_fast.cli") or within(module_of(path), KERNELS):
             continue
         source = path.read_text(encoding="utf-8")
         roots = {module.split(".")[0] for module in imports(source, only_at_import_time=True)}
@@ -101,8 +102,20 @@ def test_base_install_is_enough_outside_the_command_line() -> None:
         assert not extra, f"{path} imports {sorted(extra)} when it is imported"
 
 
+def test_kernels_are_imported_by_operators_and_only_when_used() -> None:
+    for path in python_files():
+        source = path.read_text(encoding="utf-8")
+        if within(module_of(path), KERNELS):
+            roots = {module.split(".")[0] for module in imports(source)}
+            assert roots - sys.stdlib_module_names <= BASE_INSTALL | {"hstl_fast", "triton"}
+        elif within(module_of(path), "hstl_fast.ops"):
+            assert not any(within(module, KERNELS) for module in imports(source, only_at_import_time=True)), path
+        else:
+            assert not any(within(module, KERNELS) for module in imports(source)), path
+
+
 def test_importing_the_package_leaves_the_compiler_alone() -> None:
-    code = "import sys, hstl_fast; sys.exit('torch._dynamo' in sys.modules)"
+    code = "import sys, hstl_fast; sys.exit('torch._dynamo' in sys.modules or 'triton' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 

@@ -1,7 +1,8 @@
-"""`python -m benchmarks.gpu --out DIR [--stage check|bench|profile]`: everything to be known about one GPU."""
+"""`python -m benchmarks.gpu --out DIR [--stage check|tune|bench|profile]`: everything to be known about one GPU."""
 
 import argparse
 import functools
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu import contestants, environment, stages, table
+from benchmarks.gpu import contestants, environment, stages, table, tune
 from benchmarks.gpu.stages import STAGES, Setup
 from benchmarks.gpu.store import LOG, Store, Unusable
 from benchmarks.gpu.supervise import NOT_REACHED, CannotStart, Job, Row, supervise
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.out, environment.identity(device, setup.tiny), environment.describe(device), options.fresh
         )
         for stage, jobs in plan.items():
+            _use_tiles(options.out / tune.FILE)
             _run(stage, jobs, setup, store, options)
         store.write_table(table.render(store.data))
     except (Unusable, CannotStart) as error:
@@ -84,14 +86,22 @@ def _run(stage: str, planned: Sequence[Job], setup: Setup, store: Store, options
     jobs = [job for job in left if job.keys]
 
     def record(key: str, row: Row) -> None:
-        ours = {"sources": sources} if stage == "check" or contestants.is_ours(key) else {}
+        ours = {"sources": sources} if stage in ("check", "tune") or contestants.is_ours(key) else {}
         store.put(stage, key, {**row, **ours})
         if row["status"] != NOT_REACHED:
             print(f"{stage}: {key}: {_short(row)}", flush=True)
 
     deadline = time.monotonic() + options.budget
     supervise(jobs, functools.partial(stages.execute, setup=setup), record, deadline, options.out / LOG)
+    if stage == "tune":
+        tune.write(options.out, store.rows(stage))
     store.write_table(table.render(store.data))
+
+
+def _use_tiles(file: Path) -> None:
+    """Let the working processes take the tiles that were measured before, unless the caller has named others."""
+    if file.exists():
+        os.environ.setdefault("HSTL_FAST_TILES", str(file.resolve()))
 
 
 def _short(row: Row) -> str:

@@ -115,10 +115,12 @@ COMPILED = (
 
 
 def _ours(device: torch.device) -> list[Contestant]:
-    """`auto` in every arithmetic; every backend that "auto" would not have picked for all operators, in bfloat16."""
-    found = [_our("auto", numerics) for numerics in (BFLOAT16, FLOAT16, FLOAT32, TF32)]
+    """`auto` in every arithmetic, and so every backend with kernels that "auto" would not have picked for all operators;
+    the reference in bfloat16."""
     others = [name for name in backends(device, torch.bfloat16) if not _is_automatic(name, device)]
-    return found + [_our(name, BFLOAT16) for name in others]
+    kernels = ["auto", *(name for name in others if name != "reference")]
+    found = [_our(name, numerics) for name in kernels for numerics in (BFLOAT16, FLOAT16, FLOAT32, TF32)]
+    return found + [_our(name, BFLOAT16) for name in others if name == "reference"]
 
 
 def _our(backend: str, numerics: Numerics) -> Contestant:

@@ -1,14 +1,14 @@
-"""The three stages: their jobs, and what runs them in the working process."""
+"""The stages: their jobs, and what runs them in the working process."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from benchmarks.gpu import bench, check, profiling
+from benchmarks.gpu import bench, check, profiling, tune
 from benchmarks.gpu.supervise import Job, Say
 
-STAGES = ("check", "bench", "profile")
+STAGES = ("check", "tune", "bench", "profile")
 
 
 class Setup(NamedTuple):
@@ -21,7 +21,7 @@ class Setup(NamedTuple):
 
 def jobs(stage: str, setup: Setup) -> list[Job]:
     """A stage's jobs, most important first."""
-    of_stage = {"check": check.jobs, "bench": bench.jobs, "profile": profiling.jobs}
+    of_stage = {"check": check.jobs, "tune": tune.jobs, "bench": bench.jobs, "profile": profiling.jobs}
     return of_stage[stage](torch.device(setup.device), setup.tiny)
 
 
@@ -30,6 +30,8 @@ def execute(job: Job, say: Say, setup: Setup) -> None:
     device = torch.device(setup.device)
     if job.stage == "check":
         check.execute(job, say, device, setup.tiny)
+    elif job.stage == "tune":
+        tune.execute(job, say, device, setup.tiny)
     elif job.stage == "bench":
         bench.execute(job, say, device, setup.tiny)
     else:

@@ -47,7 +47,7 @@ def _text(value: Any) -> str:
 def _print_backends(backends: list[dict[str, Any]]) -> None:
     rows = []
     for entry in backends:
-        state = "runs" if entry["available"] else entry["reason"]
+        state = entry["reason"] or ("runs" if entry["verified"] else "runs, but has never been tried on a GPU")
         chosen = "auto" if entry["automatic"] else ""
         rows.append([entry["operator"], entry["device"], entry["backend"], chosen, state])
     click.echo()

@@ -14,10 +14,14 @@ from hstl_fast.ops._shared import first_derivative_only, is_native_map, under_tr
 
 
 def is_ordinary(gradient: Tensor) -> bool:
-    """Whether native code may write to it: nothing traces, batches or imitates what is computed."""
+    """Whether our kernels may write to it: nothing traces, batches or imitates what is computed."""
     if torch.compiler.is_compiling() or under_transforms() or is_legacy_batchedtensor(gradient):
         return False
-    if type(gradient) is not Tensor or gradient.device.type != "cpu" or not is_native_map(gradient):
+    if type(gradient) is not Tensor or gradient.device.type not in ("cpu", "cuda"):
+        return False
+    if not gradient.is_contiguous(memory_format=torch.channels_last_3d):
+        return False
+    if gradient.device.type == "cpu" and not is_native_map(gradient):
         return False
     return gradient.untyped_storage().resizable() or is_lent(gradient)  # else NumPy's, or others', who are not counted
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from hstl_fast.ops import _native
+from hstl_fast.ops import _native, _triton
 from hstl_fast.ops._checks import FLOATING
 from hstl_fast.ops._request import request
 from hstl_fast.ops._shared import constant_when_compiled
@@ -15,7 +15,9 @@ OPERATORS = ("arme", "astp", "fta")
 REQUEST = request("backend", BACKENDS)
 requested = REQUEST.standing
 LONGEST = torch.iinfo(torch.int16).max
-"""Frames of the longest sequence whose maxima the native code's two-byte frame index can name."""
+"""Frames of the longest sequence whose maxima a two-byte frame index can name."""
+UNVERIFIED = frozenset({"triton"})
+"""Backends whose kernels have never run on a GPU: there, "auto" prefers any other."""
 
 _logger = logging.getLogger("hstl_fast")
 _said: set[str] = set()
@@ -42,18 +44,22 @@ def why_not(operator: str, backend: str, device_type: str, dtype: torch.dtype, l
         return f"{operator} computes float16, bfloat16, float32 and float64, not {dtype}"
     if backend == "reference":
         return None
-    if backend == "cpu":
-        if device_type != "cpu":
-            return f"the cpu backend computes tensors on the CPU, not on {device_type}"
-        if longest > LONGEST:
-            return f"the cpu backend pools sequences of at most {LONGEST} frames, got {longest}"
-        return None if _native.cpu() is not None else _native.cpu_error()
-    return f"this version of hstl_fast has no {backend} kernel for {operator}"
+    if backend == "cuda":
+        return f"this version of hstl_fast has no {backend} kernel for {operator}"
+    if longest > LONGEST:
+        return f"the {backend} backend pools sequences of at most {LONGEST} frames, got {longest}"
+    if backend == "triton":
+        return _triton.why_not(device_type, dtype)
+    if device_type != "cpu":
+        return f"the cpu backend computes tensors on the CPU, not on {device_type}"
+    return None if _native.cpu() is not None else _native.cpu_error()
 
 
 def candidates(device_type: str) -> tuple[str, ...]:
     """The backends that "auto" tries for a device, best first."""
-    return {"cpu": ("cpu", "reference"), "meta": ("reference",)}.get(device_type, ("cuda", "triton", "reference"))
+    if device_type in ("cpu", "meta"):
+        return {"cpu": ("cpu", "reference"), "meta": ("reference",)}[device_type]
+    return tuple(sorted(("cuda", "triton", "reference"), key=UNVERIFIED.__contains__))
 
 
 @constant_when_compiled

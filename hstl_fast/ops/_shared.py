@@ -18,6 +18,28 @@ FIRST_DERIVATIVE_ONLY = (
 )
 
 
+_implementations: dict[tuple[str, str], Callable[..., Any]] = {}
+"""By private operator and backend."""
+
+
+def implements(name: str, backend: str) -> Callable[[_Function], _Function]:
+    """A decorator for what computes the private operator `name` on a backend, which is the operator's last argument and
+    not passed on."""
+
+    def register(function: _Function) -> _Function:
+        if not any(known == name for known, _ in _implementations):
+            torch.library.impl(f"hstl_fast::{name}", ("CPU", "CUDA"), functools.partial(_compute, name), lib=LIBRARY)
+        _implementations[name, backend] = function
+        return function
+
+    return register
+
+
+def _compute(name: str, *arguments: Any) -> Any:
+    *given, backend = arguments
+    return _implementations[name, backend](*given)
+
+
 def constant_when_compiled(function: _Function) -> _Function:
     """`torch.compiler.assume_constant_result`, without the second or two that importing the compiler takes."""
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from hstl_fast.ops import _native
-from hstl_fast.ops._shared import LIBRARY, constant_when_compiled, frames_of, under_transforms
+from hstl_fast.ops._shared import LIBRARY, constant_when_compiled, frames_of, implements, under_transforms
 from hstl_fast.reference import fta_lengths, grow_support
 
 DEBUG_VARIABLE = "HSTL_FAST_DEBUG"
 
-LIBRARY.define("grow_support(Tensor support, int[] split, SymInt[] seq_lens) -> Tensor")
-LIBRARY.define("window_support(Tensor support, SymInt[] seq_lens) -> Tensor")
-LIBRARY.define("halve_support(Tensor support) -> Tensor")
+LIBRARY.define("grow_support(Tensor support, int[] split, SymInt[] seq_lens, str backend) -> Tensor")
+LIBRARY.define("window_support(Tensor support, SymInt[] seq_lens, str backend) -> Tensor")
+LIBRARY.define("halve_support(Tensor support, str backend) -> Tensor")
 
 
 class Support(NamedTuple):
@@ -31,23 +31,23 @@ class Support(NamedTuple):
 
 
 @torch.library.register_fake("hstl_fast::grow_support", lib=LIBRARY)
-def _grow_fake(support: Tensor, split: list[int], seq_lens: list[int]) -> Tensor:
+def _grow_fake(support: Tensor, split: list[int], seq_lens: list[int], backend: str) -> Tensor:
     return torch.empty_like(support, memory_format=torch.contiguous_format)
 
 
 @torch.library.register_fake("hstl_fast::window_support", lib=LIBRARY)
-def _window_fake(support: Tensor, seq_lens: list[int]) -> Tensor:
+def _window_fake(support: Tensor, seq_lens: list[int], backend: str) -> Tensor:
     n, t, h, w = support.shape
     return support.new_empty((n, sum(fta_lengths(seq_lens)) if seq_lens else t // 3, h, w))
 
 
 @torch.library.register_fake("hstl_fast::halve_support", lib=LIBRARY)
-def _halve_fake(support: Tensor) -> Tensor:
+def _halve_fake(support: Tensor, backend: str) -> Tensor:
     n, t, h, w = support.shape
     return support.new_empty((n, t, h // 2, w // 2))
 
 
-@torch.library.impl("hstl_fast::grow_support", "CPU", lib=LIBRARY)
+@implements("grow_support", "cpu")
 def _grow_cpu(support: Tensor, split: list[int], seq_lens: list[int]) -> Tensor:
     x = support.contiguous()
     y = torch.empty_like(x)
@@ -56,7 +56,7 @@ def _grow_cpu(support: Tensor, split: list[int], seq_lens: list[int]) -> Tensor:
     return y
 
 
-@torch.library.impl("hstl_fast::window_support", "CPU", lib=LIBRARY)
+@implements("window_support", "cpu")
 def _window_cpu(support: Tensor, seq_lens: list[int]) -> Tensor:
     x = support.contiguous()
     n, t, h, w = x.shape
@@ -66,7 +66,7 @@ def _window_cpu(support: Tensor, seq_lens: list[int]) -> Tensor:
     return y
 
 
-@torch.library.impl("hstl_fast::halve_support", "CPU", lib=LIBRARY)
+@implements("halve_support", "cpu")
 def _halve_cpu(support: Tensor) -> Tensor:
     x = support.contiguous()
     n, t, h, w = x.shape
@@ -75,27 +75,48 @@ def _halve_cpu(support: Tensor) -> Tensor:
     return y
 
 
+@implements("grow_support", "triton")
+def _grow_triton(support: Tensor, split: list[int], seq_lens: list[int]) -> Tensor:
+    from hstl_fast.triton_kernels import support as kernels
+
+    return kernels.grow(support, split, seq_lens)
+
+
+@implements("window_support", "triton")
+def _window_triton(support: Tensor, seq_lens: list[int]) -> Tensor:
+    from hstl_fast.triton_kernels import support as kernels
+
+    return kernels.window(support, seq_lens)
+
+
+@implements("halve_support", "triton")
+def _halve_triton(support: Tensor) -> Tensor:
+    from hstl_fast.triton_kernels import support as kernels
+
+    return kernels.halve(support)
+
+
 def _frames(support: Tensor, seq_lens: list[int]) -> list[int]:
     return frames_of(support[:, None], seq_lens)
 
 
-def grown(support: Tensor, split: list[int], seq_lens: list[int]) -> Support:
+def grown(support: Tensor, split: list[int], seq_lens: list[int], backend: str = "cpu") -> Support:
     """Of a convolution whose input has this support: one position more in t, h and w, inside region and sequence."""
     if under_transforms():  # vmap cannot follow the private operator
         return Support(support, grow_support(support, split, seq_lens or None))
     dense = support.contiguous()
-    return Support(dense, torch.ops.hstl_fast.grow_support(dense, split, seq_lens))
+    return Support(dense, torch.ops.hstl_fast.grow_support(dense, split, seq_lens, backend))
 
 
-def windowed(support: Tensor, seq_lens: list[int]) -> Support:
+def windowed(support: Tensor, seq_lens: list[int], backend: str = "cpu") -> Support:
     """Of FTA whose input has this support: any of a window's five frames."""
     dense = support.contiguous()
-    return Support(dense, torch.ops.hstl_fast.window_support(dense, seq_lens))
+    return Support(dense, torch.ops.hstl_fast.window_support(dense, seq_lens, backend))
 
 
-def halved(support: Tensor) -> Tensor:
+def halved(support: Tensor, backend: str = "cpu") -> Tensor:
     """Of the 2x2 maximum of a map with this support."""
-    smaller: Tensor = torch.ops.hstl_fast.halve_support(support)
+    smaller: Tensor = torch.ops.hstl_fast.halve_support(support, backend)
     return smaller
 
 

@@ -19,24 +19,27 @@ from hstl_fast.ops._shared import (
     empty_map,
     first_derivative_only,
     frames_of,
+    implements,
     is_native_map,
     reference_dtype,
     under_autocast,
     without_autocast,
 )
-from hstl_fast.ops._support import Support, grown, of_input
+from hstl_fast.ops._support import Support, grown, masked, of_input
 
 _LAYER = "Tensor? x_support, Tensor? y_support, int[] split, SymInt[] seq_lens, float negative_slope, int algorithm"
 """What every private operator takes: supports bool [n, t, h, w] of input and output; `_algorithm` names algorithms."""
 
-LIBRARY.define(f"arme_forward(Tensor x, Tensor weights, {_LAYER}, bool keep) -> Tensor")
-LIBRARY.define(f"arme_backward_data(Tensor grad, Tensor? y, Tensor weights, {_LAYER}) -> Tensor")
-LIBRARY.define(f"arme_backward_weight(Tensor grad, Tensor? y, Tensor x, Tensor weights, {_LAYER}) -> Tensor")
-LIBRARY.define("leaky_backward_(Tensor(a!) grad, Tensor y, Tensor? support, float negative_slope) -> ()")
+LIBRARY.define(f"arme_forward(Tensor x, Tensor weights, {_LAYER}, bool keep, str backend) -> Tensor")
+LIBRARY.define(f"arme_backward_data(Tensor grad, Tensor? y, Tensor weights, {_LAYER}, str backend) -> Tensor")
+LIBRARY.define(
+    f"arme_backward_weight(Tensor grad, Tensor? y, Tensor x, Tensor weights, {_LAYER}, str backend) -> Tensor"
+)
+LIBRARY.define("leaky_backward_(Tensor(a!) grad, Tensor y, Tensor? support, float negative_slope, str backend) -> ()")
 
 
 class _Layer(NamedTuple):
-    """The end of every private operator's arguments."""
+    """The end of every private operator's arguments, but for the backend."""
 
     x_support: Tensor | None
     y_support: Tensor | None
@@ -49,7 +52,7 @@ class _Layer(NamedTuple):
 @torch.library.register_fake("hstl_fast::arme_forward", lib=LIBRARY)
 def _forward_fake(x: Tensor, weights: Tensor, *layer: Any) -> Tensor:
     n, _, t, h, w = x.shape
-    return empty_map(x, n, weights.shape[1], t, h, w)
+    return empty_map(weights if x.dtype == torch.uint8 else x, n, weights.shape[1], t, h, w)
 
 
 @torch.library.register_fake("hstl_fast::arme_backward_data", lib=LIBRARY)
@@ -63,7 +66,7 @@ def _backward_weight_fake(grad: Tensor, y: Tensor | None, x: Tensor, weights: Te
     return torch.empty_like(weights, memory_format=torch.contiguous_format)
 
 
-@torch.library.impl("hstl_fast::arme_forward", "CPU", lib=LIBRARY)
+@implements("arme_forward", "cpu")
 def _forward_cpu(x: Tensor, weights: Tensor, *arguments: Any) -> Tensor:
     layer, keep = _Layer(*arguments[:-1]), arguments[-1]
     x_ = dense(x, computing_dtype(x.dtype))
@@ -75,7 +78,7 @@ def _forward_cpu(x: Tensor, weights: Tensor, *arguments: Any) -> Tensor:
     return y.to(x.dtype)
 
 
-@torch.library.impl("hstl_fast::arme_backward_data", "CPU", lib=LIBRARY)
+@implements("arme_backward_data", "cpu")
 def _backward_data_cpu(grad: Tensor, y: Tensor | None, weights: Tensor, *arguments: Any) -> Tensor:
     layer, dtype = _Layer(*arguments), computing_dtype(grad.dtype)
     g, y_ = dense(grad, dtype), _signs(y, dtype, layer)
@@ -87,7 +90,7 @@ def _backward_data_cpu(grad: Tensor, y: Tensor | None, weights: Tensor, *argumen
     return gx.to(grad.dtype)
 
 
-@torch.library.impl("hstl_fast::arme_backward_weight", "CPU", lib=LIBRARY)
+@implements("arme_backward_weight", "cpu")
 def _backward_weight_cpu(grad: Tensor, y: Tensor | None, x: Tensor, weights: Tensor, *arguments: Any) -> Tensor:
     layer, dtype = _Layer(*arguments), computing_dtype(grad.dtype)
     g, y_, x_ = dense(grad, dtype), _signs(y, dtype, layer), dense(x, dtype)
@@ -97,11 +100,11 @@ def _backward_weight_cpu(grad: Tensor, y: Tensor | None, x: Tensor, weights: Ten
 
 
 @torch.library.register_fake("hstl_fast::leaky_backward_", lib=LIBRARY)
-def _leaky_backward_fake(grad: Tensor, y: Tensor, support: Tensor | None, negative_slope: float) -> None:
+def _leaky_backward_fake(grad: Tensor, y: Tensor, support: Tensor | None, negative_slope: float, backend: str) -> None:
     pass
 
 
-@torch.library.impl("hstl_fast::leaky_backward_", "CPU", lib=LIBRARY)
+@implements("leaky_backward_", "cpu")
 def _leaky_backward_cpu(grad: Tensor, y: Tensor, support: Tensor | None, negative_slope: float) -> None:
     if not is_native_map(grad):
         raise ValueError(
@@ -115,6 +118,49 @@ def _leaky_backward_cpu(grad: Tensor, y: Tensor, support: Tensor | None, negativ
     _native.require_cpu().leaky_backward(
         *addresses, *sizes, negative_slope, grad.dtype.itemsize, torch.get_num_threads()
     )
+
+
+@implements("arme_forward", "triton")
+def _forward_triton(x: Tensor, weights: Tensor, *arguments: Any) -> Tensor:
+    from hstl_fast.triton_kernels import arme as kernels
+
+    layer = _Layer(*arguments[:-1])
+    w = weights if x.dtype == torch.uint8 else weights.to(x.dtype)
+    return kernels.forward(channels_last(x), w, layer.y_support, layer.split, layer.seq_lens, layer.negative_slope)
+
+
+@implements("arme_backward_data", "triton")
+def _backward_data_triton(grad: Tensor, y: Tensor | None, weights: Tensor, *arguments: Any) -> Tensor:
+    from hstl_fast.triton_kernels import arme as kernels
+
+    layer = _Layer(*arguments)
+    g = channels_last(_before_leaky(grad, y, layer))
+    return kernels.backward_data(g, weights.to(g.dtype), layer.x_support, layer.split, layer.seq_lens)
+
+
+@implements("arme_backward_weight", "triton")
+def _backward_weight_triton(grad: Tensor, y: Tensor | None, x: Tensor, weights: Tensor, *arguments: Any) -> Tensor:
+    from hstl_fast.triton_kernels import arme as kernels
+
+    layer = _Layer(*arguments)
+    g = channels_last(_before_leaky(grad, y, layer))
+    return kernels.backward_weight(g, channels_last(x), layer.y_support, layer.split, layer.seq_lens).to(weights.dtype)
+
+
+@implements("leaky_backward_", "triton")
+def _leaky_backward_triton(grad: Tensor, y: Tensor, support: Tensor | None, negative_slope: float) -> None:
+    from hstl_fast.triton_kernels import arme as kernels
+
+    kernels.leaky_backward_(grad, channels_last(y), negative_slope)
+
+
+def _before_leaky(grad: Tensor, y: Tensor | None, layer: _Layer) -> Tensor:
+    """The gradient of the convolution, from that of its activation."""
+    if y is None or layer.negative_slope == 1.0:
+        return grad
+    g = grad.clone(memory_format=torch.channels_last_3d)
+    _leaky_backward_triton(g, y, None, layer.negative_slope)
+    return g
 
 
 def _signs(y: Tensor | None, dtype: torch.dtype, layer: _Layer) -> Tensor | None:
@@ -148,9 +194,9 @@ class _Arme(NativeFunction):
     """LeakyReLU keeps the sign, so its derivative is read off the output: x, weights and y are all that is saved."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weights: Tensor, *layer_and_keep: Any) -> Tensor:
-        y: Tensor = torch.ops.hstl_fast.arme_forward(x, weights, *layer_and_keep)
-        x_support, y_support, *arguments = layer_and_keep
+    def forward(ctx: Any, x: Tensor, weights: Tensor, *others: Any) -> Tensor:
+        y: Tensor = torch.ops.hstl_fast.arme_forward(x, weights, *others)
+        x_support, y_support, *arguments = others
         ctx.save_for_backward(y, x, weights, x_support, y_support)
         ctx.arguments = tuple(arguments)
         if not torch.compiler.is_compiling() and any(ctx.needs_input_grad):
@@ -161,17 +207,20 @@ class _Arme(NativeFunction):
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         y, x, weights, *supports = ctx.saved_tensors
-        layer = _Layer(*supports, *ctx.arguments[:-1])
+        *layer_arguments, _, backend = ctx.arguments
+        layer = _Layer(*supports, *layer_arguments)
         gx = gw = None
-        if _pays_in_place(ctx, layer) and _alone.is_ordinary(grad) and _alone.are_of_engine(_alone.references(grad)):
-            torch.ops.hstl_fast.leaky_backward_(grad, y, layer.y_support, layer.negative_slope)
+        may_write = _alone.is_ordinary(grad) and _alone.are_of_engine(_alone.references(grad))
+        if (_pays_in_place(ctx, layer) and may_write) or _needs_product(layer, backend):
+            grad = grad if may_write else grad.clone(memory_format=torch.channels_last_3d)
+            torch.ops.hstl_fast.leaky_backward_(grad, y, layer.y_support, layer.negative_slope, backend)
             layer, y = layer._replace(negative_slope=1.0), None
             _free_saved(ctx)
         if ctx.needs_input_grad[1]:  # first: its scratch is gone when the map of the other gradient comes
-            gw = torch.ops.hstl_fast.arme_backward_weight(grad, y, x, weights, *layer)
+            gw = torch.ops.hstl_fast.arme_backward_weight(grad, y, x, weights, *layer, backend)
         if ctx.needs_input_grad[0]:
-            gx = torch.ops.hstl_fast.arme_backward_data(grad, y, weights, *layer)
-        return gx, gw, *(None for _ in range(7))
+            gx = torch.ops.hstl_fast.arme_backward_data(grad, y, weights, *layer, backend)
+        return gx, gw, *(None for _ in range(8))
 
 
 def _pays_in_place(ctx: Any, layer: _Layer) -> bool:
@@ -182,6 +231,11 @@ def _pays_in_place(ctx: Any, layer: _Layer) -> bool:
     """
     needs_x: bool = ctx.needs_input_grad[0]
     return needs_x and layer.negative_slope != 1.0
+
+
+def _needs_product(layer: _Layer, backend: str) -> bool:
+    """Whether the gradient has to go back through LeakyReLU by itself: the kernels multiply what they read as it is."""
+    return backend == "triton" and layer.negative_slope != 1.0
 
 
 def _free_saved(ctx: Any) -> None:
@@ -251,9 +305,22 @@ def arme(
             )
             return channels_last(y.to(x.dtype))
     if isinstance(support, Tensor):
-        support = grown(support, rows, lens)
+        support = grown(support, rows, lens, chosen)
+        if chosen == "triton":  # whose products read what stands outside, too
+            x = masked(x, support.x)
     supports = (None, None) if support is None else support
-    return apply(_Arme, x, w, *supports, rows, lens, slope, code, w is weights and _in_evaluation(w))
+    return apply(_Arme, x, w, *supports, rows, lens, slope, code, w is weights and _in_evaluation(w), chosen)
+
+
+def arme_of_silhouettes(
+    x: Tensor, weights: Tensor, split: list[int], negative_slope: float | None, lens: list[int], support: Support
+) -> Tensor:
+    """`arme` of silhouettes, uint8 [n, 1, t, h, w], 0..255 for 0..1, by the triton backend.
+
+    Computed in the weights' type, or autocast's; the silhouettes get no gradient.
+    """
+    slope = _checks.slope(negative_slope)
+    return apply(_Arme, x, under_autocast(weights), *support, split, lens, slope, _algorithm.AUTO, False, "triton")
 
 
 def _in_evaluation(weights: Tensor) -> bool:

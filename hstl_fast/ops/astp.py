@@ -12,11 +12,13 @@ from hstl_fast.ops._apply import NativeFunction, apply
 from hstl_fast.ops._memory import map_memory, memory
 from hstl_fast.ops._shared import (
     LIBRARY,
+    channels_last,
     computing_dtype,
     dense,
     empty_map,
     first_derivative_only,
     frames_of,
+    implements,
     is_native_map,
     reference_dtype,
     under_autocast,
@@ -25,36 +27,40 @@ from hstl_fast.ops._shared import (
 from hstl_fast.ops._support import Support, masked, of_input
 
 LIBRARY.define(
-    "astp_forward(Tensor x, Tensor? proj, Tensor p, Tensor? support, int[] split, SymInt[] seq_lens)"
-    " -> (Tensor pooled, Tensor maximum, Tensor index)"
+    "astp_forward(Tensor x, Tensor? proj, Tensor p, Tensor? support, int[] split, SymInt[] seq_lens, str backend)"
+    " -> (Tensor pooled, Tensor maximum, Tensor index, Tensor by_power)"
 )
 LIBRARY.define(
-    "astp_backward(Tensor grad, Tensor pooled, Tensor maximum, Tensor index, Tensor x, Tensor? proj, Tensor p,"
-    " int[] split, SymInt[] seq_lens) -> (Tensor gx, Tensor gproj, Tensor gp)"
+    "astp_backward(Tensor grad, Tensor pooled, Tensor maximum, Tensor index, Tensor by_power, Tensor x, Tensor? proj,"
+    " Tensor p, int[] split, SymInt[] seq_lens, str backend) -> (Tensor gx, Tensor gproj, Tensor gp)"
 )
-LIBRARY.define("frame_maximum(Tensor x, Tensor? support, SymInt[] seq_lens) -> (Tensor maximum, Tensor index)")
-LIBRARY.define("frame_maximum_backward(Tensor grad, Tensor index, Tensor x, SymInt[] seq_lens) -> Tensor")
-LIBRARY.define("frame_maximum_backward_add(Tensor(a!) gx, Tensor grad, Tensor index, SymInt[] seq_lens) -> ()")
+LIBRARY.define(
+    "frame_maximum(Tensor x, Tensor? support, SymInt[] seq_lens, str backend) -> (Tensor maximum, Tensor index)"
+)
+LIBRARY.define("frame_maximum_backward(Tensor grad, Tensor index, Tensor x, SymInt[] seq_lens, str backend) -> Tensor")
+LIBRARY.define(
+    "frame_maximum_backward_add(Tensor(a!) gx, Tensor grad, Tensor index, SymInt[] seq_lens, str backend) -> ()"
+)
 
 
 @torch.library.register_fake("hstl_fast::frame_maximum", lib=LIBRARY)
-def _maximum_fake(x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tuple[Tensor, Tensor]:
+def _maximum_fake(x: Tensor, support: Tensor | None, seq_lens: list[int], backend: str) -> tuple[Tensor, Tensor]:
     n, c, _, h, w = x.shape
     maximum = empty_map(x, len(seq_lens) or n, c, 1, h, w)
     return maximum, x.new_empty((len(seq_lens) or n, h, w, c), dtype=torch.int16)
 
 
 @torch.library.register_fake("hstl_fast::frame_maximum_backward", lib=LIBRARY)
-def _maximum_backward_fake(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list[int]) -> Tensor:
+def _maximum_backward_fake(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list[int], backend: str) -> Tensor:
     return empty_map(x, *x.shape)
 
 
 @torch.library.register_fake("hstl_fast::frame_maximum_backward_add", lib=LIBRARY)
-def _maximum_backward_add_fake(gx: Tensor, grad: Tensor, index: Tensor, seq_lens: list[int]) -> None:
+def _maximum_backward_add_fake(gx: Tensor, grad: Tensor, index: Tensor, seq_lens: list[int], backend: str) -> None:
     pass
 
 
-@torch.library.impl("hstl_fast::frame_maximum", "CPU", lib=LIBRARY)
+@implements("frame_maximum", "cpu")
 def _maximum_cpu(x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tuple[Tensor, Tensor]:
     x_ = dense(x, computing_dtype(x.dtype))
     lens = _indexable(frames_of(x, seq_lens))
@@ -72,7 +78,7 @@ def _find_maximum(maximum: Tensor, index: Tensor, x: Tensor, support: Tensor | N
     _native.require_cpu().frame_maximum(*addresses, lens, *sizes, 0 if support is None else support.data_ptr())
 
 
-@torch.library.impl("hstl_fast::frame_maximum_backward", "CPU", lib=LIBRARY)
+@implements("frame_maximum_backward", "cpu")
 def _maximum_backward_cpu(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list[int]) -> Tensor:
     g = dense(grad, computing_dtype(x.dtype))
     _, c, _, h, w = x.shape
@@ -82,7 +88,7 @@ def _maximum_backward_cpu(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list
     return gx.to(x.dtype)
 
 
-@torch.library.impl("hstl_fast::frame_maximum_backward_add", "CPU", lib=LIBRARY)
+@implements("frame_maximum_backward_add", "cpu")
 def _maximum_backward_add_cpu(gx: Tensor, grad: Tensor, index: Tensor, seq_lens: list[int]) -> None:
     if not is_native_map(gx):
         raise ValueError(f"gx must be a dense float32 or float64 map, channels last, got {gx.dtype} {gx.stride()}")
@@ -94,15 +100,22 @@ def _maximum_backward_add_cpu(gx: Tensor, grad: Tensor, index: Tensor, seq_lens:
 
 @torch.library.register_fake("hstl_fast::astp_forward", lib=LIBRARY)
 def _forward_fake(
-    x: Tensor, proj: Tensor | None, p: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]
-) -> tuple[Tensor, Tensor, Tensor]:
+    x: Tensor,
+    proj: Tensor | None,
+    p: Tensor,
+    support: Tensor | None,
+    split: list[int],
+    seq_lens: list[int],
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     n = len(seq_lens) or x.shape[0]
     _, c_in, _, h, w = x.shape
     c_out = c_in if proj is None else proj.shape[0]
     dtype = computing_dtype(x.dtype)
-    pooled = x.new_empty((n, len(split), c_out), dtype=dtype).transpose(1, 2)
-    maximum = x.new_empty((n, h, w, c_in), dtype=dtype)
-    return pooled, maximum, torch.empty_like(maximum, dtype=torch.int16)
+    pooled = x.new_empty((n, len(split), c_out), dtype=dtype)
+    maximum = x.new_empty((n, h, w, c_in), dtype=dtype if backend == "cpu" else x.dtype)
+    by_power = pooled.new_empty(0) if backend == "cpu" else torch.empty_like(pooled)
+    return pooled.transpose(1, 2), maximum, torch.empty_like(maximum, dtype=torch.int16), by_power
 
 
 @torch.library.register_fake("hstl_fast::astp_backward", lib=LIBRARY)
@@ -111,21 +124,23 @@ def _backward_fake(
     pooled: Tensor,
     maximum: Tensor,
     index: Tensor,
+    by_power: Tensor,
     x: Tensor,
     proj: Tensor | None,
     p: Tensor,
     split: list[int],
     seq_lens: list[int],
+    backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     n, c_in, t, h, w = x.shape
     gproj = p.new_empty(0) if proj is None else torch.empty_like(proj, memory_format=torch.contiguous_format)
     return empty_map(x, n, c_in, t, h, w), gproj, torch.empty_like(p, memory_format=torch.contiguous_format)
 
 
-@torch.library.impl("hstl_fast::astp_forward", "CPU", lib=LIBRARY)
+@implements("astp_forward", "cpu")
 def _forward_cpu(
     x: Tensor, proj: Tensor | None, p: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     native, threads = _native.require_cpu(), torch.get_num_threads()
     dtype = computing_dtype(x.dtype)
     x_, p_, proj_ = dense(x, dtype), p.to(dtype).contiguous(), None if proj is None else proj.to(dtype).contiguous()
@@ -146,15 +161,16 @@ def _forward_cpu(
         workspace.data_ptr(),
         *sizes,
     )
-    return pooled.transpose(1, 2), maximum, index
+    return pooled.transpose(1, 2), maximum, index, pooled.new_empty(0)
 
 
-@torch.library.impl("hstl_fast::astp_backward", "CPU", lib=LIBRARY)
+@implements("astp_backward", "cpu")
 def _backward_cpu(
     grad: Tensor,
     pooled: Tensor,
     maximum: Tensor,
     index: Tensor,
+    by_power: Tensor,
     x: Tensor,
     proj: Tensor | None,
     p: Tensor,
@@ -192,6 +208,72 @@ def _backward_cpu(
     return gx.to(x.dtype), gproj.to(p.dtype if proj is None else proj.dtype), gp.to(p.dtype)
 
 
+@implements("frame_maximum", "triton")
+def _maximum_triton(x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tuple[Tensor, Tensor]:
+    from hstl_fast.triton_kernels import astp as kernels
+
+    return kernels.frame_maximum(channels_last(x), support, _indexable(frames_of(x, seq_lens)))
+
+
+@implements("frame_maximum_backward", "triton")
+def _maximum_backward_triton(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list[int]) -> Tensor:
+    from hstl_fast.triton_kernels import astp as kernels
+
+    return kernels.frame_maximum_backward(channels_last(grad), index, x, frames_of(x, seq_lens))
+
+
+@implements("frame_maximum_backward_add", "triton")
+def _maximum_backward_add_triton(gx: Tensor, grad: Tensor, index: Tensor, seq_lens: list[int]) -> None:
+    from hstl_fast.triton_kernels import astp as kernels
+
+    kernels.frame_maximum_backward_add(gx, channels_last(grad), index, frames_of(gx, seq_lens))
+
+
+@implements("astp_forward", "triton")
+def _forward_triton(
+    x: Tensor, proj: Tensor | None, p: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    from hstl_fast.triton_kernels import astp as kernels
+
+    maximum, index = _maximum_triton(x, support, seq_lens)
+    maximum = maximum[:, :, 0].permute(0, 2, 3, 1)  # n h w c, as it is in memory
+    matrix = None if proj is None else _float32(proj)
+    pooled, by_power = kernels.forward(maximum, matrix, _float32(p), split)
+    return pooled.transpose(1, 2), maximum, index, by_power
+
+
+@implements("astp_backward", "triton")
+def _backward_triton(
+    grad: Tensor,
+    pooled: Tensor,
+    maximum: Tensor,
+    index: Tensor,
+    by_power: Tensor,
+    x: Tensor,
+    proj: Tensor | None,
+    p: Tensor,
+    split: list[int],
+    seq_lens: list[int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    from hstl_fast.triton_kernels import astp as kernels
+
+    g, matrix = grad.transpose(1, 2).contiguous(), None if proj is None else _float32(proj)
+    gu = kernels.backward(g, pooled.transpose(1, 2).contiguous(), maximum, matrix, _float32(p), split)
+    gp = (g * by_power).sum((0, 2)).to(p.dtype)
+    if proj is None or matrix is None:
+        gmaximum, gproj = gu, p.new_empty(0)
+    else:
+        with without_autocast(x):
+            gmaximum = gu @ matrix
+            gproj = (gu.flatten(0, 2).T @ maximum.flatten(0, 2).float()).to(proj.dtype)
+    gx = kernels.frame_maximum_backward(gmaximum, index, x, frames_of(x, seq_lens))
+    return gx, gproj, gp
+
+
+def _float32(parameter: Tensor) -> Tensor:
+    return parameter.float().contiguous()
+
+
 def _indexable(lens: list[int]) -> list[int]:
     """`lens`, looked at once more: a compiled caller may bring other lengths than the backend was chosen for."""
     reason = _dispatch.why_not("astp", "cpu", "cpu", torch.float32, max(lens))
@@ -206,26 +288,26 @@ class _FrameMaximum(NativeFunction):
     saves_result = False
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, support: Tensor | None, seq_lens: list[int]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, support: Tensor | None, *arguments: Any) -> Tensor:
         maximum: Tensor
-        maximum, index = torch.ops.hstl_fast.frame_maximum(x, support, seq_lens)
+        maximum, index = torch.ops.hstl_fast.frame_maximum(x, support, *arguments)
         ctx.save_for_backward(index, x, support)
-        ctx.arguments = (seq_lens,)
+        ctx.arguments = arguments
         return maximum
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         index, x, _ = ctx.saved_tensors
-        return torch.ops.hstl_fast.frame_maximum_backward(grad, index, x, *ctx.arguments), None, None
+        return torch.ops.hstl_fast.frame_maximum_backward(grad, index, x, *ctx.arguments), None, None, None
 
 
-def frame_maximum(x: Tensor, support: Support, lens: list[int]) -> Tensor:
-    """Maximum over the frames of each sequence, `[n, c, 1, h, w]`, by the native backend.
+def frame_maximum(x: Tensor, support: Support, lens: list[int], backend: str) -> Tensor:
+    """Maximum over the frames of each sequence, `[n, c, 1, h, w]`, by a backend that is not the reference.
 
     A map that is pooled twice is read once, and has one gradient: pools of its maximum are pools of the map.
     """
-    return apply(_FrameMaximum, x, support.x, lens)
+    return apply(_FrameMaximum, x, support.x, lens, backend)
 
 
 class _WithFrameMaximum(torch.autograd.Function):
@@ -233,10 +315,12 @@ class _WithFrameMaximum(torch.autograd.Function):
     zero but for one frame, and add the two."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tuple[Tensor, Tensor]:
-        maximum, index = torch.ops.hstl_fast.frame_maximum(x, support, seq_lens)
+    def forward(
+        ctx: Any, x: Tensor, support: Tensor | None, seq_lens: list[int], backend: str
+    ) -> tuple[Tensor, Tensor]:
+        maximum, index = torch.ops.hstl_fast.frame_maximum(x, support, seq_lens, backend)
         ctx.save_for_backward(index, x)
-        ctx.seq_lens = seq_lens
+        ctx.arguments = (seq_lens, backend)
         ctx.set_materialize_grads(False)
         _alone.references_of_engine()
         return x, maximum
@@ -245,19 +329,19 @@ class _WithFrameMaximum(torch.autograd.Function):
     @first_derivative_only
     def backward(ctx: Any, gx: Tensor | None, gmaximum: Tensor | None) -> tuple[Tensor | None, ...]:
         if gmaximum is None:
-            return gx, None, None
+            return gx, None, None, None
         index, x = ctx.saved_tensors
         if gx is not None and _alone.is_ordinary(gx) and _alone.are_of_engine(_alone.references(gx)):
-            torch.ops.hstl_fast.frame_maximum_backward_add(gx, gmaximum, index, ctx.seq_lens)
-            return gx, None, None
-        of_maximum: Tensor = torch.ops.hstl_fast.frame_maximum_backward(gmaximum, index, x, ctx.seq_lens)
-        return of_maximum if gx is None else gx + of_maximum, None, None
+            torch.ops.hstl_fast.frame_maximum_backward_add(gx, gmaximum, index, *ctx.arguments)
+            return gx, None, None, None
+        of_maximum: Tensor = torch.ops.hstl_fast.frame_maximum_backward(gmaximum, index, x, *ctx.arguments)
+        return of_maximum if gx is None else gx + of_maximum, None, None, None
 
 
-def with_frame_maximum(x: Tensor, support: Support, lens: list[int]) -> tuple[Tensor, Tensor]:
+def with_frame_maximum(x: Tensor, support: Support, lens: list[int], backend: str) -> tuple[Tensor, Tensor]:
     """`x` for its next reader, and :func:`frame_maximum` of it; not for torch.func, torch.compile or tracing."""
     dense_x = x.contiguous(memory_format=torch.channels_last_3d)
-    through, maximum = _WithFrameMaximum.apply(dense_x, support.x, lens)
+    through, maximum = _WithFrameMaximum.apply(dense_x, support.x, lens, backend)
     return through, maximum
 
 
@@ -271,21 +355,20 @@ class _Astp(NativeFunction):
         proj: Tensor | None,
         p: Tensor,
         support: Tensor | None,
-        split: list[int],
-        seq_lens: list[int],
+        *arguments: Any,
     ) -> Tensor:
         pooled: Tensor
-        pooled, maximum, index = torch.ops.hstl_fast.astp_forward(x, proj, p, support, split, seq_lens)
-        ctx.save_for_backward(pooled, maximum, index, x, proj, p, support)
-        ctx.arguments = (split, seq_lens)
+        pooled, *made = torch.ops.hstl_fast.astp_forward(x, proj, p, support, *arguments)
+        ctx.save_for_backward(pooled, *made, x, proj, p, support)
+        ctx.arguments = arguments
         return pooled
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        pooled, maximum, index, x, proj, p, _ = ctx.saved_tensors
-        gx, gproj, gp = torch.ops.hstl_fast.astp_backward(grad, pooled, maximum, index, x, proj, p, *ctx.arguments)
-        return gx, None if proj is None else gproj, gp, None, None, None
+        *inputs, _ = ctx.saved_tensors
+        gx, gproj, gp = torch.ops.hstl_fast.astp_backward(grad, *inputs, *ctx.arguments)
+        return gx, None if gproj.numel() == 0 else gproj, gp, None, None, None, None
 
 
 def astp(
@@ -383,4 +466,4 @@ def _astp(
             return reference.astp(y, proj, p, rows, seq_lens=lens or None, support=of_input(support))
     if isinstance(support, Tensor):
         x, support = masked(x, support), Support(support.contiguous())
-    return apply(_Astp, x, proj, p, of_input(support), rows, lens)
+    return apply(_Astp, x, proj, p, of_input(support), rows, lens, chosen)

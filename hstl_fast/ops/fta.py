@@ -18,6 +18,7 @@ from hstl_fast.ops._shared import (
     empty_map,
     first_derivative_only,
     frames_of,
+    implements,
     reference_dtype,
     under_autocast,
     without_autocast,
@@ -30,15 +31,22 @@ __all__ = ["fta", "fta_lengths"]
 _LAYER = "Tensor weights, Tensor biases, Tensor? y_support, int[] split, SymInt[] seq_lens"
 """What both private operators take; the support, bool [n, t', h, w], is the output's."""
 
-LIBRARY.define(f"fta_forward(Tensor x, {_LAYER}) -> (Tensor y, Tensor means)")
+LIBRARY.define(f"fta_forward(Tensor x, {_LAYER}, str backend) -> (Tensor y, Tensor means)")
 LIBRARY.define(
-    f"fta_backward(Tensor grad, Tensor x, Tensor means, {_LAYER}) -> (Tensor gx, Tensor gweights, Tensor gbiases)"
+    f"fta_backward(Tensor grad, Tensor x, Tensor means, {_LAYER}, str backend)"
+    " -> (Tensor gx, Tensor gweights, Tensor gbiases)"
 )
 
 
 @torch.library.register_fake("hstl_fast::fta_forward", lib=LIBRARY)
 def _forward_fake(
-    x: Tensor, weights: Tensor, biases: Tensor, y_support: Tensor | None, split: list[int], seq_lens: list[int]
+    x: Tensor,
+    weights: Tensor,
+    biases: Tensor,
+    y_support: Tensor | None,
+    split: list[int],
+    seq_lens: list[int],
+    backend: str,
 ) -> tuple[Tensor, Tensor]:
     n, c, t, h, w = x.shape
     frames = sum(fta_lengths(seq_lens)) if seq_lens else t // 3
@@ -56,6 +64,7 @@ def _backward_fake(
     y_support: Tensor | None,
     split: list[int],
     seq_lens: list[int],
+    backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     n, c, t, h, w = x.shape
     gweights = torch.empty_like(weights, memory_format=torch.contiguous_format)
@@ -63,7 +72,7 @@ def _backward_fake(
     return empty_map(x, n, c, t, h, w), gweights, gbiases
 
 
-@torch.library.impl("hstl_fast::fta_forward", "CPU", lib=LIBRARY)
+@implements("fta_forward", "cpu")
 def _forward_cpu(
     x: Tensor, weights: Tensor, biases: Tensor, y_support: Tensor | None, split: list[int], seq_lens: list[int]
 ) -> tuple[Tensor, Tensor]:
@@ -89,7 +98,7 @@ def _forward_cpu(
     return y.to(x.dtype), means
 
 
-@torch.library.impl("hstl_fast::fta_backward", "CPU", lib=LIBRARY)
+@implements("fta_backward", "cpu")
 def _backward_cpu(
     grad: Tensor,
     x: Tensor,
@@ -125,6 +134,36 @@ def _backward_cpu(
     return gx.to(x.dtype), gweights.to(weights.dtype), gbiases.to(biases.dtype)
 
 
+@implements("fta_forward", "triton")
+def _forward_triton(
+    x: Tensor, weights: Tensor, biases: Tensor, y_support: Tensor | None, split: list[int], seq_lens: list[int]
+) -> tuple[Tensor, Tensor]:
+    from hstl_fast.triton_kernels import fta as kernels
+
+    with without_autocast(x):
+        return kernels.forward(channels_last(x), weights.float(), biases.float(), y_support, split, seq_lens)
+
+
+@implements("fta_backward", "triton")
+def _backward_triton(
+    grad: Tensor,
+    x: Tensor,
+    means: Tensor,
+    weights: Tensor,
+    biases: Tensor,
+    y_support: Tensor | None,
+    split: list[int],
+    seq_lens: list[int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    from hstl_fast.triton_kernels import fta as kernels
+
+    with without_autocast(x):
+        gx, gweights, gbiases = kernels.backward(
+            channels_last(grad), channels_last(x), means, weights.float(), biases.float(), y_support, split, seq_lens
+        )
+    return gx, gweights.to(weights.dtype), gbiases.to(biases.dtype)
+
+
 def _sizes(x: Tensor, split: list[int], seq_lens: list[int]) -> tuple[list[int], list[int], int, int, int, int]:
     """seq_lens, split, w, c, itemsize, threads: what every native call of this operator ends with."""
     return frames_of(x, seq_lens), split, x.shape[4], x.shape[1], x.dtype.itemsize, torch.get_num_threads()
@@ -142,13 +181,12 @@ class _Fta(NativeFunction):
         weights: Tensor,
         biases: Tensor,
         y_support: Tensor | None,
-        split: list[int],
-        seq_lens: list[int],
+        *arguments: Any,
     ) -> Tensor:
         y: Tensor
-        y, means = torch.ops.hstl_fast.fta_forward(x, weights, biases, y_support, split, seq_lens)
+        y, means = torch.ops.hstl_fast.fta_forward(x, weights, biases, y_support, *arguments)
         ctx.save_for_backward(means, x, weights, biases, y_support)
-        ctx.arguments = (split, seq_lens)
+        ctx.arguments = arguments
         return y
 
     @staticmethod
@@ -156,7 +194,7 @@ class _Fta(NativeFunction):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         means, x, *layer = ctx.saved_tensors
         gx, gweights, gbiases = torch.ops.hstl_fast.fta_backward(grad, x, means, *layer, *ctx.arguments)
-        return gx, gweights, gbiases, None, None, None
+        return gx, gweights, gbiases, None, None, None, None
 
 
 def fta(
@@ -210,4 +248,4 @@ def fta(
             return channels_last(y.to(x.dtype))
     if isinstance(support, Tensor):
         x, support = masked(x, support), None
-    return apply(_Fta, x, weights, biases, None if support is None else support.y, rows, lens)
+    return apply(_Fta, x, weights, biases, None if support is None else support.y, rows, lens, chosen)

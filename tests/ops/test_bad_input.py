@@ -147,7 +147,7 @@ def test_sequences_longer_than_the_frame_index(native: str) -> None:
     assert F.astp(x, None, P[:1], [1]).item() == pytest.approx(1)  # auto falls back
     assert F.astp(x[:, :, 1:], None, P[:1], [1], backend=native).item() == pytest.approx(1)
     with pytest.raises(ValueError, match="sequences of at most 32767 frames, got 32768"):
-        torch.ops.hstl_fast.astp_forward(x, None, P[:1], None, [1], [])
+        torch.ops.hstl_fast.astp_forward(x, None, P[:1], None, [1], [], "cpu")
 
 
 def test_integers_may_be_numpys(backend: str) -> None:

@@ -49,7 +49,7 @@ def leaf(case: Case, dtype: torch.dtype = torch.float64) -> Tensor:
 def beside(x: Tensor, case: Case) -> tuple[Tensor, Tensor]:
     n, _, t, h, w = x.shape
     everywhere = Support(torch.ones(n, t, h, w, dtype=torch.bool))
-    through, maximum = with_frame_maximum(x, everywhere, case.lens if case.packed else [])
+    through, maximum = with_frame_maximum(x, everywhere, case.lens if case.packed else [], "cpu")
     return through, maximum
 
 
@@ -189,12 +189,12 @@ def test_many_gradients_at_once() -> None:
 
 
 def test_the_operator_says_what_it_changes() -> None:
-    maximum, index = torch.ops.hstl_fast.frame_maximum(leaf(CASES[7]).detach(), None, CASES[7].lens)
+    maximum, index = torch.ops.hstl_fast.frame_maximum(leaf(CASES[7]).detach(), None, CASES[7].lens, "cpu")
     gx = torch.zeros_like(leaf(CASES[7])).detach()
-    arguments = (gx, maximum, index, CASES[7].lens)
+    arguments = (gx, maximum, index, CASES[7].lens, "cpu")
     torch.library.opcheck(torch.ops.hstl_fast.frame_maximum_backward_add.default, arguments)
     with pytest.raises(ValueError, match="gx must be a dense float32 or float64 map"):
-        torch.ops.hstl_fast.frame_maximum_backward_add(gx.contiguous(), maximum, index, CASES[7].lens)
+        torch.ops.hstl_fast.frame_maximum_backward_add(gx.contiguous(), maximum, index, CASES[7].lens, "cpu")
 
 
 def _fta(x: Tensor, case: Case) -> Tensor:

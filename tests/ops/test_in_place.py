@@ -81,17 +81,17 @@ def test_operator(case: Case, sparse: bool, dtype: torch.dtype) -> None:
     expected = gradient.where(y > 0, SLOPE * gradient)
     if sparse:
         expected = expected.where(within[:, None], gradient)
-    torch.ops.hstl_fast.leaky_backward_(gradient, y, support, SLOPE)
+    torch.ops.hstl_fast.leaky_backward_(gradient, y, support, SLOPE, "cpu")
     assert torch.equal(gradient, expected)
 
 
 def test_operator_says_what_it_changes_and_what_it_takes() -> None:
     y = native(*leaves(), backend="cpu").detach()
     operator = torch.ops.hstl_fast.leaky_backward_
-    torch.library.opcheck(operator.default, (y.clone(), y, None, SLOPE))
+    torch.library.opcheck(operator.default, (y.clone(), y, None, SLOPE, "cpu"))
     for wrong in (y.contiguous(), y.bfloat16()):
         with pytest.raises(ValueError, match="grad must be a dense float32 or float64 map"):
-            operator(wrong, y, None, SLOPE)
+            operator(wrong, y, None, SLOPE, "cpu")
 
 
 # ---- when it is used

@@ -122,12 +122,12 @@ def test_convolutions_of_any_body(dtype: torch.dtype, algorithm: str, sample: Sa
 def test_supports_of_any_body(sample: Sample) -> None:
     ops, support = torch.ops.hstl_fast, torch.tensor(sample.body)[None]
     for lens in (sample.lens, []):
-        grown = ops.grow_support(support, [4, 1, 3], lens)
+        grown = ops.grow_support(support, [4, 1, 3], lens, "cpu")
         assert torch.equal(grown, reference.grow_support(support, [4, 1, 3], lens or None))
         sequences = support.float().split(lens or [support.shape[1]], 1)
         windows = [nn.functional.max_pool3d(s[:, None], (5, 1, 1), (3, 1, 1), (1, 0, 0))[:, 0] for s in sequences]
-        assert torch.equal(ops.window_support(support, lens), torch.cat(windows, 1) > 0)
-    assert torch.equal(ops.halve_support(support), nn.functional.max_pool2d(support.float(), 2) > 0)
+        assert torch.equal(ops.window_support(support, lens, "cpu"), torch.cat(windows, 1) > 0)
+    assert torch.equal(ops.halve_support(support, "cpu"), nn.functional.max_pool2d(support.float(), 2) > 0)
 
 
 @pytest.fixture(params=["reference", "cpu"])
@@ -264,7 +264,7 @@ def with_and_without(compute: Callable[[], Any]) -> list[Any]:
         patch.setenv(_support.DEBUG_VARIABLE, "1")
         results = [compute()]
         assert seen
-        patch.setattr(HSTL, "_skips_background", lambda *_: False)
+        patch.setattr(HSTL, "_backend_that_skips", lambda *_: "reference")
         seen.clear()
         results.append(compute())
         assert not seen

@@ -14,7 +14,7 @@ CASE = LONG_ENOUGH[6]
 each_operator = pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.name)
 
 
-def private_calls(case: Case, dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
+def private_calls(case: Case, dtype: torch.dtype, backend: str) -> list[tuple[str, tuple[Any, ...]]]:
     """Every private operator with arguments as the public functions hand them over."""
     ops, lens = torch.ops.hstl_fast, case.lens if case.packed else []
     x, weights = (value.to(dtype) for value in OPERATORS[0].inputs(case))
@@ -22,17 +22,17 @@ def private_calls(case: Case, dtype: torch.dtype) -> list[tuple[str, tuple[Any, 
     _, fta_weights, biases = (value.to(dtype) for value in OPERATORS[2].inputs(case))
     support = x.new_ones((x.shape[0], *x.shape[2:]), dtype=torch.bool)
     support[..., ::2] = False
-    within = (support, ops.grow_support(support, case.split, lens), case.split, lens, 0.01, _algorithm.AUTO)
+    within = (support, ops.grow_support(support, case.split, lens, backend), case.split, lens, 0.01, _algorithm.AUTO)
     everywhere = (None, None, *within[2:])
-    y = ops.arme_forward(x, weights, *within, True)
+    y = ops.arme_forward(x, weights, *within, True, backend)
     astp = (x, proj, p, None, case.split, lens)
-    pooled, maximum, index = ops.astp_forward(*astp)
-    frames_maximum, frames_index = ops.frame_maximum(x, None, lens)
+    pooled, *made = ops.astp_forward(*astp, backend)
+    frames_maximum, frames_index = ops.frame_maximum(x, None, lens, backend)
     bare = (x, None, p, None, case.split, lens)
-    bare_pooled, *_ = ops.astp_forward(*bare)
-    fta = (x, fta_weights, biases, ops.window_support(support, lens), case.split, lens)
-    z, means = ops.fta_forward(*fta)
-    return [
+    bare_pooled, *bare_made = ops.astp_forward(*bare, backend)
+    fta = (x, fta_weights, biases, ops.window_support(support, lens, backend), case.split, lens)
+    z, means = ops.fta_forward(*fta, backend)
+    calls = [
         ("grow_support", (support, case.split, lens)),
         ("window_support", (support, lens)),
         ("halve_support", (support,)),
@@ -46,17 +46,18 @@ def private_calls(case: Case, dtype: torch.dtype) -> list[tuple[str, tuple[Any, 
         ("astp_forward", (x, proj, p, support, case.split, lens)),
         ("frame_maximum", (x, support, lens)),
         ("frame_maximum_backward", (frames_maximum, frames_index, x, lens)),
-        ("astp_backward", (pooled, pooled, maximum, index, *astp[:3], *astp[4:])),
-        ("astp_backward", (bare_pooled, bare_pooled, maximum, index, *bare[:3], *bare[4:])),
+        ("astp_backward", (pooled, pooled, *made, *astp[:3], *astp[4:])),
+        ("astp_backward", (bare_pooled, bare_pooled, *bare_made, *bare[:3], *bare[4:])),
         ("fta_forward", fta),
         ("fta_backward", (z, x, means, *fta[1:])),
     ]
+    return [(name, (*arguments, backend)) for name, arguments in calls]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("case", [LONG_ENOUGH[2], LONG_ENOUGH[6]], ids=str)
 def test_opcheck(case: Case, dtype: torch.dtype, native: str) -> None:
-    for name, arguments in private_calls(case, dtype):
+    for name, arguments in private_calls(case, dtype, native):
         torch.library.opcheck(getattr(torch.ops.hstl_fast, name).default, arguments)
 
 

@@ -1,0 +1,62 @@
+"""What only a GPU can show of Triton's kernels: that nothing waits for it, and that repeated runs agree bit for bit."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from hstl_fast import HSTL, losses, use_backend
+from hstl_fast.ops import _dispatch
+from tests.networks import narrow_model, walkers
+
+REASON = _dispatch.why_not("arme", "triton", "cuda", torch.float32)
+pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+
+
+@pytest.fixture(autouse=True)
+def triton() -> Iterator[None]:
+    with use_backend("triton"):
+        yield
+
+
+def _step(model: HSTL, silhouettes: Tensor, lens: list[int] | None, labels: Tensor) -> list[Tensor]:
+    """Gradients after a step of training under float16 autocast, scaled."""
+    model.zero_grad(set_to_none=True)
+    with torch.autocast("cuda", torch.float16):
+        embeddings, logits = model(silhouettes, lens)
+        loss = losses.triplet_loss(embeddings, labels) + losses.cross_entropy(logits, labels)
+    (loss * 256).backward()
+    return [p.grad for p in model.parameters() if p.grad is not None]
+
+
+def _batch(lens: list[int]) -> tuple[Tensor, Tensor]:
+    clips = [walkers(t, seed) for seed, t in enumerate(lens)]
+    return torch.cat(clips)[None].cuda(), torch.arange(len(lens)).cuda() // 2
+
+
+@pytest.mark.parametrize("preset", ["casia-b", "gait3d"])
+def test_a_training_step_does_not_wait_for_the_device(preset: str) -> None:
+    model, lens = narrow_model(preset).cuda().train(), [5, 7, 4, 6]
+    batch = _batch(lens)
+    _step(model, batch[0], lens, batch[1])
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        _step(model, batch[0], lens, batch[1])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_steps_repeat_bit_for_bit() -> None:
+    model, lens = narrow_model("casia-b").cuda().train(), [5, 7, 4, 6]
+    batch = _batch(lens)
+    first = [g.clone() for g in _step(model, batch[0], lens, batch[1])]
+    for _ in range(3):
+        again = _step(model, batch[0], lens, batch[1])
+        assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_float16_stays_finite_on_background() -> None:
+    model, lens = narrow_model("casia-b").cuda().train(), [5, 7, 4, 6]
+    silhouettes, labels = _batch(lens)
+    assert all(g.isfinite().all() for g in _step(model, torch.zeros_like(silhouettes), lens, labels))

@@ -1,0 +1,306 @@
+"""Every Triton kernel against the definition: values, gradients, types, layouts, supports.
+
+On a GPU if there is one, else in Triton's interpreter.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hstl_fast import HSTL, functional, reference, use_backend
+from tests.networks import narrow_model, walkers
+from tests.ops.cases import OPERATORS, PAIRS, Case, Operator, distinct_map
+
+ROUNDING = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+"""Largest error of an output or a gradient, relative to its norm."""
+each_operator = pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.name)
+
+
+BATCH = Case(32, 16, [4, 1, 3], 9, [5, 5], False)
+PACKED = Case(20, 12, [4, 1, 3], 9, [4, 7, 3], True)
+"""One with channels that fill a step of the products, one without; the interpreter takes its time with larger ones."""
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+MOST_POSITIONS = 1000
+"""Of a map in the interpreter."""
+
+
+def _positions(case: Case) -> int:
+    return sum(case.lens) * sum(case.split) * case.w
+
+
+FEASIBLE = [pair for pair in PAIRS if DEVICE == "cuda" or _positions(pair[1]) <= MOST_POSITIONS]
+FEASIBLE += [(operator, case) for operator in OPERATORS for case in (BATCH, PACKED)]
+each_pair = pytest.mark.parametrize(
+    ("operator", "case"), FEASIBLE, ids=[f"{operator.name}-{case}" for operator, case in FEASIBLE]
+)
+
+
+@pytest.fixture(autouse=True)
+def backend(kernels: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    from hstl_fast.triton_kernels import arme
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    if DEVICE == "cpu":
+        monkeypatch.setattr(arme, "PROGRAMS", 8)  # the interpreter runs one after another
+    with use_backend(kernels):
+        yield kernels
+
+
+def results(function: Callable[..., Tensor], inputs: list[Tensor], *arguments: Any, **options: Any) -> list[Tensor]:
+    """The output and the gradient of every input, along a fixed direction; computed on the device, returned here."""
+    leaves = [value.detach().to(DEVICE, copy=True).requires_grad_() for value in inputs]
+    if options.get("support") is not None:
+        options["support"] = options["support"].to(DEVICE)
+    y = function(*leaves, *arguments, **options)
+    direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64).to(y)
+    return [value.detach().cpu() for value in (y, *torch.autograd.grad(y, leaves, direction))]
+
+
+def assert_near(found: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
+    assert [f.shape for f in found] == [e.shape for e in expected]
+    errors = [float((f.double() - e).norm() / e.norm()) for f, e in zip(found, expected, strict=True)]
+    assert max(errors) <= tolerance, errors
+
+
+def _skip_products_of_bfloat16(operator: Operator, dtype: torch.dtype) -> None:
+    if DEVICE == "cpu" and operator.name == "arme" and dtype == torch.bfloat16:
+        pytest.skip("Triton's interpreter multiplies the bits of bfloat16 as integers")
+
+
+@each_pair
+def test_float32(operator: Operator, case: Case) -> None:
+    inputs, options = [value.float() for value in operator.inputs(case)], operator.options(case)
+    expected = results(operator.definition, [value.double() for value in inputs], case.split, **options)
+    assert_near(results(operator.public, inputs, case.split, **options), expected, ROUNDING[torch.float32])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("case", [BATCH, PACKED], ids=str)
+@each_operator
+def test_narrow_types(operator: Operator, case: Case, dtype: torch.dtype) -> None:
+    _skip_products_of_bfloat16(operator, dtype)
+    inputs, options = [value.to(dtype) for value in operator.inputs(case)], operator.options(case)
+    expected = results(operator.definition, [value.double() for value in inputs], case.split, **options)
+    found = results(operator.public, inputs, case.split, **options)
+    assert [value.dtype for value in found[1:]] == [dtype] * len(inputs)
+    assert found[0].dtype == (torch.float32 if operator.name == "astp" else dtype)
+    assert_near(found, expected, ROUNDING[dtype])
+
+
+@each_operator
+def test_narrow_inputs_take_float32_parameters(operator: Operator) -> None:
+    case = BATCH
+    x, *parameters = operator.inputs(case)
+    narrow = [x.half(), *(value.float() for value in parameters)]
+    expected = results(operator.definition, [value.double() for value in narrow], case.split)
+    found = results(operator.public, narrow, case.split)
+    assert [value.dtype for value in found[2:]] == [torch.float32] * len(parameters)
+    assert_near(found, expected, ROUNDING[torch.float16])
+
+
+@each_operator
+def test_packed_sequences_do_not_meet(operator: Operator) -> None:
+    case = PACKED._replace(lens=[3, 14, 5, 4], packed=True)
+    inputs = [value.to(DEVICE, torch.float32) for value in operator.inputs(case)]
+    packed = operator.public(*inputs, case.split, seq_lens=case.lens)
+    alone = [operator.public(x, *inputs[1:], case.split) for x in inputs[0].split(case.lens, dim=2)]
+    torch.testing.assert_close(packed, torch.cat(alone, dim=0 if operator.name == "astp" else 2), rtol=1e-6, atol=1e-7)
+
+
+@each_operator
+def test_strides_do_not_matter(operator: Operator) -> None:
+    case = BATCH
+    x, *parameters = [value.float() for value in operator.inputs(case)]
+    plain = results(operator.public, [x, *parameters], case.split)
+    mirrored = x.flip(4).transpose(0, 1).contiguous().transpose(0, 1).flip(4)
+    transposed = [value.transpose(0, -1).contiguous().transpose(0, -1) for value in parameters]
+    for found, expected in zip(results(operator.public, [mirrored, *transposed], case.split), plain, strict=True):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("operator", OPERATORS[1:], ids=lambda operator: operator.name)
+def test_the_first_of_equal_maxima_takes_the_gradient(operator: Operator) -> None:
+    case = BATCH._replace(lens=[11, 11])
+    x, *parameters = [value.float() for value in operator.inputs(case)]
+    tied = [(x * 2).round() / 2, *parameters]
+    expected = results(operator.definition, [value.double() for value in tied], case.split)
+    assert_near(results(operator.public, tied, case.split), expected, ROUNDING[torch.float32])
+
+
+@pytest.mark.parametrize("level", [0.0, -1.0, 1e-9, 1e4])
+@pytest.mark.parametrize("p", [0.5, 6.5, 40.0])
+def test_constant_maps_pool_to_their_level(level: float, p: float) -> None:
+    x = torch.full((1, 3, 4, 6, 5), level, device=DEVICE, requires_grad=True)
+    powers = torch.full((2,), p, device=DEVICE, requires_grad=True)
+    pooled = functional.astp(x, None, powers, [4, 2])
+    torch.testing.assert_close(pooled, torch.full_like(pooled, max(level, 1e-6)), rtol=1e-5, atol=0)
+    gx, gp = torch.autograd.grad(pooled.sum(), (x, powers))
+    assert gx.isfinite().all()
+    assert gp.isfinite().all()
+    assert bool(gx.any()) == (level > 1e-6)
+
+
+def test_strip_pool() -> None:
+    x, p = distinct_map(BATCH).float(), torch.tensor([5.0])
+    expected = results(reference.strip_pool, [x.double(), p.double()], 4)
+    assert_near(results(functional.strip_pool, [x, p], 4), expected, ROUNDING[torch.float32])
+
+
+@pytest.mark.parametrize("slope", [None, 0.0, 0.3])
+def test_slope_of_the_activation(slope: float | None) -> None:
+    inputs = [value.float() for value in OPERATORS[0].inputs(BATCH)]
+    split = BATCH.split
+    expected = results(reference.arme, [value.double() for value in inputs], split, negative_slope=slope)
+    assert_near(results(functional.arme, inputs, split, negative_slope=slope), expected, ROUNDING[torch.float32])
+
+
+@pytest.mark.parametrize("wanted", [0, 1])
+def test_only_the_wanted_gradient(wanted: int) -> None:
+    case = BATCH
+    inputs = [value.to(DEVICE, torch.float32) for value in OPERATORS[0].inputs(case)]
+    expected = results(OPERATORS[0].definition, [value.double() for value in inputs], case.split)[1 + wanted]
+    inputs[wanted].requires_grad_()
+    y = functional.arme(*inputs, case.split)
+    direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64).to(y)
+    (gradient,) = torch.autograd.grad(y, inputs[wanted], direction)
+    assert_near([gradient.cpu()], [expected], ROUNDING[torch.float32])
+
+
+# ---- supports
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
+@pytest.mark.parametrize("lens", [[4, 3, 7], []], ids=["packed", "batch"])
+def test_supports_grow(lens: list[int], share: float) -> None:
+    support = (torch.rand(1 if lens else 2, 14, 8, 9, generator=torch.Generator().manual_seed(1)) < share).to(DEVICE)
+    ops = torch.ops.hstl_fast
+    expected = reference.grow_support(support, [4, 1, 3], lens or None)
+    assert torch.equal(ops.grow_support(support, [4, 1, 3], lens, "triton"), expected)
+    windows = [
+        nn.functional.max_pool3d(s[:, None], (5, 1, 1), (3, 1, 1), (1, 0, 0))[:, 0]
+        for s in support.float().split(lens or [14], 1)
+    ]
+    assert torch.equal(ops.window_support(support, lens, "triton"), torch.cat(windows, 1) > 0)
+    assert torch.equal(ops.halve_support(support, "triton"), nn.functional.max_pool2d(support.float(), 2) > 0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.6])
+@pytest.mark.parametrize("case", [BATCH, PACKED], ids=str)
+@each_operator
+def test_what_stands_outside_counts_as_zero(operator: Operator, case: Case, share: float) -> None:
+    x, *parameters = [value.float() for value in operator.inputs(case)]
+    support = torch.rand(x[:, 0].shape, generator=torch.Generator().manual_seed(2)) < share
+    dirty, options = x.where(support[:, None], float("inf")), operator.options(case)
+    found = results(operator.public, [dirty, *parameters], case.split, support=support, **options)
+    expected = results(
+        operator.definition, [v.double() for v in (x, *parameters)], case.split, support=support, **options
+    )
+    for ours, truth in zip(found, expected, strict=True):
+        assert (ours - truth).norm() <= ROUNDING[torch.float32] * truth.norm() + 1e-10
+    if operator.name == "arme":
+        grown = reference.grow_support(support, case.split, options["seq_lens"])
+        assert not found[0][~grown[:, None].expand_as(found[0])].any()
+    assert not found[1][~support[:, None].expand_as(found[1])].any()
+
+
+def test_background_frames_enter_maxima() -> None:
+    x = torch.full((1, 1, 3, 2, 2), -1.0, device=DEVICE)
+    x[:, :, 0] = float("nan")  # counts as 0, and 0 is the maximum
+    support = torch.ones(1, 3, 2, 2, dtype=torch.bool, device=DEVICE)
+    support[:, 0] = False
+    proj, p = torch.tensor([[-1.0]], device=DEVICE), torch.ones(1, device=DEVICE)
+    torch.testing.assert_close(functional.astp(x, proj, p, [2], support=support).item(), 1e-6)
+    weights, biases = torch.zeros(1, 2, 1, 1, device=DEVICE), torch.zeros(1, 2, 1, device=DEVICE)
+    assert not functional.fta(x, weights, biases, [2], support=support).any()
+
+
+def test_the_first_of_equal_zeros_takes_the_gradient() -> None:
+    x = torch.zeros(1, 1, 4, 1, 1, device=DEVICE, requires_grad=True)
+    support = torch.tensor([True, False, True, False], device=DEVICE).view(1, 4, 1, 1)
+    weights, biases = torch.zeros(1, 2, 1, 1, device=DEVICE), torch.zeros(1, 2, 1, device=DEVICE)
+    for first in (0, 1):
+        y = functional.fta(x, weights, biases, [1], support=support.roll(first, 1))
+        (gradient,) = torch.autograd.grad(y.sum(), x)
+        assert gradient.flatten().tolist() == ([1.0, 0, 0, 0] if first == 0 else [0.0] * 4)
+
+
+def test_means_keep_their_denominators() -> None:
+    x = torch.full((1, 1, 3, 2, 2), 4.0, device=DEVICE)
+    support = torch.zeros(1, 3, 2, 2, dtype=torch.bool, device=DEVICE)
+    support[..., 0, 0] = True
+    pooled = functional.astp(x, None, torch.ones(1, device=DEVICE), [2], support=support)
+    torch.testing.assert_close(pooled.item(), 1 + 0.75e-6)
+    x = torch.arange(4.0, device=DEVICE).view(1, 1, 4, 1, 1).expand(1, 1, 4, 2, 2)  # a = 2, b = 3 at the one position
+    weights, biases = torch.tensor([1.0, 0], device=DEVICE).view(1, 2, 1, 1), torch.zeros(1, 2, 1, device=DEVICE)
+    share = torch.tensor((2 + 3) / 4).sigmoid().item()
+    y = functional.fta(x, weights, biases, [2], support=support[:, :1].expand(1, 4, 2, 2))
+    torch.testing.assert_close(y[0, 0, 0, 0, 0].item(), share * 2 + (1 - share) * 3)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("case", [BATCH, PACKED], ids=str)
+def test_patches_feed_the_same_products(case: Case, sparse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hstl_fast.triton_kernels import arme as kernels
+
+    fed = []
+
+    def patches(*arguments: Any) -> None:
+        fed.append(1)
+        kernels.convolve_patches(*arguments)
+
+    x, weights = [value.float() for value in OPERATORS[0].inputs(case)]
+    support = torch.rand(x[:, 0].shape, generator=torch.Generator().manual_seed(2)) < 0.2 if sparse else None
+    options = {**OPERATORS[0].options(case), "support": support}
+    expected = results(reference.arme, [x.double(), weights.double()], case.split, **options)
+    monkeypatch.setattr(kernels, "convolve_list", patches)
+    assert_near(results(functional.arme, [x, weights], case.split, **options), expected, ROUNDING[torch.float32])
+    assert len(fed) == 2
+
+
+def test_bulk_copies_are_for_wide_maps_without_a_support() -> None:
+    from hstl_fast.triton_kernels.arme import feeds_patches
+
+    assert feeds_patches(64, torch.bfloat16, [40, 24], 44, False, (9, 0))
+    for other in (
+        (64, torch.bfloat16, [40, 24], 44, True, (9, 0)),
+        (64, torch.bfloat16, [40, 24], 44, False, (8, 9)),
+        (32, torch.bfloat16, [40, 24], 44, False, (9, 0)),
+        (65, torch.bfloat16, [40, 24], 44, False, (9, 0)),
+        (64, torch.bfloat16, [3, 1], 44, False, (9, 0)),
+        (64, torch.bfloat16, [40, 24], 33, False, (9, 0)),
+    ):
+        assert not feeds_patches(*other)
+
+
+# ---- the network
+
+
+@pytest.mark.parametrize("preset", ["casia-b", "gait3d"] if DEVICE == "cuda" else ["gait3d"])
+@pytest.mark.parametrize("lens", [[4, 3], []] if DEVICE == "cuda" else [[4, 3]], ids=str)
+def test_a_network_with_and_without_gradients(preset: str, lens: list[int]) -> None:
+    model: HSTL = narrow_model(preset, divisor=16).to(DEVICE)
+    clips = [walkers(t, seed) for seed, t in enumerate(lens or [4, 4])]
+    silhouettes = (torch.cat(clips)[None] if lens else torch.stack(clips)).to(DEVICE)
+    found = _losses(copy.deepcopy(model), silhouettes, lens)
+    with use_backend("reference"):
+        expected = _losses(copy.deepcopy(model).double(), silhouettes, lens)
+    for ours, truth in zip(found, expected, strict=True):
+        assert (ours.double() - truth).norm() <= 1e-4 * truth.norm() + 1e-9
+
+
+def _losses(model: HSTL, silhouettes: Tensor, lens: list[int]) -> list[Tensor]:
+    """Embeddings in evaluation, and in training mode with the gradients of their parameters."""
+    model.eval()
+    with torch.no_grad():
+        still = model(silhouettes, lens or None).embeddings
+    model.train()
+    model.zero_grad()
+    moving = model(silhouettes, lens or None).embeddings
+    direction = torch.randn(moving.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    (moving * direction.to(moving)).sum().backward()
+    gradients = [p.grad.detach().clone() for p in model.parameters() if p.grad is not None]
+    return [still, moving.detach(), *gradients]
