@@ -22,8 +22,9 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tests/triton runs on the GPU")
-def test_the_kernels_in_the_interpreter(environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/triton"]
+def test_the_kernels_in_the_interpreter(environment: dict[str, str], pytestconfig: pytest.Config) -> None:
+    slow = ["--slow"] if pytestconfig.getoption("slow") else []
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *slow, "tests/triton"]
     environment["TRITON_INTERPRET"] = "1"
     done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:]

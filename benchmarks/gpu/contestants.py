@@ -115,7 +115,7 @@ COMPILED = (
 
 
 def _ours(device: torch.device) -> list[Contestant]:
-    """`auto` in every arithmetic, and so every backend with kernels that "auto" would not have picked for all operators;
+    """`auto` in every arithmetic, and so every backend with kernels that "auto" would not have picked throughout;
     the reference in bfloat16."""
     others = [name for name in backends(device, torch.bfloat16) if not _is_automatic(name, device)]
     kernels = ["auto", *(name for name in others if name != "reference")]

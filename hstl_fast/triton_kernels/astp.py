@@ -306,4 +306,4 @@ def _constants(c_in: int, c_out: int, proj: Tensor | None) -> tuple[int, dict[st
     """Output channels of a program, and what the kernels are compiled for."""
     cols = min(max(triton.next_power_of_2(c_out), 16), 64)
     sizes = {"C_IN": c_in, "C_OUT": c_out, "PROJECTED": int(proj is not None), "PRECISION": precision()}
-    return cols, {**sizes, "ROWS": ROWS, "COLS": cols, "DEPTH": 32}
+    return cols, {**sizes, "ROWS": ROWS, "COLS": cols, "DEPTH": 32, "num_warps": 8}

@@ -66,7 +66,8 @@ def by_rule(product: str, c_in: int, c_out: int, dtype: torch.dtype, gpu: tuple[
     rows = 256 if product == "convolve" and narrow and cols == 128 and gpu >= (9, 0) else 128
     terms = c_in if product == "convolve" else 64
     depth = power_of_2(terms, 32, 64 if narrow else 32)
-    return Tile(rows, cols, depth, 8 if cols == 128 else 4, 3)
+    many_warps = cols == 128 or (product == "convolve" and not narrow)  # else Blackwell's compiler spills
+    return Tile(rows, cols, depth, 8 if many_warps else 4, 3)
 
 
 def candidates(c_out: int, dtype: torch.dtype) -> list[Tile]:
