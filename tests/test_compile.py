@@ -131,6 +131,16 @@ def test_any_lengths_of_packed_sequences_in_two_graphs(backend: str) -> None:
 
 
 @only_native
+def test_networks_without_gradients_compile(backend: str) -> None:
+    model = smallest()
+    compiled = torch.compile(model, fullgraph=True, backend=Counter())
+    with torch.no_grad():
+        for silhouettes, lens in ((clips(2, 7), None), (walkers(13)[None], [6, 7])):
+            expected = model(silhouettes, lens).embeddings
+            torch.testing.assert_close(compiled(silhouettes, lens).embeddings, expected, rtol=1e-5, atol=1e-6)
+
+
+@only_native
 def test_short_sequences_compile(backend: str) -> None:
     model = smallest()
     compiled = torch.compile(model, fullgraph=True, backend=Counter())

@@ -288,11 +288,11 @@ class _FrameMaximum(NativeFunction):
     saves_result = False
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, support: Tensor | None, *arguments: Any) -> Tensor:
+    def forward(ctx: Any, x: Tensor, support: Tensor | None, seq_lens: list[int], backend: str) -> Tensor:
         maximum: Tensor
-        maximum, index = torch.ops.hstl_fast.frame_maximum(x, support, *arguments)
+        maximum, index = torch.ops.hstl_fast.frame_maximum(x, support, seq_lens, backend)
         ctx.save_for_backward(index, x, support)
-        ctx.arguments = arguments
+        ctx.arguments = (seq_lens, backend)
         return maximum
 
     @staticmethod
