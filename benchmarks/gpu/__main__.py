@@ -52,7 +52,9 @@ def _plan(setup: Setup, options: argparse.Namespace) -> Plan:
     everything = {stage: stages.jobs(stage, setup) for stage in chosen}
     plan = {stage: [_matching(job, options.only) for job in jobs] for stage, jobs in everything.items()}
     if not any(job.keys for jobs in plan.values() for job in jobs):
-        example = next(key for jobs in everything.values() for job in jobs for key in job.keys)
+        example = next((key for jobs in everything.values() for job in jobs for key in job.keys), None)
+        if example is None:
+            raise Unusable(f"there is nothing to {', '.join(chosen)} on this device: no backend has kernels for it")
         raise Unusable(f"--only {options.only!r} is in no row's name of {', '.join(chosen)}; one is {example!r}")
     return plan
 

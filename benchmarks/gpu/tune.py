@@ -18,6 +18,7 @@ from hstl_fast.ops import _dispatch
 FILE = "tiles.json"
 """In the results' folder: what HSTL_FAST_TILES may name afterwards."""
 CLIPS = 16
+DTYPE = torch.bfloat16
 REPEATS = 7
 WORST = 2e-2
 """Of an answer in 16 bits, relative to the norm of the rule's."""
@@ -123,7 +124,7 @@ def _call(product: Product, device: torch.device, tiny: bool) -> tuple[Callable[
     n, split = 1 if tiny else CLIPS, list(product.split)
 
     def noise(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=random).to(device, torch.bfloat16)
+        return torch.randn(shape, generator=random).to(device, DTYPE)
 
     def feature_map(c: int) -> Tensor:
         x = noise(n, product.frames, product.rows, product.columns, c)

@@ -25,8 +25,8 @@ def _frame_maximum(
     BLOCK: tl.constexpr,
 ):
     """Bytes: x read where it is inside the support."""
-    element = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    sequence = tl.program_id(1)
+    sequence = tl.program_id(0)
+    element = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = element < frame_size
     first, end = tl.load(starts + sequence), tl.load(starts + sequence + 1)
     best = tl.full([BLOCK], float("-inf"), tl.float32)
@@ -57,8 +57,8 @@ def _frame_maximum_backward(
     BLOCK: tl.constexpr,
 ):
     """Bytes: gx written; the gradient and the index come from the cache for all but one frame of a sequence."""
-    element = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    frame = tl.program_id(1)
+    frame = tl.program_id(0)
+    element = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = element < frame_size
     within = frame - tl.load(ends + 2 * frame)
     place = wide(tl.load(sequence_of_frame + frame)) * frame_size + element
@@ -220,7 +220,7 @@ def frame_maximum(x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tup
     size = h * w * c
     inside = index if support is None else support.contiguous().view(torch.int8)
     with on_device_of(x):
-        _frame_maximum[(triton.cdiv(size, MAXIMUM_BLOCK), len(lens))](
+        _frame_maximum[(len(lens), triton.cdiv(size, MAXIMUM_BLOCK))](
             maximum,
             index,
             x,
@@ -240,7 +240,7 @@ def frame_maximum_backward(grad: Tensor, index: Tensor, x: Tensor, seq_lens: lis
     frames, size = frames_table(lens, x.device), index[0].numel()
     gx = empty_map(x, *x.shape)
     with on_device_of(x):
-        _frame_maximum_backward[(triton.cdiv(size, MAXIMUM_BLOCK), sum(lens))](
+        _frame_maximum_backward[(sum(lens), triton.cdiv(size, MAXIMUM_BLOCK))](
             gx, grad, index, frames.ends, frames.sequence, size, BLOCK=MAXIMUM_BLOCK
         )
     return gx

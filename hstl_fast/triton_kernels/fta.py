@@ -118,8 +118,8 @@ def _mix(
 ):
     """share a + (1 - share) b, and 0 outside the support. Bytes: five frames read, of which two are a neighbour's too,
     one written."""
-    window = tl.program_id(1)
-    element = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    window = tl.program_id(0)
+    element = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = element < frame_size
     active = inside
     if SPARSE:
@@ -157,8 +157,8 @@ def _backward(
 ):
     """Some elements through one sequence, window by window: a window's last two frames are the next one's first two.
     Bytes: each frame read and written once, and grad read."""
-    sequence = tl.program_id(1)
-    element = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    sequence = tl.program_id(0)
+    element = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = element < frame_size
     region = tl.load(region_of_row + element // row_size, mask=inside, other=0)
     first, last = tl.load(starts + sequence), tl.load(starts + sequence + 1) - 1
@@ -215,7 +215,7 @@ def forward(
     windows = windows_table(frames_of(x, seq_lens), x.device)
     y = empty_map(x, n, c, len(windows.ends) // n, h, w)
     with on_device_of(x):
-        _mix[(triton.cdiv(h * w * c, BLOCK), len(windows.ends))](
+        _mix[(len(windows.ends), triton.cdiv(h * w * c, BLOCK))](
             y,
             x,
             share,
@@ -253,7 +253,7 @@ def backward(
     gbiases = gu.sum(0)
     gx = empty_map(x, *x.shape)
     with on_device_of(x):
-        _backward[(triton.cdiv(h * w * c, BLOCK), len(lens))](
+        _backward[(len(lens), triton.cdiv(h * w * c, BLOCK))](
             gx,
             grad,
             x,

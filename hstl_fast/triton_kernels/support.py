@@ -14,6 +14,8 @@ from hstl_fast.triton_kernels.tables import frames_table, region_of_rows, region
 
 BLOCK = 1024
 """Positions of one program."""
+MOST_POSITIONS = 2**31 - BLOCK
+"""Of a map: they are counted in 32 bits, past the last by less than a block. Elements are counted in 64."""
 
 
 @triton.jit
@@ -166,7 +168,7 @@ class Positions(NamedTuple):
 def listed(support: Tensor | None, x: Tensor, split: list[int], seq_lens: list[int]) -> Positions:
     """The positions of `x` [n, c, t, h, w] inside the support, or all of them."""
     n, _, t, h, w = x.shape
-    device, positions = x.device, n * t * h * w
+    device, positions = x.device, _countable(n * t * h * w)
     ends, regions = frames_table(frames_of(x, seq_lens), device).ends, regions_table(split, device)
     at, taps = (torch.empty(positions, dtype=torch.int32, device=device) for _ in range(2))
     begins = torch.empty(len(split) + 1, dtype=torch.int32, device=device)
@@ -184,11 +186,22 @@ def listed(support: Tensor | None, x: Tensor, split: list[int], seq_lens: list[i
     return Positions(at, taps, begins)
 
 
+def _countable(positions: int) -> int:
+    """`positions`, if the kernels can count them."""
+    if positions > MOST_POSITIONS:
+        raise ValueError(
+            f"x must have at most {MOST_POSITIONS} positions (frames times rows times columns) in the triton backend, "
+            f"got {positions}; take fewer sequences at once"
+        )
+    return positions
+
+
 def grow(support: Tensor, split: list[int], seq_lens: list[int]) -> Tensor:
     """`grow_support` of hstl_fast.reference, bool [n, t, h, w]."""
     x = support.contiguous()
-    y = torch.empty_like(x)
     n, t, h, w = x.shape
+    _countable(n * t * h * w)
+    y = torch.empty_like(x)
     ends = frames_table(seq_lens or [t] * n, x.device).ends
     regions, region_of_row = regions_table(split, x.device), region_of_rows(split, x.device)
     with on_device_of(x):

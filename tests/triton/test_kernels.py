@@ -277,6 +277,27 @@ def test_bulk_copies_are_for_wide_maps_without_a_support() -> None:
         assert not feeds_patches(*other)
 
 
+def test_maps_of_more_positions_than_32_bits_count() -> None:
+    from hstl_fast.triton_kernels.support import grow, listed
+
+    many = torch.empty((1, 2**31 // (64 * 44) + 1, 64, 44), dtype=torch.bool, device="meta")
+    with pytest.raises(ValueError, match=r"x must have at most 2147482624 positions .* take fewer sequences at once"):
+        listed(None, many[:, None], [64], [])
+    with pytest.raises(ValueError, match="x must have at most 2147482624 positions"):
+        grow(many, [64], [])
+
+
+def test_maps_of_more_elements_than_32_bits_count() -> None:
+    """The last frame of a map whose elements pass 2^31, and whose other frames nobody reads."""
+    if DEVICE == "cpu":
+        pytest.skip("takes 5 GiB and the interpreter hours")
+    x = torch.zeros(1, 100, 2880, 64, 120, dtype=torch.float16, device=DEVICE)
+    x = x.contiguous(memory_format=torch.channels_last_3d)
+    x[:, :, -1] = torch.rand(100, 64, 120).to(x)
+    pooled = functional.astp(x, None, torch.ones(1, device=DEVICE), [64])
+    torch.testing.assert_close(pooled[0, :, 0], x[0, :, -1].float().mean((1, 2)), rtol=1e-3, atol=1e-3)
+
+
 # ---- the network
 
 
