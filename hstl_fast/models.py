@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._pytree import _register_namedtuple
 
+from hstl_fast import _replayed
 from hstl_fast._recorded import RecordedMaps, is_recordable, scaled
 from hstl_fast.names import one_of
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
@@ -31,6 +32,7 @@ ROWS, COLUMNS = 64, 44
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 SIDE = 10
 """Columns cut off on each side of a 64 x 64 silhouette."""
+FRAMES_OF_A_BATCH, FRAMES_OF_A_BATCH_ELSEWHERE = 256, 2048
 FEWEST_FRAMES = 3
 """FTA's shortest window; shorter sequences are repeated until they have as many."""
 
@@ -215,20 +217,21 @@ class HSTL(Layer):
             return HSTLOutput(embeddings, self.classifier(embeddings))
 
     @torch.no_grad()
-    def embed(self, clips: Iterable[Any], max_frames: int = 256) -> Tensor:
+    def embed(self, clips: Iterable[Any], max_frames: int | None = None) -> Tensor:
         """Embeddings `[N, P, C]` of N clips in evaluation mode, whatever mode the model is in, without gradients.
 
         clips: a list or a generator of arrays or tensors `[T_i, 64, 44]` or `[T_i, 64, 64]` (then 10 columns are cut
         off on each side), uint8 0..255 or floating 0..1, of any lengths. They are packed, in order, into ragged
-        batches of at most `max_frames` frames, so that memory stays bounded; a longer clip goes alone.
+        batches of at most `max_frames` frames (256 on a CPU, 2048 elsewhere), so that memory stays bounded; a longer
+        clip goes alone. On a GPU with Triton's kernels, bytes from the CPU travel while the batch before is computed,
+        by a CUDA graph; nothing waits for the result.
         The model's mode is not touched: several threads may embed at once. Errors name the clip's position.
         """
-        if not _is_count(max_frames):
+        if max_frames is None:
+            max_frames = FRAMES_OF_A_BATCH if self.parts.weight.device.type == "cpu" else FRAMES_OF_A_BATCH_ELSEWHERE
+        elif not _is_count(max_frames):
             raise ValueError(f"max_frames must be a positive integer, got {max_frames!r}")
-        embeddings = [
-            self._embeddings(self._packed(batch), [len(clip) for clip in batch], batch_statistics=False)
-            for batch in _batches(self._clips(clips), max_frames)
-        ]
+        embeddings = [self._embedded(batch) for batch in _batches(self._clips(clips), max_frames)]
         if not embeddings:
             raise ValueError("clips must hold at least one clip, got none")
         return embeddings[0] if len(embeddings) == 1 else torch.cat(embeddings)
@@ -286,6 +289,18 @@ class HSTL(Layer):
             found = "NaN" if low != low else f"values in {low:g}..{high:g}"
             raise ValueError(f"{name} of {silhouettes.dtype} must lie in 0..1 (0..255 is for uint8), got {found}")
 
+    def _embedded(self, clips: list[Tensor]) -> Tensor:
+        """`[N, P, C]` of one batch."""
+        device, lengths = self.parts.weight.device, [len(clip) for clip in clips]
+        if not self._is_replayable(clips):
+            return self._embeddings(self._packed(clips), lengths, batch_statistics=False)
+        enough = [clip if t >= FEWEST_FRAMES else _repeated(clip[None], [])[0][0] for clip, t in zip(clips, lengths)]
+
+        def compute(silhouettes: Tensor, lengths: list[int]) -> Tensor:
+            return self._embeddings(silhouettes, lengths, batch_statistics=False)
+
+        return _replayed.graphs_of(self).embed(enough, compute, _replayed.settings_of(self), device)
+
     def _embeddings(self, silhouettes: Tensor, lengths: list[int], batch_statistics: bool) -> Tensor:
         """`[N, P, C]`; the classifier, which grows with the identities, is not needed for them."""
         silhouettes, lengths = _repeated(silhouettes, lengths)
@@ -320,7 +335,9 @@ class HSTL(Layer):
         return parts
 
     def _maps(self, silhouettes: Tensor, lengths: list[int]) -> "_Maps | RecordedMaps":
-        dtype, backend = self.parts.weight.dtype, self._backend_that_skips(silhouettes)
+        dtype, backend = self.parts.weight.dtype, self._backend_that_skips()
+        if torch.is_grad_enabled() and silhouettes.requires_grad:
+            backend = "reference"  # the gradients of the maps themselves are wanted, outside the support too
         if backend == "cpu" and self._is_recordable(silhouettes):
             given = silhouettes if silhouettes.dtype == torch.uint8 else silhouettes.to(dtype)
             return RecordedMaps(given, dtype, lengths)
@@ -332,28 +349,35 @@ class HSTL(Layer):
     def _is_recordable(self, silhouettes: Tensor) -> bool:
         """Whether native calls may stand for the layers: nobody wants gradients of them, nor follows, traces, imitates
         or checks what is computed, and nothing is of another type."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-            return False
-        if torch._C._len_torch_dispatch_stack() or torch.is_autocast_enabled("cpu") or debugging():
+        if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or _is_watched():
             return False
         dtype = self.parts.weight.dtype
         if type(silhouettes) is not Tensor or dtype != computing_dtype(dtype):
             return False
         return all(is_recordable(layer, dtype) for layer, _ in self._own_layers())
 
+    def _is_replayable(self, clips: list[Tensor]) -> bool:
+        """Whether a graph may stand for the layers: all are Triton's, and nobody follows or checks what is computed."""
+        device = self.parts.weight.device
+        if device.type != _replayed.DEVICE_TYPE or _is_watched() or _replayed.is_capturing():
+            return False
+        if any(clip.dtype != torch.uint8 or type(clip) is not Tensor for clip in clips):
+            return False
+        if sum(map(len, clips)) > _replayed.MOST_FRAMES:
+            return False
+        return len({clip.device for clip in clips}) == 1 and self._backend_that_skips() == "triton"
+
     def _has_own_head(self) -> bool:
         """Whether native calls may stand for the parts' maps and the norm, too."""
         dtype = self.parts.weight.dtype
         return all(_is_untouched(module) and is_recordable(module, dtype) for module in (self.parts, self.norm))
 
-    def _backend_that_skips(self, silhouettes: Tensor) -> str:
-        """The backend whose layers may be told where the maps are not 0; "reference" if none may: gradients of the maps
-        themselves are then not those of the whole map, and only our own layers take notice."""
-        if under_transforms() or (torch.is_grad_enabled() and silhouettes.requires_grad):
+    def _backend_that_skips(self) -> str:
+        """The backend whose layers may be told where the maps are not 0; "reference" if none may: only our own layers
+        take notice."""
+        if under_transforms() or not self._is_made_of_own_layers():
             return "reference"
-        if not self._is_made_of_own_layers():
-            return "reference"
-        return _dispatch.choose("arme", silhouettes.device.type, self.parts.weight.dtype, None)
+        return _dispatch.choose("arme", self.parts.weight.device.type, self.parts.weight.dtype, None)
 
     @constant_when_compiled
     def _is_made_of_own_layers(self) -> bool:
@@ -381,7 +405,6 @@ class HSTL(Layer):
         return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, norm.eps)
 
     def _clips(self, clips: Iterable[Any]) -> Iterator[Tensor]:
-        weight = self.parts.weight
         for i, clip in enumerate(clips):
             name = f"clips[{i}]"
             if isinstance(clip, np.ndarray):
@@ -392,10 +415,12 @@ class HSTL(Layer):
             if len(shape) != 3 or shape[1] != ROWS or shape[2] not in (COLUMNS, COLUMNS + 2 * SIDE) or 0 in shape:
                 raise ValueError(f"{name} must have the shape [T, {ROWS}, 44 or 64] with T >= 1, got {shape}")
             self._check_values(clip, name)
-            yield _cropped(clip).to(weight.device)
+            yield _cropped(clip)
 
     def _packed(self, clips: list[Tensor]) -> Tensor:
-        """The clips along time, `[1, T, 64, 44]`."""
+        """The clips along time, `[1, T, 64, 44]`, where they are, or on the model's device."""
+        if len({clip.device for clip in clips}) > 1:
+            clips = [clip.to(self.parts.weight.device) for clip in clips]
         if any(clip.dtype != torch.uint8 for clip in clips):
             clips = [scaled(clip, self.parts.weight.dtype) for clip in clips]
         return (clips[0] if len(clips) == 1 else torch.cat(clips))[None]
@@ -479,6 +504,13 @@ class _Maps:
         """Whether the backend finds these sequences' maxima, as their pools will ask."""
         longest = 0 if torch.compiler.is_compiling() else max(self.lengths or [self.x.shape[2]])
         return _dispatch.why_not("astp", self.backend, self.x.device.type, self.x.dtype, longest) is None
+
+
+def _is_watched() -> bool:
+    """Whether somebody follows, traces, imitates or checks what is computed."""
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return True
+    return bool(torch._C._len_torch_dispatch_stack()) or debugging()
 
 
 def _is_untouched(layer: nn.Module) -> bool:

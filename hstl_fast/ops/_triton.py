@@ -5,8 +5,12 @@ import importlib.util
 import os
 import re
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from hstl_fast.triton_kernels.tables import Slots
 
 OLDEST = (3, 4)
 """The oldest version whose language the kernels are written in."""
@@ -28,6 +32,21 @@ def why_not(device_type: str, dtype: torch.dtype) -> str | None:
     if device_type == "cpu" and not is_interpreted():
         return "the triton backend computes tensors on a GPU; on the CPU only interpreted (TRITON_INTERPRET=1)"
     return why_no_triton() or (why_not_this_gpu() if device_type == "cuda" else None)
+
+
+def precision() -> str:
+    """How the kernels multiply float32: as torch is asked to convolve."""
+    convolutions = getattr(torch.backends.cudnn, "conv", None)  # newer than torch 2.6, whose one switch may then raise
+    if convolutions is None:
+        return "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
+    return "tf32" if convolutions.fp32_precision == "tf32" else "ieee"
+
+
+def slots(frames: int, sequences: int, device: torch.device) -> "Slots":
+    """Tables at fixed places, for what is launched again without Python."""
+    from hstl_fast.triton_kernels.tables import Slots
+
+    return Slots(frames, sequences, device)
 
 
 @functools.cache

@@ -8,7 +8,8 @@ import triton.language as tl
 from torch import Tensor
 
 from hstl_fast.ops._shared import empty_map, frames_of
-from hstl_fast.triton_kernels.launch import descriptor_memory, on_device_of, precision, wide
+from hstl_fast.ops._triton import precision
+from hstl_fast.triton_kernels.launch import descriptor_memory, on_device_of, wide
 from hstl_fast.triton_kernels.support import Positions, listed
 from hstl_fast.triton_kernels.tables import frames_table, regions_table
 from hstl_fast.triton_kernels.tiles import Tile, capability, tile_for
@@ -54,7 +55,7 @@ def _as_operand(values, TYPE: tl.constexpr):
     return values.to(TYPE)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["row_positions"])
 def _convolve(
     y,  # [positions, c_out], out: written at the positions of the list
     x,  # [positions, c_in]
@@ -111,7 +112,7 @@ def _convolve(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["frames"])
 def _convolve_patches(
     y,  # [frames, height, width, c_out], out: written everywhere
     x,  # [frames, height, width, c_in]
@@ -185,7 +186,7 @@ def _convolve_patches(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pieces"])
 def _weigh(
     parts,  # [pieces, m, 27 c_in, c_out] float32, out
     x,  # [positions, c_in]

@@ -6,7 +6,8 @@ import triton.language as tl
 from torch import Tensor
 
 from hstl_fast.ops._shared import empty_map, frames_of
-from hstl_fast.triton_kernels.launch import on_device_of, precision, wide
+from hstl_fast.ops._triton import precision
+from hstl_fast.triton_kernels.launch import on_device_of, wide
 from hstl_fast.triton_kernels.tables import frames_table, region_of_rows, regions_table
 
 SMALLEST = tl.constexpr(1e-6)
@@ -41,6 +42,7 @@ def _frame_maximum(
         better = ((value > best) | (value != value)) & (best == best) | (frame == first)
         best = tl.where(better, value, best)
         best_frame = tl.where(better, frame - first, best_frame)
+    best = tl.where(first < end, best, 0)  # nobody reads a sequence without frames
     place = wide(sequence) * frame_size + element
     tl.store(maximum + place, best.to(maximum.dtype.element_ty), mask=inside)
     tl.store(index + place, best_frame.to(tl.int16), mask=inside)

@@ -19,11 +19,6 @@ def on_device_of(x: Tensor) -> AbstractContextManager[object]:
     return torch.cuda.device(x.device) if x.device.type == "cuda" else nullcontext()
 
 
-def precision() -> str:
-    """How `tl.dot` multiplies float32, as torch is asked to for convolutions."""
-    return "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
-
-
 def descriptor_memory(x: Tensor) -> AbstractContextManager[object]:
     """A context in which kernels find the memory for their tensor descriptors."""
     if x.device.type != "cuda":

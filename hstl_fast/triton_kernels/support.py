@@ -102,7 +102,7 @@ def _decoded(e, regions, region_count, frames, width):
     return frame, first_row + rest // width, rest % width, first_row, rows
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["frames"])
 def _count(counts, support, regions, region_count, positions, frames, height, width, BLOCK: tl.constexpr):
     """How many of each block of positions, enumerated region by region, are inside the support."""
     e = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -111,7 +111,7 @@ def _count(counts, support, regions, region_count, positions, frames, height, wi
     tl.store(counts + tl.program_id(0), tl.sum(active.to(tl.int32), 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["frames"])
 def _list(
     at,  # [positions], out: the positions inside, region by region
     taps,  # [positions], out: bit `tap`: the neighbour belongs to the same sequence and region

@@ -1,8 +1,11 @@
 """Small tables that kernels read: where sequences, windows and regions begin and end."""
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -33,22 +36,120 @@ class Windows(NamedTuple):
 
 def frames_table(lens: Sequence[int], device: torch.device) -> Frames:
     """The table for sequences of these lengths."""
-    return _frames(tuple(lens), device)
+    return _found(_frames, lens, device)
 
 
 def windows_table(lens: Sequence[int], device: torch.device) -> Windows:
     """The table for sequences of these lengths."""
-    return _windows(tuple(lens), device)
+    return _found(_windows, lens, device)
 
 
 def regions_table(split: Sequence[int], device: torch.device) -> Tensor:
     """int32 [m, 2]: the first row of each region, and how many it has."""
-    return _regions(tuple(split), device)
+    return _found(_regions, split, device)
 
 
 def region_of_rows(split: Sequence[int], device: torch.device) -> Tensor:
     """int32 [h]: the region that each row belongs to."""
-    return _region_of_rows(tuple(split), device)
+    return _found(_region_of_rows, split, device)
+
+
+_Table = TypeVar("_Table")
+_Tables = dict[tuple[Callable[..., Any], tuple[int, ...]], Any]
+_kept: ContextVar[_Tables | None] = ContextVar("kept", default=None)
+
+
+def _found(make: Callable[[tuple[int, ...], torch.device], _Table], key: Sequence[int], device: torch.device) -> _Table:
+    """The table that was made before; inside `Slots.standing_in`, the one that the slots keep."""
+    kept = _kept.get()
+    if kept is None:
+        return make(tuple(key), device)
+    if (make, tuple(key)) not in kept:
+        kept[make, tuple(key)] = make(tuple(key), device)
+    found: _Table = kept[make, tuple(key)]
+    return found
+
+
+class Slots:
+    """Tables at fixed places in the device's memory, for any sequences that fit in.
+
+    What is launched inside `standing_in` with the lengths `stand_in`, as many sequences and frames as fit in, finds
+    these tables; filled anew, they mean other sequences. Frames and windows behind the last sequence are
+    nobody's neighbours; sequences that are not there have no frames.
+    """
+
+    def __init__(self, frames: int, sequences: int, device: torch.device) -> None:
+        """frames: a multiple of 3, and more than 3 for every sequence."""
+        assert frames % 3 == 0
+        assert frames > 3 * sequences  # or the stand-ins for windows would be those for maps of one frame a sequence
+        self.frames, self.windows, self.sequences = frames, frames // 3, sequences
+        self.stand_in = [3] * (sequences - 1) + [frames - 3 * (sequences - 1)]
+        self.memory = torch.zeros(_size(self._shapes()), dtype=torch.int32, device=device)
+        of_frames, of_windows, windows = self._tables(self.memory)
+        after_fta = fta_lengths(self.stand_in)
+        self._kept: _Tables = {
+            (_frames, tuple(self.stand_in)): of_frames,
+            (_frames, tuple(after_fta)): of_windows,
+            (_windows, tuple(self.stand_in)): windows,
+        }
+
+    @contextmanager
+    def standing_in(self) -> Iterator[None]:
+        """A context in which kernels are given these tables, and all others they need are kept as long as these."""
+        token = _kept.set(self._kept)
+        try:
+            yield
+        finally:
+            _kept.reset(token)
+
+    def fill(self, memory: Tensor, lens: Sequence[int]) -> None:
+        """Into int32 memory of the same size, on the CPU, what these tables should hold for sequences of at least 3
+        frames."""
+        of_frames, of_windows, windows = self._tables(memory)
+        counts = fta_lengths(lens)
+        _fill_frames(of_frames, lens)
+        _fill_frames(of_windows, counts)
+        real = _windows(tuple(lens), torch.device("cpu"))
+        windows.ends[: sum(counts)] = real.ends
+        windows.ends[sum(counts) :] = torch.tensor([0, 1, 0], dtype=torch.int32)  # windows on no frame
+
+    def _shapes(self) -> list[tuple[int, ...]]:
+        starts = (self.sequences + 1,)
+        of_frames, of_windows = ([(n, 2), starts, (n,)] for n in (self.frames, self.windows))
+        return [*of_frames, *of_windows, (self.windows, 3)]
+
+    def _tables(self, memory: Tensor) -> tuple[Frames, Frames, Windows]:
+        """Of frames, of what FTA makes of them, and of its windows, in this memory."""
+        *parts, windows = _parts(memory, self._shapes())
+        of_frames, of_windows = Frames(*parts[:3]), Frames(*parts[3:])
+        return of_frames, of_windows, Windows(windows, of_windows.starts)
+
+
+def _fill_frames(table: Frames, lens: Sequence[int]) -> None:
+    total, real = sum(lens), _frames(tuple(lens), torch.device("cpu"))
+    table.ends[:total] = real.ends
+    table.ends[total:] = torch.tensor([total, len(table.ends) - 1], dtype=torch.int32)
+    table.sequence[:total] = real.sequence
+    table.sequence[total:] = len(table.starts) - 2
+    table.starts[: len(lens) + 1] = real.starts
+    table.starts[len(lens) + 1 :] = total
+
+
+def _parts(memory: Tensor, shapes: Sequence[tuple[int, ...]]) -> Iterator[Tensor]:
+    """Tensors of these shapes one after another, each where memory is aligned like any other."""
+    begin = 0
+    for shape in shapes:
+        yield memory[begin : begin + math.prod(shape)].view(shape)
+        begin += _size([shape])
+
+
+def _size(shapes: Sequence[tuple[int, ...]]) -> int:
+    """Elements that `_parts` needs."""
+    return sum(-(-math.prod(shape) // ALIGNED) * ALIGNED for shape in shapes)
+
+
+ALIGNED = 4
+"""Elements of int32 in the 16 bytes that kernels are compiled for."""
 
 
 @functools.lru_cache(maxsize=256)

@@ -80,10 +80,10 @@ def _launch(kernel: Any, arguments: Sequence[Any], keywords: dict[str, Any]) -> 
     for place, parameter in enumerate(kernel.params):
         value = given[parameter.name]
         kind = _kind(value)
-        if parameter.is_constexpr or (kind == "i32" and value == 1):  # as Triton itself does
+        if parameter.is_constexpr or (kind == "i32" and value == 1 and not parameter.do_not_specialize):  # as Triton itself does
             kind = "constexpr"
             constants.append((parameter.name, value))
-        elif kind[0] == "*" or (kind == "i32" and value % 16 == 0):
+        elif kind[0] == "*" or (kind == "i32" and value % 16 == 0 and not parameter.do_not_specialize):
             aligned.append(place)
         signature.append((parameter.name, kind))
     return Launch(kernel, tuple(signature), tuple(constants), tuple(aligned), tuple(options.items()))

@@ -1,0 +1,55 @@
+"""Graphs without a GPU: a computation that is called again where a graph would be replayed."""
+
+import contextvars
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hstl_fast import _replayed
+
+
+class _Event:
+    """Of a device that has done everything at once."""
+
+    def record(self) -> None: ...
+
+    def wait(self) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+
+def _recorded(compute: Callable[[], Tensor], pool: Any) -> tuple[Tensor, Callable[[], None]]:
+    answer, given = compute(), contextvars.copy_context()  # where tables stand in
+
+    def replay() -> None:
+        answer.copy_(given.run(compute))
+
+    return answer, replay
+
+
+def stand_in(patch: pytest.MonkeyPatch) -> None:
+    """Let the CPU take the part of the GPU."""
+    patch.setattr(_replayed, "_event", _Event)
+    patch.setattr(_replayed, "_new_pool", object)
+    patch.setattr(_replayed, "_pinned_like", torch.empty_like)
+    patch.setattr(_replayed, "_recorded", _recorded)
+    patch.setattr(_replayed, "_on", lambda _: nullcontext())
+    patch.setattr(_replayed, "_wait_for", lambda _: None)
+    patch.setattr(_replayed, "is_capturing", lambda: False)
+    patch.setattr(_replayed, "DEVICE_TYPE", "cpu")
+
+
+def counted(patch: pytest.MonkeyPatch) -> list[int]:
+    """How many will be recorded, in its only element."""
+    count, record = [0], _replayed._recorded
+
+    def recorded(compute: Callable[[], Tensor], pool: Any) -> tuple[Tensor, Callable[[], None]]:
+        count[0] += 1
+        return record(compute, pool)
+
+    patch.setattr(_replayed, "_recorded", recorded)
+    return count

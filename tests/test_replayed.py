@@ -1,0 +1,240 @@
+"""Embedding by graphs: their sizes, their tables at fixed places, and what a graph that fits is filled with."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hstl_fast import _replayed
+from hstl_fast.ops._triton import slots
+from hstl_fast.reference import fta_lengths
+from tests import graphs
+
+CPU = torch.device("cpu")
+LENS = [[3], [30], [3, 3, 3, 3], [5, 3, 4], [30, 12, 57, 8, 3], [64] * 33, [2047]]
+
+
+def size_of(lens: list[int]) -> _replayed.Size:
+    return _replayed.size_for(lens)
+
+
+@pytest.mark.parametrize("lens", [*LENS, *([3] * n for n in range(1, 70)), *([t] for t in range(3, 300))], ids=str)
+def test_sequences_fit_in_their_size(lens: list[int]) -> None:
+    size = size_of(lens)
+    assert size.sequences >= len(lens)
+    assert size.frames >= sum(lens)
+    assert size.frames % 3 == 0
+    assert size.frames > 3 * size.sequences
+    assert size.frames <= max(1.25 * sum(lens) + 3, 3.75 * size.sequences + 6, 12)
+
+
+def test_there_are_few_sizes() -> None:
+    frames = sorted({size_of([t]).frames for t in range(3, 2049)})
+    assert len(frames) < 40
+    assert all(a < b <= max(1.25 * a, a + 3) for a, b in pairwise(frames))
+    assert size_of([30] * 64) == (1920, 64)
+    assert size_of([30]) == (30, 1)
+
+
+@pytest.mark.parametrize("lens", LENS, ids=str)
+def test_tables_in_slots_are_those_of_the_sequences(lens: list[int]) -> None:
+    from hstl_fast.triton_kernels.tables import frames_table, windows_table
+
+    size = size_of(lens)
+    kept = slots(*size, CPU)
+    kept.memory.copy_(torch.randint(-9, 9, kept.memory.shape, dtype=torch.int32))  # of other sequences
+    staged = torch.randint(-9, 9, kept.memory.shape, dtype=torch.int32)
+    kept.fill(staged, lens)
+    kept.memory.copy_(staged)
+    counts = fta_lengths(lens)
+    with kept.standing_in():
+        found = frames_table(kept.stand_in, CPU)
+        of_windows, windows = frames_table(fta_lengths(kept.stand_in), CPU), windows_table(kept.stand_in, CPU)
+        of_maxima = frames_table([1] * size.sequences, CPU)
+    for table, real in ((found, lens), (of_windows, counts)):
+        _holds(table, real)
+    assert len(found.sequence) == size.frames == sum(kept.stand_in)
+    assert len(of_windows.sequence) == size.frames // 3 == sum(fta_lengths(kept.stand_in))
+    assert torch.equal(windows.ends[: sum(counts)], windows_table(lens, CPU).ends)
+    nothing = windows.ends[sum(counts) :]
+    assert (nothing[:, 1] > nothing[:, 2]).all()
+    assert torch.equal(windows.starts, of_windows.starts)
+    assert of_maxima.starts.tolist() == list(range(size.sequences + 1))
+
+
+def _holds(table: object, lens: list[int]) -> None:
+    """The sequences' own rows, then rows that no sequence has a part in."""
+    ends, starts, sequence = (value.numpy() for value in table)  # type: ignore[attr-defined]
+    total = sum(lens)
+    first = np.concatenate([[0], np.cumsum(lens)])
+    assert starts[: len(first)].tolist() == first.tolist()
+    assert (starts[len(first) :] == total).all()
+    for i, (begin, end) in enumerate(pairwise(first)):
+        assert (ends[begin:end] == [begin, end - 1]).all()
+        assert (sequence[begin:end] == i).all()
+    assert (ends[total:] == [total, len(ends) - 1]).all()
+
+
+def test_tables_are_aligned_for_what_is_compiled() -> None:
+    kept = slots(21, 5, CPU)
+    views = [value for table in kept._tables(kept.memory) for value in table]
+    assert all((view.data_ptr() - kept.memory.data_ptr()) % 16 == 0 for view in views)
+    places = sorted({(view.data_ptr(), view.data_ptr() + 4 * view.numel()) for view in views})
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(places))
+
+
+def test_tables_that_were_asked_for_are_kept_with_the_slots() -> None:
+    from hstl_fast.triton_kernels import tables
+
+    kept = slots(21, 5, CPU)
+    with kept.standing_in():
+        first = tables.regions_table([3, 5], CPU)
+        tables._regions.cache_clear()
+        assert tables.regions_table([3, 5], CPU) is first
+    assert tables.regions_table([3, 5], CPU) is not first
+
+
+def sums(silhouettes: Tensor, lens: list[int]) -> Tensor:
+    """Of each sequence's bytes, and of all there are, `[n, 2, 1]`, found as kernels find sequences."""
+    from hstl_fast.triton_kernels.tables import frames_table
+
+    table, of_frames = frames_table(lens, CPU), silhouettes.double().sum((0, 2, 3))
+    own = [of_frames[begin:end].sum() for begin, end in pairwise(table.starts.tolist())]
+    return torch.stack([torch.stack(own), of_frames.sum().expand(len(own))], 1)[..., None]
+
+
+def clips(*lens: int) -> list[Tensor]:
+    random = torch.Generator().manual_seed(sum(lens))
+    return [torch.randint(0, 256, (t, 2, 3), dtype=torch.uint8, generator=random) for t in lens]
+
+
+def answer(batch: list[Tensor]) -> Tensor:
+    own = torch.stack([clip.double().sum() for clip in batch])
+    return torch.stack([own, own.sum().expand(len(own))], 1)[..., None]
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    graphs.stand_in(monkeypatch)
+    return graphs.counted(monkeypatch)
+
+
+def test_a_graph_computes_what_it_is_given_last(recorded: list[int]) -> None:
+    kept = _replayed.Graphs()
+    for lens in ([9, 12, 9], [30], [4, 6, 13, 3], [3, 4, 5, 6], [28], [3, 3, 3], [29]):
+        batch = clips(*lens)
+        assert torch.equal(kept.embed(batch, sums, "settings", CPU), answer(batch))
+    assert recorded == [len({size_of(lens) for lens in ([9, 12, 9], [30], [4, 6, 13, 3], [3, 4, 5, 6], [3, 3, 3])})]
+
+
+def test_answers_are_not_overwritten(recorded: list[int]) -> None:
+    kept, batches = _replayed.Graphs(), [clips(5, t) for t in (3, 4, 5)]
+    answers = [kept.embed(batch, sums, "settings", CPU) for batch in batches]
+    assert all(torch.equal(found, answer(batch)) for found, batch in zip(answers, batches, strict=True))
+
+
+def test_views_of_clips_are_read_as_they_are(recorded: list[int]) -> None:
+    wide = torch.randint(0, 256, (5, 2, 9), dtype=torch.uint8)
+    batch = [wide[:, :, 3:6], wide.flip(0)[:, :, ::3]]
+    assert torch.equal(_replayed.Graphs().embed(batch, sums, "settings", CPU), answer(batch))
+
+
+def test_other_settings_record_again(recorded: list[int]) -> None:
+    kept = _replayed.Graphs()
+    for settings, count in (("a", 1), ("a", 1), ("b", 2), ("a", 3)):
+        kept.embed(clips(9), sums, settings, CPU)
+        assert recorded == [count]
+
+
+def test_graphs_not_used_for_long_are_let_go(recorded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_replayed, "MOST_GRAPHS", 2)
+    kept = _replayed.Graphs()
+    for t, count in ((30, 1), (60, 2), (30, 2), (120, 3), (30, 3), (60, 4)):
+        assert torch.equal(kept.embed(clips(t), sums, "settings", CPU), answer(clips(t)))
+        assert recorded == [count]
+
+
+def test_threads_share_graphs(recorded: list[int]) -> None:
+    kept, batches = _replayed.Graphs(), [clips(3 + i % 7, 5, 4) for i in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda batch: kept.embed(batch, sums, "settings", CPU), batches))
+    assert all(torch.equal(a, answer(batch)) for a, batch in zip(found, batches, strict=True))
+
+
+def test_graphs_of_inference_mode_serve_outside(recorded: list[int]) -> None:
+    kept = _replayed.Graphs()
+    with torch.inference_mode():
+        kept.embed(clips(9), sums, "settings", CPU)
+    assert torch.equal(kept.embed(clips(8), sums, "settings", CPU), answer(clips(8)))
+    assert recorded == [1]
+
+
+def test_a_computation_that_fails_leaves_nothing(recorded: list[int]) -> None:
+    def fail(silhouettes: Tensor, lens: list[int]) -> Tensor:
+        raise RuntimeError("no")
+
+    kept = _replayed.Graphs()
+    with pytest.raises(RuntimeError, match="no"):
+        kept.embed(clips(9), fail, "settings", CPU)
+    assert torch.equal(kept.embed(clips(9), sums, "settings", CPU), answer(clips(9)))
+
+
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.negative_slope = 0.01
+        self.weight = nn.Parameter(torch.ones(2, 3))
+        self.norm = nn.BatchNorm1d(3)
+
+
+def _add(model: Layer) -> None:
+    with torch.no_grad():
+        model.weight += 1
+
+
+@pytest.mark.parametrize(
+    ("change", "is_seen"),
+    [
+        (_add, False),  # a graph reads the weights where they are
+        (lambda model: model.load_state_dict(Layer().state_dict()), False),
+        (lambda model: model.load_state_dict(Layer().state_dict(), assign=True), True),
+        (lambda model: model.double(), True),
+        (lambda model: setattr(model, "weight", nn.Parameter(torch.ones(2, 3))), True),
+        (lambda model: setattr(model.norm, "running_mean", torch.ones(3)), True),
+        (lambda model: setattr(model, "negative_slope", 0.2), True),
+        (lambda model: setattr(model.norm, "eps", 1.0), True),
+        (lambda model: torch.backends.cudnn.__setattr__("allow_tf32", False), True),
+    ],
+    ids=["in place", "load", "assign", "double", "weight", "buffer", "slope", "eps", "tf32"],
+)
+def test_what_a_graph_would_not_see_is_part_of_its_settings(
+    change: Callable[[Layer], object], is_seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    model = Layer()
+    before, kept_alive = _replayed.settings_of(model), [*model.parameters(), *model.buffers()]
+    change(model)
+    assert (_replayed.settings_of(model) != before) == is_seen
+    assert kept_alive
+
+
+def test_autocast_is_part_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_replayed, "DEVICE_TYPE", "cpu")
+    found = [_replayed.settings_of(Layer())]
+    for dtype in (torch.float16, torch.bfloat16):
+        with torch.autocast("cpu", dtype):
+            found.append(_replayed.settings_of(Layer()))
+    assert len({settings[2] for settings in found}) == 3  # type: ignore[index]
+
+
+def test_graphs_go_with_their_model() -> None:
+    model = Layer()
+    assert _replayed.graphs_of(model) is _replayed.graphs_of(model)
+    assert _replayed.graphs_of(model) is not _replayed.graphs_of(Layer())
+    count = len(_replayed._of_models)
+    del model
+    assert len(_replayed._of_models) < count

@@ -1,0 +1,53 @@
+"""Embedding by graphs against embedding layer by layer: on a GPU, or in the interpreter with what stands in for one."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import Tensor
+
+from hstl_fast import HSTL, HSTLConfig, _replayed, use_backend
+from hstl_fast.models import Stage
+from tests import graphs
+from tests.networks import walkers
+
+ON_GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if ON_GPU else "cpu")
+LARGE = (4096, 16, 32, 4, 1)
+"""A tile with which the interpreter has few programs to run, which is what takes its time."""
+LARGE_BLOCK = 1 << 15
+
+
+@pytest.fixture(autouse=True)
+def recorded(kernels: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """How many graphs there were recorded, in its only element."""
+    from hstl_fast.triton_kernels import astp, fta, support, tiles
+
+    if not ON_GPU:
+        graphs.stand_in(monkeypatch)
+        for module, name in ((support, "BLOCK"), (fta, "BLOCK"), (astp, "MAXIMUM_BLOCK")):
+            monkeypatch.setattr(module, name, LARGE_BLOCK)
+    with use_backend(kernels), nullcontext() if ON_GPU else tiles.forced(tiles.Tile(*LARGE)):
+        yield graphs.counted(monkeypatch)
+
+
+def small(pool: bool) -> HSTL:
+    torch.manual_seed(0)
+    stages = (Stage((20, 12), (3,)), Stage((4, 28), (4,))) if pool else (Stage((40, 24), (2,)), Stage((64,), (3,)))
+    return HSTL(HSTLConfig((2,), stages, pool=pool, strips=4, num_classes=3)).eval().to(DEVICE)
+
+
+def layer_by_layer(model: HSTL, clips: list[Tensor]) -> Tensor:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_replayed, "MOST_FRAMES", 0)
+        return model.embed(clips)
+
+
+@pytest.mark.parametrize("pool", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["with pool", "without pool"])
+def test_graphs_embed_as_layers_do(pool: bool, recorded: list[int]) -> None:
+    model = small(pool)
+    for lens in ((4, 5), (1, 2)):
+        clips = [walkers(t, seed) for seed, t in enumerate(lens)]
+        assert torch.equal(model.embed(clips), layer_by_layer(model, clips))
+    assert recorded == [1]
