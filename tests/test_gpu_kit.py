@@ -19,15 +19,18 @@ from benchmarks.gpu import __main__ as kit
 from benchmarks.gpu import (
     bench,
     check,
+    check_endurance,
     check_networks,
     check_operators,
     clock,
     contestants,
     environment,
     numerics,
+    problems,
     profiling,
     stages,
     supervise,
+    table,
     workloads,
 )
 from benchmarks.gpu.contestants import Contestant
@@ -371,6 +374,72 @@ def test_figures_and_ceilings_reach_the_table(tmp_path: Path) -> None:
     text = (tmp_path / "table.md").read_text()
     assert f"| hstl_fast auto, float32 | {ours['device']['median'] * 1e3:.3f} |" in text
     assert "- float32 product: " in text
+
+
+def test_the_table_gives_the_share_of_the_ceiling() -> None:
+    times = {"device": {"median": 0.5, "low": 0.4, "high": 0.6}, "wall": {"median": 0.5}}
+    figures = {"sequences_per_second": 2.0, "peak_bytes": None, "errors": {"output": 1e-7, "gradient": None}}
+    flags = {"cudnn_benchmark": False, "cudnn_deterministic": False, "seconds_to_first_answer": 12.34}
+    row = {"status": "ok", "precision": "bfloat16", **times, **figures, **flags}
+    rows = {
+        "ceilings | bfloat16 product": {"status": "ok", "flop_per_second": 8e12},
+        "ceilings | device copy": {"status": "ok", "byte_per_second": 4e9},
+        "arme | a": {**row, "dense_flop_per_second": 6e12, "byte_per_second": None},
+        "fta | b": {**row, "dense_flop_per_second": 6e12, "byte_per_second": 1e9},
+        "fta | c": {**row, "precision": "tf32", "dense_flop_per_second": 6e12, "byte_per_second": None},
+    }
+    lines = table.render_rows({"bench": rows}).splitlines()
+    shares = {line[2]: line.split(" | ")[6] for line in lines if line[:4] in ("| a ", "| b ", "| c ")}
+    assert shares == {"a": "75%", "b": "25%", "c": "-"}
+    assert next(line for line in lines if line.startswith("| a ")).endswith("| 12.3 |")
+
+
+def test_bytes_are_those_of_the_passes() -> None:
+    found = {}
+    for workload in workloads.workloads(tiny=True):
+        if workload.group.split()[0] in ("arme", "astp", "strip_pool", "fta"):
+            problem = workload.build(CPU)
+            assert isinstance(problem, problems.Operator)
+            x = problem.x.numel()
+            moved = problem.moved(2)
+            found[workload.group] = moved if moved is None else moved / x
+    assert found == {
+        "arme forward": None,
+        "arme forward and backward": None,
+        "astp forward": 2,
+        "astp forward and backward": 4,
+        "strip_pool forward": 2,
+        "strip_pool forward and backward": 4,
+        "fta forward": pytest.approx(2 * (2 + 1 / 3)),
+        "fta forward and backward": pytest.approx(2 * (5 + 1)),
+    }
+
+
+def test_many_steps_in_float16_are_a_row(tmp_path: Path) -> None:
+    assert run(tmp_path, "--stage", "check", "--only", "steps on") == 0
+    rows = rows_in(tmp_path)["check"]
+    assert len(rows) == 2 * len(
+        [name for name in ("auto", *contestants.backends(CPU, torch.float16)) if name != "reference"]
+    )
+    for row in rows.values():
+        assert row["status"] == "pass"
+        assert row["steps"] == check_endurance.TINY_STEPS
+    assert all(row["last_loss"] < row["first_loss"] for key, row in rows.items() if "people" in key)
+
+
+def test_losses_that_are_not_finite_fail() -> None:
+    assert check_endurance.verdict([1.0, 0.5], 20, 2)["status"] == "pass"
+    for losses in ([1.0, float("nan")], [1.0, float("inf")]):
+        assert check_endurance.verdict(losses, 0, 2)["reason"] == f"the loss of step 1 of 2 is {losses[1]}"
+    assert check_endurance.verdict([1.0, 1.0], 21, 2)["reason"] == "21 of 2 steps were skipped, 20 may be"
+
+
+def test_embedding_from_the_host_is_the_same() -> None:
+    workload = next(w for w in workloads.workloads(tiny=True) if w.name.startswith("embedding from the host"))
+    say = Heard()
+    wanted = [Contestant("plain", FLOAT32), Contestant("ours", FLOAT32, torch.channels_last_3d, "auto")]
+    bench.compare(workload, wanted, CPU, say, rounds=2)
+    assert set(statuses(say.rows).values()) == {"ok"}
 
 
 def test_a_profile_names_its_kernels(tmp_path: Path) -> None:

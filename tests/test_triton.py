@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ MOST_SHARED = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx
 """Bytes of shared memory that one block may have."""
 
 
+PRODUCTS = {"sm_80": "mma.sync", "sm_90": "wgmma.mma_async", "sm_100": "tcgen05.mma", "gfx942": "v_mfma"}
+"""The widest instruction that multiplies matrices there."""
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -38,13 +41,13 @@ def test_what_the_networks_launch(target: str, environment: dict[str, str], caps
     rows = _compiled(target, "bfloat16,float32", environment)
     with capsys.disabled():
         for row in rows:
-            print(
-                "{target:7} {registers:4} registers {shared:7} bytes shared {spilled:4} spilled  {kernel}".format(**row)
-            )
+            needs = "{registers:4} registers {shared:7} bytes shared {spilled:4} spilled".format(**row)
+            print("{target:7} {0}  {product} {copies}  {kernel}".format(needs, **row))
     _assert_fits(rows, target)
+    _assert_feeds_products(rows, target)
 
 
-def _compiled(target: str, dtypes: str, environment: dict[str, str]) -> list[dict[str, int]]:
+def _compiled(target: str, dtypes: str, environment: dict[str, str]) -> list[dict[str, Any]]:
     environment.pop("TRITON_INTERPRET", None)
     command = [sys.executable, "-m", "tests.triton.ahead", target, dtypes]
     done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
@@ -52,6 +55,18 @@ def _compiled(target: str, dtypes: str, environment: dict[str, str]) -> list[dic
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def _assert_fits(rows: list[dict[str, int]], target: str) -> None:
+def _assert_fits(rows: list[dict[str, Any]], target: str) -> None:
     assert len(rows) > 50
     assert not [row for row in rows if row["spilled"] or row["shared"] > MOST_SHARED[target]]
+
+
+def _assert_feeds_products(rows: list[dict[str, Any]], target: str) -> None:
+    """Every product runs on the matrix units, and what a convolution in 16 bits multiplies comes 16 bytes at a time."""
+    products = [row for row in rows if row["kernel"].split()[0] in ("convolve", "convolve_patches", "weigh")]
+    assert len(products) > 20
+    assert {row["product"] for row in products} == {PRODUCTS[target]}
+    wide = [row for row in products if row["kernel"].startswith("convolve") and " bf16 " in row["kernel"]]
+    wide = [row for row in wide if "C_IN=1 " not in row["kernel"]]
+    assert len(wide) > 8
+    if target.startswith("sm_"):
+        assert {tuple(row["copies"]) for row in wide} == {(16,)}

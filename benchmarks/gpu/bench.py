@@ -82,7 +82,7 @@ def compare(
     del truth
     times = take_turns([*entries, *beside], device, workload.seconds, rounds)
     for entry in entries:
-        row = {**entry.row, **_rates(problem, times[entry.contestant.name])}
+        row = {**entry.row, **_rates(problem, entry.contestant, times[entry.contestant.name])}
         row |= {BESIDE + other.contestant.name: times[other.contestant.name] for other in beside}
         say.row(_key(workload.name, entry.contestant.name), row)
 
@@ -153,13 +153,15 @@ def _beside(problem: Problem, truth: Answer, device: torch.device, say: Say, key
     return [entry] if isinstance(entry, Entry) else []
 
 
-def _rates(problem: Problem, times: dict[str, Any]) -> Row:
+def _rates(problem: Problem, contestant: Contestant, times: dict[str, Any]) -> Row:
+    moved = problem.moved(contestant.numerics.dtype.itemsize)
     return {
         **times,
         "sequences": problem.sequences,
         "dense_flop": problem.flop,
         "sequences_per_second": problem.sequences / times["wall"]["median"],
         "dense_flop_per_second": problem.flop / times["device"]["median"],
+        "byte_per_second": moved and moved / times["device"]["median"],
     }
 
 

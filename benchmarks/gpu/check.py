@@ -6,7 +6,7 @@ import warnings
 import torch
 
 from benchmarks.gate import Bounds, Errors
-from benchmarks.gpu import check_networks, check_operators
+from benchmarks.gpu import check_endurance, check_networks, check_operators
 from benchmarks.gpu.attempts import attempt
 from benchmarks.gpu.check_networks import Seed
 from benchmarks.gpu.check_operators import Operands
@@ -25,7 +25,7 @@ SYNCHRONISATION = "synchronisation"
 
 
 def jobs(device: torch.device, tiny: bool) -> list[Job]:
-    """Every operator, then every network, then (on a GPU) who waits for the device."""
+    """Every operator, then every network, then many steps of each, then (on a GPU) who waits for the device."""
     found = []
     for operator_case in check_operators.cases(tiny):
         rows = tuple(key for key, _, _ in check_operators.keys(operator_case, device))
@@ -33,6 +33,9 @@ def jobs(device: torch.device, tiny: bool) -> list[Job]:
     for network_case in check_networks.cases(tiny):
         rows = tuple(key for key, _, _ in check_networks.keys(network_case, device))
         found.append(Job("check", network_case.name, rows, 120))
+    for endurance_case in check_endurance.CASES:
+        rows = tuple(key for key, _ in check_endurance.keys(endurance_case, device))
+        found.append(Job("check", endurance_case.name, rows, 120))
     if device.type != "cuda":
         return found
     waiting = tuple(
@@ -47,6 +50,10 @@ def execute(job: Job, say: Say, device: torch.device, tiny: bool) -> None:
     """The rows of a job."""
     if job.name == SYNCHRONISATION:
         _synchronisation(job, say, device)
+        return
+    endurance_case = next((case for case in check_endurance.CASES if case.name == job.name), None)
+    if endurance_case is not None:
+        _endurance(endurance_case, job, say, device, tiny)
         return
     operator_case = next((case for case in check_operators.cases(tiny) if case.name == job.name), None)
     if operator_case is not None:
@@ -118,6 +125,14 @@ def _network(case: check_networks.Case, job: Job, say: Say, device: torch.device
         if key in job.keys:
             say.doing(key)
             say.row(key, attempt(functools.partial(row, mode, backend), device, say, key))
+
+
+def _endurance(case: check_endurance.Case, job: Job, say: Say, device: torch.device, tiny: bool) -> None:
+    for key, backend in check_endurance.keys(case, device):
+        if key in job.keys:
+            say.doing(key)
+            row = functools.partial(check_endurance.measure, case, backend, device, tiny)
+            say.row(key, attempt(row, device, say, key))
 
 
 def _synchronisation(job: Job, say: Say, device: torch.device) -> None:

@@ -58,6 +58,7 @@ class Contestant(NamedTuple):
         numerics = self.numerics
         return {
             "arithmetic": str(numerics),
+            "precision": numerics.precision,
             "tf32": numerics.tf32,
             "cudnn_benchmark": numerics.benchmark,
             "cudnn_deterministic": numerics.deterministic,

@@ -40,6 +40,10 @@ class Problem(Protocol):
     sequences: int
     flop: int
 
+    def moved(self, itemsize: int) -> int | None:
+        """Bytes that the passes of the best way known read and write in elements of this size, for what memory limits;
+        None for what arithmetic limits."""
+
     @property
     def network(self) -> nn.Module:
         """What contestants prepare from."""
@@ -54,7 +58,14 @@ class Problem(Protocol):
         """How far its answer may be from the truth."""
 
 
-class Embedding:
+class _Network:
+    """What whole networks have in common: arithmetic limits them."""
+
+    def moved(self, itemsize: int) -> int | None:
+        return None
+
+
+class Embedding(_Network):
     """Embeddings of clips of one length, in one batch."""
 
     training = False
@@ -86,7 +97,26 @@ class Embedding:
         return Bounds(OUTPUT_BOUNDS[contestant.numerics.precision])
 
 
-class RaggedEmbedding:
+class HostEmbedding(Embedding):
+    """The same from the CPU's memory: by `embed` where the network can, else from a pinned batch."""
+
+    def __init__(self, preset: str, batch: int, frames: int, tiny: bool, device: torch.device) -> None:
+        super().__init__(preset, batch, frames, tiny, device)
+        self.clips = [clip.clone() for clip in self.batch.cpu()]
+        self.pinned = self.batch.cpu().pin_memory() if device.type == "cuda" else self.batch
+
+    def runner(self, contestant: Contestant, module: nn.Module) -> Runner:
+        def step() -> Tensor:
+            if isinstance(module, HSTL):
+                return module.embed(self.clips, max_frames=max(2048, sum(map(len, self.clips))))
+            with torch.no_grad():
+                embeddings: Tensor = module(self.pinned.to(self.device, non_blocking=True))[0]
+            return embeddings
+
+        return Runner(step, lambda: Answer([step()]))
+
+
+class RaggedEmbedding(_Network):
     """Embeddings of clips of different lengths: together where the network can, else one by one."""
 
     training = False
@@ -115,7 +145,7 @@ class RaggedEmbedding:
             return torch.cat([network(clip[None])[0] for clip in self.clips])
 
 
-class Training:
+class Training(_Network):
     """A step of training: forward, both losses, backward; with `optimise`, Adam's step as well.
 
     float16 is trained with a GradScaler. The gate compares the losses and all gradients as one vector: single small
@@ -213,8 +243,21 @@ class Operator:
         self.with_input = layer.differentiable_input
         self.sequences = batch
         self.flop = 2 * batch * (flops.training_macs(layer) if backward else layer.macs)
+        self.layer = layer
         self.device = device
         self.direction: Tensor | None = None
+
+    def moved(self, itemsize: int) -> int | None:
+        """A pool reads its map, and writes the gradient; FTA reads its map once for means, once for the output, and in
+        backward, beside the output's gradient, once for each of the two again."""
+        layer = self.layer
+        x = self.sequences * layer.frames * layer.rows * layer.columns * layer.c_in
+        if layer.kind == "arme":
+            return None
+        if layer.kind == "fta":
+            y = x * (layer.frames // 3) // layer.frames
+            return itemsize * (2 * x + y + (3 * x + 2 * y if self.backward else 0))
+        return itemsize * x * (2 if self.backward else 1)
 
     def truth(self) -> Answer:
         layer = plain(frozen(self.network, self.backward).double())

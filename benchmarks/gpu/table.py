@@ -5,8 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from benchmarks.gpu.bench import CEILINGS
+from benchmarks.gpu.ceilings import COPY
 from benchmarks.gpu.supervise import NOT_REACHED, Row
 
+COLUMNS = (
+    *("device ms", "quartiles", "wall ms", "clips/s", "TFLOP/s", "of ceiling"),
+    *("peak MiB", "error", "gradient", "cuDNN", "first s"),
+)
 KERNELS = 5
 """Of each profile."""
 
@@ -77,12 +82,13 @@ def _bench(rows: Mapping[str, Row]) -> list[Iterator[str]]:
         workload, name = key.split(" | ", 1)
         groups.setdefault(workload, {})[name] = row
     parts = [iter(["", "## bench", "", _counts(rows)])]
-    if CEILINGS in groups:
-        parts.append(_ceilings(groups.pop(CEILINGS)))
+    ceilings = groups.pop(CEILINGS, {})
+    if ceilings:
+        parts.append(_ceilings(ceilings))
     reached = {
         name: group for name, group in groups.items() if {row["status"] for row in group.values()} != {NOT_REACHED}
     }
-    parts += [_workload(name, group) for name, group in reached.items()]
+    parts += [_workload(name, group, ceilings) for name, group in reached.items()]
     if len(reached) < len(groups):
         parts.append(iter(["", "Not reached:", "", *(f"- {name}" for name in groups if name not in reached)]))
     return parts
@@ -99,19 +105,19 @@ def _ceilings(rows: Mapping[str, Row]) -> Iterator[str]:
             yield f"- {name}: {row['status']}, {row.get('reason', 'no time was left')}"
 
 
-def _workload(name: str, rows: Mapping[str, Row]) -> Iterator[str]:
+def _workload(name: str, rows: Mapping[str, Row], ceilings: Mapping[str, Row]) -> Iterator[str]:
     yield ""
     yield f"### {name}"
     yield ""
-    yield "| | device ms | quartiles | wall ms | clips/s | TFLOP/s | peak MiB | error | gradient | cuDNN |"
-    yield "|---|---|---|---|---|---|---|---|---|---|"
+    yield f"| | {' | '.join(COLUMNS)} |"
+    yield "|---" * (len(COLUMNS) + 1) + "|"
     for contestant, row in sorted(rows.items(), key=lambda item: item[1]["status"] != "ok"):
-        yield f"| {contestant} | {_figures(row)} |"
+        yield f"| {contestant} | {_figures(row, ceilings)} |"
 
 
-def _figures(row: Row) -> str:
+def _figures(row: Row, ceilings: Mapping[str, Row]) -> str:
     if row["status"] != "ok":
-        return f"{row['status']}: {row.get('reason', 'no time was left')}" + " |" * 8
+        return f"{row['status']}: {row.get('reason', 'no time was left')}" + " |" * (len(COLUMNS) - 1)
     device, memory = row["device"], row["peak_bytes"]
     return " | ".join(
         [
@@ -120,12 +126,24 @@ def _figures(row: Row) -> str:
             f"{row['wall']['median'] * 1e3:.3f}",
             f"{row['sequences_per_second']:.1f}",
             f"{row['dense_flop_per_second'] / 1e12:.3g}",
+            _share(row, ceilings),
             "-" if memory is None else f"{memory['allocated'] / 2**20:.0f}",
             _error(row["errors"]["output"]),
             _error(row["errors"]["gradient"]),
             ", ".join(name for name in ("benchmark", "deterministic") if row[f"cudnn_{name}"]) or "-",
+            f"{row['seconds_to_first_answer']:.1f}",
         ]
     )
+
+
+def _share(row: Row, ceilings: Mapping[str, Row]) -> str:
+    """Of the rate that limits it: of copies, where its bytes are known, else of matrix products in its precision."""
+    name, unit = (
+        (COPY, "byte_per_second") if row["byte_per_second"] else (f"{row['precision']} product", "flop_per_second")
+    )
+    most = ceilings.get(name, {}).get(unit)
+    rate = row["byte_per_second"] or row["dense_flop_per_second"]
+    return "-" if most is None else f"{rate / most:.0%}"
 
 
 def _error(value: float | str | None) -> str:

@@ -9,7 +9,7 @@ from benchmarks import flops
 from benchmarks.flops import Layer
 from benchmarks.gpu import clips
 from benchmarks.gpu.contestants import Contestant
-from benchmarks.gpu.problems import Embedding, Operator, Problem, RaggedEmbedding, Training
+from benchmarks.gpu.problems import Embedding, HostEmbedding, Operator, Problem, RaggedEmbedding, Training
 
 LENGTHS = (12, 30, 57)
 LARGEST = 256
@@ -71,6 +71,16 @@ def _batch(tiny: bool, batch: int, preset: str = "casia-b") -> Workload:
     )
 
 
+def _from_host(tiny: bool, batch: int) -> Workload:
+    batch, frames = (2, 3) if tiny else (batch, 30)
+    return Workload(
+        f"embedding from the host: casia-b, {batch} x {frames} frames",
+        "embedding",
+        lambda device: HostEmbedding("casia-b", batch, frames, tiny, device),
+        compiled=False,
+    )
+
+
 def _networks(tiny: bool) -> list[Workload]:
     batches = (64, 1) if tiny else (64, 1, 8, LARGEST)
     lengths = (3, 5) if tiny else LENGTHS
@@ -82,6 +92,7 @@ def _networks(tiny: bool) -> list[Workload]:
     )
     return [
         *(_batch(tiny, batch) for batch in batches),
+        *(_from_host(tiny, batch) for batch in ((64,) if tiny else (64, 1))),
         _training(tiny, optimise=True),
         ragged,
         *(_batch(tiny, 64, preset) for preset in ("gait3d", "oumvlp")),

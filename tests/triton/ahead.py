@@ -80,7 +80,9 @@ def _launch(kernel: Any, arguments: Sequence[Any], keywords: dict[str, Any]) -> 
     for place, parameter in enumerate(kernel.params):
         value = given[parameter.name]
         kind = _kind(value)
-        if parameter.is_constexpr or (kind == "i32" and value == 1 and not parameter.do_not_specialize):  # as Triton itself does
+        if parameter.is_constexpr or (
+            kind == "i32" and value == 1 and not parameter.do_not_specialize
+        ):  # as Triton itself does
             kind = "constexpr"
             constants.append((parameter.name, value))
         elif kind[0] == "*" or (kind == "i32" and value % 16 == 0 and not parameter.do_not_specialize):
@@ -175,11 +177,17 @@ def _launch_fta(c: int, split: list[int], t: int, w: int, dtype: torch.dtype) ->
 
 
 class Resources(NamedTuple):
-    """Of a compiled kernel: registers of a thread, bytes of shared memory, bytes spilled."""
+    """Of a compiled kernel: registers of a thread, bytes of shared memory, bytes spilled.
+
+    product: the instruction that multiplies matrices. copies: how many bytes at a time go past the registers into
+    shared memory, except by tensor descriptors.
+    """
 
     registers: int
     shared: int
     spilled: int
+    product: str | None
+    copies: list[int]
 
 
 def compiled(launch: Launch, target: str) -> Resources:
@@ -194,7 +202,17 @@ def compiled(launch: Launch, target: str) -> Resources:
     binary = triton.compile(source, target=TARGETS[target], options=dict(launch.options))
     read = _of_amdgcn if target.startswith("gfx") else _of_ptx
     registers, spilled = read(binary.asm, target)
-    return Resources(registers, binary.metadata.shared, spilled)
+    return Resources(registers, binary.metadata.shared, spilled, _product(binary.asm), _copies(binary.asm))
+
+
+def _product(asm: dict[str, Any]) -> str | None:
+    found = re.search(r"wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_mfma", asm.get("ptx") or asm["amdgcn"])
+    return found and found[0]
+
+
+def _copies(asm: dict[str, Any]) -> list[int]:
+    pattern = r"cp\.async\.c[ag]\.shared\.global[^;]*?\], (0x[0-9a-f]+)"
+    return sorted({int(size, 16) for size in re.findall(pattern, asm.get("ptx", ""))})
 
 
 def _of_amdgcn(asm: dict[str, Any], target: str) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """What only a GPU can show of Triton's kernels: that nothing waits for it, and that repeated runs agree bit for bit."""
 
+import copy
 from collections.abc import Iterator
 
 import pytest
@@ -45,6 +46,40 @@ def test_a_training_step_does_not_wait_for_the_device(preset: str) -> None:
         _step(model, batch[0], lens, batch[1])
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_embedding_again_does_not_wait_for_the_device() -> None:
+    model, clips = narrow_model("casia-b").cuda().eval(), [walkers(t, t) for t in (5, 7, 1, 30)]
+    expected = model.embed(clips)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = model.embed(clips)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(found, expected)
+
+
+def test_graphs_embed_with_the_weights_of_the_day() -> None:
+    model, clips = narrow_model("casia-b").cuda().eval(), [walkers(9), walkers(12, 1)]
+    before = model.embed(clips)
+    with torch.no_grad():
+        model.parts.weight.mul_(2)
+    changed = model.embed(clips)
+    assert not torch.equal(before, changed)
+    assert torch.equal(changed, copy.deepcopy(model).embed(clips))
+    assert torch.equal(changed[:1], model.embed(clips[:1]))
+
+
+def test_streams_take_turns_with_a_graph() -> None:
+    model, clips = narrow_model("casia-b").cuda().eval(), [[walkers(9 + i, i)] for i in range(6)]
+    expected = [model.embed(clip) for clip in clips]
+    streams = [torch.cuda.Stream() for _ in range(3)]
+    found = []
+    for i, clip in enumerate(clips):
+        with torch.cuda.stream(streams[i % 3]):
+            found.append(model.embed(clip))
+    torch.cuda.synchronize()
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_steps_repeat_bit_for_bit() -> None:
