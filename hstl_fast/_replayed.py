@@ -60,27 +60,34 @@ class Graphs:
         self._settings: Hashable = None
         self._graphs: OrderedDict[Size, _Graph] = OrderedDict()
         self._pool: Any = None
+        self._done: Any = None
+        """The last replay: all graphs compute in one memory, so that they follow one another on any streams."""
 
     def embed(self, clips: Sequence[Tensor], compute: Compute, settings: Hashable, device: torch.device) -> Tensor:
         """Embeddings of clips, uint8 [t_i, h, w] of at least 3 frames, all on the CPU or all on the device."""
         lens = [len(clip) for clip in clips]
         with self._lock, torch.inference_mode(False), torch.no_grad(), _on(device):
-            return self._graph(size_for(lens), compute, settings, clips[0], device).embed(clips, lens)
+            graph = self._graph(size_for(lens), compute, settings, clips[0], device)
+            self._done.wait()
+            try:
+                return graph.embed(clips, lens)
+            finally:
+                self._done.record()
 
     def _graph(self, size: Size, compute: Compute, settings: Hashable, like: Tensor, device: torch.device) -> "_Graph":
         if settings != self._settings:
-            self._discard(len(self._graphs), device)
-            self._settings, self._pool = settings, _new_pool()
+            self._discard(len(self._graphs))
+            self._settings, self._pool, self._done = settings, _new_pool(), _event()
         if size not in self._graphs:
-            self._discard(len(self._graphs) + 1 - MOST_GRAPHS, device)
+            self._discard(len(self._graphs) + 1 - MOST_GRAPHS)
             self._graphs[size] = _Graph(size, compute, like, device, self._pool)
         self._graphs.move_to_end(size)
         return self._graphs[size]
 
-    def _discard(self, count: int, device: torch.device) -> None:
+    def _discard(self, count: int) -> None:
         """Let go of those that were not asked for longest, once nobody runs them."""
         if count > 0:
-            _wait_for(device)
+            self._done.synchronize()
         for _ in range(count):
             self._graphs.popitem(last=False)
 
@@ -94,7 +101,6 @@ class _Graph:
         self._filled = 0
         """Frames of `_bytes` that are not blank."""
         self._sources = deque(_Pinned(self._bytes, self._slots.memory) for _ in range(2))
-        self._done = _event()
         with self._slots.standing_in():
             stand_in = self._slots.stand_in
             self._embeddings, self._replay = _recorded(lambda: compute(self._bytes, stand_in), pool)
@@ -104,7 +110,6 @@ class _Graph:
         total, source = sum(lens), self._sources[0]
         source.sent.synchronize()
         self._slots.fill(source.tables, lens)
-        self._done.wait()  # whatever stream was the last one's
         if clips[0].device.type == "cpu":
             torch.cat(tuple(clips), out=source.bytes[:total])
             self._bytes[0, :total].copy_(source.bytes[:total], non_blocking=True)
@@ -115,7 +120,6 @@ class _Graph:
         source.sent.record()
         self._replay()
         embeddings = self._embeddings[: len(lens)].clone()
-        self._done.record()
         self._filled = total
         self._sources.rotate()
         return embeddings
@@ -154,10 +158,6 @@ def _event() -> Any:
 
 def _new_pool() -> Any:
     return torch.cuda.graph_pool_handle()
-
-
-def _wait_for(device: torch.device) -> None:
-    torch.cuda.synchronize(device)
 
 
 def is_capturing() -> bool:

@@ -38,7 +38,6 @@ def stand_in(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_replayed, "_pinned_like", torch.empty_like)
     patch.setattr(_replayed, "_recorded", _recorded)
     patch.setattr(_replayed, "_on", lambda _: nullcontext())
-    patch.setattr(_replayed, "_wait_for", lambda _: None)
     patch.setattr(_replayed, "is_capturing", lambda: False)
     patch.setattr(_replayed, "DEVICE_TYPE", "cpu")
 
