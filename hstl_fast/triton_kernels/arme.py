@@ -59,7 +59,7 @@ def _as_operand(values, TYPE: tl.constexpr):
 def _convolve(
     y,  # [positions, c_out], out: written at the positions of the list
     x,  # [positions, c_in]
-    weights,  # [m, 27, c_in, c_out]
+    weights,  # [m, 27 c_in, c_out]
     at,
     taps,
     begins,  # the list of positions
@@ -71,6 +71,8 @@ def _convolve(
     slope,
     C_IN: tl.constexpr,
     C_OUT: tl.constexpr,
+    W_TERM: tl.constexpr,  # between two terms of a sum in the memory of weights
+    W_COL: tl.constexpr,  # between two output channels
     PRECISION: tl.constexpr,
     ROWS: tl.constexpr,
     COLS: tl.constexpr,
@@ -93,13 +95,13 @@ def _convolve(
     bits = tl.load(taps + entry, mask=listed, other=0)
     col = tl.program_id(1) * COLS + tl.arange(0, COLS)
     x_rows = x + (position * C_IN)[:, None]
-    w_cols = weights + (wide(region) * (27 * C_IN * C_OUT) + col)[None, :]
+    w_cols = weights + (wide(region) * (27 * C_IN * C_OUT) + col * W_COL)[None, :]
     k = tl.arange(0, DEPTH)
     sums = tl.zeros([ROWS, COLS], tl.float32)
     for k0 in range(0, 27 * C_IN, DEPTH):
         a = _gathered(x_rows, bits, k0, height, width, C_IN, DEPTH)
         b = tl.load(
-            w_cols + ((k0 + k) * C_OUT)[:, None],
+            w_cols + ((k0 + k) * W_TERM)[:, None],
             mask=((k0 + k) < 27 * C_IN)[:, None] & (col < C_OUT)[None, :],
             other=0,
         )
@@ -116,7 +118,7 @@ def _convolve(
 def _convolve_patches(
     y,  # [frames, height, width, c_out], out: written everywhere
     x,  # [frames, height, width, c_in]
-    weights,  # [m, 27, c_in, c_out]
+    weights,  # [m, 27 c_in, c_out]
     support,  # of y; or anything, if SPARSE is 0
     ends,
     regions,
@@ -127,6 +129,8 @@ def _convolve_patches(
     slope,
     C_IN: tl.constexpr,
     C_OUT: tl.constexpr,
+    W_TERM: tl.constexpr,
+    W_COL: tl.constexpr,
     SPARSE: tl.constexpr,
     PRECISION: tl.constexpr,
     PATCH_ROWS: tl.constexpr,
@@ -163,7 +167,7 @@ def _convolve_patches(
             strides=[height * row_size, row_size, C_IN, 1],
             block_shape=[1, PATCH_ROWS, PATCH_COLS, DEPTH],
         )
-        w_cols = weights + (wide(region) * (27 * C_IN * C_OUT) + col)[None, :]
+        w_cols = weights + (wide(region) * (27 * C_IN * C_OUT) + col * W_COL)[None, :]
         chunks: tl.constexpr = (C_IN + DEPTH - 1) // DEPTH
         for step in range(27 * chunks):
             tap = step // chunks
@@ -173,7 +177,7 @@ def _convolve_patches(
             a = box.load([t, patch_row + tap // 3 % 3 - 1, patch_col + tap % 3 - 1, channel])
             k = channel + tl.arange(0, DEPTH)
             b = tl.load(
-                w_cols + ((tap * C_IN + k) * C_OUT)[:, None],
+                w_cols + ((tap * C_IN + k) * W_TERM)[:, None],
                 mask=(k < C_IN)[:, None] & (col < C_OUT)[None, :],
                 other=0,
             )
@@ -268,16 +272,29 @@ def forward(
 ) -> Tensor:
     """`x` [n, c_in, t, h, w], uint8 or floating, and `weights` [m, c_out, c_in, 3, 3, 3] of the type to compute in;
     `support`, bool [n, t, h, w], of the output. [n, c_out, t, h, w], channels last."""
-    packed = weights.permute(0, 3, 4, 5, 2, 1).contiguous()
-    return _convolved(x, packed, support, split, seq_lens, slope)
+    return _convolved(x, _packed(weights), support, split, seq_lens, slope)
 
 
 def backward_data(
     grad: Tensor, weights: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]
 ) -> Tensor:
     """The gradient of the input, whose support this is, from that of the convolution, before LeakyReLU."""
-    packed = weights.flip(3, 4, 5).permute(0, 3, 4, 5, 1, 2).contiguous()
-    return _convolved(grad, packed, support, split, seq_lens, 1.0)
+    return _convolved(grad, _packed(weights.flip(3, 4, 5).transpose(1, 2)), support, split, seq_lens, 1.0)
+
+
+def _packed(weights: Tensor) -> Tensor:
+    """[m, 3, 3, 3, c_in, c_out] of weights [m, c_out, c_in, 3, 3, 3]. In memory output channels come last; in float32
+    the terms of a sum do, because from Hopper on TF32 is multiplied from such memory only."""
+    if weights.dtype == torch.float32:
+        return weights.permute(0, 1, 3, 4, 5, 2).contiguous().permute(0, 2, 3, 4, 5, 1)
+    return weights.permute(0, 3, 4, 5, 2, 1).contiguous()
+
+
+def _strides(packed: Tensor) -> dict[str, int]:
+    """Of `_packed` weights; torch's own say nothing of dimensions of size 1."""
+    c_in, c_out = packed.shape[4:]
+    terms_last = packed.dtype == torch.float32
+    return {"W_TERM": 1, "W_COL": 27 * c_in} if terms_last else {"W_TERM": c_out, "W_COL": 1}
 
 
 def _convolved(
@@ -334,6 +351,7 @@ def convolve_list(
             slope,
             C_IN=c_in,
             C_OUT=c_out,
+            **_strides(packed),
             PRECISION=precision(),
             ROWS=tile.rows,
             COLS=tile.cols,
@@ -374,6 +392,7 @@ def convolve_patches(
             slope,
             C_IN=c_in,
             C_OUT=c_out,
+            **_strides(packed),
             SPARSE=int(support is not None),
             PRECISION=precision(),
             PATCH_ROWS=patch[0],
