@@ -20,7 +20,7 @@ DEVICE_TYPE = "cuda"
 MOST_GRAPHS = 16
 """That a model keeps. They share the memory of feature maps; a graph's own is a few megabytes."""
 MOST_FRAMES = 4096
-"""Of a batch: beyond, launching takes no time beside computing."""
+"""Of a batch."""
 WARM_UP = 2
 """Calls before one is captured: the first compiles and makes tables, the second finds all made."""
 
@@ -43,13 +43,38 @@ def size_for(lens: Sequence[int]) -> Size:
     return Size(3 * (-(-thirds >> octave) << octave), sequences)
 
 
-def settings_of(model: nn.Module) -> Hashable:
-    """Everything that a recorded computation depends on besides the clips: where weights lie, and what is asked for."""
+def is_small(lens: Sequence[int]) -> bool:
+    """Whether launching a batch of these takes time beside computing it."""
+    return max(sum(lens), 3 * len(lens)) <= MOST_FRAMES
+
+
+class Settings(NamedTuple):
+    """All that a recorded computation depends on besides the clips.
+
+    model: where the weights lie, and what the layers were told. arithmetic: what torch was asked for.
+    """
+
+    model: Hashable
+    arithmetic: Hashable
+
+
+def settings_of(model: nn.Module) -> Settings:
+    """Of a model, as it is now and would compute now."""
     tensors = [*model.parameters(), *model.buffers()]
-    memory = tuple((t.data_ptr(), t.dtype, t.device, t.stride()) for t in tensors)
-    numbers = tuple((getattr(m, "negative_slope", None), getattr(m, "eps", None)) for m in model.modules())
+    memory = tuple((t.data_ptr(), t.dtype, t.device, t.shape, t.stride()) for t in tensors)
+    told = tuple(_told(module) for module in model.modules())
     autocast = torch.get_autocast_dtype(DEVICE_TYPE) if torch.is_autocast_enabled(DEVICE_TYPE) else None
-    return memory, numbers, autocast, precision()
+    return Settings((memory, told), (autocast, precision(), _precision_of_products()))
+
+
+def _told(module: nn.Module) -> Hashable:
+    split = getattr(module, "split", None)
+    return split and tuple(split), getattr(module, "negative_slope", None), getattr(module, "eps", None)
+
+
+def _precision_of_products() -> str:
+    products = torch.backends.cuda.matmul
+    return str(getattr(products, "fp32_precision", None) or products.allow_tf32)  # torch 2.6 has the older one only
 
 
 class Graphs:
@@ -57,13 +82,13 @@ class Graphs:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._settings: Hashable = None
-        self._graphs: OrderedDict[Size, _Graph] = OrderedDict()
-        self._pool: Any = None
+        self._model: Hashable = None
+        self._graphs: OrderedDict[tuple[Size, Hashable], _Graph] = OrderedDict()
+        self._room: _Room | None = None
         self._done: Any = None
         """The last replay: all graphs compute in one memory, so that they follow one another on any streams."""
 
-    def embed(self, clips: Sequence[Tensor], compute: Compute, settings: Hashable, device: torch.device) -> Tensor:
+    def embed(self, clips: Sequence[Tensor], compute: Compute, settings: Settings, device: torch.device) -> Tensor:
         """Embeddings of clips, uint8 [t_i, h, w] of at least 3 frames, all on the CPU or all on the device."""
         lens = [len(clip) for clip in clips]
         with self._lock, torch.inference_mode(False), torch.no_grad(), _on(device):
@@ -74,15 +99,18 @@ class Graphs:
             finally:
                 self._done.record()
 
-    def _graph(self, size: Size, compute: Compute, settings: Hashable, like: Tensor, device: torch.device) -> "_Graph":
-        if settings != self._settings:
+    def _graph(self, size: Size, compute: Compute, settings: Settings, like: Tensor, device: torch.device) -> "_Graph":
+        if settings.model != self._model:
             self._discard(len(self._graphs))
-            self._settings, self._pool, self._done = settings, _new_pool(), _event()
-        if size not in self._graphs:
+            self._model, self._done = settings.model, _event()
+        key = size, settings.arithmetic
+        if key not in self._graphs:
             self._discard(len(self._graphs) + 1 - MOST_GRAPHS)
-            self._graphs[size] = _Graph(size, compute, like, device, self._pool)
-        self._graphs.move_to_end(size)
-        return self._graphs[size]
+            if self._room is None or not self._graphs:  # a pool ends with its last graph
+                self._room = _new_room()
+            self._graphs[key] = _Graph(size, compute, like, device, self._room)
+        self._graphs.move_to_end(key)
+        return self._graphs[key]
 
     def _discard(self, count: int) -> None:
         """Let go of those that were not asked for longest, once nobody runs them."""
@@ -95,7 +123,7 @@ class Graphs:
 class _Graph:
     """One size's. Two pieces of pinned memory take turns: one is filled while the other is on its way."""
 
-    def __init__(self, size: Size, compute: Compute, like: Tensor, device: torch.device, pool: Any) -> None:
+    def __init__(self, size: Size, compute: Compute, like: Tensor, device: torch.device, room: "_Room") -> None:
         self._slots = slots(*size, device)
         self._bytes = torch.zeros((1, size.frames, *like.shape[1:]), dtype=torch.uint8, device=device)
         self._filled = 0
@@ -103,7 +131,7 @@ class _Graph:
         self._sources = deque(_Pinned(self._bytes, self._slots.memory) for _ in range(2))
         with self._slots.standing_in():
             stand_in = self._slots.stand_in
-            self._embeddings, self._replay = _recorded(lambda: compute(self._bytes, stand_in), pool)
+            self._embeddings, self._replay = _recorded(lambda: compute(self._bytes, stand_in), room)
 
     def embed(self, clips: Sequence[Tensor], lens: Sequence[int]) -> Tensor:
         """Embeddings of sequences that fit in."""
@@ -134,30 +162,43 @@ class _Pinned:
         """Everything that stood here is on the device."""
 
 
-def _recorded(compute: Callable[[], Tensor], pool: Any) -> tuple[Tensor, Callable[[], None]]:
+class _Room(NamedTuple):
+    """Where graphs are recorded. pool: the memory that they share. stream: of the device, as torch's own default is of
+    the device that was first; recording on one stream also takes memory for cuBLAS once."""
+
+    pool: Any
+    stream: Any
+
+
+_recording = threading.Lock()
+"""A process records one graph at a time."""
+
+
+def _recorded(compute: Callable[[], Tensor], room: _Room) -> tuple[Tensor, Callable[[], None]]:
     """Where the answer will be, and what computes it again."""
-    beside = torch.cuda.Stream()
-    beside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(beside):
-        for _ in range(WARM_UP):
-            compute()
-    torch.cuda.current_stream().wait_stream(beside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-        answer = compute()
+    callers = torch.cuda.current_stream()
+    with _recording, torch.cuda.stream(callers):  # which torch leaves elsewhere when recording fails
+        room.stream.wait_stream(callers)
+        with torch.cuda.stream(room.stream):
+            for _ in range(WARM_UP):
+                compute()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=room.pool, stream=room.stream, capture_error_mode="thread_local"):
+            answer = compute()
+        callers.wait_stream(room.stream)
     return answer, graph.replay
 
 
 def _pinned_like(x: Tensor) -> Tensor:
-    return torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+    return torch.empty(x.shape, dtype=x.dtype, device="cpu", pin_memory=True)
 
 
 def _event() -> Any:
     return torch.cuda.Event()
 
 
-def _new_pool() -> Any:
-    return torch.cuda.graph_pool_handle()
+def _new_room() -> _Room:
+    return _Room(torch.cuda.graph_pool_handle(), torch.cuda.Stream())
 
 
 def is_capturing() -> bool:

@@ -223,8 +223,8 @@ class HSTL(Layer):
         clips: a list or a generator of arrays or tensors `[T_i, 64, 44]` or `[T_i, 64, 64]` (then 10 columns are cut
         off on each side), uint8 0..255 or floating 0..1, of any lengths. They are packed, in order, into ragged
         batches of at most `max_frames` frames (256 on a CPU, 2048 elsewhere), so that memory stays bounded; a longer
-        clip goes alone. On a GPU with Triton's kernels, bytes from the CPU travel while the batch before is computed,
-        by a CUDA graph; nothing waits for the result.
+        clip goes alone. On a GPU with Triton's kernels, a batch is gathered in pinned memory while the one before is
+        computed, by a CUDA graph; nothing waits for the result.
         The model's mode is not touched: several threads may embed at once. Errors name the clip's position.
         """
         if max_frames is None:
@@ -292,7 +292,7 @@ class HSTL(Layer):
     def _embedded(self, clips: list[Tensor]) -> Tensor:
         """`[N, P, C]` of one batch."""
         device, lengths = self.parts.weight.device, [len(clip) for clip in clips]
-        if not self._is_replayable(clips):
+        if not self._is_replayable(clips) or not _replayed.is_small(lengths):
             return self._embeddings(self._packed(clips), lengths, batch_statistics=False)
         enough = [clip if t >= FEWEST_FRAMES else _repeated(clip[None], [])[0][0] for clip, t in zip(clips, lengths)]
 
@@ -363,9 +363,10 @@ class HSTL(Layer):
             return False
         if any(clip.dtype != torch.uint8 or type(clip) is not Tensor for clip in clips):
             return False
-        if sum(map(len, clips)) > _replayed.MOST_FRAMES:
+        if {clip.device for clip in clips} not in ({device}, {torch.device("cpu")}):
             return False
-        return len({clip.device for clip in clips}) == 1 and self._backend_that_skips() == "triton"
+        own_map = type(self.parts) is SeparateFCs and _is_untouched(self.parts)
+        return own_map and self._backend_that_skips() == "triton"
 
     def _has_own_head(self) -> bool:
         """Whether native calls may stand for the parts' maps and the norm, too."""

@@ -22,7 +22,7 @@ class _Event:
     def synchronize(self) -> None: ...
 
 
-def _recorded(compute: Callable[[], Tensor], pool: Any) -> tuple[Tensor, Callable[[], None]]:
+def _recorded(compute: Callable[[], Tensor], room: Any) -> tuple[Tensor, Callable[[], None]]:
     answer, given = compute(), contextvars.copy_context()  # where tables stand in
 
     def replay() -> None:
@@ -34,7 +34,7 @@ def _recorded(compute: Callable[[], Tensor], pool: Any) -> tuple[Tensor, Callabl
 def stand_in(patch: pytest.MonkeyPatch) -> None:
     """Let the CPU take the part of the GPU."""
     patch.setattr(_replayed, "_event", _Event)
-    patch.setattr(_replayed, "_new_pool", object)
+    patch.setattr(_replayed, "_new_room", object)
     patch.setattr(_replayed, "_pinned_like", torch.empty_like)
     patch.setattr(_replayed, "_recorded", _recorded)
     patch.setattr(_replayed, "_on", lambda _: nullcontext())
@@ -46,9 +46,9 @@ def counted(patch: pytest.MonkeyPatch) -> list[int]:
     """How many will be recorded, in its only element."""
     count, record = [0], _replayed._recorded
 
-    def recorded(compute: Callable[[], Tensor], pool: Any) -> tuple[Tensor, Callable[[], None]]:
+    def recorded(compute: Callable[[], Tensor], room: Any) -> tuple[Tensor, Callable[[], None]]:
         count[0] += 1
-        return record(compute, pool)
+        return record(compute, room)
 
     patch.setattr(_replayed, "_recorded", recorded)
     return count

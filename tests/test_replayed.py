@@ -1,6 +1,6 @@
 """Embedding by graphs: their sizes, their tables at fixed places, and what a graph that fits is filled with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -9,12 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hstl_fast import _replayed
+from hstl_fast import HSTL, _replayed
+from hstl_fast.nn import SeparateFCs
 from hstl_fast.ops._triton import slots
 from hstl_fast.reference import fta_lengths
 from tests import graphs
+from tests.networks import narrow_model
 
 CPU = torch.device("cpu")
+SETTINGS = _replayed.Settings("model", "arithmetic")
 LENS = [[3], [30], [3, 3, 3, 3], [5, 3, 4], [30, 12, 57, 8, 3], [64] * 33, [2047]]
 
 
@@ -93,7 +96,7 @@ def test_tables_that_were_asked_for_are_kept_with_the_slots() -> None:
     kept = slots(21, 5, CPU)
     with kept.standing_in():
         first = tables.regions_table([3, 5], CPU)
-        tables._regions.cache_clear()
+        tables._made.clear()
         assert tables.regions_table([3, 5], CPU) is first
     assert tables.regions_table([3, 5], CPU) is not first
 
@@ -127,26 +130,26 @@ def test_a_graph_computes_what_it_is_given_last(recorded: list[int]) -> None:
     kept = _replayed.Graphs()
     for lens in ([9, 12, 9], [30], [4, 6, 13, 3], [3, 4, 5, 6], [28], [3, 3, 3], [29]):
         batch = clips(*lens)
-        assert torch.equal(kept.embed(batch, sums, "settings", CPU), answer(batch))
+        assert torch.equal(kept.embed(batch, sums, SETTINGS, CPU), answer(batch))
     assert recorded == [len({size_of(lens) for lens in ([9, 12, 9], [30], [4, 6, 13, 3], [3, 4, 5, 6], [3, 3, 3])})]
 
 
 def test_answers_are_not_overwritten(recorded: list[int]) -> None:
     kept, batches = _replayed.Graphs(), [clips(5, t) for t in (3, 4, 5)]
-    answers = [kept.embed(batch, sums, "settings", CPU) for batch in batches]
+    answers = [kept.embed(batch, sums, SETTINGS, CPU) for batch in batches]
     assert all(torch.equal(found, answer(batch)) for found, batch in zip(answers, batches, strict=True))
 
 
 def test_views_of_clips_are_read_as_they_are(recorded: list[int]) -> None:
     wide = torch.randint(0, 256, (5, 2, 9), dtype=torch.uint8)
     batch = [wide[:, :, 3:6], wide.flip(0)[:, :, ::3]]
-    assert torch.equal(_replayed.Graphs().embed(batch, sums, "settings", CPU), answer(batch))
+    assert torch.equal(_replayed.Graphs().embed(batch, sums, SETTINGS, CPU), answer(batch))
 
 
 def test_other_settings_record_again(recorded: list[int]) -> None:
     kept = _replayed.Graphs()
-    for settings, count in (("a", 1), ("a", 1), ("b", 2), ("a", 3)):
-        kept.embed(clips(9), sums, settings, CPU)
+    for model, arithmetic, count in (("a", 1, 1), ("a", 1, 1), ("b", 1, 2), ("a", 1, 3), ("a", 2, 4), ("a", 1, 4)):
+        kept.embed(clips(9), sums, _replayed.Settings(model, arithmetic), CPU)
         assert recorded == [count]
 
 
@@ -154,22 +157,22 @@ def test_graphs_not_used_for_long_are_let_go(recorded: list[int], monkeypatch: p
     monkeypatch.setattr(_replayed, "MOST_GRAPHS", 2)
     kept = _replayed.Graphs()
     for t, count in ((30, 1), (60, 2), (30, 2), (120, 3), (30, 3), (60, 4)):
-        assert torch.equal(kept.embed(clips(t), sums, "settings", CPU), answer(clips(t)))
+        assert torch.equal(kept.embed(clips(t), sums, SETTINGS, CPU), answer(clips(t)))
         assert recorded == [count]
 
 
 def test_threads_share_graphs(recorded: list[int]) -> None:
     kept, batches = _replayed.Graphs(), [clips(3 + i % 7, 5, 4) for i in range(40)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda batch: kept.embed(batch, sums, "settings", CPU), batches))
+        found = list(pool.map(lambda batch: kept.embed(batch, sums, SETTINGS, CPU), batches))
     assert all(torch.equal(a, answer(batch)) for a, batch in zip(found, batches, strict=True))
 
 
 def test_graphs_of_inference_mode_serve_outside(recorded: list[int]) -> None:
     kept = _replayed.Graphs()
     with torch.inference_mode():
-        kept.embed(clips(9), sums, "settings", CPU)
-    assert torch.equal(kept.embed(clips(8), sums, "settings", CPU), answer(clips(8)))
+        kept.embed(clips(9), sums, SETTINGS, CPU)
+    assert torch.equal(kept.embed(clips(8), sums, SETTINGS, CPU), answer(clips(8)))
     assert recorded == [1]
 
 
@@ -179,14 +182,24 @@ def test_a_computation_that_fails_leaves_nothing(recorded: list[int]) -> None:
 
     kept = _replayed.Graphs()
     with pytest.raises(RuntimeError, match="no"):
-        kept.embed(clips(9), fail, "settings", CPU)
-    assert torch.equal(kept.embed(clips(9), sums, "settings", CPU), answer(clips(9)))
+        kept.embed(clips(9), fail, SETTINGS, CPU)
+    assert torch.equal(kept.embed(clips(9), sums, SETTINGS, CPU), answer(clips(9)))
+
+
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    """TF32 in convolutions, none in other products, whatever a test changes."""
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    convolutions.allow_tf32, products.allow_tf32 = True, False
+    yield
+    convolutions.allow_tf32, products.allow_tf32 = before
 
 
 class Layer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.negative_slope = 0.01
+        self.negative_slope, self.split = 0.01, [2, 1]
         self.weight = nn.Parameter(torch.ones(2, 3))
         self.norm = nn.BatchNorm1d(3)
 
@@ -207,14 +220,29 @@ def _add(model: Layer) -> None:
         (lambda model: setattr(model.norm, "running_mean", torch.ones(3)), True),
         (lambda model: setattr(model, "negative_slope", 0.2), True),
         (lambda model: setattr(model.norm, "eps", 1.0), True),
+        (lambda model: setattr(model, "split", [1, 2]), True),
+        (lambda model: model.split.reverse(), True),
         (lambda model: torch.backends.cudnn.__setattr__("allow_tf32", False), True),
+        (lambda model: torch.backends.cuda.matmul.__setattr__("allow_tf32", True), True),
     ],
-    ids=["in place", "load", "assign", "double", "weight", "buffer", "slope", "eps", "tf32"],
+    ids=[
+        "in place",
+        "load",
+        "assign",
+        "double",
+        "weight",
+        "buffer",
+        "slope",
+        "eps",
+        "split",
+        "in split",
+        "tf32",
+        "tf32 of products",
+    ],
 )
 def test_what_a_graph_would_not_see_is_part_of_its_settings(
-    change: Callable[[Layer], object], is_seen: bool, monkeypatch: pytest.MonkeyPatch
+    change: Callable[[Layer], object], is_seen: bool, tf32: None
 ) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     model = Layer()
     before, kept_alive = _replayed.settings_of(model), [*model.parameters(), *model.buffers()]
     change(model)
@@ -228,7 +256,57 @@ def test_autocast_is_part_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> No
     for dtype in (torch.float16, torch.bfloat16):
         with torch.autocast("cpu", dtype):
             found.append(_replayed.settings_of(Layer()))
-    assert len({settings[2] for settings in found}) == 3  # type: ignore[index]
+    assert len({settings.arithmetic for settings in found}) == 3
+
+
+def _hooked(model: HSTL) -> list[Tensor]:
+    model.parts.register_forward_hook(lambda *_: None)
+    return [silhouettes()]
+
+
+def _own_parts(model: HSTL) -> list[Tensor]:
+    class Parts(SeparateFCs): ...
+
+    model.parts.__class__ = Parts
+    return [silhouettes()]
+
+
+def _hooked_layer(model: HSTL) -> list[Tensor]:
+    model.fta.register_forward_hook(lambda *_: None)
+    return [silhouettes()]
+
+
+def silhouettes(t: int = 3, device: str = "cpu") -> Tensor:
+    return torch.zeros(t, 64, 44, dtype=torch.uint8, device=device)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "is_replayed"),
+    [
+        (lambda _: [silhouettes(), silhouettes(7)], True),
+        (lambda _: [silhouettes(), silhouettes().float()], False),
+        (lambda _: [silhouettes(device="meta")], False),
+        (lambda _: [silhouettes(), silhouettes(device="meta")], False),
+        (_hooked_layer, False),
+        (_hooked, False),
+        (_own_parts, False),
+    ],
+    ids=["bytes", "floats", "another device", "several devices", "hook", "hook on parts", "other parts"],
+)
+def test_who_is_replayed(
+    prepare: Callable[[HSTL], list[Tensor]], is_replayed: bool, recorded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = narrow_model("casia-b")
+    given = prepare(model)
+    skipping = "triton" if model._is_made_of_own_layers() else "reference"
+    monkeypatch.setattr(HSTL, "_backend_that_skips", lambda _: skipping)
+    assert model._is_replayable(given) == is_replayed
+
+
+def test_batches_of_many_short_clips_are_not_small() -> None:
+    assert _replayed.is_small([30] * 64)
+    assert not _replayed.is_small([30] * 200)
+    assert not _replayed.is_small([1] * 4000)
 
 
 def test_graphs_go_with_their_model() -> None:

@@ -15,11 +15,17 @@ import torch
 from hstl_fast.ops import _triton
 
 pytestmark = pytest.mark.skipif(_triton.why_no_triton() is not None, reason=str(_triton.why_no_triton()))
-MOST_SHARED = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10}
+MOST_SHARED = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10, "gfx90a": 64 << 10}
 """Bytes of shared memory that one block may have."""
 
 
-PRODUCTS = {"sm_80": "mma.sync", "sm_90": "wgmma.mma_async", "sm_100": "tcgen05.mma", "gfx942": "v_mfma"}
+PRODUCTS = {
+    "sm_80": "mma.sync",
+    "sm_90": "wgmma.mma_async",
+    "sm_100": "tcgen05.mma",
+    "gfx942": "v_mfma",
+    "gfx90a": "v_mfma",
+}
 """The widest instruction that multiplies matrices there."""
 REPOSITORY = Path(__file__).parents[1]
 

@@ -18,6 +18,15 @@ FIRST_DERIVATIVE_ONLY = (
 )
 
 
+_TAGS = tuple(filter(None, [getattr(torch.Tag, "cudagraph_unsafe", None)]))  # newer than torch 2.6
+
+
+def define(schema: str) -> None:
+    """Declare a private operator, which torch.compile may not put into a CUDA graph: kernels' tables are made when
+    they are first needed, and kept outside the graph's memory."""
+    LIBRARY.define(schema, tags=_TAGS)
+
+
 _implementations: dict[tuple[str, str], Callable[..., Any]] = {}
 """By private operator and backend."""
 

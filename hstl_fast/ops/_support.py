@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from hstl_fast.ops import _native
-from hstl_fast.ops._shared import LIBRARY, constant_when_compiled, frames_of, implements, under_transforms
+from hstl_fast.ops._shared import LIBRARY, constant_when_compiled, define, frames_of, implements, under_transforms
 from hstl_fast.reference import fta_lengths, grow_support
 
 DEBUG_VARIABLE = "HSTL_FAST_DEBUG"
 
-LIBRARY.define("grow_support(Tensor support, int[] split, SymInt[] seq_lens, str backend) -> Tensor")
-LIBRARY.define("window_support(Tensor support, SymInt[] seq_lens, str backend) -> Tensor")
-LIBRARY.define("halve_support(Tensor support, str backend) -> Tensor")
+define("grow_support(Tensor support, int[] split, SymInt[] seq_lens, str backend) -> Tensor")
+define("window_support(Tensor support, SymInt[] seq_lens, str backend) -> Tensor")
+define("halve_support(Tensor support, str backend) -> Tensor")
 
 
 class Support(NamedTuple):

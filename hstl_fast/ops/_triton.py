@@ -35,7 +35,9 @@ def why_not(device_type: str, dtype: torch.dtype) -> str | None:
 
 
 def precision() -> str:
-    """How the kernels multiply float32: as torch is asked to convolve."""
+    """How the kernels multiply float32: as torch is asked to convolve, where Triton's compiler can."""
+    if torch.version.hip is not None and not torch.cuda.get_device_properties().gcnArchName.startswith("gfx942"):
+        return "ieee"
     convolutions = getattr(torch.backends.cudnn, "conv", None)  # newer than torch 2.6, whose one switch may then raise
     if convolutions is None:
         return "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"

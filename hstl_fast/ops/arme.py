@@ -15,6 +15,7 @@ from hstl_fast.ops._shared import (
     LIBRARY,
     channels_last,
     computing_dtype,
+    define,
     dense,
     empty_map,
     first_derivative_only,
@@ -30,12 +31,10 @@ from hstl_fast.ops._support import Support, grown, masked, of_input
 _LAYER = "Tensor? x_support, Tensor? y_support, int[] split, SymInt[] seq_lens, float negative_slope, int algorithm"
 """What every private operator takes: supports bool [n, t, h, w] of input and output; `_algorithm` names algorithms."""
 
-LIBRARY.define(f"arme_forward(Tensor x, Tensor weights, {_LAYER}, bool keep, str backend) -> Tensor")
-LIBRARY.define(f"arme_backward_data(Tensor grad, Tensor? y, Tensor weights, {_LAYER}, str backend) -> Tensor")
-LIBRARY.define(
-    f"arme_backward_weight(Tensor grad, Tensor? y, Tensor x, Tensor weights, {_LAYER}, str backend) -> Tensor"
-)
-LIBRARY.define("leaky_backward_(Tensor(a!) grad, Tensor y, Tensor? support, float negative_slope, str backend) -> ()")
+define(f"arme_forward(Tensor x, Tensor weights, {_LAYER}, bool keep, str backend) -> Tensor")
+define(f"arme_backward_data(Tensor grad, Tensor? y, Tensor weights, {_LAYER}, str backend) -> Tensor")
+define(f"arme_backward_weight(Tensor grad, Tensor? y, Tensor x, Tensor weights, {_LAYER}, str backend) -> Tensor")
+define("leaky_backward_(Tensor(a!) grad, Tensor y, Tensor? support, float negative_slope, str backend) -> ()")
 
 
 class _Layer(NamedTuple):

@@ -14,6 +14,7 @@ from hstl_fast.ops._shared import (
     LIBRARY,
     channels_last,
     computing_dtype,
+    define,
     dense,
     empty_map,
     first_derivative_only,
@@ -26,21 +27,17 @@ from hstl_fast.ops._shared import (
 )
 from hstl_fast.ops._support import Support, masked, of_input
 
-LIBRARY.define(
+define(
     "astp_forward(Tensor x, Tensor? proj, Tensor p, Tensor? support, int[] split, SymInt[] seq_lens, str backend)"
     " -> (Tensor pooled, Tensor maximum, Tensor index, Tensor by_power)"
 )
-LIBRARY.define(
+define(
     "astp_backward(Tensor grad, Tensor pooled, Tensor maximum, Tensor index, Tensor by_power, Tensor x, Tensor? proj,"
     " Tensor p, int[] split, SymInt[] seq_lens, str backend) -> (Tensor gx, Tensor gproj, Tensor gp)"
 )
-LIBRARY.define(
-    "frame_maximum(Tensor x, Tensor? support, SymInt[] seq_lens, str backend) -> (Tensor maximum, Tensor index)"
-)
-LIBRARY.define("frame_maximum_backward(Tensor grad, Tensor index, Tensor x, SymInt[] seq_lens, str backend) -> Tensor")
-LIBRARY.define(
-    "frame_maximum_backward_add(Tensor(a!) gx, Tensor grad, Tensor index, SymInt[] seq_lens, str backend) -> ()"
-)
+define("frame_maximum(Tensor x, Tensor? support, SymInt[] seq_lens, str backend) -> (Tensor maximum, Tensor index)")
+define("frame_maximum_backward(Tensor grad, Tensor index, Tensor x, SymInt[] seq_lens, str backend) -> Tensor")
+define("frame_maximum_backward_add(Tensor(a!) gx, Tensor grad, Tensor index, SymInt[] seq_lens, str backend) -> ()")
 
 
 @torch.library.register_fake("hstl_fast::frame_maximum", lib=LIBRARY)

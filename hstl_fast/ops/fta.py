@@ -14,6 +14,7 @@ from hstl_fast.ops._shared import (
     LIBRARY,
     channels_last,
     computing_dtype,
+    define,
     dense,
     empty_map,
     first_derivative_only,
@@ -31,8 +32,8 @@ __all__ = ["fta", "fta_lengths"]
 _LAYER = "Tensor weights, Tensor biases, Tensor? y_support, int[] split, SymInt[] seq_lens"
 """What both private operators take; the support, bool [n, t', h, w], is the output's."""
 
-LIBRARY.define(f"fta_forward(Tensor x, {_LAYER}, str backend) -> (Tensor y, Tensor means)")
-LIBRARY.define(
+define(f"fta_forward(Tensor x, {_LAYER}, str backend) -> (Tensor y, Tensor means)")
+define(
     f"fta_backward(Tensor grad, Tensor x, Tensor means, {_LAYER}, str backend)"
     " -> (Tensor gx, Tensor gweights, Tensor gbiases)"
 )

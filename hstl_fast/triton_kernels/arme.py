@@ -43,7 +43,7 @@ def _gathered(x_rows, bits, k0, height, width, C_IN: tl.constexpr, DEPTH: tl.con
         )
     taps = k // C_IN
     offsets = ((taps // 9 - 1) * height + taps // 3 % 3 - 1) * width + taps % 3 - 1
-    exists = (((bits[:, None] >> taps[None, :]) & 1) != 0) & (taps < 27)[None, :]
+    exists = (((bits[:, None] >> (taps & 31)[None, :]) & 1) != 0) & (taps < 27)[None, :]
     return tl.load(x_rows + (offsets.to(tl.int64) * C_IN + k - taps * C_IN)[None, :], mask=exists, other=0)
 
 
@@ -303,6 +303,7 @@ def _convolved(
     n, _, t, h, w = x.shape
     y = empty_map(packed, n, packed.shape[5], t, h, w)
     by_patches = feeds_patches(packed.shape[4], x.dtype, split, w, support is not None, capability(x))
+    by_patches &= x.data_ptr() % 16 == 0  # of views into other maps not always
     convolve = convolve_patches if by_patches else convolve_list
     convolve(y, x, packed, support, split, seq_lens, slope)
     return y
@@ -377,7 +378,7 @@ def convolve_patches(
     c_in, c_out = packed.shape[4:]
     tile, patch = tile_for("convolve", c_in, c_out, packed), patch_of(split, w)
     tiles = n * t * triton.cdiv(w, patch[1]) * sum(triton.cdiv(rows, patch[0]) for rows in split)
-    with on_device_of(x), descriptor_memory(x):
+    with on_device_of(x), descriptor_memory(x.device):
         _convolve_patches[(tiles, triton.cdiv(c_out, tile.cols))](
             y,
             x,

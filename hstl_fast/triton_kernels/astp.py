@@ -262,7 +262,9 @@ def forward(maximum: Tensor, proj: Tensor | None, p: Tensor, split: list[int]) -
     [n, m, c_out]; proj [c_out, c_in] and p [m] are float32."""
     n, h, w, c_in = maximum.shape
     c_out = c_in if proj is None else proj.shape[0]
-    pooled, by_power = (torch.empty((n, len(split), c_out), device=maximum.device) for _ in range(2))
+    pooled, by_power = (
+        torch.empty((n, len(split), c_out), dtype=torch.float32, device=maximum.device) for _ in range(2)
+    )
     cols, constants = _constants(c_in, c_out, proj)
     with on_device_of(maximum):
         _pool[(n * len(split), triton.cdiv(c_out, cols))](
@@ -284,7 +286,7 @@ def backward(grad: Tensor, pooled: Tensor, maximum: Tensor, proj: Tensor | None,
     """The gradient of the projections, float32 [n, h, w, c_out], from that of what `forward` returned."""
     n, h, w, c_in = maximum.shape
     c_out = grad.shape[2]
-    gu = torch.empty((n, h, w, c_out), device=maximum.device)
+    gu = torch.empty((n, h, w, c_out), dtype=torch.float32, device=maximum.device)
     cols, constants = _constants(c_in, c_out, proj)
     device = maximum.device
     with on_device_of(maximum):

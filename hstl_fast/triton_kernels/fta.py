@@ -277,7 +277,7 @@ def _sums(x: Tensor, grad: Tensor | None, support: Tensor | None, split: list[in
     """Over every region, float32 [windows, m, c]: of a + b, or of grad (a - b)."""
     _, c, _, h, w = x.shape
     windows = windows_table(frames_of(x, seq_lens), x.device).ends
-    sums = torch.empty((len(windows), len(split), c), device=x.device)
+    sums = torch.empty((len(windows), len(split), c), dtype=torch.float32, device=x.device)
     cols = min(max(triton.next_power_of_2(c), 16), 64)
     with on_device_of(x):
         _sum_regions[(len(windows) * len(split), triton.cdiv(c, cols))](

@@ -1,11 +1,13 @@
 """What every launch needs."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.runtime import _allocation
 
 
 @triton.jit
@@ -19,9 +21,13 @@ def on_device_of(x: Tensor) -> AbstractContextManager[object]:
     return torch.cuda.device(x.device) if x.device.type == "cuda" else nullcontext()
 
 
-def descriptor_memory(x: Tensor) -> AbstractContextManager[object]:
-    """A context in which kernels find the memory for their tensor descriptors."""
-    if x.device.type != "cuda":
-        return nullcontext()
-    triton.set_allocator(lambda size, _alignment, _stream: torch.empty(size, dtype=torch.int8, device=x.device))
-    return nullcontext()
+@contextmanager
+def descriptor_memory(device: torch.device) -> Iterator[None]:
+    """A context in which kernels find the memory for their tensor descriptors; whose allocator it was has it again."""
+    held = _allocation._allocator
+    before = held.get() if hasattr(held, "get") else held  # Triton 3.4 keeps it in no ContextVar
+    triton.set_allocator(lambda size, _alignment, _stream: torch.empty(size, dtype=torch.int8, device=device))
+    try:
+        yield
+    finally:
+        triton.set_allocator(before)

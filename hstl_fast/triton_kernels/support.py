@@ -53,7 +53,7 @@ def _grow(y, x, ends, regions, region_of_row, positions, height, width, BLOCK: t
     for tap in tl.static_range(27):
         exists = inside & _tap(tap, frame, row, col, first_frame, last_frame, first_row, end_row, width)
         offset = ((tap // 9 - 1) * height + tap // 3 % 3 - 1) * width + tap % 3 - 1
-        any_neighbour |= tl.load(x + at + offset, mask=exists, other=0)
+        any_neighbour |= (tl.load(x + at + offset, mask=exists, other=0) != 0).to(tl.int8)
     tl.store(y + at, any_neighbour, mask=inside)
 
 
@@ -69,7 +69,7 @@ def _window(y, x, windows, outputs, frame_size, BLOCK: tl.constexpr):
     any_frame = tl.zeros([BLOCK], tl.int8)
     for i in tl.static_range(-1, 4):
         exists = inside & (frame + i >= first) & (frame + i <= last)
-        any_frame |= tl.load(x + (frame + i) * frame_size + position, mask=exists, other=0)
+        any_frame |= (tl.load(x + (frame + i) * frame_size + position, mask=exists, other=0) != 0).to(tl.int8)
     tl.store(y + at, any_frame, mask=inside)
 
 
@@ -82,7 +82,7 @@ def _halve(y, x, outputs, height, width, BLOCK: tl.constexpr):
     upper = (at // (rows * cols) * height + at // cols % rows * 2) * width + at % cols * 2
     any_of_four = tl.zeros([BLOCK], tl.int8)
     for i in tl.static_range(4):
-        any_of_four |= tl.load(x + upper + i // 2 * width + i % 2, mask=inside, other=0)
+        any_of_four |= (tl.load(x + upper + i // 2 * width + i % 2, mask=inside, other=0) != 0).to(tl.int8)
     tl.store(y + at, any_of_four, mask=inside)
 
 
@@ -107,7 +107,7 @@ def _count(counts, support, regions, region_count, positions, frames, height, wi
     """How many of each block of positions, enumerated region by region, are inside the support."""
     e = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     frame, row, col, _, _ = _decoded(e, regions, region_count, frames, width)
-    active = tl.load(support + (frame * height + row) * width + col, mask=e < positions, other=0)
+    active = tl.load(support + (frame * height + row) * width + col, mask=e < positions, other=0) != 0
     tl.store(counts + tl.program_id(0), tl.sum(active.to(tl.int32), 0))
 
 
@@ -138,7 +138,7 @@ def _list(
     active = inside.to(tl.int32)
     if SPARSE:
         before = tl.load(counted + block - 1, mask=block > 0, other=0)
-        active = tl.load(support + position, mask=inside, other=0).to(tl.int32)
+        active = (tl.load(support + position, mask=inside, other=0) != 0).to(tl.int32)
     rank = before + tl.cumsum(active, 0) - active
     first_frame = tl.load(ends + 2 * frame, mask=inside, other=0)
     last_frame = tl.load(ends + 2 * frame + 1, mask=inside, other=0)

@@ -1,7 +1,8 @@
 """Small tables that kernels read: where sequences, windows and regions begin and end."""
 
-import functools
 import math
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from hstl_fast.reference import fta_lengths
+
+CPU = torch.device("cpu")
 
 
 class Frames(NamedTuple):
@@ -55,18 +58,46 @@ def region_of_rows(split: Sequence[int], device: torch.device) -> Tensor:
 
 
 _Table = TypeVar("_Table")
-_Tables = dict[tuple[Callable[..., Any], tuple[int, ...]], Any]
-_kept: ContextVar[_Tables | None] = ContextVar("kept", default=None)
+_Key = tuple[Callable[..., Any], tuple[int, ...]]
+"""What makes a table, and of what."""
+MOST_TABLES = 1024
+_kept: ContextVar[dict[_Key, Any] | None] = ContextVar("kept", default=None)
+_made: OrderedDict[tuple[_Key, torch.device, int], Any] = OrderedDict()
+"""The latest, by stream: on another a table may not have arrived yet, and its memory may be taken too early."""
+_captured: list[Any] = []
+"""Those that a graph of somebody else's reads; nobody says when it ends."""
+_lock = threading.Lock()
 
 
-def _found(make: Callable[[tuple[int, ...], torch.device], _Table], key: Sequence[int], device: torch.device) -> _Table:
+def _found(make: Callable[[tuple[int, ...], torch.device], _Table], of: Sequence[int], device: torch.device) -> _Table:
     """The table that was made before; inside `Slots.standing_in`, the one that the slots keep."""
-    kept = _kept.get()
+    key, kept = (make, tuple(of)), _kept.get()
     if kept is None:
-        return make(tuple(key), device)
-    if (make, tuple(key)) not in kept:
-        kept[make, tuple(key)] = make(tuple(key), device)
-    found: _Table = kept[make, tuple(key)]
+        return _of_stream(key, device)  # type: ignore[no-any-return]
+    if key not in kept:
+        kept[key] = make(tuple(of), device)
+    found: _Table = kept[key]
+    return found
+
+
+def _of_stream(key: _Key, device: torch.device) -> Any:
+    """One that was made on the current stream; of a stream that is being captured, on any, since nothing can be made
+    then, and what captures has waited for all."""
+    on_gpu = device.type == "cuda"
+    with _lock:
+        if on_gpu and torch.cuda.is_current_stream_capturing():
+            found = next((table for other, table in _made.items() if other[:2] == (key, device)), None)
+            if found is not None:
+                _captured.append(found)
+                return found
+        stream = torch.cuda.current_stream(device).cuda_stream if on_gpu else 0
+        found = _made.pop((key, device, stream), None)
+        if found is None:
+            make, of = key
+            found = make(of, device)
+        _made[key, device, stream] = found
+        if len(_made) > MOST_TABLES:
+            _made.popitem(last=False)
     return found
 
 
@@ -87,7 +118,7 @@ class Slots:
         self.memory = torch.zeros(_size(self._shapes()), dtype=torch.int32, device=device)
         of_frames, of_windows, windows = self._tables(self.memory)
         after_fta = fta_lengths(self.stand_in)
-        self._kept: _Tables = {
+        self._kept: dict[_Key, Any] = {
             (_frames, tuple(self.stand_in)): of_frames,
             (_frames, tuple(after_fta)): of_windows,
             (_windows, tuple(self.stand_in)): windows,
@@ -109,9 +140,9 @@ class Slots:
         counts = fta_lengths(lens)
         _fill_frames(of_frames, lens)
         _fill_frames(of_windows, counts)
-        real = _windows(tuple(lens), torch.device("cpu"))
+        real = _windows(tuple(lens), CPU)
         windows.ends[: sum(counts)] = real.ends
-        windows.ends[sum(counts) :] = torch.tensor([0, 1, 0], dtype=torch.int32)  # windows on no frame
+        windows.ends[sum(counts) :] = torch.tensor([0, 1, 0], dtype=torch.int32, device=CPU)  # windows on no frame
 
     def _shapes(self) -> list[tuple[int, ...]]:
         starts = (self.sequences + 1,)
@@ -126,9 +157,9 @@ class Slots:
 
 
 def _fill_frames(table: Frames, lens: Sequence[int]) -> None:
-    total, real = sum(lens), _frames(tuple(lens), torch.device("cpu"))
+    total, real = sum(lens), _frames(tuple(lens), CPU)
     table.ends[:total] = real.ends
-    table.ends[total:] = torch.tensor([total, len(table.ends) - 1], dtype=torch.int32)
+    table.ends[total:] = torch.tensor([total, len(table.ends) - 1], dtype=torch.int32, device=CPU)
     table.sequence[:total] = real.sequence
     table.sequence[total:] = len(table.starts) - 2
     table.starts[: len(lens) + 1] = real.starts
@@ -152,7 +183,6 @@ ALIGNED = 4
 """Elements of int32 in the 16 bytes that kernels are compiled for."""
 
 
-@functools.lru_cache(maxsize=256)
 def _frames(lens: tuple[int, ...], device: torch.device) -> Frames:
     starts = _starts(lens)
     ends = np.stack([np.repeat(starts[:-1], lens), np.repeat(starts[1:] - 1, lens)], 1)
@@ -160,7 +190,6 @@ def _frames(lens: tuple[int, ...], device: torch.device) -> Frames:
     return Frames(_on(ends, device), _on(starts, device), _on(sequence, device))
 
 
-@functools.lru_cache(maxsize=256)
 def _windows(lens: tuple[int, ...], device: torch.device) -> Windows:
     frames, counts = _starts(lens), fta_lengths(lens)
     windows = _starts(counts)
@@ -169,12 +198,10 @@ def _windows(lens: tuple[int, ...], device: torch.device) -> Windows:
     return Windows(_on(np.stack([firsts + 3 * within, firsts, lasts], 1), device), _on(windows, device))
 
 
-@functools.lru_cache(maxsize=256)
 def _regions(split: tuple[int, ...], device: torch.device) -> Tensor:
     return _on(np.stack([_starts(split)[:-1], split], 1), device)
 
 
-@functools.lru_cache(maxsize=256)
 def _region_of_rows(split: tuple[int, ...], device: torch.device) -> Tensor:
     return _on(np.repeat(np.arange(len(split)), split), device)
 

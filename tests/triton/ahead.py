@@ -31,6 +31,7 @@ TARGETS = {
     "sm_90": GPUTarget("cuda", 90, 32),
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
+    "gfx90a": GPUTarget("hip", "gfx90a", 64),
 }
 POINTERS = {
     torch.float32: "*fp32",
@@ -97,7 +98,9 @@ def _kind(value: Any) -> str:
     return "fp32" if isinstance(value, float) else "i32" if isinstance(value, int) else "constexpr"
 
 
-CAPABILITY = {"sm_80": (8, 0), "sm_90": (9, 0), "sm_100": (10, 0), "gfx942": (0, 0)}
+CAPABILITY = {"sm_80": (8, 0), "sm_90": (9, 0), "sm_100": (10, 0), "gfx942": (0, 0), "gfx90a": (0, 0)}
+PRECISION = {"gfx90a": "ieee"}
+"""Where Triton cannot multiply TF32."""
 
 
 def launches_of_networks(dtype: torch.dtype, target: str) -> list[Launch]:
@@ -106,6 +109,8 @@ def launches_of_networks(dtype: torch.dtype, target: str) -> list[Launch]:
         launches() as found,
         mock.patch.object(arme, "capability", return_value=CAPABILITY[target]),
         mock.patch.object(tiles, "capability", return_value=CAPABILITY[target]),
+        mock.patch.object(arme, "precision", return_value=PRECISION.get(target, "tf32")),
+        mock.patch.object(astp, "precision", return_value=PRECISION.get(target, "tf32")),
     ):
         for preset in ("casia-b", "oumvlp", "gait3d"):
             _launch_network(PRESETS[preset], dtype)

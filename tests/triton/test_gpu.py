@@ -67,7 +67,7 @@ def test_graphs_embed_with_the_weights_of_the_day() -> None:
     changed = model.embed(clips)
     assert not torch.equal(before, changed)
     assert torch.equal(changed, copy.deepcopy(model).embed(clips))
-    assert torch.equal(changed[:1], model.embed(clips[:1]))
+    torch.testing.assert_close(changed[:1], model.embed(clips[:1]), rtol=1e-5, atol=1e-5)
 
 
 def test_streams_take_turns_with_a_graph() -> None:

@@ -327,3 +327,63 @@ def _losses(model: HSTL, silhouettes: Tensor, lens: list[int]) -> list[Tensor]:
     (moving * direction.to(moving)).sum().backward()
     gradients = [p.grad.detach().clone() for p in model.parameters() if p.grad is not None]
     return [still, moving.detach(), *gradients]
+
+
+@each_operator
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16], ids=str)
+def test_the_default_type_does_not_matter(operator: Operator, default: torch.dtype) -> None:
+    inputs = [value.float() for value in operator.inputs(BATCH)]
+    expected = results(operator.public, inputs, BATCH.split)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(default)
+    try:
+        found = results(operator.public, inputs, BATCH.split)
+    finally:
+        torch.set_default_dtype(before)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_any_byte_but_0_is_inside_a_support() -> None:
+    from hstl_fast.triton_kernels import support as kernels
+
+    inside = torch.rand(1, 4, 6, 5, generator=torch.Generator().manual_seed(0)) < 0.2
+    one, x = inside.to(DEVICE), torch.zeros(1, 1, 4, 6, 5, device=DEVICE)
+    for byte in (2, 128, 255):
+        odd = (inside.to(torch.uint8) * byte).to(DEVICE).view(torch.bool)
+        expected, found = (kernels.listed(support, x, [4, 2], []) for support in (one, odd))
+        assert torch.equal(found.begins, expected.begins)
+        count = int(found.begins[-1])
+        assert torch.equal(found.at[:count], expected.at[:count])
+        assert torch.equal(kernels.grow(odd, [4, 2], []), kernels.grow(one, [4, 2], []))
+        assert torch.equal(kernels.window(odd, []), kernels.window(one, []))
+        assert torch.equal(kernels.halve(odd), kernels.halve(one))
+
+
+def test_the_allocator_of_others_comes_back() -> None:
+    import triton
+    from triton.runtime import _allocation
+
+    from hstl_fast.triton_kernels.launch import descriptor_memory
+
+    def theirs(size: int, alignment: int, stream: int | None) -> Tensor:
+        raise AssertionError
+
+    def current() -> Callable[..., Any]:
+        held = _allocation._allocator
+        return held.get() if hasattr(held, "get") else held
+
+    triton.set_allocator(theirs)
+    try:
+        with descriptor_memory(torch.device(DEVICE)):
+            assert current()(64, 16, None).nbytes == 64
+        assert current() is theirs
+    finally:
+        triton.set_allocator(_allocation.NullAllocator())
+
+
+def test_precision_is_what_convolutions_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hstl_fast.ops._triton import precision
+
+    for allowed, name in ((True, "tf32"), (False, "ieee")):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+        assert precision() == name
