@@ -2,7 +2,7 @@
 
 A graph computes as much every time, at fixed places in memory. So there are graphs of few sizes. Behind a batch's
 frames come blank ones, outside every support; where sequences begin and end stands in tables, which are filled for each
-batch, and travel with its bytes from pinned memory while the batch before is computed.
+batch. They and its bytes are gathered in pinned memory while the batch before is computed.
 """
 
 import threading
