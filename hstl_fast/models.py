@@ -92,6 +92,19 @@ class HSTLConfig:
         """Length C of a part's embedding."""
         return self.stages[-1].channels[-1]
 
+    def convolutions(self, frames: int) -> "list[Convolution]":
+        """Every ARME layer on a clip of so many frames, in the order of computation."""
+        c, found = 1, []
+        for c_out in self.stem:
+            found.append(Convolution(c, c_out, (ROWS,), frames, COLUMNS))
+            c = c_out
+        for i, stage in enumerate(self.stages):
+            for c_out in stage.channels:
+                size = (frames // 3 if i else frames, COLUMNS // 2 if self.pool else COLUMNS)
+                found.append(Convolution(c, c_out, stage.split, *size))
+                c = c_out
+        return found
+
     @property
     def pools(self) -> tuple[tuple[int, int | None, tuple[int, ...]], ...]:
         """Input channels, output channels (None: not projected) and split of every ASTP, in the order of the parts."""
@@ -107,6 +120,16 @@ class HSTLConfig:
     def parts(self) -> int:
         """Number P of parts: the regions of every level and the strips."""
         return sum(len(split) for _, _, split in self.pools) + self.strips
+
+
+class Convolution(NamedTuple):
+    """The size of an ARME layer and of its map; the split gives the rows."""
+
+    c_in: int
+    c_out: int
+    split: tuple[int, ...]
+    frames: int
+    columns: int
 
 
 def _is_count(value: object) -> bool:

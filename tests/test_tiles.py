@@ -1,12 +1,15 @@
 """How much one program of Triton's products computes: by rule, as measured, and what is wrong with a file of tiles."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks import flops
 from benchmarks.gpu import __main__ as kit
 from benchmarks.gpu import tune
+from hstl_fast import PRESETS
 from hstl_fast.triton_kernels import tiles
 from hstl_fast.triton_kernels.tiles import Tile
 
@@ -15,7 +18,12 @@ CHANNELS = [(1, 32), (32, 32), (32, 64), (64, 128), (128, 128), (256, 256), (7, 
 
 
 @pytest.fixture(autouse=True)
-def forgotten() -> None:
+def forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A user who has measured nothing."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(tiles.ENVIRONMENT_VARIABLE, raising=False)
+    tiles._measured.cache_clear()
+    yield
     tiles._measured.cache_clear()
 
 
@@ -59,6 +67,26 @@ def test_files_that_hold_no_tiles(text: str | None, tmp_path: Path, monkeypatch:
         tiles.tile_for("convolve", 32, 64, X)
 
 
+def test_what_the_user_measured_is_read() -> None:
+    mine, other = Tile(64, 32, 32, 2, 2), Tile(32, 32, 32, 2, 2)
+    assert tiles.tile_for("convolve", 32, 64, X) == tiles.by_rule("convolve", 32, 64, torch.bfloat16, (0, 0))
+    tiles.write(tiles.own_file(), {tiles.key("convolve", 32, 64, X): mine})
+    tiles.write(tiles.own_file(), {tiles.key("weigh", 32, 64, X): other})
+    assert tiles.tile_for("convolve", 32, 64, X) == mine
+    assert tiles.tile_for("weigh", 32, 64, X) == tiles.tile_for("weigh", 32, 64, X.half()) == other
+
+
+def test_a_damaged_file_of_the_users_own_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    path = tiles.own_file()
+    path.parent.mkdir(parents=True)
+    path.write_text("no JSON", encoding="utf-8")
+    assert tiles.tile_for("convolve", 32, 64, X) == tiles.by_rule("convolve", 32, 64, torch.bfloat16, (0, 0))
+    assert f"{path} holds no measured tiles and is not used" in caplog.text
+    mine = Tile(64, 32, 32, 2, 2)
+    tiles.write(path, {tiles.key("convolve", 32, 64, X): mine})
+    assert tiles.tile_for("convolve", 32, 64, X) == mine
+
+
 def test_tuning_writes_what_was_fastest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def row(seconds: float, tile: Tile) -> dict[str, object]:
         key = tiles.key("convolve", 32, 64, X)
@@ -67,9 +95,7 @@ def test_tuning_writes_what_was_fastest(tmp_path: Path, monkeypatch: pytest.Monk
     assert tune.write(tmp_path, {"a": {"status": "failed", "reason": "r"}}) is None
     path = tune.write(tmp_path, {"a": row(1.0, Tile(64, 32, 32, 2, 2)), "b": {"status": "failed", "reason": "r"}})
     monkeypatch.setenv(tiles.ENVIRONMENT_VARIABLE, str(path))
-    assert (
-        tiles.tile_for("convolve", 32, 64, X) == tiles.tile_for("convolve", 32, 64, X.half()) == Tile(64, 32, 32, 2, 2)
-    )
+    assert tiles.tile_for("convolve", 32, 64, X) == Tile(64, 32, 32, 2, 2)
 
 
 def test_there_is_nothing_to_tune_without_kernels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,3 +109,13 @@ def test_every_product_of_the_networks_is_tuned_once() -> None:
     assert len(names) == len(set(names))
     assert {"convolve 1-32", "weigh 1-32", "convolve 64-128", "convolve 128-64", "weigh 256-256"} <= set(names)
     assert "convolve 32-1" not in names
+
+
+@pytest.mark.parametrize("preset", ["casia-b", "gait3d", "oumvlp"])
+def test_convolutions_are_the_networks_own(preset: str) -> None:
+    expected = [
+        (layer.c_in, layer.c_out, layer.split, layer.frames, layer.columns)
+        for layer in flops.layers(PRESETS[preset], 30)
+        if layer.kind == "arme"
+    ]
+    assert PRESETS[preset].convolutions(30) == expected

@@ -4,13 +4,16 @@ import functools
 import importlib.util
 import os
 import re
+from collections.abc import Callable, Iterable
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
     from hstl_fast.triton_kernels.tables import Slots
+    from hstl_fast.triton_kernels.tuning import Measured, Product
 
 OLDEST = (3, 4)
 """The oldest version whose language the kernels are written in."""
@@ -42,6 +45,25 @@ def precision() -> str:
     if convolutions is None:
         return "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
     return "tf32" if convolutions.fp32_precision == "tf32" else "ieee"
+
+
+def tune(
+    convolutions: Iterable[tuple[int, int, tuple[int, ...], int, int]],
+    dtypes: Iterable[torch.dtype],
+    say: Callable[["Product", torch.dtype, "Measured"], None],
+    path: Path | None,
+) -> Path:
+    """Measure the products of these convolutions on the current GPU; every tile goes into the file at once, the
+    user's own if none is named."""
+    from hstl_fast.triton_kernels import tiles, tuning
+
+    path = path or tiles.own_file()
+    for dtype in dtypes:
+        for product in tuning.products(convolutions):
+            found = tuning.measure(product, torch.device("cuda"), dtype)
+            tiles.write(path, {found.key: found.best})
+            say(product, dtype, found)
+    return path
 
 
 def slots(frames: int, sequences: int, device: torch.device) -> "Slots":

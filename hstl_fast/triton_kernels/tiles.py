@@ -5,6 +5,7 @@ A tile depends on the GPU, on the channels and on the element type; never on fra
 
 import functools
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,8 +16,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hstl_fast.files import whole_file
+
 ENVIRONMENT_VARIABLE = "HSTL_FAST_TILES"
-"""Names a file of measured tiles, as `write` makes it."""
+"""Names a file of measured tiles, as `write` makes it, instead of the user's own."""
 PRODUCTS = ("convolve", "weigh")
 """What tiles are for: the convolution, forward and back, and the gradient of its weights."""
 
@@ -90,21 +93,50 @@ def key(product: str, c_in: int, c_out: int, x: Tensor) -> str:
     return f"{gpu} | {product} | {c_in}-{c_out} | {str(x.dtype).removeprefix('torch.')}"
 
 
+def own_file() -> Path:
+    """Where tiles measured by `hstl-fast tune` are found again."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return cache / "hstl_fast" / "tiles.json"
+
+
 def write(path: Path, tiles: Mapping[str, Tile]) -> None:
-    """Measured tiles, by `key`, for HSTL_FAST_TILES."""
-    rows = {name: tile._asdict() for name, tile in sorted(tiles.items())}
-    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    """Measured tiles, by `key`, beside those that the file has under other keys. What was measured in bfloat16 is for
+    float16 too."""
+    tiles = {**tiles, **{name.replace("bfloat16", "float16"): tile for name, tile in tiles.items()}}
+    rows = {name: tile._asdict() for name, tile in sorted({**_read_or_none(path), **tiles}.items())}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as draft:
+        draft.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    _measured.cache_clear()
 
 
 @functools.cache
 def _measured(path: str) -> dict[str, Tile]:
+    """From the file named, or from the user's own, which is no reason to fail."""
     if not path:
+        return _read_or_none(own_file())
+    try:
+        return _read(Path(path))
+    except UNREADABLE as error:
+        raise ValueError(f"{ENVIRONMENT_VARIABLE} must name a file of measured tiles, got {path!r}: {error}") from None
+
+
+UNREADABLE = (OSError, ValueError, TypeError, AttributeError)
+
+
+def _read_or_none(path: Path) -> dict[str, Tile]:
+    if not path.exists():
         return {}
     try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"))
-        return {name: Tile(**row) for name, row in rows.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{ENVIRONMENT_VARIABLE} must name a file of measured tiles, got {path!r}: {error}") from None
+        return _read(path)
+    except UNREADABLE as error:
+        logging.getLogger("hstl_fast").warning("%s holds no measured tiles and is not used: %s", path, error)
+        return {}
+
+
+def _read(path: Path) -> dict[str, Tile]:
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    return {name: Tile(**row) for name, row in rows.items()}
 
 
 def capability(x: Tensor) -> tuple[int, int]:

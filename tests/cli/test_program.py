@@ -14,7 +14,7 @@ from hstl_fast import __version__
 from tests.cli.helpers import run
 from tests.conftest import skip_without_binary
 
-COMMANDS = ("demo", "info", "silhouettes", "embed", "identify")
+COMMANDS = ("demo", "info", "silhouettes", "embed", "identify", "bench", "tune")
 
 
 def process(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
