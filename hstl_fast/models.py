@@ -32,7 +32,7 @@ ROWS, COLUMNS = 64, 44
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 SIDE = 10
 """Columns cut off on each side of a 64 x 64 silhouette."""
-FRAMES_OF_A_BATCH, FRAMES_OF_A_BATCH_ELSEWHERE = 256, 2048
+FRAMES_OF_A_BATCH, FRAMES_OF_A_BATCH_OF_TRITON = 256, 2048
 FEWEST_FRAMES = 3
 """FTA's shortest window; shorter sequences are repeated until they have as many."""
 
@@ -245,13 +245,14 @@ class HSTL(Layer):
 
         clips: a list or a generator of arrays or tensors `[T_i, 64, 44]` or `[T_i, 64, 64]` (then 10 columns are cut
         off on each side), uint8 0..255 or floating 0..1, of any lengths. They are packed, in order, into ragged
-        batches of at most `max_frames` frames (256 on a CPU, 2048 elsewhere), so that memory stays bounded; a longer
-        clip goes alone. On a GPU with Triton's kernels, a batch is gathered in pinned memory while the one before is
+        batches of at most `max_frames` frames (256, with Triton's kernels 2048), so that memory stays bounded; a longer
+        clip goes alone. With Triton's kernels on a GPU, a batch is gathered in pinned memory while the one before is
         computed, by a CUDA graph; nothing waits for the result.
         The model's mode is not touched: several threads may embed at once. Errors name the clip's position.
         """
         if max_frames is None:
-            max_frames = FRAMES_OF_A_BATCH if self.parts.weight.device.type == "cpu" else FRAMES_OF_A_BATCH_ELSEWHERE
+            is_triton = self._backend_that_skips() == "triton"
+            max_frames = FRAMES_OF_A_BATCH_OF_TRITON if is_triton else FRAMES_OF_A_BATCH
         elif not _is_count(max_frames):
             raise ValueError(f"max_frames must be a positive integer, got {max_frames!r}")
         embeddings = [self._embedded(batch) for batch in _batches(self._clips(clips), max_frames)]
