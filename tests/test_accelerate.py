@@ -1075,7 +1075,7 @@ def test_a_backend_that_cannot_run_leaves_the_layers_alone(model: OpenGaitHSTL) 
 
 
 DISTRIBUTED = """
-import copy, sys, torch
+import gc, sys, torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from hstl_fast import accelerate
@@ -1113,6 +1113,7 @@ for when in ("before", "after"):
         both = [torch.empty_like(got) for _ in range(2)]
         dist.all_gather(both, got)
         assert torch.equal(*both)
+gc.collect()  # wrapped models in cycles would keep gloo's threads until the interpreter ends, which may abort it
 dist.destroy_process_group()
 print("equal")
 """
