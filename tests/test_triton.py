@@ -40,6 +40,22 @@ def test_the_kernels_in_the_interpreter(environment: dict[str, str], pytestconfi
     assert " passed" in done.stdout
 
 
+LENGTHS = """
+import torch
+from tests.triton.ahead import launches_of_networks
+
+expected = set(launches_of_networks(torch.bfloat16, "sm_90"))
+assert len(expected) > 50
+for frames in (7, 8, 12, 31):
+    assert set(launches_of_networks(torch.bfloat16, "sm_90", frames)) == expected, frames
+"""
+
+
+def test_other_lengths_compile_nothing_new(environment: dict[str, str]) -> None:
+    environment.pop("TRITON_INTERPRET", None)
+    subprocess.run([sys.executable, "-c", LENGTHS], env=environment, cwd=REPOSITORY, check=True)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("target", MOST_SHARED)

@@ -24,7 +24,7 @@ DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 def tune(presets: tuple[str, ...], dtypes: tuple[str, ...], output: Path | None) -> None:
     """Measure some twenty tiles for every matrix product of the networks, forward and backward, and keep the fastest.
 
-    Takes some minutes, most of them compiling. The tiles are read from then on by whoever computes with the backend
+    Nearly all of the time goes into compiling. The tiles are read from then on by whoever computes with the backend
     triton on such a GPU; a file named with --output by those who name it in HSTL_FAST_TILES.
     """
     reason = _dispatch.why_not("arme", "triton", "cuda", torch.bfloat16)

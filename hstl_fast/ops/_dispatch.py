@@ -46,13 +46,21 @@ def why_not(operator: str, backend: str, device_type: str, dtype: torch.dtype, l
         return None
     if backend == "cuda":
         return f"this version of hstl_fast has no {backend} kernel for {operator}"
-    if longest > LONGEST:
-        return f"the {backend} backend pools sequences of at most {LONGEST} frames, got {longest}"
+    too_long = why_too_long(backend, longest)
+    if too_long is not None:
+        return too_long
     if backend == "triton":
         return _triton.why_not(device_type, dtype)
     if device_type != "cpu":
         return f"the cpu backend computes tensors on the CPU, not on {device_type}"
     return None if _native.cpu() is not None else _native.cpu_error()
+
+
+def why_too_long(backend: str, longest: int) -> str | None:
+    """Why `backend`, which is not the reference, cannot pool sequences of so many frames."""
+    if longest <= LONGEST:
+        return None
+    return f"the {backend} backend pools sequences of at most {LONGEST} frames, got {longest}"
 
 
 def candidates(device_type: str) -> tuple[str, ...]:

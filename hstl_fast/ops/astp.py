@@ -60,7 +60,7 @@ def _maximum_backward_add_fake(gx: Tensor, grad: Tensor, index: Tensor, seq_lens
 @implements("frame_maximum", "cpu")
 def _maximum_cpu(x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tuple[Tensor, Tensor]:
     x_ = dense(x, computing_dtype(x.dtype))
-    lens = _indexable(frames_of(x, seq_lens))
+    lens = _indexable(frames_of(x, seq_lens), "cpu")
     _, c, _, h, w = x.shape
     maximum = empty_map(x_, len(lens), c, 1, h, w)
     index = torch.empty((len(lens), h, w, c), dtype=torch.int16)
@@ -141,7 +141,7 @@ def _forward_cpu(
     native, threads = _native.require_cpu(), torch.get_num_threads()
     dtype = computing_dtype(x.dtype)
     x_, p_, proj_ = dense(x, dtype), p.to(dtype).contiguous(), None if proj is None else proj.to(dtype).contiguous()
-    lens = _indexable(frames_of(x, seq_lens))
+    lens = _indexable(frames_of(x, seq_lens), "cpu")
     _, c_in, _, h, w = x.shape
     c_out = c_in if proj_ is None else proj_.shape[0]
     maximum = torch.empty((len(lens), h, w, c_in), dtype=dtype)
@@ -209,7 +209,7 @@ def _backward_cpu(
 def _maximum_triton(x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tuple[Tensor, Tensor]:
     from hstl_fast.triton_kernels import astp as kernels
 
-    return kernels.frame_maximum(channels_last(x), support, _indexable(frames_of(x, seq_lens)))
+    return kernels.frame_maximum(channels_last(x), support, _indexable(frames_of(x, seq_lens), "triton"))
 
 
 @implements("frame_maximum_backward", "triton")
@@ -271,9 +271,9 @@ def _float32(parameter: Tensor) -> Tensor:
     return parameter.float().contiguous()
 
 
-def _indexable(lens: list[int]) -> list[int]:
+def _indexable(lens: list[int], backend: str) -> list[int]:
     """`lens`, looked at once more: a compiled caller may bring other lengths than the backend was chosen for."""
-    reason = _dispatch.why_not("astp", "cpu", "cpu", torch.float32, max(lens))
+    reason = _dispatch.why_too_long(backend, max(lens))
     if reason is not None:
         raise ValueError(reason)
     return lens

@@ -290,11 +290,21 @@ def _packed(weights: Tensor) -> Tensor:
     return weights.permute(0, 3, 4, 5, 2, 1).contiguous()
 
 
-def _strides(packed: Tensor) -> dict[str, int]:
-    """Of `_packed` weights; torch's own say nothing of dimensions of size 1."""
+def _constants(packed: Tensor, tile: Tile) -> dict[str, int | str]:
+    """What both convolutions are compiled for. Strides are `_packed`'s: torch's say nothing where a size is 1."""
     c_in, c_out = packed.shape[4:]
     terms_last = packed.dtype == torch.float32
-    return {"W_TERM": 1, "W_COL": 27 * c_in} if terms_last else {"W_TERM": c_out, "W_COL": 1}
+    return {
+        "C_IN": c_in,
+        "C_OUT": c_out,
+        "W_TERM": 1 if terms_last else c_out,
+        "W_COL": 27 * c_in if terms_last else 1,
+        "PRECISION": precision(),
+        "COLS": tile.cols,
+        "DEPTH": tile.depth,
+        "num_warps": tile.warps,
+        "num_stages": tile.stages,
+    }
 
 
 def _convolved(
@@ -350,15 +360,8 @@ def convolve_list(
             h,
             w,
             slope,
-            C_IN=c_in,
-            C_OUT=c_out,
-            **_strides(packed),
-            PRECISION=precision(),
             ROWS=tile.rows,
-            COLS=tile.cols,
-            DEPTH=tile.depth,
-            num_warps=tile.warps,
-            num_stages=tile.stages,
+            **_constants(packed, tile),
         )
     if support is not None:
         clear_outside(y, support)
@@ -391,17 +394,10 @@ def convolve_patches(
             h,
             w,
             slope,
-            C_IN=c_in,
-            C_OUT=c_out,
-            **_strides(packed),
             SPARSE=int(support is not None),
-            PRECISION=precision(),
             PATCH_ROWS=patch[0],
             PATCH_COLS=patch[1],
-            COLS=tile.cols,
-            DEPTH=tile.depth,
-            num_warps=tile.warps,
-            num_stages=tile.stages,
+            **_constants(packed, tile),
         )
 
 

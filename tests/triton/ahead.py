@@ -103,8 +103,8 @@ PRECISION = {"gfx90a": "ieee"}
 """Where Triton cannot multiply TF32."""
 
 
-def launches_of_networks(dtype: torch.dtype, target: str) -> list[Launch]:
-    """All that the released networks launch in one type, forward and backward."""
+def launches_of_networks(dtype: torch.dtype, target: str, frames: int = 6) -> list[Launch]:
+    """All that the released networks launch in one type for a clip, forward and backward."""
     with (
         launches() as found,
         mock.patch.object(arme, "capability", return_value=CAPABILITY[target]),
@@ -113,12 +113,12 @@ def launches_of_networks(dtype: torch.dtype, target: str) -> list[Launch]:
         mock.patch.object(astp, "precision", return_value=PRECISION.get(target, "tf32")),
     ):
         for preset in ("casia-b", "oumvlp", "gait3d"):
-            _launch_network(PRESETS[preset], dtype)
+            _launch_network(PRESETS[preset], dtype, frames)
     return list(found)
 
 
-def _launch_network(config: HSTLConfig, dtype: torch.dtype) -> None:
-    h, w, t, c = 64, 44, 6, 1
+def _launch_network(config: HSTLConfig, dtype: torch.dtype, t: int) -> None:
+    h, w, c = 64, 44, 1
     inside = torch.ones(1, t, h, w, dtype=torch.bool)
     for c_out in config.stem:
         _launch_arme(c, c_out, [h], t, w, dtype)
