@@ -57,9 +57,9 @@ def tune(
     user's own if none is named."""
     from hstl_fast.triton_kernels import tiles, tuning
 
-    path = path or tiles.own_file()
+    path, products = path or tiles.own_file(), tuning.products(convolutions)
     for dtype in dtypes:
-        for product in tuning.products(convolutions):
+        for product in products:
             found = tuning.measure(product, torch.device("cuda"), dtype)
             tiles.write(path, {found.key: found.best})
             say(product, dtype, found)
