@@ -17,9 +17,8 @@ from hstl_fast import HSTL
 from hstl_fast.cli._demo_scene import Scene, Walk
 from hstl_fast.cli._embedding import Network
 from hstl_fast.evaluation import finite_rows, identity, nearest, part_distances
-from hstl_fast.models import SIDE
-from hstl_fast.ops import _algorithm
-from hstl_fast.ops._dispatch import OPERATORS, choose
+from hstl_fast.models.config import SIDE
+from hstl_fast.ops._dispatch import ALGORITHM, OPERATORS, choose, choose_algorithm
 from hstl_fast.silhouettes import Progress
 
 ROUNDS = 5
@@ -141,7 +140,7 @@ def chosen_backend(name: str) -> str:
     algorithm that the environment asks for."""
     chosen = {operator: choose(operator, "cpu", torch.float32, name) for operator in OPERATORS}
     if name != "reference":
-        _algorithm.choose(None, chosen["arme"], torch.float32)
+        choose_algorithm(None, chosen["arme"], torch.float32)
     return " and ".join(sorted(set(chosen.values())))
 
 
@@ -214,7 +213,7 @@ def rank_one_by_part(probe: Tensor, gallery: Tensor, same: Tensor) -> list[float
 
 def _embed(model: HSTL, clip: Clip, backend: str) -> Tensor:
     """The reference has one way to convolve, whatever the environment asks the native code for."""
-    algorithm = "auto" if backend == "reference" else _algorithm.requested()
+    algorithm = "auto" if backend == "reference" else ALGORITHM.value()
     with hstl_fast.use_backend(backend), hstl_fast.use_algorithm(algorithm):
         return model.embed([clip])
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hstl_fast.models import SIDE
+from hstl_fast.models.config import SIDE
 
 SHORTEST_LOOP, LONGEST_LOOP = 10, 40
 """Frames of a film strip."""

@@ -1,65 +1,41 @@
-"""The feature maps of a network in evaluation, computed by native calls that follow one another without Python between.
+"""An execution plan of native calls for a network in evaluation: no Python runs between two layers.
 
 Between two layers the interpreter would find its own memory and torch's out of the processor's caches every time: a
-seventh of a clip's time. So the layers are written down first and computed at the end. What is known then also saves
-work: frame maxima are found while a convolution's output is in registers, two blocks of memory hold all maps in turn,
-and a map of which only the maximum is wanted is never written.
+seventh of a clip's time. So the calls are planned first and run at the end. What is known by then also saves work:
+frame maxima are found while a convolution's output is in registers, two blocks of memory hold all maps in turn, and a
+map of which only the maximum is wanted is never written.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hstl_fast.nn import ARME, ASTP, FTA, SeparateFCs, StripPool
-from hstl_fast.ops import _algorithm, _checks, _native
-from hstl_fast.ops._memory import memory
-from hstl_fast.ops._packed import packed_weights
-from hstl_fast.ops._shared import frames_of
+from hstl_fast.backends.cpu import arme, astp, fta, head, support
+from hstl_fast.backends.cpu.algorithm import DIRECT, resolve
+from hstl_fast.backends.cpu.allocator import allocate
+from hstl_fast.backends.cpu.calls import NativeCall, NativeCallWithWorkspace, contiguous
+from hstl_fast.backends.cpu.weights import prepacked_weights
+from hstl_fast.layout import frames_of
+from hstl_fast.models.eligibility import Network, may_plan_head
+from hstl_fast.models.head import apply_head
+from hstl_fast.models.inputs import scaled
+from hstl_fast.nn import ARME, ASTP, FTA, StripPool
+from hstl_fast.ops import _checks, _dispatch
 from hstl_fast.reference import fta_lengths
 
-READ: dict[type[nn.Module], tuple[str, ...]] = {
-    ARME: ("weight",),
-    ASTP: ("proj", "p"),
-    FTA: ("weight", "bias"),
-    StripPool: ("p",),
-    SeparateFCs: ("weight",),
-    nn.BatchNorm1d: ("running_mean", "running_var", "weight", "bias"),
-}
-"""What native calls read of each kind of module that they may stand for."""
-FORWARDS = {kind: kind.forward for kind in READ}
 
-
-def is_recordable(module: nn.Module, dtype: torch.dtype) -> bool:
-    """Whether a native call may stand for the module: its class is what it was, and all it reads is ordinary memory."""
-    kind = type(module)
-    if kind not in READ or kind.forward is not FORWARDS[kind]:
-        return False
-    tensors = {name: getattr(module, name) for name in READ[kind]}
-    return all(_is_plain(t, dtype) or (t is None and name == "proj") for name, t in tensors.items())
-
-
-def _is_plain(x: object, dtype: torch.dtype) -> bool:
-    if type(x) is not Tensor and type(x) is not nn.Parameter:
-        return False
-    return x.dtype == dtype and x.device.type == "cpu" and x.layout == torch.strided and not x.is_neg()
-
-
-def scaled(silhouettes: Tensor, dtype: torch.dtype) -> Tensor:
-    """Silhouettes as `dtype` in 0..1."""
-    return silhouettes.to(dtype).div_(255) if silhouettes.dtype == torch.uint8 else silhouettes.to(dtype)
-
-
-class _Room:
-    """Memory for one thing after another, as much as the largest needs."""
+class Buffer:
+    """Memory for one thing after another, as much as the largest needs; allocated when everything is known."""
 
     def __init__(self) -> None:
         self._sizes = [0]
         self._memory: Tensor | None = None
 
-    def reserve(self, size: int) -> "_Room":
+    def reserve(self, size: int) -> Buffer:
+        """Make room for `size` bytes."""
         self._sizes.append(size)
         return self
 
@@ -68,246 +44,201 @@ class _Room:
         self._sizes.pop()
 
     def allocate(self) -> None:
-        self._memory = memory(max(self._sizes))
+        """Get the memory."""
+        self._memory = allocate(max(self._sizes))
 
     def data_ptr(self) -> int:
+        """The address; 0 before it is allocated."""
         return 0 if self._memory is None else self._memory.data_ptr()
 
 
-class Call(NamedTuple):
-    """A native function and what it is given, for a layer; None for what belongs to no layer."""
+class Step(NamedTuple):
+    """A native call of a plan, and the layer that it stands for; None for what belongs to no layer."""
 
     layer: nn.Module | None
-    function: Callable[..., None]
-    arguments: tuple[Any, ...]
+    call: NativeCall
 
 
-@dataclass
-class _Call:
-    """A call to be: tensors and rooms stand for their addresses, None for no address."""
+class PlannedMaps:
+    """Feature maps (see feature_maps.py) whose layers are planned; `head` computes everything.
 
-    layer: nn.Module | None
-    function: Callable[..., None]
-    arguments: tuple[Any, ...]
-
-    def ready(self) -> Call:
-        """The call, once the rooms are allocated."""
-        return Call(self.layer, self.function, tuple(map(_address, self.arguments)))
-
-
-def _address(argument: Any) -> Any:
-    if argument is None:
-        return 0
-    return argument.data_ptr() if isinstance(argument, (Tensor, _Room)) else argument
-
-
-@dataclass
-class _Convolution:
-    """A call of `arme_forward` of which more is known later: who wants the map and who its maxima."""
-
-    layer: ARME
-    x: "Tensor | _Room"
-    packed: Tensor
-    workspace: _Room
-    supports: tuple[Tensor, Tensor]
-    sizes: tuple[Any, ...]
-    negative_slope: float
-    last: tuple[int, int, int]
-    y: _Room | None
-    maximum: Tensor | None = None
-    halved: _Room | None = None
-
-    @property
-    def finds_maximum(self) -> bool:
-        """Whether the maximum is to be found on the way, if somebody wants it."""
-        return _finds_maximum(self.last, self.sizes[0])
-
-    def ready(self) -> Call:
-        """The call, once everything is known and the rooms are allocated."""
-        tensors = (self.y, self.x, self.packed, self.workspace, *self.supports)
-        arguments = (*tensors, *self.sizes, self.negative_slope, *self.last, self.maximum, self.halved)
-        return _Call(self.layer, _native.require_cpu().arme_forward, arguments).ready()
-
-
-def _finds_maximum(last: tuple[int, int, int], lens: list[int]) -> bool:
-    """Whether a convolution can find the frame maximum on its way, and that pays: every thread beyond the first has
-    maxima of its own, which are to be few beside the frames."""
-    algorithm, _, threads = last
-    return algorithm != _algorithm.DIRECT and 2 * (threads - 1) * len(lens) <= sum(lens)
-
-
-class RecordedMaps:
-    """Feature maps `x` [n, c, t, h, w] of all sequences, and what is to become of them; `finish` computes it.
-
-    silhouettes: [n, t, h, w], uint8 0..255 or of dtype. dtype: the maps' type. lengths: of packed sequences, else [].
+    Args:
+        silhouettes: `[n, t, h, w]`, uint8 0..255 or of `dtype`.
+        dtype: the maps' type, float32 or float64.
+        lengths: of packed sequences, else empty.
     """
 
     def __init__(self, silhouettes: Tensor, dtype: torch.dtype, lengths: list[int]) -> None:
-        self._native = _native.require_cpu()
         self._like = torch.empty(0, dtype=dtype, device="cpu")
-        self._x: Tensor | _Room = silhouettes.contiguous()
+        self._threads = torch.get_num_threads()
+        self._x: Tensor | Buffer = silhouettes.contiguous()
         self._lens = frames_of(silhouettes[:, None], lengths)
         _, _, self._height, self._width = silhouettes.shape
         self._channels = 1
         self._support = (silhouettes != 0).contiguous()
         self._maximum: Tensor | None = None
-        self._records: list[_Call | _Convolution] = []
-        self._convolution: _Convolution | None = None  # what `x` comes from, if it can do more
-        self._rooms = (_Room(), _Room())
-        self._workspace = _Room()
+        self._steps: list[Step] = []
+        # The convolution that `_x` comes from, as long as it can find maxima on its way.
+        self._convolution: arme.ForwardCall | None = None
+        self._buffers = (Buffer(), Buffer())
+        self._workspace = Buffer()
         self._pooled: list[Tensor] = []
-        self._common = (dtype.itemsize, torch.get_num_threads())
 
     def convolve(self, layer: nn.Module) -> None:
-        """Record an `ARME`."""
+        """Plan an `ARME`."""
         assert isinstance(layer, ARME)
         rows, c_in = _checks.rows(layer.split, self._height), self._channels
         _checks.parameter(layer.weight, "weight", (len(rows), "c_out", c_in, 3, 3, 3), self._like)
-        c_out = layer.weight.shape[1]
-        algorithm = _algorithm.choose(None, "cpu", self._like.dtype)
-        algorithm = _algorithm.native_code(algorithm, self._like.dtype, c_in, c_out, self._lens)
+        c_out, dtype = layer.weight.shape[1], self._like.dtype
+        algorithm = resolve(_dispatch.choose_algorithm(None, "cpu", dtype), dtype, c_in, c_out, self._lens)
         grown = torch.empty_like(self._support)
-        addresses = (grown.data_ptr(), self._support.data_ptr())
-        self._native.grow_support(*addresses, self._lens, rows, self._width, self._common[1])
-        sizes, last = (self._lens, rows, self._width, c_in, c_out), (algorithm, *self._common)
-        finds_maximum, slope = _finds_maximum(last, self._lens), _checks.slope(layer.negative_slope)
-        packed = packed_weights(layer.weight, self._like.dtype, rows, algorithm, keep=True)
-        workspace = self._workspace.reserve(self._native.arme_workspace(*sizes, *last, finds_maximum))
-        x, y = self._x, self._next(sum(self._lens) * self._height * self._width * c_out)
-        if isinstance(x, Tensor) and x.dtype == torch.uint8 and algorithm == _algorithm.DIRECT:
-            shape = (self._lens, rows, self._width, c_out, slope, *self._common)
-            self._record(layer, self._native.silhouettes_forward, y, x, packed, workspace, grown, *shape)
+        support.GrowCall(grown, self._support, self._lens, rows, self._width, self._threads)()
+        slope = _checks.slope(layer.negative_slope)
+        prepacked = prepacked_weights(layer.weight, dtype, rows, algorithm, cache=True)
+        x, y = self._x, self._next(self._map_bytes(c_out))
+        call: arme.ForwardCall | arme.SilhouettesForwardCall
+        if isinstance(x, Tensor) and x.dtype == torch.uint8 and algorithm == DIRECT:
+            sizes = (self._lens, rows, self._width, c_out)
+            call = arme.SilhouettesForwardCall(y, x, prepacked, None, grown, *sizes, slope, *self._common())
+            call.workspace = self._workspace.reserve(call.workspace_bytes())
         else:
-            x = scaled(x, self._like.dtype) if isinstance(x, Tensor) else x
-            supports = (self._support, grown)
-            self._convolution = _Convolution(layer, x, packed, workspace, supports, sizes, slope, last, y)
-            self._records.append(self._convolution)
+            x = scaled(x, dtype) if isinstance(x, Tensor) else x
+            convolution = arme.Sizes(self._lens, rows, self._width, c_in, c_out)
+            method = arme.Method(slope, algorithm, *self._common())
+            call = arme.ForwardCall(y, x, prepacked, None, arme.Supports(self._support, grown), convolution, method)
+            call.workspace = self._workspace.reserve(call.workspace_bytes(with_maximum=call.finds_maxima))
+            self._convolution = call if call.finds_maxima else None
+        self._steps.append(Step(layer, call))
         self._support, self._channels = grown, c_out
 
-    def aggregate(self, fta: FTA) -> None:
-        """Record `fta`."""
-        rows, c = _checks.rows(fta.split, self._height), self._channels
-        _checks.parameter(fta.weight, "weight", (len(rows), 2, c, c), self._like)
-        _checks.parameter(fta.bias, "bias", (len(rows), 2, c), self._like)
+    def aggregate(self, layer: nn.Module) -> None:
+        """Plan an `FTA`."""
+        assert isinstance(layer, FTA)
+        rows, c = _checks.rows(layer.split, self._height), self._channels
+        _checks.parameter(layer.weight, "weight", (len(rows), 2, c, c), self._like)
+        _checks.parameter(layer.bias, "bias", (len(rows), 2, c), self._like)
         windows = fta_lengths(self._lens)
-        support = self._support.new_empty((1, sum(windows), self._height, self._width))
-        self._native.window_support(
-            support.data_ptr(), self._support.data_ptr(), self._lens, self._height, self._width, self._common[1]
-        )
-        sizes = (self._lens, rows, self._width, c, *self._common)
-        workspace = self._workspace.reserve(self._native.fta_workspace(*sizes))
+        y_support = self._support.new_empty((1, sum(windows), self._height, self._width))
+        support.WindowCall(y_support, self._support, self._lens, self._height, self._width, self._threads)()
+        sizes = fta.Sizes(self._lens, rows, self._width, c, *self._common())
         means = self._empty(sum(windows), len(rows), c)
-        parameters = (_dense(fta.weight), _dense(fta.bias))
-        x, y = self._x, self._next(sum(windows) * self._height * self._width * c)
-        self._record(fta, self._native.fta_forward, y, means, x, *parameters, workspace, *sizes, support)
-        self._lens, self._support = windows, support
+        self._lens = windows
+        x, y = self._x, self._next(self._map_bytes(c))
+        tensors = (y, means, x, layer.weight.detach().contiguous(), layer.bias.detach().contiguous())
+        self._plan_with_workspace(layer, fta.ForwardCall(*tensors, None, sizes, y_support))
+        self._support = y_support
 
-    def halve(self) -> None:
-        """Record the 2x2 spatial maximum."""
-        frames, sizes = sum(self._lens), (self._height, self._width)
-        self._height, self._width = self._height // 2, self._width // 2
-        support = self._support.new_empty((1, frames, self._height, self._width))
-        self._native.halve_support(support.data_ptr(), self._support.data_ptr(), frames, *sizes)
-        elements = frames * self._height * self._width * self._channels
-        last = self._convolution
-        if last is not None and last.finds_maximum and all(rows % 2 == 0 for rows in (*last.sizes[1], sizes[1])):
-            last.halved = self._leave_out(last).reserve(elements * self._common[0])
+    def max_pool(self) -> None:
+        """Plan the 2x2 spatial maximum: in the convolution before it if that can find it."""
+        frames, (h, w) = sum(self._lens), (self._height, self._width)
+        self._height, self._width = h // 2, w // 2
+        smaller = self._support.new_empty((1, frames, self._height, self._width))
+        support.MaxPoolCall(smaller, self._support, frames, h, w)()
+        size, last = self._map_bytes(self._channels), self._convolution
+        if last is not None and all(rows % 2 == 0 for rows in (*last.sizes.split, w)):
+            last.max_pooled = self._leave_out(last).reserve(size)
             self._maximum = self._convolution = None
         else:
-            x, y = self._x, self._next(elements)
-            self._record(None, self._native.halve, y, x, support, frames, *sizes, self._channels, *self._common)
-        self._support = support
+            x, y = self._x, self._next(size)
+            self._steps.append(
+                Step(None, head.MaxPoolCall(y, x, smaller, frames, h, w, self._channels, *self._common()))
+            )
+        self._support = smaller
 
     def reduce(self) -> None:
-        """Note that nobody wants more of the last map than its pools: the maximum is enough."""
+        """Plan the frame maximum, and leave out the map itself if the convolution before it can find the maximum."""
         self._frame_maximum(None)
-        if self._convolution is not None and self._convolution.finds_maximum:
+        if self._convolution is not None:
             self._leave_out(self._convolution)
 
-    def pooled(self, pool: nn.Module) -> Tensor:
-        """Record an `ASTP` or a `StripPool`; what it returns is filled by `finish`."""
-        assert isinstance(pool, (ASTP, StripPool))
-        maximum = self._frame_maximum(pool)
-        if isinstance(pool, StripPool):
-            proj, rows = None, _checks.bins(pool.bins, self._height)
-            _checks.parameter(pool.p, "p", (1,), self._like)
+    def pool(self, layer: nn.Module) -> None:
+        """Plan an `ASTP` or a `StripPool`."""
+        assert isinstance(layer, (ASTP, StripPool))
+        maximum = self._frame_maximum(layer)
+        proj, c_out = None, self._channels
+        if isinstance(layer, StripPool):
+            rows = _checks.bins(layer.bins, self._height)
+            _checks.powers(layer.p, (1,), self._like)
         else:
-            proj, rows = pool.proj, _checks.rows(pool.split, self._height)
-            _checks.parameter(pool.p, "p", (len(rows),), self._like)
-        p = pool.p.detach().expand(len(rows)).contiguous()
-        c_in = c_out = self._channels
+            proj, rows = layer.proj, _checks.rows(layer.split, self._height)
+            _checks.powers(layer.p, (len(rows),), self._like)
         if proj is not None:
-            _checks.parameter(proj, "proj", ("c_out", c_in), self._like)
+            _checks.parameter(proj, "proj", ("c_out", self._channels), self._like)
             c_out = proj.shape[0]
-        sizes = (len(self._lens), rows, self._width, c_in, c_out, *self._common)
-        workspace = self._workspace.reserve(self._native.astp_workspace(*sizes))
+        p = layer.p.detach().expand(len(rows)).contiguous()
         pooled = self._empty(len(self._lens), len(rows), c_out)
+        sizes = astp.PoolSizes(len(self._lens), rows, self._width, self._channels, c_out, *self._common())
+        self._plan_with_workspace(layer, astp.ForwardCall(pooled, maximum, contiguous(proj), p, None, sizes))
         self._pooled.append(pooled)
-        self._record(pool, self._native.astp_forward, pooled, maximum, _dense(proj), p, workspace, *sizes)
-        return pooled.transpose(1, 2)
 
-    def finish(self) -> None:
-        """Compute everything."""
-        for _, function, arguments in self.calls():
-            function(*arguments)
+    def head(self, network: Network, batch_statistics: bool) -> Tensor:
+        """Run the plan, then the head."""
+        self.run()
+        if batch_statistics or not may_plan_head(network):
+            return apply_head(network, [pooled.transpose(1, 2) for pooled in self._pooled], batch_statistics)
+        embeddings, step = self._planned_head(network)
+        self._run(step)
+        return embeddings
 
-    def mapped(self, parts: SeparateFCs, norm: nn.BatchNorm1d) -> Tensor:
-        """After `finish`: `norm`, in evaluation, of `parts` of everything pooled, `[N, P, C]`."""
-        x = torch.cat(self._pooled, 1)
+    def run(self) -> None:
+        """Allocate the memory and run all steps but the head."""
+        for buffer in (*self._buffers, self._workspace):
+            buffer.allocate()
+        for step in self._steps:
+            self._run(step)
+
+    def _run(self, step: Step) -> None:
+        """Run one step; the benchmarks put a stopwatch here."""
+        step.call()
+
+    def _planned_head(self, network: Network) -> tuple[Tensor, Step]:
+        parts, norm, x = network.parts, network.norm, torch.cat(self._pooled, 1)
         n, count, c_in = x.shape
         _checks.parameter(parts.weight, "weight", (count, c_in, "c_out"), x)
         c_out = parts.weight.shape[2]
         tensors = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
         for tensor in tensors:
             _checks.parameter(tensor, "norm", (c_out,), x)
-        dense = [_dense(tensor) for tensor in (parts.weight, *tensors)]
-        y = self._empty(n, count, c_out)
-        _, function, arguments = _Call(
-            parts, self._native.map_parts, (y, x, *dense, norm.eps, n, count, c_in, c_out, *self._common)
-        ).ready()
-        function(*arguments)
-        return y
+        y, fc = self._empty(n, count, c_out), parts.weight.detach().contiguous()
+        statistics = head.Norm(*(contiguous(tensor) for tensor in tensors))
+        return y, Step(parts, head.HeadCall(y, x, fc, statistics, norm.eps, n, count, c_in, c_out, *self._common()))
 
-    def calls(self) -> list[Call]:
-        """What is to be computed, in order, with memory for it."""
-        for room in (*self._rooms, self._workspace):
-            room.allocate()
-        return [record.ready() for record in self._records]
+    def _plan_with_workspace(self, layer: nn.Module, call: NativeCallWithWorkspace) -> None:
+        call.workspace = self._workspace.reserve(call.workspace_bytes())
+        self._steps.append(Step(layer, call))
 
-    def _record(self, layer: nn.Module | None, function: Callable[..., None], *arguments: Any) -> None:
-        self._records.append(_Call(layer, function, arguments))
-
-    def _next(self, elements: int) -> _Room:
-        """Room for the next map: not where this one is."""
-        room = self._rooms[0] if self._x is not self._rooms[0] else self._rooms[1]
-        self._x = room.reserve(elements * self._common[0])
+    def _next(self, size: int) -> Buffer:
+        """A buffer for the next map: the one that the current map is not in."""
+        self._x = (self._buffers[0] if self._x is not self._buffers[0] else self._buffers[1]).reserve(size)
         self._maximum = self._convolution = None
-        return room
+        return self._x
 
-    def _leave_out(self, convolution: _Convolution) -> _Room:
-        """Do not write the convolution's map, the last; the room it would have been in."""
-        room = convolution.y
-        assert room is not None
-        room.take_back()
+    def _leave_out(self, convolution: arme.ForwardCall) -> Buffer:
+        """Do not write the convolution's map, the last one; returns the buffer that it would have been in."""
+        buffer = convolution.y
+        assert isinstance(buffer, Buffer)
+        buffer.take_back()
         convolution.y = None
-        return room
+        return buffer
 
     def _frame_maximum(self, reader: nn.Module | None) -> Tensor:
         """The maximum over the frames of each sequence: by the convolution before if it can, else for `reader`."""
         if self._maximum is not None:
             return self._maximum
         maximum = self._maximum = self._empty(len(self._lens), self._height, self._width, self._channels)
-        last = self._convolution
-        if last is not None and last.finds_maximum:
-            last.maximum = maximum
+        if self._convolution is not None:
+            self._convolution.maximum = maximum
         else:
-            sizes = (self._lens, self._height, self._width, self._channels, *self._common)
-            self._record(reader, self._native.frame_maximum, maximum, None, self._x, *sizes, self._support)
+            sizes = astp.MapSizes(self._lens, self._height, self._width, self._channels, *self._common())
+            self._steps.append(Step(reader, astp.FrameMaximumCall(maximum, None, self._x, sizes, self._support)))
         return maximum
+
+    def _common(self) -> tuple[int, int]:
+        """The last arguments of native functions: bytes of an element, threads."""
+        return self._like.dtype.itemsize, self._threads
+
+    def _map_bytes(self, channels: int) -> int:
+        return sum(self._lens) * self._height * self._width * channels * self._like.dtype.itemsize
 
     def _empty(self, *shape: int) -> Tensor:
         return torch.empty(shape, dtype=self._like.dtype, device="cpu")
-
-
-def _dense(parameter: Tensor | None) -> Tensor | None:
-    return None if parameter is None else parameter.detach().contiguous()

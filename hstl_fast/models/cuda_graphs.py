@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from hstl_fast.ops._triton import precision, slots
+from hstl_fast.backends.triton.available import precision, slots
 
 DEVICE_TYPE = "cuda"
 MOST_GRAPHS = 16

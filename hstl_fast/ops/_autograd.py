@@ -1,18 +1,55 @@
 """How an operator's autograd.Function is applied: as it is, or in a form that the transforms of torch.func follow."""
 
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor
 
-from hstl_fast.ops._shared import FIRST_DERIVATIVE_ONLY, refuse_transforms, under_transforms
+from hstl_fast._torch_private import constant_when_compiled, is_tracing, under_transforms
+from hstl_fast.ops._ownership import OwningFunction
+
+FIRST_DERIVATIVE_ONLY = (
+    "the native operators have first derivatives only (no create_graph=True, torch.func.hessian or grad of grad); for "
+    'second derivatives use backend="reference"'
+)
 
 
-class NativeFunction(torch.autograd.Function):
+class NativeFunction(OwningFunction):
     """An operator: `forward(ctx, *tensors, *arguments)` saves what it made, then its tensors, and sets `arguments`."""
 
+    # Whether the result is the first of the saved tensors.
     saves_result: ClassVar[bool] = True
-    """Whether the result is the first of the saved tensors."""
+
+
+def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A `backward` of an autograd.Function that refuses to be differentiated itself.
+
+    `torch.autograd.function.once_differentiable` refuses only where the incoming gradient needs a gradient; what is
+    saved may need one too, and would silently count as constant.
+    """
+
+    @functools.wraps(backward)
+    def refusing(ctx: Any, *gradients: Tensor) -> Any:
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            raise RuntimeError(FIRST_DERIVATIVE_ONLY)
+        with torch.no_grad():
+            return backward(ctx, *gradients)
+
+    return refusing
+
+
+@constant_when_compiled
+def refuse_transforms() -> None:
+    """Raise RuntimeError under transforms: a compiler would look into the autograd.Function and lose its derivative."""
+    if under_transforms():
+        raise RuntimeError(
+            "torch.compile cannot follow torch.func or torch.autograd.forward_ad through the native operators; use "
+            'backend="reference", or do not compile'
+        )
 
 
 def apply(function: type[NativeFunction], x: Tensor, *inputs: Any) -> Tensor:
@@ -27,8 +64,8 @@ def apply(function: type[NativeFunction], x: Tensor, *inputs: Any) -> Tensor:
 
 
 def _is_recorded() -> bool:
-    """Whether autograd, a compiler or a tracer wants to know of the call; who does not saves its cost."""
-    return torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    """Whether autograd, a compiler or a tracer has to know of the call; otherwise its cost is saved."""
+    return torch.is_grad_enabled() or torch.compiler.is_compiling() or is_tracing()
 
 
 def _transformed(function: type[NativeFunction], *inputs: Any) -> Tensor:
@@ -102,7 +139,7 @@ class _Transformed(torch.autograd.Function):
 
 
 class _Gradients(torch.autograd.Function):
-    """The wanted gradients of a NativeFunction's tensors; whoever differentiates them is told that it cannot be."""
+    """The wanted gradients of a NativeFunction's tensors; differentiating them raises an error that says why."""
 
     @staticmethod
     def forward(

@@ -1,83 +1,77 @@
-"""Whether a gradient that backward was given may be changed, because nobody else refers to it."""
+"""Whether a gradient that arrives in a backward pass may be overwritten, because nobody else can see it.
 
-import functools
-import sys
-import threading
-from typing import Any
+`HSTL` knows its own chain of layers: every feature map goes to layers of its own and to nobody else, and so does every
+gradient of a map. It says so by `Support.owns_gradient`, and only where no hook, mode or foreign layer looks on. An
+operator called by anybody else never overwrites a gradient. docs/internals.md describes the rule and its limits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_legacy_batchedtensor
 
-from hstl_fast.ops._memory import is_lent
-from hstl_fast.ops._shared import first_derivative_only, is_native_map, under_transforms
+from hstl_fast._torch_private import is_batched, is_under_dispatch_mode, note_node_hooks, under_transforms
+from hstl_fast.layout import is_native_map
 
 
-def is_ordinary(gradient: Tensor) -> bool:
-    """Whether our kernels may write to it: nothing traces, batches or imitates what is computed."""
-    if torch.compiler.is_compiling() or under_transforms() or is_legacy_batchedtensor(gradient):
+class OwningFunction(torch.autograd.Function):
+    """A Function whose nodes own the gradients that arrive, or pass owned gradients on."""
+
+    NOTICES_HOOKS: ClassVar[bool] = False
+
+
+_Function = TypeVar("_Function", bound=OwningFunction)
+
+
+def may_overwrite(ctx: Any, gradient: Tensor) -> bool:
+    """Whether the backward pass of the node `ctx` may overwrite the gradient that it was given."""
+    return ctx.owns_gradient and _is_ordinary(gradient)
+
+
+def _is_ordinary(gradient: Tensor) -> bool:
+    """Whether kernels can write to the gradient, and nothing traces, batches or imitates what is computed."""
+    if torch.compiler.is_compiling() or under_transforms() or is_batched(gradient) or is_under_dispatch_mode():
         return False
     if type(gradient) is not Tensor or gradient.device.type not in ("cpu", "cuda"):
         return False
-    if not gradient.is_contiguous(memory_format=torch.channels_last_3d):
-        return False
-    if gradient.device.type == "cpu" and not is_native_map(gradient):
-        return False
-    return gradient.untyped_storage().resizable() or is_lent(gradient)  # else NumPy's, or others', who are not counted
+    if gradient.device.type == "cpu":
+        return is_native_map(gradient)
+    return gradient.is_contiguous(memory_format=torch.channels_last_3d)
 
 
-def references(x: Tensor) -> tuple[int, ...]:
-    """How many refer to `x`: from Python, from torch, and to its memory; empty where torch cannot tell."""
-    try:
-        torch_references: int = x._use_count()  # type: ignore[attr-defined]
-        of_memory = torch._C._storage_Use_Count(x.untyped_storage()._cdata)
-    except AttributeError:
-        return ()
-    return sys.getrefcount(x), torch_references, of_memory
+def notices_hooks(function: type[_Function]) -> type[_Function]:
+    """Decorator of a Function through whose nodes owned gradients pass: a hook on such a node ends the ownership.
 
-
-class _Counting(torch.autograd.Function):
-    """Notes the references to the gradient it is given, called as the backward that asks is called."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, counts: list[tuple[int, ...]]) -> Tensor:
-        ctx.counts = counts
-        return x.clone()
-
-    @staticmethod
-    @first_derivative_only
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        ctx.counts.append(references(grad))
-        return grad, None
-
-
-def references_of_engine() -> tuple[int, ...]:
-    """`references`, asked in a backward under `first_derivative_only`, to a gradient that only autograd holds.
-
-    They differ between versions of torch and Python, so they are counted once, in a thread without anybody's modes; and
-    once more while somebody looks at Python's frames, as torch.compile does: a call then holds its arguments twice.
+    `function.NOTICES_HOOKS` says whether torch lets hooks be noticed; without that, no gradient may be owned.
     """
-    return _counted(_references_of_call(object()))
+    function.NOTICES_HOOKS = note_node_hooks(function, _disown)
+    return function
 
 
-def _references_of_call(x: object) -> int:
-    return sys.getrefcount(x)
+def _disown(node: Any) -> None:
+    """End the ownership of the gradients that arrive at `node` and at every node behind it."""
+    pending, seen = [node], set()
+    while pending:
+        current = pending.pop()
+        if current is None or current in seen:
+            continue
+        seen.add(current)
+        if hasattr(current, "owns_gradient"):
+            current.owns_gradient = False
+        pending.extend(following for following, _ in current.next_functions)
 
 
-@functools.cache
-def _counted(references_of_call: int) -> tuple[int, ...]:
-    counts: list[tuple[int, ...]] = []
+class VersionProbe:
+    """Tells whether a tensor was changed in place since the probe was made, without keeping the tensor's memory."""
 
-    def count() -> None:
-        x = torch.zeros(1, device="cpu", requires_grad=True)
-        (2 * _Counting.apply(x, counts)).sum().backward()
+    def __init__(self, x: Tensor) -> None:
+        # A detached tensor shares the version counter, and goes on sharing it when it is given other memory.
+        self._follower = x.detach()
+        self._follower.data = x.new_empty(0)
+        self._version = self._follower._version
 
-    thread = threading.Thread(target=count)
-    thread.start()
-    thread.join()
-    return counts[0]
-
-
-def are_of_engine(counts: tuple[int, ...]) -> bool:
-    """Whether these are the `references` to a gradient that only autograd holds."""
-    return counts != () and counts == references_of_engine()
+    def is_changed(self) -> bool:
+        """Whether the tensor, or any view of it, was changed in place."""
+        return self._follower._version != self._version

@@ -21,7 +21,7 @@ from hstl_fast.cli._embedding import Network
 from hstl_fast.cli._report_page import page
 from hstl_fast.cli._report_text import short
 from hstl_fast.evaluation import part_distances
-from hstl_fast.ops import _algorithm, _native
+from hstl_fast.backends.cpu import algorithm, library
 from hstl_fast.ops._dispatch import requested
 from hstl_fast.silhouettes import Track, walkers
 from tests.cli.helpers import run
@@ -254,7 +254,7 @@ def test_the_algorithm_of_the_environment_is_that_of_the_fast_path(
     whole = HSTL.embed
 
     def embed(self: HSTL, clips: object) -> torch.Tensor:
-        seen.append((requested(), _algorithm.requested()))
+        seen.append((requested(), _dispatch.ALGORITHM.value()))
         return whole(self, clips)
 
     monkeypatch.setattr(HSTL, "embed", embed)

@@ -1,64 +1,40 @@
-"""How the native convolution multiplies, and why: directly or in the Winograd domain."""
+"""How the native convolution multiplies: directly, or in the Winograd domain with tiles of 2, 4 or 5 frames."""
 
-from contextlib import AbstractContextManager
+from __future__ import annotations
 
 import torch
 
-from hstl_fast.ops._request import request
-from hstl_fast.ops._shared import computing_dtype, constant_when_compiled
+from hstl_fast.layout import computing_dtype
 
-ALGORITHMS = ("auto", "winograd", "direct")
-REQUEST = request("algorithm", ALGORITHMS)
-requested = REQUEST.standing
+# The private operators' argument `algorithm`; numbers above these are the frames of a Winograd tile.
 AUTO, DIRECT, WINOGRAD = -1, 0, 1
-"""What the private operators take as `algorithm`; above these, the frames of a Winograd tile (`TILES`)."""
 TILES = (2, 4, 5)
+# In a forward pass whose gradients are wanted, rounding decides which of two nearly equal maxima takes the gradient.
+# Tiles of 5 frames round twice as much, so that gradients of whole networks were up to 60 times as far off as torch's.
 TRAINING_TILES = (2, 4)
-"""Of the forward pass in training: rounding decides which of two nearly equal maxima takes the gradient, and tiles of 5
-frames round twice as much, so that gradients of whole networks were up to 60 times as far off as torch's."""
+# With fewer channels, a product in the Winograd domain is too small to pay for the transforms.
 FEWEST_CHANNELS = 8
-"""Of input and output: with fewer, a product in the Winograd domain is too small to pay for the transforms."""
 
 
-def use_algorithm(name: str) -> AbstractContextManager[None]:
-    """Make `name` the algorithm of every native convolution called in this context (this thread, this task).
-
-    `name`: "auto", "winograd" or "direct". An explicit `algorithm=` argument wins over the context, the context over
-    the environment variable HSTL_FAST_ALGORITHM. A function compiled by torch.compile keeps the algorithm it was
-    compiled with. Raises ValueError for an unknown name; "winograd" raises RuntimeError where it cannot run.
-    """
-    return REQUEST.use(name)
-
-
-def why_no_winograd(backend: str, dtype: torch.dtype) -> str | None:
-    """Why `backend` cannot compute `arme` of this type in the Winograd domain; None if it can."""
-    if backend != "cpu":
-        return f"the {backend} backend has no Winograd convolution"
+def why_no_winograd(dtype: torch.dtype) -> str | None:
+    """Why `arme` of this type cannot be computed in the Winograd domain; None if it can."""
     if computing_dtype(dtype) == torch.float64:
         return "Winograd convolution rounds too much for float64"
     return None
 
 
-@constant_when_compiled
-def choose(algorithm: str | None, backend: str, dtype: torch.dtype) -> int:
-    """AUTO, DIRECT or WINOGRAD, by argument, context or environment.
-
-    Raises RuntimeError with the reason if Winograd is asked for by name and cannot run.
-    """
-    name = REQUEST.of(algorithm)
-    if name == "winograd":
-        reason = why_no_winograd(backend, dtype)
-        if reason is not None:
-            raise RuntimeError(f"algorithm 'winograd' cannot run arme: {reason}")
-    return {"auto": AUTO, "winograd": WINOGRAD, "direct": DIRECT}[name]
-
-
-def native_code(
+def resolve(
     algorithm: int, dtype: torch.dtype, c_in: int, c_out: int, lens: list[int], tiles: tuple[int, ...] = TILES
 ) -> int:
     """DIRECT or the frames of a Winograd tile for one layer: what the native functions take.
 
-    `dtype` is the one computed in, `lens` the frames of every sequence, `tiles` those to choose from.
+    Args:
+        algorithm: AUTO, DIRECT, WINOGRAD or the frames of a tile.
+        dtype: the type computed in.
+        c_in: input channels.
+        c_out: output channels.
+        lens: frames of every sequence.
+        tiles: frames of the Winograd tiles to choose from.
     """
     if algorithm == AUTO:
         small = min(c_in, c_out) < FEWEST_CHANNELS or max(lens) == 1

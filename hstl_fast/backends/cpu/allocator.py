@@ -1,10 +1,12 @@
-"""Memory of the native operators' maps and scratch, used again once nobody refers to it.
+"""A caching allocator for the native operators' maps and workspaces.
 
 Fresh memory costs more than it seems: the system clears it page by page at the first touch, 8 times longer than writing
-it once more, and large blocks go back to the system whenever they are freed. So blocks are kept for the next call, in
-all never more than were in use at once before (HSTL_FAST_MEMORY_CACHE=0: none are kept). They lie in huge pages where
-the system has them: the tiles of a convolution touch hundreds of small ones.
+it once more, and large blocks go back to the system whenever they are freed. So free blocks are kept for the next call,
+in all never more than were in use at once before (HSTL_FAST_MEMORY_CACHE=0: none are kept). They lie in huge pages
+where the system has them: the tiles of a convolution touch hundreds of small ones.
 """
+
+from __future__ import annotations
 
 import contextlib
 import mmap
@@ -17,28 +19,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hstl_fast._caches import register_cache
+
 ENVIRONMENT_VARIABLE = "HSTL_FAST_MEMORY_CACHE"
+# Smaller blocks, in bytes, come fast enough from the C library and are not kept.
 SMALLEST = 1 << 20
-"""Bytes of the smallest block that is kept: less comes fast enough from the C library."""
 ALIGNMENT = 64
 HUGE_PAGE = 2 << 20
+# A block may be so many times larger than what is asked for; a network's maps then settle on a few blocks.
 MOST_WASTE = 4
-"""Times its size that a block may be for a map; a network's maps then settle on a few blocks."""
+# Sizes are rounded up to eighths of a power of two, so that maps of similar sizes use one another's blocks.
 STEPS = 8
-"""Sizes are rounded up to eighths of a power of two, so that maps of similar sizes use one another's blocks."""
 
 
 class _Blocks:
-    """Blocks of memory by size, the longest unused first."""
+    """Blocks of memory by size; `free` holds the longest unused first, `in_use` the addresses of the others."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # a block may come back while another is taken: the collector runs anywhere
-        self.idle: OrderedDict[int, np.ndarray] = OrderedDict()
-        self.idle_bytes = self.used_bytes = self.most_bytes = 0
-        self.lent: set[int] = set()  # addresses
+        self.lock = threading.RLock()  # a block may be released while another is taken: the collector runs anywhere
+        self.free: OrderedDict[int, np.ndarray] = OrderedDict()
+        self.free_bytes = self.used_bytes = self.most_bytes = 0
+        self.in_use: set[int] = set()
 
     def take(self, wanted: int) -> np.ndarray:
-        """`wanted` bytes of a block, which comes back by itself when this array is gone."""
+        """`wanted` bytes of a block, which is released when this array is gone."""
         with self.lock:
             block = self._found(wanted)
             size = _rounded(wanted) if block is None else len(block)
@@ -53,8 +57,8 @@ class _Blocks:
                 self.used_bytes -= size
             raise
         view = block[:wanted]
-        self.lent.add(block.ctypes.data)
-        weakref.finalize(view, self._give_back, block).atexit = False
+        self.in_use.add(block.ctypes.data)
+        weakref.finalize(view, self._release, block).atexit = False
         return view
 
     def clear(self) -> None:
@@ -64,27 +68,27 @@ class _Blocks:
             self.most_bytes = self.used_bytes
 
     def _found(self, wanted: int) -> np.ndarray | None:
-        """The smallest idle block that `wanted` bytes fit into without much waste."""
-        fitting = [block for block in self.idle.values() if wanted <= len(block) <= MOST_WASTE * wanted]
+        """The smallest free block that `wanted` bytes fit into without much waste."""
+        fitting = [block for block in self.free.values() if wanted <= len(block) <= MOST_WASTE * wanted]
         if not fitting:
             return None
         block = min(fitting, key=len)
-        del self.idle[id(block)]
-        self.idle_bytes -= len(block)
+        del self.free[id(block)]
+        self.free_bytes -= len(block)
         return block
 
-    def _give_back(self, block: np.ndarray) -> None:
+    def _release(self, block: np.ndarray) -> None:
         with self.lock:
-            self.lent.discard(block.ctypes.data)
+            self.in_use.discard(block.ctypes.data)
             self.used_bytes -= len(block)
-            self.idle[id(block)] = block
-            self.idle_bytes += len(block)
+            self.free[id(block)] = block
+            self.free_bytes += len(block)
             self._shrink(self.most_bytes - self.used_bytes)
 
     def _shrink(self, limit: int) -> None:
-        while self.idle_bytes > limit:
-            _, block = self.idle.popitem(last=False)
-            self.idle_bytes -= len(block)
+        while self.free_bytes > limit:
+            _, block = self.free.popitem(last=False)
+            self.free_bytes -= len(block)
 
 
 def _fresh(size: int) -> np.ndarray:
@@ -110,7 +114,7 @@ _blocks = _Blocks()
 
 
 def _unlock() -> None:
-    """In a forked child: the thread that held the lock may exist in the parent only."""
+    """In a forked child, replace the lock: the thread that held it may exist in the parent only."""
     _blocks.lock = threading.RLock()
 
 
@@ -118,37 +122,31 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock)
 
 
-def memory(size: int) -> Tensor:
+def allocate(size: int) -> Tensor:
     """`size` uninitialised bytes, uint8, aligned to 64."""
     if size < SMALLEST or os.environ.get(ENVIRONMENT_VARIABLE) == "0":
         return torch.empty(size, dtype=torch.uint8, device="cpu")
     return torch.from_numpy(_blocks.take(size))
 
 
-def map_memory(like: Tensor, n: int, c: int, t: int, h: int, w: int) -> Tensor:
-    """An uninitialised channels-last feature map [n, c, t, h, w] of like's type on the CPU."""
-    block = memory(n * c * t * h * w * like.dtype.itemsize)
-    # No view, whose base would count as another holder of the map (see _alone.py).
+def allocate_map(like: Tensor, n: int, c: int, t: int, h: int, w: int) -> Tensor:
+    """An uninitialised channels-last feature map `[n, c, t, h, w]` of like's type on the CPU."""
+    block = allocate(n * c * t * h * w * like.dtype.itemsize)
     y = torch.empty(0, dtype=like.dtype, device="cpu")
     return y.set_(block.untyped_storage(), 0, (n, c, t, h, w), (t * h * w * c, 1, h * w * c, w * c, c))
 
 
-def is_lent(x: Tensor) -> bool:
-    """Whether `x` lies in a block of these, as maps do."""
-    return x.untyped_storage().data_ptr() in _blocks.lent
+def is_in_use(x: Tensor) -> bool:
+    """Whether `x` lies in a block of this allocator, as maps do."""
+    return x.untyped_storage().data_ptr() in _blocks.in_use
 
 
-def idle_bytes() -> int:
+def free_bytes() -> int:
     """Memory that is kept for the next call."""
-    return _blocks.idle_bytes
+    return _blocks.free_bytes
 
 
-def clear_memory() -> None:
-    """Give the memory that the native operators keep for maps and scratch of the next call back to the system.
-
-    It is never more than they used at once; HSTL_FAST_MEMORY_CACHE=0 keeps none.
-    """
-    _blocks.clear()
+register_cache("free memory of maps and workspaces", free_bytes, _blocks.clear)
 
 
 def _rounded(size: int) -> int:

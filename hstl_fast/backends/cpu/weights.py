@@ -1,9 +1,12 @@
-"""Packed weights of ARME, kept in evaluation from one call to the next for as long as the weights are what they were.
+"""Prepacked weights of ARME, cached in evaluation for as long as the weights are what they were.
 
-Packing at every call would cost a few percent of a layer, and more in the Winograd domain, where packed weights are 5.3
-to 9.3 times the size of the weights. They belong to the weights' tensor object and go with it. They are never saved,
-copied or pickled. What was changed without PyTorch's notice (through `weight.data`) is noticed by a sample of values.
+Prepacking at every call would cost a few percent of a layer, and more in the Winograd domain, where prepacked weights
+are 5.3 to 9.3 times the size of the weights. A cache entry belongs to the weights' tensor object and goes with it; it
+is never saved, copied or pickled. A change behind PyTorch's back (through `weight.data`) is noticed by a sample of
+values.
 """
+
+from __future__ import annotations
 
 import os
 import weakref
@@ -13,65 +16,68 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hstl_fast.ops import _native
-from hstl_fast.ops._memory import memory
+from hstl_fast._caches import register_cache
+from hstl_fast.backends.cpu import library
+from hstl_fast.backends.cpu.allocator import allocate
 
 ENVIRONMENT_VARIABLE = "HSTL_FAST_PACKED_CACHE"
 DEFAULT_MIB = 2048
 
 
-class _Kept(NamedTuple):
-    owner: "weakref.ref[Tensor]"
+class _Entry(NamedTuple):
+    owner: weakref.ref[Tensor]
     state: tuple[Any, ...]
     sample: Tensor
-    packed: Tensor
+    prepacked: Tensor
 
 
-_kept: dict[tuple[int, int], _Kept] = {}
-"""By the weights' id and the algorithm, the least recently used first. Every access is one step of the interpreter, so
-threads need no lock, and a fork cannot copy a locked one."""
+# Entries by the weights' id and the algorithm, the least recently used first. Every access is one step of the
+# interpreter, so threads need no lock, and a fork cannot copy a locked one.
+_entries: dict[tuple[int, int], _Entry] = {}
 
 
-def packed_weights(
-    weights: Tensor, dtype: torch.dtype, split: list[int], algorithm: int, *, transposed: bool = False, keep: bool
+def prepacked_weights(
+    weights: Tensor, dtype: torch.dtype, split: list[int], algorithm: int, *, transposed: bool = False, cache: bool
 ) -> Tensor:
-    """The weights `[m, c_out, c_in, 3, 3, 3]` as the native convolution reads them; `keep`: they may be kept."""
-    limit = _limit() if keep and not transposed and not weights.is_inference() else 0
-    if not limit:
-        return _packed(weights, dtype, split, algorithm, transposed)
-    key = (id(weights), algorithm)
-    kept = _kept.get(key)
-    state, sample = _state(weights, split), _sample(weights)
-    fresh = kept is not None and kept.owner() is weights and kept.state == state and torch.equal(kept.sample, sample)
-    _kept.pop(key, None)
-    if kept is None or not fresh:
-        sample = sample.clone()  # before packing: what is changed meanwhile is noticed at the next call
-        packed = _packed(weights, dtype, split, algorithm, False)
-        kept = _Kept(weakref.ref(weights, _forgetting(key)), state, sample, packed)
-    if kept.packed.nbytes <= limit:
-        _make_room(limit - kept.packed.nbytes)
-        _kept[key] = kept  # last: the most recently used
-    return kept.packed
+    """The weights `[m, c_out, c_in, 3, 3, 3]` as the native convolution reads them.
 
-
-def clear_packed() -> None:
-    """Free the packed weights that evaluation keeps; the next call packs again.
-
-    Call it after values were changed behind PyTorch's back, through `weight.data` or a NumPy array: only a sample of
-    them is looked at. And before parameters are swapped (`torch.utils.swap_tensors`), which weak references forbid.
-    They take 5.3 to 9.3 times the memory of the convolutions' weights in the Winograd domain, once otherwise, and
-    at most HSTL_FAST_PACKED_CACHE MiB in all (2048 unless set; 0: nothing is kept).
+    Args:
+        weights: the regions' weights.
+        dtype: the type computed in.
+        split: rows of each region.
+        algorithm: DIRECT or the frames of a Winograd tile.
+        transposed: prepack for dgrad instead of forward.
+        cache: whether the result may be kept for the next call.
     """
-    _kept.clear()
+    limit = _limit() if cache and not transposed and not weights.is_inference() else 0
+    if not limit:
+        return _prepacked(weights, dtype, split, algorithm, transposed)
+    key = (id(weights), algorithm)
+    entry = _entries.get(key)
+    state, sample = _state(weights, split), _sample(weights)
+    fresh = entry is not None and entry.owner() is weights and entry.state == state
+    fresh = fresh and entry is not None and torch.equal(entry.sample, sample)
+    _entries.pop(key, None)
+    if entry is None or not fresh:
+        sample = sample.clone()  # before prepacking: what is changed meanwhile is noticed at the next call
+        prepacked = _prepacked(weights, dtype, split, algorithm, False)
+        entry = _Entry(weakref.ref(weights, _forget(key)), state, sample, prepacked)
+    if entry.prepacked.nbytes <= limit:
+        _make_room(limit - entry.prepacked.nbytes)
+        _entries[key] = entry  # last: the most recently used
+    return entry.prepacked
 
 
-def kept_bytes() -> int:
-    """Memory of the packed weights that are kept."""
-    return sum(kept.packed.nbytes for kept in list(_kept.values()))
+def cached_bytes() -> int:
+    """Memory of the prepacked weights that are cached."""
+    return sum(entry.prepacked.nbytes for entry in list(_entries.values()))
+
+
+register_cache("prepacked weights", cached_bytes, _entries.clear)
 
 
 def _limit() -> int:
-    """Bytes that may be kept."""
+    """Bytes that may be cached."""
     text = os.environ.get(ENVIRONMENT_VARIABLE, "")
     if not text:
         return DEFAULT_MIB << 20
@@ -81,23 +87,23 @@ def _limit() -> int:
 
 
 def _make_room(limit: int) -> None:
-    """Forget the least recently used until at most `limit` bytes are kept."""
-    for key in list(_kept):
-        if kept_bytes() <= limit:
+    """Forget the least recently used until at most `limit` bytes are cached."""
+    for key in list(_entries):
+        if cached_bytes() <= limit:
             return
-        _kept.pop(key, None)
+        _entries.pop(key, None)
 
 
-def _forgetting(key: tuple[int, int]) -> Callable[[object], object]:
-    """What is called when the weights are gone; at the interpreter's end this module may be gone before."""
-    store = _kept
-    return lambda _: store.pop(key, None)
+def _forget(key: tuple[int, int]) -> Callable[[object], object]:
+    """A callback for the end of the weights; at the interpreter's end this module may be gone before."""
+    entries = _entries
+    return lambda _: entries.pop(key, None)
 
 
 def _state(weights: Tensor, split: list[int]) -> tuple[Any, ...]:
-    """What changes with the values, the memory or the meaning of `weights`, as far as PyTorch notices."""
+    """Everything that changes with the values, the memory or the meaning of `weights`, as far as PyTorch notices."""
     place = (weights.data_ptr(), weights.dtype, weights.shape, weights.stride())
-    return (weights._version, *place, tuple(split), _native.require_cpu().instruction_set())
+    return (weights._version, *place, tuple(split), library.require_cpu().instruction_set())
 
 
 def _sample(weights: Tensor) -> Tensor:
@@ -105,10 +111,10 @@ def _sample(weights: Tensor) -> Tensor:
     return weights.detach().reshape(-1)[:: 27 * weights.shape[2] + 1]
 
 
-def _packed(weights: Tensor, dtype: torch.dtype, split: list[int], algorithm: int, transposed: bool) -> Tensor:
-    native, dense = _native.require_cpu(), weights.detach().to(dtype).contiguous()
+def _prepacked(weights: Tensor, dtype: torch.dtype, split: list[int], algorithm: int, transposed: bool) -> Tensor:
+    native, dense = library.require_cpu(), weights.detach().to(dtype).contiguous()
     _, c_out, c_in = weights.shape[:3]
     sizes = (split, c_in, c_out, algorithm, transposed, dtype.itemsize)
-    packed = memory(native.arme_packed_size(*sizes))
-    native.arme_pack(packed.data_ptr(), dense.data_ptr(), *sizes, torch.get_num_threads())
-    return packed
+    prepacked = allocate(native.arme_packed_size(*sizes))
+    native.arme_pack(prepacked.data_ptr(), dense.data_ptr(), *sizes, torch.get_num_threads())
+    return prepacked

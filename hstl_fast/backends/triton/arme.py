@@ -7,12 +7,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hstl_fast.ops._shared import empty_map, frames_of
-from hstl_fast.ops._triton import precision
-from hstl_fast.triton_kernels.launch import descriptor_memory, on_device_of, wide
-from hstl_fast.triton_kernels.support import Positions, listed
-from hstl_fast.triton_kernels.tables import frames_table, regions_table
-from hstl_fast.triton_kernels.tiles import Tile, capability, tile_for
+from hstl_fast.backends.triton.available import precision
+from hstl_fast.backends.triton.elementwise import clear_outside
+from hstl_fast.backends.triton.launch import descriptor_memory, on_device_of, wide
+from hstl_fast.backends.triton.support import Positions, listed
+from hstl_fast.backends.triton.tables import frames_table, regions_table
+from hstl_fast.backends.triton.tiles import Tile, capability, tile_for
+from hstl_fast.layout import empty_map, frames_of
 
 
 @triton.jit
@@ -245,28 +246,6 @@ def _weigh(
     )
 
 
-@triton.jit
-def _clear_outside(y, support, positions, CHANNELS: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """Zeros at the positions outside the support. Bytes: those written, and one per position read."""
-    at = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    active = tl.load(support + at, mask=at < positions, other=1)
-    for first in range(0, CHANNELS, COLS):
-        col = first + tl.arange(0, COLS)
-        place = at.to(tl.int64)[:, None] * CHANNELS + col[None, :]
-        zeros = tl.zeros([ROWS, COLS], y.dtype.element_ty)
-        tl.store(y + place, zeros, mask=(active == 0)[:, None] & (col < CHANNELS)[None, :])
-
-
-@triton.jit
-def _leaky_backward(grad, y, size, slope, BLOCK: tl.constexpr):
-    """grad *= slope where y, an output of LeakyReLU, is not positive. Bytes: two maps read, one written."""
-    at = wide(tl.program_id(0)) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < size
-    g = tl.load(grad + at, mask=inside).to(tl.float32)
-    sign = tl.load(y + at, mask=inside)
-    tl.store(grad + at, tl.where(sign > 0, g, g * slope).to(grad.dtype.element_ty), mask=inside)
-
-
 def forward(
     x: Tensor, weights: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int], slope: float
 ) -> Tensor:
@@ -275,9 +254,7 @@ def forward(
     return _convolved(x, _packed(weights), support, split, seq_lens, slope)
 
 
-def backward_data(
-    grad: Tensor, weights: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]
-) -> Tensor:
+def dgrad(grad: Tensor, weights: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]) -> Tensor:
     """The gradient of the input, whose support this is, from that of the convolution, before LeakyReLU."""
     return _convolved(grad, _packed(weights.flip(3, 4, 5).transpose(1, 2)), support, split, seq_lens, 1.0)
 
@@ -401,7 +378,7 @@ def convolve_patches(
         )
 
 
-def backward_weight(grad: Tensor, x: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]) -> Tensor:
+def wgrad(grad: Tensor, x: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]) -> Tensor:
     """float32 [m, c_out, c_in, 3, 3, 3], from the gradient of the convolution, before LeakyReLU; `support` of it."""
     c_in, c_out, (h, w) = x.shape[1], grad.shape[1], x.shape[3:]
     positions = listed(support, x, split, seq_lens)
@@ -448,20 +425,3 @@ def _pieces(positions: Positions, tiles: int, tile: Tile) -> int:
     """Into how many each region's positions are divided, for as many parts of the sum."""
     most: int = triton.cdiv(len(positions.at), FEWEST_STEPS * tile.depth)
     return max(1, min(-(-PROGRAMS // tiles), most))
-
-
-def leaky_backward_(grad: Tensor, y: Tensor, slope: float) -> None:
-    """LeakyReLU's derivative, by the sign of its output, in place; both maps dense and channels last."""
-    block = 1024
-    with on_device_of(grad):
-        _leaky_backward[(triton.cdiv(grad.numel(), block),)](grad, y, grad.numel(), slope, BLOCK=block)
-
-
-def clear_outside(y: Tensor, support: Tensor) -> None:
-    """Zeros in `y` [n, c, t, h, w] outside its support."""
-    channels, positions, rows = y.shape[1], support.numel(), 64
-    cols = min(triton.next_power_of_2(channels), 128)
-    with on_device_of(y):
-        _clear_outside[(triton.cdiv(positions, rows),)](
-            y, support.contiguous().view(torch.int8), positions, CHANNELS=channels, ROWS=rows, COLS=cols
-        )

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from hstl_fast.triton_kernels.tables import Slots
-    from hstl_fast.triton_kernels.tuning import Measured, Product
+    from hstl_fast.backends.triton.tables import Slots
+    from hstl_fast.backends.triton.tuning import Measured, Product
 
 OLDEST = (3, 4)
 """The oldest version whose language the kernels are written in."""
@@ -55,7 +55,7 @@ def tune(
 ) -> Path:
     """Measure the products of these convolutions on the current GPU; every tile goes into the file at once, the
     user's own if none is named."""
-    from hstl_fast.triton_kernels import tiles, tuning
+    from hstl_fast.backends.triton import tiles, tuning
 
     path, products = path or tiles.own_file(), tuning.products(convolutions)
     for dtype in dtypes:
@@ -68,7 +68,7 @@ def tune(
 
 def slots(frames: int, sequences: int, device: torch.device) -> "Slots":
     """Tables at fixed places, for what is launched again without Python."""
-    from hstl_fast.triton_kernels.tables import Slots
+    from hstl_fast.backends.triton.tables import Slots
 
     return Slots(frames, sequences, device)
 

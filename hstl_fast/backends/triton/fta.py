@@ -5,9 +5,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hstl_fast.ops._shared import empty_map, frames_of
-from hstl_fast.triton_kernels.launch import on_device_of, wide
-from hstl_fast.triton_kernels.tables import frames_table, region_of_rows, regions_table, windows_table
+from hstl_fast.backends.triton.launch import on_device_of, wide
+from hstl_fast.backends.triton.tables import frames_table, region_of_rows, regions_table, windows_table
+from hstl_fast.layout import empty_map, frames_of
 
 
 @triton.jit

@@ -7,7 +7,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.runtime import _allocation
+
+from hstl_fast._torch_private import triton_allocator
 
 
 @triton.jit
@@ -23,9 +24,8 @@ def on_device_of(x: Tensor) -> AbstractContextManager[object]:
 
 @contextmanager
 def descriptor_memory(device: torch.device) -> Iterator[None]:
-    """A context in which kernels find the memory for their tensor descriptors; whose allocator it was has it again."""
-    held = _allocation._allocator
-    before = held.get() if hasattr(held, "get") else held  # Triton 3.4 keeps it in no ContextVar
+    """A context in which kernels find the memory for their tensor descriptors; the allocator before is put back."""
+    before = triton_allocator()
     triton.set_allocator(lambda size, _alignment, _stream: torch.empty(size, dtype=torch.int8, device=device))
     try:
         yield

@@ -7,10 +7,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hstl_fast.ops._shared import frames_of
+from hstl_fast.backends.triton.launch import on_device_of
+from hstl_fast.backends.triton.tables import frames_table, region_of_rows, regions_table, windows_table
+from hstl_fast.layout import frames_of
 from hstl_fast.reference import fta_lengths
-from hstl_fast.triton_kernels.launch import on_device_of
-from hstl_fast.triton_kernels.tables import frames_table, region_of_rows, regions_table, windows_table
 
 BLOCK = 1024
 """Positions of one program."""
@@ -74,7 +74,7 @@ def _window(y, x, windows, outputs, frame_size, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _halve(y, x, outputs, height, width, BLOCK: tl.constexpr):
+def _max_pool(y, x, outputs, height, width, BLOCK: tl.constexpr):
     """Any of 2 x 2 positions."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < outputs
@@ -224,11 +224,13 @@ def window(support: Tensor, seq_lens: list[int]) -> Tensor:
     return y
 
 
-def halve(support: Tensor) -> Tensor:
+def max_pool(support: Tensor) -> Tensor:
     """Any of 2 x 2 positions, bool [n, t, h // 2, w // 2]."""
     x = support.contiguous()
     n, t, h, w = x.shape
     y = x.new_empty((n, t, h // 2, w // 2))
     with on_device_of(x):
-        _halve[(triton.cdiv(y.numel(), BLOCK),)](y.view(torch.int8), x.view(torch.int8), y.numel(), h, w, BLOCK=BLOCK)
+        _max_pool[(triton.cdiv(y.numel(), BLOCK),)](
+            y.view(torch.int8), x.view(torch.int8), y.numel(), h, w, BLOCK=BLOCK
+        )
     return y

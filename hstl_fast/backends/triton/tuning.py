@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from triton.testing import do_bench
 
-from hstl_fast.triton_kernels import arme, tiles
-from hstl_fast.triton_kernels.tiles import Tile
+from hstl_fast.backends.triton import arme, tiles
+from hstl_fast.backends.triton.tiles import Tile
 
 CLIPS = 16
 """With whose maps every large GPU is full."""
@@ -121,6 +121,6 @@ def _call(
     x = feature_map(product.c_in)
     if product.kind == "weigh":
         gradient = feature_map(product.c_out)
-        return lambda: arme.backward_weight(gradient, x, None, split, []), x
+        return lambda: arme.wgrad(gradient, x, None, split, []), x
     weights = noise(len(split), product.c_out, product.c_in, 3, 3, 3) / (27 * product.c_in) ** 0.5
     return lambda: arme.forward(x, weights, None, split, [], 0.01), x
