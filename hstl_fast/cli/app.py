@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 import hstl_fast
-from hstl_fast.cli._output import warn
 from hstl_fast.cli.bench import bench
 from hstl_fast.cli.demo import demo
 from hstl_fast.cli.embed import embed
 from hstl_fast.cli.identify import identify
 from hstl_fast.cli.info import info
+from hstl_fast.cli.output import warn
 from hstl_fast.cli.silhouettes import silhouettes
 from hstl_fast.cli.tune import tune
 from hstl_fast.silhouettes import SilhouetteWarning

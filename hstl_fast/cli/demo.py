@@ -6,12 +6,12 @@ from typing import Any
 import click
 
 import hstl_fast.info
-from hstl_fast.cli._demo_runs import LARGEST_DIFFERENCE, Findings, chosen_backend, find_out, hits
-from hstl_fast.cli._demo_scene import Scene, filmed, rendered
-from hstl_fast.cli._embedding import Settings, load_network, network_options
-from hstl_fast.cli._options import new_file
-from hstl_fast.cli._output import print_table, progress_bar
-from hstl_fast.cli._report_page import page
+from hstl_fast.cli.embedding import Settings, load_network, network_options
+from hstl_fast.cli.options import new_file
+from hstl_fast.cli.output import print_table, progress_bar
+from hstl_fast.demo.report.page import page
+from hstl_fast.demo.runs import LARGEST_DIFFERENCE, Findings, chosen_backend, find_out, hits
+from hstl_fast.demo.scene import Scene, filmed, rendered
 from hstl_fast.files import whole_file
 from hstl_fast.ops._dispatch import requested
 from hstl_fast.silhouettes import Progress

@@ -10,9 +10,9 @@ from typing import Any
 import click
 import torch
 
-from hstl_fast.cli._embedding import Network, Settings, embed_inputs, load_network, network_options
-from hstl_fast.cli._options import choice, new_file
-from hstl_fast.cli._output import SomeFailed, print_table
+from hstl_fast.cli.embedding import Settings, embed_inputs, load_network, network_options
+from hstl_fast.cli.options import choice, new_file
+from hstl_fast.cli.output import SomeFailed, print_table
 from hstl_fast.evaluation import (
     METRICS,
     Embeddings,
@@ -24,6 +24,7 @@ from hstl_fast.evaluation import (
     rank_one,
 )
 from hstl_fast.files import whole_file
+from hstl_fast.network import Network
 
 _INPUT = click.Path(exists=True, path_type=Path)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hstl_fast.cli._output import print_table, progress_bar
+from hstl_fast.cli.output import print_table, progress_bar
 from hstl_fast.silhouettes import video_to_silhouettes
 
 

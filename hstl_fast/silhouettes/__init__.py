@@ -6,8 +6,15 @@ from hstl_fast.silhouettes import walkers
 from hstl_fast.silhouettes.align import align, align_sequence
 from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning
 from hstl_fast.silhouettes.io import find_sequences, is_sequence, read, write
-from hstl_fast.silhouettes.sheet import contact_sheet
-from hstl_fast.silhouettes.video import Progress, SavedTrack, Summary, Track, extract, video_to_silhouettes
+from hstl_fast.silhouettes.video import (
+    Progress,
+    SavedTrack,
+    Summary,
+    Track,
+    contact_sheet,
+    extract,
+    video_to_silhouettes,
+)
 
 __all__ = [
     "Progress",

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstl_fast.files import whole_file, whole_folder
-from hstl_fast.silhouettes._extras import pillow
 from hstl_fast.silhouettes.align import align_sequence, to_uint8
 from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning, reason_of
+from hstl_fast.silhouettes.extras import pillow
 from hstl_fast.silhouettes.pickles import load_array
 
 SIZE = 64

@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.silhouettes._extras import byte_track
-from hstl_fast.silhouettes.blobs import Blob, overlaps
+from hstl_fast.silhouettes.extras import byte_track
+from hstl_fast.silhouettes.video.blobs import Blob, overlaps
 
 MAX_GAP = 3
 """A track goes on over this many missing frames in a row; after more it is cut."""

@@ -5,9 +5,9 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from hstl_fast.models import SIDE
+from hstl_fast.silhouettes.extras import pillow
 
 SHORTEST_LOOP, LONGEST_LOOP = 10, 40
 """Frames of a film strip."""
@@ -37,8 +37,9 @@ def _loop(clip: Clip) -> int:
 
 def _enlarged(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The same outline on a finer grid, its edge as steep there as it was before."""
+    image = pillow()
     columns, rows = frame.shape[1] * _ENLARGED, frame.shape[0] * _ENLARGED
-    soft = np.asarray(Image.fromarray(frame).resize((columns, rows), Image.Resampling.BICUBIC), dtype=np.float64)
+    soft = np.asarray(image.fromarray(frame).resize((columns, rows), image.Resampling.BICUBIC), dtype=np.float64)
     steep = ((soft - 127.5) * _ENLARGED + 127.5).clip(0, 255)
     return np.asarray(np.rint(steep), dtype=np.uint8)
 
@@ -46,7 +47,7 @@ def _enlarged(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _png(mask: NDArray[np.uint8]) -> str:
     """A picture whose opacity is the mask's, in few shades: a style sheet gives it its colour."""
     levels = np.rint(mask / 255 * (_SHADES - 1)).astype(np.uint8)
-    picture = Image.fromarray(levels)
+    picture = pillow().fromarray(levels)
     picture.putpalette([0, 0, 0] * _SHADES)
     file = io.BytesIO()
     picture.save(file, "PNG", bits=4, optimize=True, transparency=bytes(range(0, 256, 255 // (_SHADES - 1))))

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hstl_fast.silhouettes._walker_body import Draws, Purpose
-from hstl_fast.silhouettes._walker_raster import COLUMNS, FAR, ROWS, Field
+from hstl_fast.silhouettes.walkers.body import Draws, Purpose
+from hstl_fast.silhouettes.walkers.raster import COLUMNS, FAR, ROWS, Field
 
 RAGGED, FINE_RAGGED = 1.8, 1.0
 """Pixels by which an outline moves, at most: slowly in waves of 5 pixels, and from frame to frame in waves of 2."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.silhouettes._extras import opencv
+from hstl_fast.silhouettes.extras import opencv
 
 SLIMMEST, STOUTEST = 5.5, 1.2
 """Height over width of a body: from a person seen from the side with legs together to a long stride with swinging

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from hstl_fast.cli._demo_runs import Findings
-from hstl_fast.cli._report_text import body
+from hstl_fast.demo.report.text import body
+from hstl_fast.demo.runs import Findings
 from hstl_fast.models import HSTLConfig
 
 _FINE = 0.035

@@ -14,10 +14,10 @@ from torch import Tensor
 
 import hstl_fast
 from hstl_fast import HSTL
-from hstl_fast.cli._demo_scene import Scene, Walk
-from hstl_fast.cli._embedding import Network
+from hstl_fast.demo.scene import Scene, Walk
 from hstl_fast.evaluation import finite_rows, identity, nearest, part_distances
 from hstl_fast.models import SIDE
+from hstl_fast.network import Network
 from hstl_fast.ops import _algorithm
 from hstl_fast.ops._dispatch import OPERATORS, choose
 from hstl_fast.silhouettes import Progress
@@ -111,7 +111,7 @@ class Findings:
 
     @property
     def untrained(self) -> bool:
-        return self.network.weights.startswith("seed:")
+        return self.network.untrained
 
 
 def find_out(scene: Scene, network: Network, backend: str, progress: Progress) -> Findings:

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstl_fast.names import one_of
-from hstl_fast.silhouettes._walker_body import CONDITIONS, recording
-from hstl_fast.silhouettes._walker_gait import figure
-from hstl_fast.silhouettes._walker_noise import spoil
-from hstl_fast.silhouettes._walker_raster import coverage, distance_field
 from hstl_fast.silhouettes.align import align
+from hstl_fast.silhouettes.walkers.body import CONDITIONS, recording
+from hstl_fast.silhouettes.walkers.gait import figure
+from hstl_fast.silhouettes.walkers.noise import spoil
+from hstl_fast.silhouettes.walkers.raster import coverage, distance_field
 
 SIZE = 64
 CASIA_B_VIEWS = tuple(range(0, 181, 18))

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.silhouettes._extras import opencv
+from hstl_fast.silhouettes.extras import opencv
 
 SAMPLES = 16
 CELL = 66

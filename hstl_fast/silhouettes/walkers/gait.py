@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.silhouettes._walker_body import Walker
+from hstl_fast.silhouettes.walkers.body import Walker
 
 Floats = NDArray[np.float64]
 

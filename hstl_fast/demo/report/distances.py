@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from hstl_fast.cli._demo_runs import Answer, Findings, hits
-from hstl_fast.cli._demo_scene import Walk
-from hstl_fast.cli._report_text import body, magnitude, power_of_ten
+from hstl_fast.demo.report.text import body, magnitude, power_of_ten
+from hstl_fast.demo.runs import Answer, Findings, hits
+from hstl_fast.demo.scene import Walk
 from hstl_fast.evaluation import identity
 
 _MOST_NUMBERS = 8

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.silhouettes._extras import opencv
 from hstl_fast.silhouettes.errors import SilhouetteError
+from hstl_fast.silhouettes.extras import opencv
 
 TRAINING_FRAMES = 200
 TRAINING_BYTES = 512 * 2**20

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.silhouettes._walker_gait import Ball, Bone, Figure, Trunk
+from hstl_fast.silhouettes.walkers.gait import Ball, Bone, Figure, Trunk
 
 Floats = NDArray[np.float64]
 Field = NDArray[np.float32]

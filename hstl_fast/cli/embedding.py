@@ -1,22 +1,21 @@
 """From silhouette files to embeddings, for the commands `embed` and `identify`."""
 
-import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 import hstl_fast
-from hstl_fast import HSTL, PRESETS
-from hstl_fast.cli._options import choice, several
-from hstl_fast.cli._output import progress_bar, warn
+from hstl_fast import PRESETS
+from hstl_fast.cli.options import choice, several
+from hstl_fast.cli.output import progress_bar, warn
 from hstl_fast.evaluation import Embeddings, finite_rows
+from hstl_fast.network import Network
 from hstl_fast.ops._dispatch import BACKENDS
 from hstl_fast.silhouettes import find_sequences, read
 
@@ -36,12 +35,6 @@ class Settings:
     seed: int | None
     backend: str | None
     max_frames: int
-
-
-class Network(NamedTuple):
-    model: HSTL
-    preset: str
-    weights: str
 
 
 def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -72,20 +65,14 @@ def load_network(settings: Settings) -> Network:
     if settings.checkpoint is not None:
         if settings.seed is not None:
             raise click.UsageError("--seed is for untrained weights; it cannot be combined with --checkpoint")
-        model = HSTL.from_official_checkpoint(settings.checkpoint, settings.preset)
-        digest = hashlib.sha256(settings.checkpoint.read_bytes()).hexdigest()
-        return Network(model, settings.preset or _preset_of(model), f"sha256:{digest}")
+        return Network.from_checkpoint(settings.checkpoint, settings.preset)
     preset = settings.preset or DEFAULT_PRESET
     seed = DEFAULT_SEED if settings.seed is None else settings.seed
     warn(
         f"No --checkpoint: the weights of {preset} are untrained (random, seed {seed}). "
         "Results are repeatable but say little about who is who."
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        # The classifier is no part of an embedding, and as large as the rest of the network for many identities.
-        model = HSTL.from_preset(preset, num_classes=1)
-    return Network(model, preset, f"seed:{seed}")
+    return Network.from_seed(preset, seed)
 
 
 def embed_inputs(network: Network, inputs: Iterable[Path], settings: Settings) -> tuple[Embeddings | None, list[str]]:
@@ -122,14 +109,6 @@ def embed_inputs(network: Network, inputs: Iterable[Path], settings: Settings) -
         version=hstl_fast.__version__,
     )
     return embeddings, failures
-
-
-def _preset_of(model: HSTL) -> str:
-    return next(
-        name
-        for name, config in PRESETS.items()
-        if replace(config, num_classes=model.config.num_classes) == model.config
-    )
 
 
 def _read(sequences: Iterable[tuple[str, Path]], max_frames: int, failures: list[str]) -> dict[str, NDArray[np.uint8]]:

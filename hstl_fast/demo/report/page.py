@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from hstl_fast.cli._demo_runs import LARGEST_DIFFERENCE, Answer, Findings, hits
-from hstl_fast.cli._demo_scene import Walk
-from hstl_fast.cli._report_distances import distances_section
-from hstl_fast.cli._report_pictures import film_strip
-from hstl_fast.cli._report_regions import regions_section
-from hstl_fast.cli._report_speed import speed_section
-from hstl_fast.cli._report_style import STYLE
-from hstl_fast.cli._report_text import body, short
+from hstl_fast.demo.report.distances import distances_section
+from hstl_fast.demo.report.pictures import film_strip
+from hstl_fast.demo.report.regions import regions_section
+from hstl_fast.demo.report.speed import speed_section
+from hstl_fast.demo.report.style import STYLE
+from hstl_fast.demo.report.text import body, short
+from hstl_fast.demo.runs import LARGEST_DIFFERENCE, Answer, Findings, hits
+from hstl_fast.demo.scene import Walk
 from hstl_fast.evaluation import identity
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"

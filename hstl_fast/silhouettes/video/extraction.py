@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstl_fast.files import refuse_if_fixed, whole_folder
-from hstl_fast.silhouettes._extras import opencv
 from hstl_fast.silhouettes.align import BODY_THRESHOLD, align
-from hstl_fast.silhouettes.blobs import Blob, find_blobs
 from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning
-from hstl_fast.silhouettes.foreground import BackgroundModel, Footage, training_indices
+from hstl_fast.silhouettes.extras import opencv
 from hstl_fast.silhouettes.io import CONTACT_SHEET, write
-from hstl_fast.silhouettes.sheet import contact_sheet
-from hstl_fast.silhouettes.tracking import WINDOW, gapless, track_people
+from hstl_fast.silhouettes.video.blobs import Blob, find_blobs
+from hstl_fast.silhouettes.video.foreground import BackgroundModel, Footage, training_indices
+from hstl_fast.silhouettes.video.sheet import contact_sheet
+from hstl_fast.silhouettes.video.tracking import WINDOW, gapless, track_people
 
 TRACKS_JSON = "tracks.json"
 FINE_ROWS = 256

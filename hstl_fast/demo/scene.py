@@ -1,11 +1,11 @@
 """Who walks in the demo: rendered walkers, or the people of a video, as gallery and probes."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from click import format_filename
 from numpy.typing import NDArray
 
 from hstl_fast.silhouettes import Progress, Track, extract, walkers
@@ -84,13 +84,18 @@ def filmed(video: Path, most_people: int, max_frames: int, progress: Progress) -
     halves = [_halves(track.silhouettes, max_frames) for track in kept]
     left_out = "" if len(kept) == len(found) else f", the longest of {len(found)}"
     return Scene(
-        title=f"{len(kept)} tracks of {format_filename(video, shorten=True)}{left_out}",
+        title=f"{len(kept)} tracks of {_printable(video.name)}{left_out}",
         origin="Who leaves the image and comes back counts as two people.",
         likeness="",
         gallery=[Walk(f"{t.name}/first-half", "first half", half) for t, (half, _) in zip(kept, halves)],
         probes=[Walk(f"{t.name}/second-half", "second half", half) for t, (_, half) in zip(kept, halves)],
         frame_seconds=0.08,
     )
+
+
+def _printable(name: str) -> str:
+    """A file name with its bytes that are no text as replacement characters."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _longest(tracks: list[Track], count: int) -> list[Track]:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from html import escape
 from statistics import median
 
-from hstl_fast.cli._demo_runs import LARGEST_DIFFERENCE, Findings
-from hstl_fast.cli._report_text import power_of_ten, short
+from hstl_fast.demo.report.text import power_of_ten, short
+from hstl_fast.demo.runs import LARGEST_DIFFERENCE, Findings
 
 _DECADES = range(-9, -2)
 """Powers of ten on the scale of differences."""
