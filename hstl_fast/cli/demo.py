@@ -12,7 +12,7 @@ from hstl_fast.cli.output import print_table, progress_bar
 from hstl_fast.demo.report.page import page
 from hstl_fast.demo.runs import LARGEST_DIFFERENCE, Findings, chosen_backend, find_out, hits
 from hstl_fast.demo.scene import Scene, filmed, rendered
-from hstl_fast.files import whole_file
+from hstl_fast.files import atomic_file
 from hstl_fast.ops._dispatch import requested
 from hstl_fast.silhouettes import Progress
 
@@ -61,7 +61,7 @@ def demo(video: Path | None, identities: int | None, output: Path, **options: An
     _print_agreement(findings)
     _print_times(findings)
     _print_identification(findings)
-    with whole_file(output) as draft:
+    with atomic_file(output) as draft:
         draft.write_text(page(findings, hstl_fast.info.collect()), encoding="utf-8")
     click.echo(f"\n{output}: the report, with pictures; open it in a browser")
     if not findings.agrees:

@@ -23,7 +23,7 @@ from hstl_fast.evaluation import (
     part_distances,
     rank_one,
 )
-from hstl_fast.files import whole_file
+from hstl_fast.files import atomic_file
 from hstl_fast.network import Network
 
 _INPUT = click.Path(exists=True, path_type=Path)
@@ -58,10 +58,10 @@ def identify(
     ranking = _ranking(distances, known, unknown, top)
     hits, scored = rank_one(distances, unknown.names, known.names)
     if csv_file:
-        with whole_file(csv_file) as draft:
+        with atomic_file(csv_file) as draft:
             draft.write_bytes(_csv(ranking).encode())
     if json_file:
-        with whole_file(json_file) as draft:
+        with atomic_file(json_file) as draft:
             draft.write_bytes(_json(ranking, known, metric, hits, scored).encode())
     print_table(["probe", "rank", "gallery", "distance"], [[p, str(r), g, f"{d:.6f}"] for p, r, g, d in ranking])
     if scored:

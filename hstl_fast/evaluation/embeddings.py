@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.files import whole_file
+from hstl_fast.files import atomic_file
 
 _ARRAYS = ("embeddings", "names", "lengths", "metadata")
 _METADATA = ("preset", "weights", "version")
@@ -49,7 +49,7 @@ def save_embeddings(path: str | os.PathLike[str], embeddings: Embeddings) -> Non
     """
     refuse_not_finite(embeddings)
     metadata = {name: getattr(embeddings, name) for name in _METADATA}
-    with whole_file(Path(path)) as draft, draft.open("wb") as file:
+    with atomic_file(Path(path)) as draft, draft.open("wb") as file:
         np.savez(
             file,
             embeddings=embeddings.vectors.astype(np.float32),

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.files import whole_file, whole_folder
+from hstl_fast.files import atomic_file, atomic_folder
 from hstl_fast.silhouettes.align import align_sequence, to_uint8
 from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning, reason_of
 from hstl_fast.silhouettes.extras import pillow
@@ -266,12 +266,12 @@ def _by(shape: tuple[int, ...]) -> str:
 
 
 def _write_npz(target: Path, frames: NDArray[np.uint8]) -> None:
-    with whole_file(target) as draft, draft.open("wb") as file:
+    with atomic_file(target) as draft, draft.open("wb") as file:
         np.savez_compressed(file, silhouettes=frames)
 
 
 def _write_npy(target: Path, frames: NDArray[np.uint8]) -> None:
-    with whole_file(target) as draft, draft.open("wb") as file:
+    with atomic_file(target) as draft, draft.open("wb") as file:
         np.save(file, frames, allow_pickle=False)
 
 
@@ -281,6 +281,6 @@ def _write_folder(target: Path, frames: NDArray[np.uint8]) -> None:
         got = "a file" if target.is_file() else "files in it"
         raise SilhouetteError(f"{target}: expected an empty folder or nothing there, got {got}")
     digits = max(5, len(str(len(frames) - 1)))
-    with whole_folder(target) as draft:
+    with atomic_folder(target) as draft:
         for t, frame in enumerate(frames):
             image.fromarray(frame).save(draft / f"{t:0{digits}d}.png")

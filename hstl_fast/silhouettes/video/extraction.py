@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.files import refuse_if_fixed, whole_folder
+from hstl_fast.files import atomic_folder, refuse_if_fixed
 from hstl_fast.silhouettes.align import BODY_THRESHOLD, align
 from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning
 from hstl_fast.silhouettes.extras import opencv
@@ -99,7 +99,7 @@ def video_to_silhouettes(
     _refuse_if_taken(out, overwrite)
     footage = Footage(video)
     tracks = _extract(footage, min_frames, min_height, progress or _silent)
-    with whole_folder(out) as draft:
+    with atomic_folder(out) as draft:
         for track in tracks:
             write(draft / f"{track.name}.npz", track.silhouettes)
         _write_png(draft / CONTACT_SHEET, contact_sheet(tracks))
