@@ -1,5 +1,7 @@
-"""Silhouettes: reading and writing sequences, alignment, people cut out of video, rendered walkers. Needs numpy only;
-Pillow (extra `[cli]`), OpenCV and the tracker (extra `[video]`) are imported when a function that uses them is called.
+"""Silhouettes: reading and writing sequences, alignment, people cut out of video, rendered walkers.
+
+The base install is enough; Pillow (extra `[cli]`), OpenCV and the tracker (extra `[video]`) are imported when a
+function that uses them is called.
 """
 
 from hstl_fast.silhouettes import walkers
