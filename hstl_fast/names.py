@@ -30,5 +30,5 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     Upper and lower case count as the same.
     """
     lower_case = {choice.lower(): choice for choice in choices}
-    near = difflib.get_close_matches(str(name).lower(), lower_case, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(name).lower(), lower_case, n=1, cutoff=0.5)
     return f"; did you mean {lower_case[near[0]]!r}?" if near else ""

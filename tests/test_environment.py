@@ -115,7 +115,9 @@ def test_flags(name: str, default: bool, monkeypatch: pytest.MonkeyPatch) -> Non
     for word in ("0", "false", "False", "NO", "off", " 0 "):
         monkeypatch.setenv(name, word)
         assert READERS[name]() is False
-    assert refused(name, "2", monkeypatch) == (f"{name} must be 1 or 0 (true or false, yes or no, on or off), got '2'")
+    for word in ("2", "maybe"):
+        message = f"{name} must be 1 or 0 (true or false, yes or no, on or off), got {word!r}"
+        assert refused(name, word, monkeypatch) == message
 
 
 @pytest.mark.parametrize("value", ["much", "-1", "1.5", "1e3", "0x10", "２"])

@@ -1,4 +1,4 @@
-"""`hstl-fast demo`: walkers in, both paths side by side, and a report worth looking at."""
+"""`hstl-fast demo`: the fast path beside plain PyTorch on some walkers, with a report."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from hstl_fast.silhouettes import Progress
 
 _DEFAULT_WALKERS = 6
 _MOST_PEOPLE = 24
-# The demo is to end soon; sequences of some seconds say as much as long ones.
+# Sequences of some seconds show as much as long ones, in less time.
 _CONTEXT = {"default_map": {"max_frames": 60}}
 
 
@@ -91,7 +91,7 @@ def _print_times(findings: Findings) -> None:
     times = findings.times
     click.echo(
         f"\nTime on this machine, now: one sequence of {times.frames} frames, float32, {findings.threads_used}, "
-        f"medians of {len(times.fast)} rounds in turns"
+        f"medians of {len(times.fast)} interleaved rounds"
     )
     names = ("plain PyTorch (reference)", f"fast path ({findings.backend})")
     rows = [[name, f"{1000 * s:.0f}", f"{1 / s:.2f}"] for name, s in zip(names, times.medians)]

@@ -1,4 +1,4 @@
-"""`hstl-fast embed`: silhouette sequences to embeddings."""
+"""`hstl-fast embed`: the embeddings of silhouette sequences, as a file."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""From silhouette files to embeddings, for the commands `embed` and `identify`."""
+"""Embeddings of silhouette files, for the commands that embed."""
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -21,14 +21,14 @@ from hstl_fast.silhouettes import find_sequences, read
 
 DEFAULT_PRESET = "casia-b"
 DEFAULT_SEED = 2023
-# Sequences that are in memory at the same time, as silhouettes; the model itself bounds the frames of its batches.
+# So many sequences are in memory at a time, as silhouettes; the model itself bounds the frames of its batches.
 _SEQUENCES_AT_ONCE = 32
 _NOT_FINITE = "the network gives an embedding with NaN or infinity"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the shared options say; None where the user said nothing."""
+    """The values of the options that commands with a network share; None where the user gives none."""
 
     preset: str | None
     checkpoint: Path | None
@@ -38,7 +38,7 @@ class Settings:
 
 
 def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--preset, --checkpoint, --seed, --backend and --max-frames; the command gets them as the fields of `Settings`."""
+    """Decorate a command with the options of a network, which it gets as the fields of `Settings`."""
     return several(
         choice("--preset", PRESETS, help=f"Network; by default {DEFAULT_PRESET}."),
         click.option(
@@ -47,7 +47,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Released or trained weights (.pt); it also tells the preset.",
         ),
         click.option(
-            "--seed", type=click.IntRange(0, 2**63 - 1), help=f"Of untrained weights; by default {DEFAULT_SEED}."
+            "--seed", type=click.IntRange(0, 2**63 - 1), help=f"Seed of untrained weights; by default {DEFAULT_SEED}."
         ),
         choice("--backend", BACKENDS, help="What computes the layers; by default auto."),
         click.option(
@@ -61,7 +61,12 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_network(settings: Settings) -> Network:
-    """The model; without a checkpoint its weights are seeded, and the user is told that they are untrained."""
+    """Load the network that the options select; a warning says where its weights are untrained.
+
+    Raises:
+        click.UsageError: The options contradict each other.
+        ValueError: The checkpoint cannot be read.
+    """
     if settings.checkpoint is not None:
         if settings.seed is not None:
             raise click.UsageError("--seed is for untrained weights; it cannot be combined with --checkpoint")
@@ -78,9 +83,14 @@ def load_network(settings: Settings) -> Network:
 def embed_inputs(network: Network, inputs: Iterable[Path], settings: Settings) -> tuple[Embeddings | None, list[str]]:
     """Embed every sequence under files and folders in ragged batches.
 
-    What cannot be read, and what gives an embedding with NaN or infinity, is in the list of failures.
+    Args:
+        network: The network.
+        inputs: Files and folders.
+        settings: The backend, and the longest sequence.
 
-    None if nothing was left.
+    Returns:
+        The embeddings, or None if there are none, and a sentence for each sequence that cannot be read or whose
+        embedding has NaN or infinity in it.
     """
     failures: list[str] = []
     vectors: list[NDArray[np.float32]] = []

@@ -1,4 +1,4 @@
-"""`hstl-fast identify`: who of the gallery walks in each probe."""
+"""`hstl-fast identify`: the people of a gallery ranked for each probe."""
 
 import csv
 import dataclasses
@@ -70,12 +70,12 @@ def identify(
         raise SomeFailed(failures)
 
 
+# A row holds probe, rank from 1, gallery sequence and distance; rows are grouped by probe.
 _Ranking = list[tuple[str, int, str, float]]
-"""(probe, rank from 1, gallery, distance), grouped by probe."""
 
 
 def _embeddings(gallery: Path, probe: Path, settings: Settings, failures: list[str]) -> tuple[Embeddings, Embeddings]:
-    """Both sides; silhouettes are embedded with the network of the other side's file if that can be known."""
+    """Both sides; silhouettes are embedded with the network that the embedding file of the other side names, if any."""
     sides = {path: load_embeddings(path) for path in (gallery, probe) if is_embedding_file(path)}
     for embeddings in sides.values():
         settings = _like(embeddings, settings)

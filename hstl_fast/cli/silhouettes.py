@@ -1,4 +1,4 @@
-"""`hstl-fast silhouettes`: people cut out of a video."""
+"""`hstl-fast silhouettes`: the people of a video, as silhouette sequences."""
 
 from pathlib import Path
 

@@ -248,13 +248,13 @@ def _names(root: Path, path: Path) -> list[str]:
 
     All begin alike, since the first component of a name is the person.
     """
-    whole = path.resolve()
+    absolute = path.resolve()
     # Path.is_dir raises where the folder around may not be searched.
-    stem = whole.name if os.path.isdir(path) else whole.stem  # noqa: PTH112
+    stem = absolute.name if os.path.isdir(path) else absolute.stem  # noqa: PTH112
     inside = () if path == root else path.relative_to(root).parts[:-1]
-    where = whole.parent.name if path == root else root.resolve().name
+    where = absolute.parent.name if path == root else root.resolve().name
     person, *rest = (*inside, stem)
-    tails = [rest, [where, *rest], [where, *inside[1:], whole.name], path.parts, whole.parts]
+    tails = [rest, [where, *rest], [where, *inside[1:], absolute.name], path.parts, absolute.parts]
     return ["/".join([person, *(part.strip("/") for part in tail if part.strip("/"))]) for tail in tails]
 
 

@@ -69,8 +69,8 @@ def _rebuild(data: Any, dtype: Any, shape: Any, order: str) -> NDArray[np.generi
 
 
 def _transposed(array: NDArray[np.generic], axes: Any) -> NDArray[np.generic]:
-    whole = isinstance(axes, tuple) and all(isinstance(axis, int) for axis in axes)
-    if not whole or sorted(axes) != list(range(array.ndim)):
+    are_integers = isinstance(axes, tuple) and all(isinstance(axis, int) for axis in axes)
+    if not are_integers or sorted(axes) != list(range(array.ndim)):
         raise ValueError("its order of axes is not a permutation of them")
     return array.transpose(axes)
 

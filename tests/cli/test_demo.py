@@ -287,10 +287,10 @@ def test_trained_weights_are_not_called_untrained(whole: Run) -> None:
     assert "sha256:0123456789abcdef" in text
 
 
-def test_paths_take_turns(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_are_interleaved(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     monkeypatch.setattr(runs, "_embed", lambda model, clip, backend: order.append(backend))
-    times = runs.take_turns(network.model, scene.rendered(2, 3).gallery[0], "cpu")
+    times = runs.interleaved_times(network.model, scene.rendered(2, 3).gallery[0], "cpu")
     assert order == ["reference", "cpu"] * runs.ROUNDS
     assert len(times.reference) == len(times.fast) == runs.ROUNDS
 

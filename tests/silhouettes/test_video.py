@@ -23,7 +23,7 @@ from hstl_fast.silhouettes import (
     read,
     video_to_silhouettes,
 )
-from hstl_fast.silhouettes.video.extraction import whole_frames
+from hstl_fast.silhouettes.video.extraction import untorn_frames
 from tests.silhouettes.footage import Walker, write_video
 
 STREET = Path(
@@ -104,8 +104,8 @@ def test_torn_bodies_are_not_whole_but_striding_ones_are() -> None:
     silhouettes[:, :, 26:38] = 255
     silhouettes[::4, 40:, 26:30] = 0
     silhouettes[11, 12:30, 26:33] = 0
-    assert np.flatnonzero(~whole_frames(silhouettes)).tolist() == [11]
-    assert whole_frames(np.zeros((3, 64, 64), np.uint8)).all()
+    assert np.flatnonzero(~untorn_frames(silhouettes)).tolist() == [11]
+    assert untorn_frames(np.zeros((3, 64, 64), np.uint8)).all()
 
 
 def test_writes_sequences_sheet_and_description(two_walkers: Path, tracks: list[Track], tmp_path: Path) -> None:

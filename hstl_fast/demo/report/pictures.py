@@ -1,4 +1,4 @@
-"""Silhouettes as data URIs: film strips that a style sheet plays."""
+"""Film strips: silhouettes as data URIs that a style sheet plays."""
 
 import base64
 import io
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from hstl_fast.models import SIDE
 from hstl_fast.silhouettes.extras import pillow
 
+# A film strip has so many frames.
 SHORTEST_LOOP, LONGEST_LOOP = 10, 40
-"""Frames of a film strip."""
 _ENLARGED = 2
 _SHADES = 16
 
@@ -18,9 +18,13 @@ Clip = NDArray[np.uint8]
 
 
 def film_strip(clip: Clip) -> tuple[str, int]:
-    """A walk that ends about where it began, as a data URI: the frames side by side, opaque where the body is.
+    """Draw the frames of a walk side by side, opaque where the body is, up to about where the walk repeats.
 
-    clip `[T, 64, 64]` uint8; shown are the 44 columns that the network sees. Also the number of frames.
+    Args:
+        clip: Silhouettes `[T, 64, 64]` uint8; the 44 columns that the network sees are drawn.
+
+    Returns:
+        The picture as a data URI, and its number of frames.
     """
     loop = clip[: _loop(clip), :, SIDE:-SIDE]
     return _png(np.hstack([_enlarged(frame) for frame in loop])), len(loop)

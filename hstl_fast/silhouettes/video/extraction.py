@@ -222,12 +222,12 @@ def _reported(items: Iterable[Any], stage: str, total: int, progress: Progress) 
 def _walks(run: list[Blob]) -> list[tuple[list[Blob], NDArray[np.uint8]]]:
     """The blobs of a run with their silhouettes, without torn frames, cut where too many frames are missing."""
     silhouettes = np.stack([align(_smooth_outline(b.mask)) for b in run])
-    whole = np.flatnonzero(whole_frames(silhouettes))
-    pieces = [whole[piece] for piece in gapless([run[i].frame for i in whole])]
+    kept = np.flatnonzero(untorn_frames(silhouettes))
+    pieces = [kept[piece] for piece in gapless([run[i].frame for i in kept])]
     return [([run[i] for i in piece], silhouettes[piece]) for piece in pieces]
 
 
-def whole_frames(silhouettes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def untorn_frames(silhouettes: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Bool `[T]`: whether head and trunk cover what they cover in nearly all frames around.
 
     A body behind a post, or in front of its own colour, does not.
