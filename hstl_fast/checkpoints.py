@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hstl_fast.files import whole_file
+from hstl_fast.files import atomic_file
 from hstl_fast.models import HSTL
 from hstl_fast.models.released import Slot, model_in, read, shape_of, slots
 
@@ -71,7 +71,7 @@ def save_checkpoint(
         "scheduler": None if scheduler is None else dict(scheduler),
         "iteration": iteration,
     }
-    with whole_file(Path(path)) as draft:
+    with atomic_file(Path(path)) as draft:
         torch.save(content, draft)
 
 

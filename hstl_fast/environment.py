@@ -169,5 +169,7 @@ def _flag(variable: Variable) -> bool:
     text = _text(variable) or variable.default
     value = _FLAG.get(text.lower())
     if value is None:
-        raise ValueError(f"{variable.name} must be {variable.allowed}, got {text!r}{did_you_mean(text, _FLAG)}")
+        raise ValueError(
+            f"{variable.name} must be {variable.allowed}, got {text!r}{did_you_mean(text, ('true', 'false'))}"
+        )
     return value

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hstl_fast.files import whole_file
+from hstl_fast.files import atomic_file
 from hstl_fast.models import HSTL
 from hstl_fast.models.config import COLUMNS, FEWEST_FRAMES, ROWS
 from hstl_fast.models.inputs import check_silhouettes
@@ -88,7 +88,7 @@ def export_onnx(model: HSTL, path: str | os.PathLike[str], frames: int | None = 
         raise FileNotFoundError(f"{path}: its folder does not exist")
     import onnx
 
-    with whole_file(path) as draft:
+    with atomic_file(path) as draft:
         graph = _traced(Embedder(model), frames)
         if frames is None:
             _repeat_short(graph.graph)

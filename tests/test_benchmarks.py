@@ -27,9 +27,9 @@ from benchmarks.plain import PlainHSTL, PlainLayer, frozen
 from benchmarks.rivals import NETWORKS, OURS, Rival, Unavailable, against_clips, against_one_thread, arranged, named
 from benchmarks.workloads import Workload
 from hstl_fast import HSTL, PRESETS, use_algorithm, use_backend
+from hstl_fast.backends.cpu import library
 from hstl_fast.models.cpu_plan import PlannedMaps
 from hstl_fast.nn import ARME
-from hstl_fast.backends.cpu import library
 from tests.golden import recipe
 from tests.networks import narrow_config, narrow_model, walkers
 

@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import hstl_fast
-from hstl_fast import HSTL
+from hstl_fast import HSTL, clear_caches
 from hstl_fast.backends.cpu import library
-from hstl_fast import clear_caches
 from tests.networks import narrow_model, walkers
 from tests.processes import run_python
 

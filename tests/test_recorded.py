@@ -10,13 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hstl_fast import HSTL, PRESETS, use_algorithm, use_backend
-from hstl_fast.models.cpu_plan import PlannedMaps
-from hstl_fast import clear_caches
-from hstl_fast.nn import ARME, ASTP, FTA, StripPool
+from hstl_fast import HSTL, PRESETS, clear_caches, use_algorithm, use_backend
 from hstl_fast.backends.cpu import library
+from hstl_fast.models.cpu_plan import PlannedMaps
+from hstl_fast.nn import ARME, ASTP, FTA, StripPool
 from hstl_fast.ops import _dispatch
-from hstl_fast.backends.cpu.allocator import allocate
 from tests.networks import narrow_model, walkers
 
 NO_BINARY = _dispatch.why_not("arme", "cpu", "cpu", torch.float32)

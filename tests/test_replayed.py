@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from hstl_fast import HSTL
+from hstl_fast.backends.triton.available import slots
 from hstl_fast.models import cuda_graphs
 from hstl_fast.nn import SeparateFCs
-from hstl_fast.backends.triton.available import slots
 from hstl_fast.reference import fta_lengths
 from tests import graphs
 from tests.networks import narrow_model

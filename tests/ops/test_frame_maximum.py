@@ -11,10 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from hstl_fast import HSTL, functional, models, reference, use_backend
-from hstl_fast.losses import cross_entropy, triplet_loss
 from hstl_fast.backends.cpu import library
-from hstl_fast.ops.support import Support
+from hstl_fast.losses import cross_entropy, triplet_loss
 from hstl_fast.ops.astp import with_frame_maximum
+from hstl_fast.ops.support import Support
 from tests.networks import narrow_model, walkers
 from tests.ops.cases import CASES, Case, distinct_map
 from tests.ops.holders import HOLDERS

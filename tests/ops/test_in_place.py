@@ -9,9 +9,8 @@ from torch import Tensor, func
 from torch._C._dynamo.eval_frame import set_eval_frame
 
 from hstl_fast import HSTL, functional, reference, use_backend
-from hstl_fast.losses import cross_entropy, triplet_loss
 from hstl_fast.backends.cpu import library
-from hstl_fast.ops import _ownership
+from hstl_fast.losses import cross_entropy, triplet_loss
 from tests.networks import narrow_model, walkers
 from tests.ops.cases import CASES, OPERATORS, Case
 from tests.ops.holders import HOLDERS

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from hstl_fast import functional
-from hstl_fast.backends.cpu import allocator
-from hstl_fast.backends.cpu.allocator import free_bytes, allocate_map, memory
+from hstl_fast.backends.cpu.allocator import allocate_map, free_bytes, memory
 
 MIB = 1 << 20
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from hstl_fast import functional, use_algorithm
-from hstl_fast.nn import ARME
 from hstl_fast.backends.cpu import library, weights
+from hstl_fast.nn import ARME
 
 X = torch.rand(1, 8, 4, 6, 7, generator=torch.Generator().manual_seed(0))
 SPLIT = [4, 2]

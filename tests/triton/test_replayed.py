@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from hstl_fast import HSTL, HSTLConfig, use_backend
-from hstl_fast.models import cuda_graphs
 from hstl_fast.models import Stage
 from tests import graphs
 from tests.networks import walkers

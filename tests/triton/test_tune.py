@@ -28,8 +28,7 @@ def test_a_measurement_names_the_fastest_of_what_it_tried(
 
 
 def test_what_is_tuned_is_found_again(kernels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hstl_fast.backends.triton import available
-    from hstl_fast.backends.triton import tiles, tuning
+    from hstl_fast.backends.triton import available, tiles, tuning
 
     measure, said = tuning.measure, []
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hstl_fast.files import whole_file
+from hstl_fast.files import atomic_file
 
 ENVIRONMENT_VARIABLE = "HSTL_FAST_TILES"
 """Names a file of measured tiles, as `write` makes it, instead of the user's own."""
@@ -105,7 +105,7 @@ def write(path: Path, tiles: Mapping[str, Tile]) -> None:
     tiles = {**tiles, **{name.replace("bfloat16", "float16"): tile for name, tile in tiles.items()}}
     rows = {name: tile._asdict() for name, tile in sorted({**_read_or_none(path), **tiles}.items())}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as draft:
+    with atomic_file(path) as draft:
         draft.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     _measured.cache_clear()
 

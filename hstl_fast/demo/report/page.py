@@ -1,28 +1,36 @@
-"""The demo's report: one HTML page that needs nothing but itself, no script and no network."""
+"""The page of the report: one HTML file that needs no other file, no script and no network."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from hstl_fast.cli._demo_runs import LARGEST_DIFFERENCE, Answer, Findings, hits
-from hstl_fast.cli._demo_scene import Walk
-from hstl_fast.cli._report_distances import distances_section
-from hstl_fast.cli._report_pictures import film_strip
-from hstl_fast.cli._report_regions import regions_section
-from hstl_fast.cli._report_speed import speed_section
-from hstl_fast.cli._report_style import STYLE
-from hstl_fast.cli._report_text import body, short
+from hstl_fast.demo.report.distances import distances_section
+from hstl_fast.demo.report.pictures import film_strip
+from hstl_fast.demo.report.regions import regions_section
+from hstl_fast.demo.report.speed import speed_section
+from hstl_fast.demo.report.style import STYLE
+from hstl_fast.demo.report.text import body, short
+from hstl_fast.demo.runs import LARGEST_DIFFERENCE, Answer, Findings, hits
+from hstl_fast.demo.scene import Walk
 from hstl_fast.evaluation import identity
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _LONGEST_PROCESSION = 8
 
+# The style class of each walk, by the name of the walk.
 Films = Mapping[str, str]
-"""The style class of each walk, by name."""
 
 
 def page(findings: Findings, facts: Mapping[str, Any]) -> str:
-    """The report as HTML; `facts` are those of `hstl_fast.info.collect`."""
+    """Write the report.
+
+    Args:
+        findings: The results of the demo.
+        facts: The dictionary of `hstl_fast.info.collect`.
+
+    Returns:
+        The page as HTML.
+    """
     films = {walk.name: f"f{i}" for i, walk in enumerate(findings.scene.walks)}
     return f"""<!doctype html>
 <html lang="en">
@@ -94,7 +102,7 @@ def _key_figures(findings: Findings) -> str:
 
 
 def _notes(findings: Findings) -> str:
-    """What has to be known before the figures are believed."""
+    """The reservations under which the figures hold."""
     network, notes = findings.network, []
     if not findings.agrees:
         notes.append(
@@ -170,8 +178,8 @@ def _meaning(findings: Findings) -> str:
 <h2>What to make of it</h2>
 <ul>
 <li><b>Same function.</b> {same}</li>
-<li><b>Speed.</b> The rival is the same network in plain PyTorch, on one short sequence. Compiled and exported rivals,
-batches and training are measured by <code>hstl-fast bench</code>.</li>
+<li><b>Speed.</b> The baseline is the same network in plain PyTorch, on one short sequence. Compiled and exported
+networks, batches and training are measured by <code>hstl-fast bench</code>.</li>
 <li><b>Identification.</b> A handful of people, one distance, no threshold: it shows the way from outlines to answers,
 and is no measurement of recognition.</li>
 </ul>

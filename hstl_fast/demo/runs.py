@@ -1,4 +1,4 @@
-"""What the demo measures: both paths on every sequence, how far they agree, how long they take, and who is found."""
+"""The measurements of the demo: embeddings on both paths, their differences and times, and the identification."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,29 +14,29 @@ from torch import Tensor
 
 import hstl_fast
 from hstl_fast import HSTL
-from hstl_fast.cli._demo_scene import Scene, Walk
-from hstl_fast.cli._embedding import Network
+from hstl_fast.demo.scene import Scene, Walk
 from hstl_fast.evaluation import finite_rows, identity, nearest, part_distances
 from hstl_fast.models.config import SIDE
+from hstl_fast.network import Network
 from hstl_fast.ops._dispatch import ALGORITHM, OPERATORS, choose, choose_algorithm
 from hstl_fast.silhouettes import Progress
 
 ROUNDS = 5
+# The fast path in float32 may differ from plain PyTorch by this much, relative to the largest value of an embedding.
 LARGEST_DIFFERENCE = 5e-5
-"""What fast float32 kernels may differ by, relative to the largest value of an embedding."""
 
 Clip = NDArray[np.uint8]
 
 
 class Paths(NamedTuple):
-    """Something of the plain PyTorch path and the same of the fast one."""
+    """A tensor computed by plain PyTorch and the same tensor computed on the fast path."""
 
     reference: Tensor
     fast: Tensor
 
 
 class Errors(NamedTuple):
-    """Largest differences from float64 on one sequence, relative to the largest value."""
+    """The largest differences from float64 on one sequence, relative to the largest value."""
 
     reference: float
     fast: float
@@ -44,7 +44,7 @@ class Errors(NamedTuple):
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of one sequence of `frames` frames, round by round, the two paths taking turns."""
+    """Seconds per round of the two paths, interleaved, on one sequence of `frames` frames."""
 
     frames: int
     reference: list[float]
@@ -52,12 +52,12 @@ class Times:
 
     @property
     def medians(self) -> tuple[float, float]:
-        """Of the reference and of the fast path."""
+        """The medians of the reference and of the fast path."""
         return median(self.reference), median(self.fast)
 
     @property
     def ratio(self) -> float:
-        """How many times as fast the fast path is."""
+        """The speed of the fast path as a multiple of the speed of the reference."""
         reference, fast = self.medians
         return reference / fast
 
@@ -71,13 +71,27 @@ class Answer(NamedTuple):
 
     @property
     def right(self) -> bool:
+        """Whether both sequences are of one person."""
         return identity(self.probe.name) == identity(self.nearest.name)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the demo finds out: `backend` computed the fast path where `asked_for` was asked for, with `threads`
-    threads; `part_scores` are those of `rank_one_by_part`."""
+    """The results of the demo.
+
+    Attributes:
+        scene: The sequences.
+        network: The network.
+        asked_for: The backend that was asked for.
+        backend: The backend that computed the fast path.
+        threads: The number of threads.
+        agreement: The largest difference of the two paths over all sequences, relative to the largest value.
+        errors: The differences of both paths from float64 on one sequence.
+        times: The times of both paths on one sequence.
+        distances: Distances `[n, k]` of the probes to the gallery.
+        answers: The nearest gallery sequence of every probe.
+        part_scores: The rank-1 rate of every part by itself, as `rank_one_by_part` gives it.
+    """
 
     scene: Scene
     network: Network
@@ -93,11 +107,12 @@ class Findings:
 
     @property
     def agrees(self) -> bool:
+        """Whether the two paths differ by rounding only."""
         return self.agreement <= LARGEST_DIFFERENCE
 
     @property
     def left_out(self) -> str:
-        """What the fast path does not compute, in a sentence or two; empty where it computes everything."""
+        """A sentence or two on the work that the fast path skips; empty where it skips none."""
         if "cpu" not in self.backend.split(" and "):
             return ""
         share = f"{body_share(self.scene.gallery[0].clip):.0%} of its pixels are body"
@@ -106,15 +121,30 @@ class Findings:
 
     @property
     def threads_used(self) -> str:
+        """The number of threads in words."""
         return f"{self.threads} thread{'s' if self.threads > 1 else ''}"
 
     @property
     def untrained(self) -> bool:
-        return self.network.weights.startswith("seed:")
+        """Whether the weights are random."""
+        return self.network.untrained
 
 
 def find_out(scene: Scene, network: Network, backend: str, progress: Progress) -> Findings:
-    """Run everything. Raises ValueError where the network gives NaN or infinity."""
+    """Run the demo.
+
+    Args:
+        scene: The sequences to embed.
+        network: The network to embed them with.
+        backend: The backend of the fast path.
+        progress: Called as `progress(stage, done, total)`.
+
+    Returns:
+        All results.
+
+    Raises:
+        ValueError: The network gives NaN or infinity.
+    """
     model, count = network.model, len(scene.gallery)
     paths = embed_both(model, scene.walks, backend, lambda done: progress("embedding", done, len(scene.walks)))
     gallery, probes = paths.fast[:count], paths.fast[count:]
@@ -128,7 +158,7 @@ def find_out(scene: Scene, network: Network, backend: str, progress: Progress) -
         threads=torch.get_num_threads(),
         agreement=difference(paths.fast, paths.reference),
         errors=errors(model, scene.gallery[0], Paths(paths.reference[0], paths.fast[0])),
-        times=take_turns(model, scene.gallery[0], backend),
+        times=interleaved_times(model, scene.gallery[0], backend),
         distances=distances,
         answers=answers(distances, scene.probes, scene.gallery),
         part_scores=rank_one_by_part(probes, gallery, same),
@@ -136,8 +166,11 @@ def find_out(scene: Scene, network: Network, backend: str, progress: Progress) -
 
 
 def chosen_backend(name: str) -> str:
-    """What computes the layers on the CPU when asked for `name`; RuntimeError if that cannot run here, or not by the
-    algorithm that the environment asks for."""
+    """Find the backend that computes the layers on the CPU where `name` is asked for.
+
+    Raises:
+        RuntimeError: The backend cannot run here, or not by the algorithm that the environment asks for.
+    """
     chosen = {operator: choose(operator, "cpu", torch.float32, name) for operator in OPERATORS}
     if name != "reference":
         choose_algorithm(None, chosen["arme"], torch.float32)
@@ -145,7 +178,20 @@ def chosen_backend(name: str) -> str:
 
 
 def embed_both(model: HSTL, walks: Sequence[Walk], backend: str, done: Callable[[int], None]) -> Paths:
-    """Embeddings `[N, P, C]` of every sequence on both paths. Raises ValueError where one is not finite."""
+    """Embed every sequence on both paths.
+
+    Args:
+        model: The network.
+        walks: The `N` sequences.
+        backend: The backend of the fast path.
+        done: Called with the number of sequences that are embedded.
+
+    Returns:
+        Embeddings `[N, P, C]` of both paths.
+
+    Raises:
+        ValueError: An embedding is not finite.
+    """
     pairs = []
     for count, walk in enumerate(walks, 1):
         pairs.append((_embed(model, walk.clip, "reference"), _embed(model, walk.clip, backend)))
@@ -158,20 +204,20 @@ def embed_both(model: HSTL, walks: Sequence[Walk], backend: str, done: Callable[
     return paths
 
 
-def difference(value: Tensor, truth: Tensor) -> float:
-    """Largest difference, relative to the largest value of `truth`; 0 between equal tensors."""
-    largest = (value.double() - truth.double()).abs().max()
-    return float(largest / truth.double().abs().max()) if largest > 0 else 0.0
+def difference(value: Tensor, reference: Tensor) -> float:
+    """Compute the largest difference, relative to the largest value of `reference`; 0 between equal tensors."""
+    largest = (value.double() - reference.double()).abs().max()
+    return float(largest / reference.double().abs().max()) if largest > 0 else 0.0
 
 
 def errors(model: HSTL, walk: Walk, vectors: Paths) -> Errors:
-    """How far the embeddings `[P, C]` of `walk` on both paths are from the reference in float64."""
-    truth = _embed(deepcopy(model).double(), walk.clip, "reference")[0]
-    return Errors(difference(vectors.reference, truth), difference(vectors.fast, truth))
+    """Compare the embeddings `[P, C]` of `walk` on both paths with the float64 reference."""
+    reference = _embed(deepcopy(model).double(), walk.clip, "reference")[0]
+    return Errors(difference(vectors.reference, reference), difference(vectors.fast, reference))
 
 
-def take_turns(model: HSTL, walk: Walk, backend: str) -> Times:
-    """Time both paths on one sequence in turns, so that a slow moment of the machine falls on both alike."""
+def interleaved_times(model: HSTL, walk: Walk, backend: str) -> Times:
+    """Time both paths on one sequence, interleaved, so that a slow moment of the machine falls on both alike."""
     times = Times(len(walk.clip), [], [])
     for _ in range(ROUNDS):
         times.reference.append(_seconds(lambda: _embed(model, walk.clip, "reference")))
@@ -180,7 +226,7 @@ def take_turns(model: HSTL, walk: Walk, backend: str) -> Times:
 
 
 def answers(distances: Tensor, probes: Sequence[Walk], gallery: Sequence[Walk]) -> list[Answer]:
-    """For each probe the nearest of the gallery; distances `[n, k]`."""
+    """Find the nearest gallery sequence of every probe from their distances `[n, k]`."""
     first = nearest(distances, 1)[:, 0].tolist()
     return [
         Answer(probe, gallery[index], float(distances[row, index]))
@@ -189,20 +235,26 @@ def answers(distances: Tensor, probes: Sequence[Walk], gallery: Sequence[Walk]) 
 
 
 def body_share(clip: Clip) -> float:
-    """The share of the pixels seen by the network, of a clip `[T, 64, 64]`, that are not background."""
+    """Compute the share of body among the pixels of a clip `[T, 64, 64]` that the network sees."""
     return float((clip[:, :, SIDE:-SIDE] > 0).mean())
 
 
 def hits(answers: Iterable[Answer]) -> str:
-    """How many are right: "17 of 24"."""
+    """Count the right answers in words, such as "17 of 24"."""
     right = [answer.right for answer in answers]
     return f"{sum(right)} of {len(right)}"
 
 
 def rank_one_by_part(probe: Tensor, gallery: Tensor, same: Tensor) -> list[float]:
-    """Share of probes that each part, alone, puts nearest to the right person.
+    """Compute the rank-1 rate of each part by itself.
 
-    probe `[n, P, C]`, gallery `[k, P, C]`, same `[n, k]` bool: whose walks are one person's.
+    Args:
+        probe: Embeddings `[n, P, C]`.
+        gallery: Embeddings `[k, P, C]`.
+        same: Bool `[n, k]`, True where probe and gallery sequence are of one person.
+
+    Returns:
+        The share of probes that each of the `P` parts puts nearest to the right person.
     """
     rows = torch.arange(len(probe))
     return [
@@ -212,7 +264,7 @@ def rank_one_by_part(probe: Tensor, gallery: Tensor, same: Tensor) -> list[float
 
 
 def _embed(model: HSTL, clip: Clip, backend: str) -> Tensor:
-    """The reference has one way to convolve, whatever the environment asks the native code for."""
+    """Embed one clip; an algorithm that the environment selects is for the native code, not for the reference."""
     algorithm = "auto" if backend == "reference" else ALGORITHM.value()
     with hstl_fast.use_backend(backend), hstl_fast.use_algorithm(algorithm):
         return model.embed([clip])

@@ -1,35 +1,34 @@
-"""From silhouette files to embeddings, for the commands `embed` and `identify`."""
+"""Embeddings of silhouette files, for the commands that embed."""
 
-import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 import hstl_fast
-from hstl_fast import HSTL, PRESETS
-from hstl_fast.cli._options import choice, several
-from hstl_fast.cli._output import progress_bar, warn
+from hstl_fast import PRESETS
+from hstl_fast.cli.options import choice, several
+from hstl_fast.cli.output import progress_bar, warn
 from hstl_fast.evaluation import Embeddings, finite_rows
+from hstl_fast.network import Network
 from hstl_fast.ops._dispatch import BACKENDS
 from hstl_fast.silhouettes import find_sequences, read
 
 DEFAULT_PRESET = "casia-b"
 DEFAULT_SEED = 2023
-# Sequences that are in memory at the same time, as silhouettes; the model itself bounds the frames of its batches.
+# So many sequences are in memory at a time, as silhouettes; the model itself bounds the frames of its batches.
 _SEQUENCES_AT_ONCE = 32
 _NOT_FINITE = "the network gives an embedding with NaN or infinity"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the shared options say; None where the user said nothing."""
+    """The values of the options that commands with a network share; None where the user gives none."""
 
     preset: str | None
     checkpoint: Path | None
@@ -38,14 +37,8 @@ class Settings:
     max_frames: int
 
 
-class Network(NamedTuple):
-    model: HSTL
-    preset: str
-    weights: str
-
-
 def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--preset, --checkpoint, --seed, --backend and --max-frames; the command gets them as the fields of `Settings`."""
+    """Decorate a command with the options of a network, which it gets as the fields of `Settings`."""
     return several(
         choice("--preset", PRESETS, help=f"Network; by default {DEFAULT_PRESET}."),
         click.option(
@@ -54,7 +47,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Released or trained weights (.pt); it also tells the preset.",
         ),
         click.option(
-            "--seed", type=click.IntRange(0, 2**63 - 1), help=f"Of untrained weights; by default {DEFAULT_SEED}."
+            "--seed", type=click.IntRange(0, 2**63 - 1), help=f"Seed of untrained weights; by default {DEFAULT_SEED}."
         ),
         choice("--backend", BACKENDS, help="What computes the layers; by default auto."),
         click.option(
@@ -68,32 +61,36 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_network(settings: Settings) -> Network:
-    """The model; without a checkpoint its weights are seeded, and the user is told that they are untrained."""
+    """Load the network that the options select; a warning says where its weights are untrained.
+
+    Raises:
+        click.UsageError: The options contradict each other.
+        ValueError: The checkpoint cannot be read.
+    """
     if settings.checkpoint is not None:
         if settings.seed is not None:
             raise click.UsageError("--seed is for untrained weights; it cannot be combined with --checkpoint")
-        model = HSTL.from_official_checkpoint(settings.checkpoint, settings.preset)
-        digest = hashlib.sha256(settings.checkpoint.read_bytes()).hexdigest()
-        return Network(model, settings.preset or _preset_of(model), f"sha256:{digest}")
+        return Network.from_checkpoint(settings.checkpoint, settings.preset)
     preset = settings.preset or DEFAULT_PRESET
     seed = DEFAULT_SEED if settings.seed is None else settings.seed
     warn(
         f"No --checkpoint: the weights of {preset} are untrained (random, seed {seed}). "
         "Results are repeatable but say little about who is who."
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        # The classifier is no part of an embedding, and as large as the rest of the network for many identities.
-        model = HSTL.from_preset(preset, num_classes=1)
-    return Network(model, preset, f"seed:{seed}")
+    return Network.from_seed(preset, seed)
 
 
 def embed_inputs(network: Network, inputs: Iterable[Path], settings: Settings) -> tuple[Embeddings | None, list[str]]:
     """Embed every sequence under files and folders in ragged batches.
 
-    What cannot be read, and what gives an embedding with NaN or infinity, is in the list of failures.
+    Args:
+        network: The network.
+        inputs: Files and folders.
+        settings: The backend, and the longest sequence.
 
-    None if nothing was left.
+    Returns:
+        The embeddings, or None if there are none, and a sentence for each sequence that cannot be read or whose
+        embedding has NaN or infinity in it.
     """
     failures: list[str] = []
     vectors: list[NDArray[np.float32]] = []
@@ -122,14 +119,6 @@ def embed_inputs(network: Network, inputs: Iterable[Path], settings: Settings) -
         version=hstl_fast.__version__,
     )
     return embeddings, failures
-
-
-def _preset_of(model: HSTL) -> str:
-    return next(
-        name
-        for name, config in PRESETS.items()
-        if replace(config, num_classes=model.config.num_classes) == model.config
-    )
 
 
 def _read(sequences: Iterable[tuple[str, Path]], max_frames: int, failures: list[str]) -> dict[str, NDArray[np.uint8]]:

@@ -1,4 +1,4 @@
-"""Optional packages, imported when first needed; without one, the error names the extra that brings it."""
+"""Optional packages, imported at their first use; the error for a missing one names the extra that installs it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import Any
 
 
 def pillow() -> Any:
+    """Import `PIL.Image`."""
     return _load("PIL.Image", "Pillow", "PNG silhouettes", "cli")
 
 
 def opencv() -> Any:
+    """Import `cv2`."""
     return _load("cv2", "OpenCV", "silhouettes from video", "video")
 
 
 def byte_track() -> Any:
+    """Import the class `ByteTrack`."""
     return _load("edgefirst.tracker", "edgefirst-tracker", "silhouettes from video", "video").ByteTrack
 
 

@@ -1,4 +1,4 @@
-"""Contact sheet: one row of silhouettes per track, to see at a glance what was cut out."""
+"""The contact sheet, which shows at a glance what was cut out of a video."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.silhouettes._extras import opencv
+from hstl_fast.silhouettes.extras import opencv
 
 SAMPLES = 16
 CELL = 66
@@ -25,10 +25,17 @@ class _Labelled(Protocol):
 
 
 def contact_sheet(tracks: Sequence[_Labelled]) -> NDArray[np.uint8]:
-    """Grey picture `[66 * len(tracks), 1206]` uint8: per track its name, its number of frames and 16 evenly spread
-    silhouettes.
+    """Draw one row per track: its name, its number of frames and 16 evenly spread silhouettes.
 
-    tracks: anything with `name` and `silhouettes [T, 64, 64]` uint8. Raises ValueError for an empty list.
+    Args:
+        tracks: Objects with `name` and `silhouettes` `[T, 64, 64]` uint8, such as `Track`.
+
+    Returns:
+        A grey picture `[66 * len(tracks), 1206]` uint8.
+
+    Raises:
+        ValueError: There is no track.
+        ImportError: OpenCV is missing; it comes with the extra `[video]`.
     """
     if not tracks:
         raise ValueError("tracks: expected at least one track, got none")

@@ -1,5 +1,8 @@
-"""A walker's body in motion: joints in space from mean human joint angles (D. A. Winter, Biomechanics and Motor Control
-of Human Movement), and the solids around them. Axes: x ahead, y to the left, z up; unit: one body height."""
+"""The body of a walker in motion: joints in space from mean human joint angles, and the solids around them.
+
+The angles are those of D. A. Winter, Biomechanics and Motor Control of Human Movement. The axes are x ahead, y to the
+left and z up; the unit is one body height.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +11,30 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.silhouettes._walker_body import Walker
+from hstl_fast.silhouettes.walkers.body import Walker
 
 Floats = NDArray[np.float64]
 
-# Degrees at every twentieth of a cycle that starts with the heel's contact.
+# The curves are degrees at every twentieth of a cycle that starts with the contact of the heel; FOOT is the pitch of
+# the sole, positive with the toes up.
 HIP = np.array([28, 27, 24, 20, 16, 11, 6, 1, -3, -7, -10, -9, -3, 6, 16, 24, 30, 32, 31, 29], np.float64)
 KNEE = np.array([5, 10, 16, 18, 16, 13, 9, 6, 5, 6, 11, 20, 36, 52, 60, 57, 44, 26, 10, 3], np.float64)
 FOOT = np.array([23, 13, 3, 1, 1, 1, 1, 0, 0, -3, -14, -32, -52, -62, -54, -36, -14, 8, 20, 25], np.float64)
-"""Pitch of the sole, toes up positive."""
 ARM_SWING = 17.0
 ANKLE_HEIGHT = 0.040
+# The toes keep this share of the pitch of the foot while the heel is up.
 TOE_BEND = 0.35
-"""Share of the foot's pitch that the toes keep while the heel is up."""
+# The outline of the trunk is given at these heights: 0 at the hip joints, 1 at the shoulder joints.
 KNOTS = np.array([-1.0, 0.0, 0.20, 0.42, 0.70, 0.90, 1.00, 1.10, 1.22])
-"""Heights at which the trunk's outline is given: 0 at the hip joints, 1 at the shoulder joints."""
+# The trunk has so many sections, from the hem of the jacket to the neck.
 LEVELS = 40
-"""Sections of the trunk, from the hem of the jacket to the neck."""
+# The heading goes to one side and back within this many frames.
 WANDERING = 90
-"""Frames in which the heading goes to one side and back."""
 
 
 @dataclass(frozen=True)
 class Bone:
-    """A round cone with round ends: `start`, `end` `[3, T]`, radii there."""
+    """A round cone with round ends: its ends `start` and `end` `[3, T]` and the radii there."""
 
     start: Floats
     end: Floats
@@ -41,7 +44,7 @@ class Bone:
 
 @dataclass(frozen=True)
 class Ball:
-    """An upright ellipsoid: `centre [3, T]`, half axes, `yaw [T]` in radians."""
+    """An upright ellipsoid: its `centre` `[3, T]`, its half axes and its `yaw` `[T]` in radians."""
 
     centre: Floats
     lateral: float
@@ -52,8 +55,10 @@ class Ball:
 
 @dataclass(frozen=True)
 class Trunk:
-    """Elliptic sections at equal steps of height, hem first: `centres [3, LEVELS, T]`, half axes and yaw
-    `[LEVELS, T]`."""
+    """Elliptic sections at equal steps of height, from the hem up.
+
+    `centres` are `[3, LEVELS, T]`, the half axes and `yaw` `[LEVELS, T]`.
+    """
 
     centres: Floats
     lateral: Floats
@@ -63,8 +68,11 @@ class Trunk:
 
 @dataclass(frozen=True)
 class Figure:
-    """Everything that casts the silhouette. `crown`: the balls that may be the highest; `soles`: the bones that may be
-    the lowest."""
+    """All solids that cast the silhouette.
+
+    `crown` holds the balls that may be the highest, `soles` the bones that may be the lowest; `heading` is `[T]` in
+    radians.
+    """
 
     trunk: Trunk
     bones: list[Bone]
@@ -92,7 +100,7 @@ class _Pelvis:
 
 
 def figure(walker: Walker, frames: int) -> Figure:
-    """The walker in `frames` consecutive frames."""
+    """Compute the solids of a walker in `frames` consecutive frames."""
     cycle = walker.gait.phase + np.arange(frames) / walker.gait.period
     pelvis = _pelvis(walker, cycle)
     legs = [_leg(walker, pelvis, cycle + (0.0 if side == 1 else 0.5), side) for side in (1, -1)]
@@ -107,7 +115,7 @@ def figure(walker: Walker, frames: int) -> Figure:
 
 
 def _periodic(curve: Floats, cycle: Floats) -> Floats:
-    """`curve [k]`, one period at equal steps, at `cycle` (1 is a whole period): Catmull-Rom."""
+    """Interpolate `curve` `[k]`, one period at equal steps, at `cycle` (1 is a whole period) by Catmull-Rom splines."""
     place = (cycle - np.floor(cycle)) * len(curve)
     i = np.floor(place).astype(np.intp)
     u = place - i
@@ -124,7 +132,7 @@ def _point(x: Floats | float, y: Floats | float, z: Floats | float) -> Floats:
 
 
 def _pelvis(walker: Walker, cycle: Floats) -> _Pelvis:
-    """Centre between the hip joints; the left heel touches the ground at cycle 0."""
+    """The pelvis, centred between the hip joints; the left heel touches the ground at cycle 0."""
     gait = walker.gait
     centre = _point(0.0, gait.sway * _wave(cycle, 0.25), np.zeros_like(cycle))
     yaw = -np.radians(gait.pelvis_yaw) * _wave(cycle)
@@ -154,7 +162,7 @@ def _leg(walker: Walker, pelvis: _Pelvis, cycle: Floats, side: int) -> _Leg:
 
 
 def _swung(angle: Floats, outwards: float) -> Floats:
-    """Direction of a limb that hangs down, swung forward by `angle`."""
+    """The direction of a limb that hangs down, swung forward by `angle`."""
     return _point(np.sin(angle), outwards, -np.cos(angle))
 
 
@@ -197,7 +205,7 @@ class _Spine:
 
 
 def _spine_at(walker: Walker, pelvis: _Pelvis, cycle: Floats, height: Floats) -> Floats:
-    """Points `[3, k, T]` of the spine at `height [k]` above the hip joints."""
+    """Points `[3, k, T]` of the spine at heights `[k]` above the hip joints."""
     posture, gait = walker.posture, walker.gait
     length = walker.build.shoulder_height - walker.build.leg
     up = np.maximum(height, 0.0)[:, None] / length
@@ -231,13 +239,13 @@ def _trunk(walker: Walker, pelvis: _Pelvis, legs: list[_Leg], cycle: Floats) -> 
 
 
 def _thigh_at(leg: _Leg, heights: Floats) -> Floats:
-    """How far ahead the thigh's middle is, `[k, T]`, below the hip joints; NaN above."""
+    """How far ahead the middle of the thigh is, `[k, T]`, below the hip joints; NaN above them."""
     below = np.where(heights < 0, -heights, np.nan)[:, None]
     return np.asarray(leg.hip[0] + below * (leg.knee[0] - leg.hip[0]) / (leg.hip[2] - leg.knee[2]))
 
 
 def _outline(walker: Walker) -> list[Floats]:
-    """Half width, front and back depth at the knots."""
+    """The half width, the front depth and the back depth of the trunk at the knots."""
     build, clothes = walker.build, walker.clothes
     hips, waist, chest, neck = build.hips, build.waist, build.chest, build.neck + clothes.collar
     seat, belly, depth = build.seat, build.belly, build.chest_depth
@@ -249,7 +257,7 @@ def _outline(walker: Walker) -> list[Floats]:
 
 
 def _profile(values: Floats, heights: Floats) -> Floats:
-    """`values` at the knots, read at `heights`: half straight lines, half smooth steps between the knots."""
+    """Interpolate `values` at the knots at other heights, halfway between straight lines and smooth steps."""
     i = np.clip(np.searchsorted(KNOTS, heights, side="right") - 1, 0, len(KNOTS) - 2)
     u = np.clip((heights - KNOTS[i]) / (KNOTS[i + 1] - KNOTS[i]), 0.0, 1.0)
     u = u * (0.5 + u * (1.5 - u))

@@ -13,37 +13,44 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.files import refuse_if_fixed, whole_folder
-from hstl_fast.silhouettes._extras import opencv
+from hstl_fast.files import atomic_folder, refuse_if_fixed
 from hstl_fast.silhouettes.align import BODY_THRESHOLD, align
-from hstl_fast.silhouettes.blobs import Blob, find_blobs
 from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning
-from hstl_fast.silhouettes.foreground import BackgroundModel, Footage, training_indices
+from hstl_fast.silhouettes.extras import opencv
 from hstl_fast.silhouettes.io import CONTACT_SHEET, write
-from hstl_fast.silhouettes.sheet import contact_sheet
-from hstl_fast.silhouettes.tracking import WINDOW, gapless, track_people
+from hstl_fast.silhouettes.video.blobs import Blob, find_blobs
+from hstl_fast.silhouettes.video.foreground import BackgroundModel, Footage, training_indices
+from hstl_fast.silhouettes.video.sheet import contact_sheet
+from hstl_fast.silhouettes.video.tracking import WINDOW, gapless, track_people
 
 TRACKS_JSON = "tracks.json"
+# Outlines are smoothed on a grid of about this many rows per body before they are aligned.
 FINE_ROWS = 256
-"""Outlines are smoothed on a grid of about this many rows per body before they are aligned."""
+# The outline is smoothed by a Gaussian of this many pixels of the video.
 OUTLINE_SIGMA = 0.8
-"""Smoothing of the outline, in pixels of the video."""
+# Head and trunk lie in this many rows of a silhouette, from the top; a walk changes little in them.
 ABOVE_LEGS = 36
-"""Rows of a silhouette in which a walk changes little."""
+# A video is damaged if a smaller share of the frames that its header promises decodes.
 MOST_FRAMES = 0.95
-"""A video of which a smaller share decodes than its header promises is damaged."""
+# The core of a body is what at least the first share of the frames around it cover; a body that is not torn covers at
+# least the second share of its core.
 CORE, CORE_COVERAGE = 0.8, 0.9
-"""A body's core is what the first share of the frames around it covers; a whole body covers the second share of it."""
 
+# A progress function is called as `progress(stage, done, total)`: `stage` is a short English phrase, and `done` runs
+# from 0 to `total` within it.
 Progress = Callable[[str, int, int], None]
-"""Called as `progress(stage, done, total)`; `stage` is a short English phrase, `done` runs from 0 to `total` within
-it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """One person's walk: `frames [K]` indices in the video, `boxes [K, 4]` (x, y, width, height) in its pixels,
-    `silhouettes [K, 64, 64]` uint8, aligned."""
+    """The walk of one person through a video.
+
+    Attributes:
+        name: A name such as `track01`, in order of appearance.
+        frames: Indices `[K]` of the frames in the video.
+        boxes: Boxes `[K, 4]` (x, y, width, height) in pixels of the video.
+        silhouettes: Aligned silhouettes `[K, 64, 64]` uint8.
+    """
 
     name: str
     frames: NDArray[np.intp]
@@ -53,7 +60,15 @@ class Track:
 
 @dataclass(frozen=True)
 class SavedTrack:
-    """One person's sequence on disk: `path` is `DIR/<name>.npz`, read it with `hstl_fast.silhouettes.read`."""
+    """The walk of one person as a file.
+
+    Attributes:
+        name: The name of the track.
+        path: The file `DIR/<name>.npz`, which `hstl_fast.silhouettes.read` reads.
+        num_frames: Number of silhouettes in it.
+        first_frame: Index of its first frame in the video.
+        last_frame: Index of its last frame in the video.
+    """
 
     name: str
     path: Path
@@ -64,7 +79,17 @@ class SavedTrack:
 
 @dataclass(frozen=True)
 class Summary:
-    """What `video_to_silhouettes` wrote. `num_frames` and `fps` are the video's."""
+    """The output of `video_to_silhouettes`.
+
+    Attributes:
+        video: The video.
+        out_dir: The folder that was written.
+        num_frames: Number of frames of the video that decode.
+        fps: Frames a second of the video, as its header says.
+        contact_sheet: The picture that shows all tracks.
+        tracks_json: The file that describes all tracks.
+        tracks: The tracks, in order of appearance.
+    """
 
     video: Path
     out_dir: Path
@@ -84,22 +109,33 @@ def video_to_silhouettes(
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Summary:
-    """Find the people in `video` (fixed camera) and write `out_dir/<track>.npz`, `contact_sheet.png` and `tracks.json`.
+    """Cut the people out of a video and write `<track>.npz` for each, `contact_sheet.png` and `tracks.json`.
 
-    min_frames: shortest track kept, in frames; min_height: smallest body kept, in pixels of the video.
-    Everything is written beside `out_dir` first and renamed into place at the end: a failure or an interruption
-    leaves nothing behind. A non-empty `out_dir` is refused, unless `overwrite` is set and it holds nothing but an
-    earlier output of this function.
+    The folder is written atomically: a failure or an interruption leaves nothing behind.
 
-    Raises SilhouetteError (a ValueError) when the video cannot be opened or has no frames, and when nobody is found;
-    ValueError for other arguments out of range; FileExistsError for an `out_dir` in the way; ImportError naming the
-    extra `[video]` without OpenCV.
+    Args:
+        video: A file that OpenCV reads, from a camera that stands still.
+        out_dir: The folder to write. One that is not empty is refused, unless `overwrite` is set and it holds nothing
+            but an earlier output of this function.
+        min_frames: Shortest track to keep, in frames, 1 or more.
+        min_height: Smallest body to keep, in pixels of the video, 16 or more.
+        progress: Called as `progress(stage, done, total)`, or None.
+        overwrite: Whether an earlier output may be replaced.
+
+    Returns:
+        What was written.
+
+    Raises:
+        SilhouetteError: The video cannot be opened, has no frames, or has no track in it that is long enough.
+        ValueError: An argument is out of range. (SilhouetteError is a ValueError, too.)
+        FileExistsError: Something stands at `out_dir` that may not be replaced.
+        ImportError: OpenCV or the tracker is missing; both come with the extra `[video]`.
     """
     out = Path(out_dir)
     _refuse_if_taken(out, overwrite)
     footage = Footage(video)
     tracks = _extract(footage, min_frames, min_height, progress or _silent)
-    with whole_folder(out) as draft:
+    with atomic_folder(out) as draft:
         for track in tracks:
             write(draft / f"{track.name}.npz", track.silhouettes)
         _write_png(draft / CONTACT_SHEET, contact_sheet(tracks))
@@ -113,19 +149,32 @@ def video_to_silhouettes(
 def extract(
     video: str | os.PathLike[str], *, min_frames: int = 30, min_height: int = 48, progress: Progress | None = None
 ) -> list[Track]:
-    """The people who walk through `video`, in order of appearance; one person may give several tracks.
+    """Cut the people out of a video; nothing is written.
 
-    For a fixed camera. A background model (Gaussian mixture, learnt over the whole footage) gives moving pixels
-    without shadows; blobs of a person's shape are followed by ByteTrack; a track is cut where two people touch and
-    where somebody leaves the image, and frames in which the body is torn or changes size at once are left out, so
-    `frames` may have gaps of up to 3. The same video gives the same tracks. Arguments and errors as in
-    `video_to_silhouettes`; nothing is written.
+    A background model (Gaussian mixture, learnt over the whole footage) gives moving pixels without shadows; blobs of a
+    person's shape are followed by ByteTrack. A track is cut where two people touch and where a person leaves the image;
+    frames in which the body is torn or changes size at once are left out, so that `frames` may have gaps of up to 3.
+    The same video gives the same tracks.
+
+    Args:
+        video: A file that OpenCV reads, from a camera that stands still.
+        min_frames: Shortest track to keep, in frames, 1 or more.
+        min_height: Smallest body to keep, in pixels of the video, 16 or more.
+        progress: Called as `progress(stage, done, total)`, or None.
+
+    Returns:
+        The tracks in order of appearance; one person may give several.
+
+    Raises:
+        SilhouetteError: The video cannot be opened, has no frames, or has no track in it that is long enough.
+        ValueError: An argument is out of range. (SilhouetteError is a ValueError, too.)
+        ImportError: OpenCV or the tracker is missing; both come with the extra `[video]`.
     """
     return _extract(Footage(video), min_frames, min_height, progress or _silent)
 
 
 def _silent(stage: str, done: int, total: int) -> None:
-    """No progress wanted."""
+    """A progress function that reports nothing."""
 
 
 def _extract(footage: Footage, min_frames: int, min_height: int, progress: Progress) -> list[Track]:
@@ -171,16 +220,18 @@ def _reported(items: Iterable[Any], stage: str, total: int, progress: Progress) 
 
 
 def _walks(run: list[Blob]) -> list[tuple[list[Blob], NDArray[np.uint8]]]:
-    """A run's blobs with their silhouettes, without torn frames, cut where too many are missing."""
+    """The blobs of a run with their silhouettes, without torn frames, cut where too many frames are missing."""
     silhouettes = np.stack([align(_smooth_outline(b.mask)) for b in run])
-    whole = np.flatnonzero(whole_frames(silhouettes))
-    pieces = [whole[piece] for piece in gapless([run[i].frame for i in whole])]
+    kept = np.flatnonzero(untorn_frames(silhouettes))
+    pieces = [kept[piece] for piece in gapless([run[i].frame for i in kept])]
     return [([run[i] for i in piece], silhouettes[piece]) for piece in pieces]
 
 
-def whole_frames(silhouettes: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """`[T]` bool: whether head and trunk cover what they cover in nearly all frames around. A body behind a post, or
-    in front of its own colour, does not."""
+def untorn_frames(silhouettes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Bool `[T]`: whether head and trunk cover what they cover in nearly all frames around.
+
+    A body behind a post, or in front of its own colour, does not.
+    """
     bodies = silhouettes[:, :ABOVE_LEGS] >= BODY_THRESHOLD
     covered = np.empty(len(bodies))
     for t in range(len(bodies)):

@@ -1,6 +1,4 @@
-"""Rendered walkers: silhouettes of articulated bodies, for machines without data. Needs numpy only.
-
-They show that a system works and how fast it is; recognition rates on them say nothing about people."""
+"""Rendering: the walk of a person as silhouettes, and whole populations laid out like CASIA-B."""
 
 from __future__ import annotations
 
@@ -14,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstl_fast.names import one_of
-from hstl_fast.silhouettes._walker_body import CONDITIONS, recording
-from hstl_fast.silhouettes._walker_gait import figure
-from hstl_fast.silhouettes._walker_noise import spoil
-from hstl_fast.silhouettes._walker_raster import coverage, distance_field
 from hstl_fast.silhouettes.align import align
+from hstl_fast.silhouettes.walkers.body import CONDITIONS, recording
+from hstl_fast.silhouettes.walkers.gait import figure
+from hstl_fast.silhouettes.walkers.noise import spoil
+from hstl_fast.silhouettes.walkers.raster import coverage, distance_field
 
 SIZE = 64
 CASIA_B_VIEWS = tuple(range(0, 181, 18))
@@ -27,7 +25,14 @@ CASIA_B_TAKES = (*(f"nm-{take:02d}" for take in range(1, 7)), "bg-01", "bg-02", 
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """One clip of a population; `take` is a label such as `nm-01`, `silhouettes` are `[frames, 64, 64]` uint8."""
+    """One clip of a population.
+
+    Attributes:
+        identity: Number of the person.
+        take: A label such as `nm-01`: a condition and a number.
+        view: The direction of the camera in degrees.
+        silhouettes: Aligned silhouettes `[frames, 64, 64]` uint8.
+    """
 
     identity: int
     take: str
@@ -36,7 +41,7 @@ class Recording:
 
     @property
     def name(self) -> str:
-        """`<identity>/<take>/<view>`, as CASIA-B's folders are called: `007/nm-01/090`."""
+        """The name `<identity>/<take>/<view>`, as the folders of CASIA-B are called: `007/nm-01/090`."""
         return f"{self.identity:03d}/{self.take}/{self.view:03g}"
 
 
@@ -50,22 +55,30 @@ def render(
     noise: float = 0.0,
     seed: int = 2023,
 ) -> NDArray[np.uint8]:
-    """One person's walk as aligned silhouettes `[frames, 64, 64]`, 0 background to 255 body, at 25 frames a second.
+    """Render the walk of one person at 25 frames a second.
 
     An articulated body (ellipsoids, round cones, elliptic sections) moves by mean human joint angles, seen by a camera
     at chest height, and is aligned as `hstl_fast.silhouettes.align` does: the body fills the 64 rows, the median column
-    of its mass is column 32. The same arguments give the same pixels on every machine, and more frames go on where
-    fewer end.
+    of its mass is column 32. The same arguments give the same pixels on every machine, and a longer clip begins with
+    the frames of a shorter one.
 
-    identity: 0 or more; sets proportions, posture, clothes and gait (24 to 33 frames per cycle of two steps).
-    view: degrees, 0 (towards the camera) to 180 (away from it); at 90 the walk goes to the right.
-    condition: "nm" (normal), "bg" (with a bag) or "cl" (in a coat).
-    take: number of the recording, 1 or more; other phase, pace and amplitudes, another hand for the bag. The same take
-    from several views is the same walk.
-    noise: 0 (clean) to 1, the faults of a segmentation: ragged edges, holes, lost feet, blobs beside the body.
-    seed: 0 or more; names the population.
+    Args:
+        identity: Number of the person, 0 or more; it determines proportions, posture, clothes and gait (24 to 33 frames
+            per cycle of two steps).
+        view: Direction in degrees, from 0 (towards the camera) to 180 (away from it); at 90 the walk goes to the right.
+        condition: `nm` (normal), `bg` (with a bag) or `cl` (in a coat).
+        take: Number of the recording, 1 or more; it determines phase, pace, amplitudes and the hand for the bag. The
+            same take from several views is the same walk.
+        frames: Number of frames, 1 or more.
+        noise: Amount of segmentation faults, from 0 (none) to 1: ragged edges, holes, lost feet, blobs beside the body.
+        seed: Number of the population, 0 or more.
 
-    Raises ValueError for a value out of range, TypeError for another type.
+    Returns:
+        Aligned silhouettes `[frames, 64, 64]` uint8, 0 background to 255 body.
+
+    Raises:
+        ValueError: A value is out of range.
+        TypeError: A value is of another type.
     """
     identity, seed = _whole("identity", identity, least=0), _whole("seed", seed, least=0)
     take, frames = _whole("take", take, least=1), _whole("frames", frames, least=1)
@@ -87,9 +100,24 @@ def recordings(
     noise: float = 0.0,
     seed: int = 2023,
 ) -> Iterator[Recording]:
-    """Every identity in every take from every view, one clip after another: by default CASIA-B's 11 views and its takes
-    nm-01..06, bg-01..02 and cl-01..02. All arguments are read and checked at the call, a clip is rendered when it is
-    asked for. Other arguments and errors as in `render`; a take that is not a condition and a number raises ValueError.
+    """Render every identity in every take from every view.
+
+    All arguments are checked at the call; a clip is rendered when it is asked for.
+
+    Args:
+        identities: Numbers of the people, 0 or more.
+        views: Directions in degrees; by default the 11 views of CASIA-B.
+        takes: Labels of a condition and a number each; by default those of CASIA-B, nm-01..06, bg-01..02 and cl-01..02.
+        frames: Number of frames of each clip, 1 or more.
+        noise: Amount of segmentation faults, from 0 (none) to 1, as in `render`.
+        seed: Number of the population, 0 or more.
+
+    Returns:
+        An iterator over the clips: by identity, then take, then view.
+
+    Raises:
+        ValueError: A value is out of range, or a take is not a condition and a number.
+        TypeError: A value is of another type.
     """
     people = [_whole("identity", identity, least=0) for identity in identities]
     numbered = [(label, *_condition_and_number(label)) for label in takes]
@@ -135,7 +163,7 @@ def _real(name: str, value: float, low: float, high: float) -> float:
 
 
 def _centred(wide: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Cut `[T, 64, w]` to 64 columns, the median column of each frame's mass at column 32."""
+    """Cut `[T, 64, w]` to 64 columns, so that the median column of the mass of each frame is column 32."""
     mass = np.cumsum(wide.sum(axis=1, dtype=np.int64), axis=1)
     median = (2 * mass < mass[:, -1:]).sum(axis=1)
     columns = median[:, None, None] + np.arange(SIZE) + SIZE - SIZE // 2

@@ -1,5 +1,7 @@
-"""Walkers seen by a camera: solids to pixels. Beyond `Camera.place` only + - * / sqrt and comparisons are used, which
-every machine rounds alike."""
+"""The raster: solids seen by a camera become pixels.
+
+Beyond `Camera.place` only + - * / sqrt and comparisons are used, which every machine rounds alike.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +10,38 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.silhouettes._walker_gait import Ball, Bone, Figure, Trunk
+from hstl_fast.silhouettes.walkers.gait import Ball, Bone, Figure, Trunk
 
 Floats = NDArray[np.float64]
 Field = NDArray[np.float32]
 
 ROWS, COLUMNS = 64, 96
+# The place of the camera in body heights: far enough that a body is drawn nearly without perspective.
 CAMERA_DISTANCE, CAMERA_HEIGHT = 4.5, 0.75
-"""In body heights; far enough that a body is drawn nearly without perspective."""
+# Shapes are rounded to this part of a pixel, so that the last bit of a sine cannot change a picture.
 GRID = 4096
-"""Shapes are rounded to this part of a pixel, so that the last bit of a machine's sine cannot change a picture."""
+# The soft edge is so many pixels wide.
 EDGE = 1.4
-"""Width of the soft edge, in pixels."""
+# The distance of a shape is computed in so many pixels around it.
 MARGIN = 4
-"""Pixels around a shape in which its distance is computed."""
+# The corners of a hem have a radius of so many pixels.
 HEM = 1.5
-"""Radius of the corners of a hem, in pixels."""
+# A pixel that no shape has come near has this distance.
 FAR = np.float32(1e3)
 
 
 def distance_field(figure: Figure, view: float) -> Field:
-    """Signed distance from the outline in pixels, negative inside, `[T, ROWS, COLUMNS]`: exact near the outline, an
-    approximation elsewhere. Crown in the first row, soles in the last, pelvis near the middle column."""
+    """Compute the signed distance of every pixel from the outline.
+
+    The crown is in the first row, the soles are in the last one, and the pelvis is near the middle column.
+
+    Args:
+        figure: The solids of a walker.
+        view: Direction in degrees; 0 is towards the camera.
+
+    Returns:
+        Distances `[T, ROWS, COLUMNS]` in pixels, negative inside: exact near the outline, an approximation elsewhere.
+    """
     camera = Camera(figure, view)
     field = np.full((len(figure.heading), ROWS, COLUMNS), FAR, np.float32)
     for bone in figure.bones:
@@ -43,14 +55,18 @@ def distance_field(figure: Figure, view: float) -> Field:
 
 
 def coverage(field: Field) -> NDArray[np.uint8]:
-    """Soft silhouette, 0 to 255, of a distance field."""
+    """Compute the soft silhouette, uint8 0 to 255, of a distance field."""
     inside = np.clip(np.float32(0.5) - field / np.float32(EDGE), np.float32(0), np.float32(1))
     return np.asarray(np.floor(inside * np.float32(255) + np.float32(0.5)), np.uint8)
 
 
 class Camera:
-    """Looks at the walker from `view` degrees (0: from ahead, 90: the walker goes to the right); fills the picture's
-    height with the body in every frame."""
+    """A camera that fills the height of the picture with the body in every frame.
+
+    Args:
+        figure: The solids of a walker.
+        view: Direction in degrees: at 0 the walk goes towards the camera, at 90 to the right.
+    """
 
     def __init__(self, figure: Figure, view: float) -> None:
         self._turn = np.radians(view) + figure.heading
@@ -67,7 +83,7 @@ class Camera:
         self._scale = ROWS / (self._top - bottom)
 
     def _seen(self, point: Floats, size: Floats | float) -> tuple[Floats, Floats, Floats]:
-        """Place across and up, and size, in body heights."""
+        """The place of a point across and up, and the size of what is there, in body heights."""
         x, y, z = point
         magnification = 1 / (1 - (x * self._cos - y * self._sin) / CAMERA_DISTANCE)
         across = (x * self._sin + y * self._cos) * magnification
@@ -75,25 +91,28 @@ class Camera:
         return across, up, size * magnification
 
     def place(self, point: Floats, size: Floats | float) -> tuple[Floats, Floats, Floats]:
-        """Column, row and size in pixels; whole numbers are the pixels' centres."""
+        """Compute column, row and size in pixels; whole numbers are the centres of pixels."""
         across, up, size = self._seen(point, size)
         column, row = across * self._scale + COLUMNS // 2, (self._top - up) * self._scale - 0.5
         return quantised(column), quantised(row), quantised(size * self._scale)
 
     def half_width(self, lateral: Floats | float, sagittal: Floats | float, yaw: Floats) -> Floats:
-        """Of an elliptic section, in body heights."""
+        """Compute the half width of an elliptic section as the camera sees it, in body heights."""
         across, along = lateral * np.cos(self._turn + yaw), sagittal * np.sin(self._turn + yaw)
         return np.asarray(np.sqrt(across * across + along * along))
 
 
 def quantised(values: Floats) -> Floats:
+    """Round to the GRID of a pixel."""
     return np.rint(values * GRID) / GRID
 
 
 @dataclass(frozen=True)
 class _Box:
-    """A part of the picture that holds a shape in all frames, and its pixels' columns `[1, 1, w]` and rows
-    `[1, h, 1]`."""
+    """A part of the picture that holds a shape in all frames.
+
+    `pixels` is a view of the distance field `[T, h, w]`; `columns` `[1, 1, w]` and `rows` `[1, h, 1]` are their places.
+    """
 
     pixels: Field
     columns: Field
@@ -157,7 +176,7 @@ def _draw_ball(field: Field, camera: Camera, ball: Ball) -> None:
 
 
 def _draw_box(field: Field, camera: Camera, ball: Ball) -> None:
-    """A bag: between an ellipse and a rectangle, |x|^4 + |y|^4 = 1 at the edge."""
+    """Draw a bag, between an ellipse and a rectangle: |x|^4 + |y|^4 = 1 at the edge."""
     x, y, a, b = _placed_ball(camera, ball)
     box = _box(field, x - a, x + a, y - b, y + b)
     across, down = (box.columns - _per_frame(x)) / _per_frame(a), (box.rows - _per_frame(y)) / _per_frame(b)
@@ -182,7 +201,7 @@ def _draw_trunk(field: Field, camera: Camera, trunk: Trunk) -> None:
 
 
 def _with_round_corners(a: Field, b: Field) -> Field:
-    """Distance from the intersection of two shapes."""
+    """The distance from the intersection of two shapes, with round corners."""
     a, b = a + np.float32(HEM), b + np.float32(HEM)
     inside = np.minimum(np.maximum(a, b), np.float32(0))
     a, b = np.maximum(a, np.float32(0)), np.maximum(b, np.float32(0))
@@ -190,7 +209,7 @@ def _with_round_corners(a: Field, b: Field) -> Field:
 
 
 def _at_levels(edge: Floats, level: Floats) -> Field:
-    """`edge [LEVELS, T]` at fractional levels `[T, h]`."""
+    """Interpolate `edge` `[LEVELS, T]` at fractional levels `[T, h]`."""
     level = np.clip(level, 0, len(edge) - 1)
     lower = np.minimum(np.floor(level).astype(np.intp), len(edge) - 2)
     frames = np.arange(level.shape[0])[:, None]
@@ -199,7 +218,7 @@ def _at_levels(edge: Floats, level: Floats) -> Field:
 
 
 def _across_slope(edge: Field) -> Field:
-    """How much of a horizontal distance to an edge counts where the edge leans: `[T, h]` to `[T, h, 1]`."""
+    """The share of a horizontal distance to an edge that counts where the edge `[T, h]` leans: `[T, h, 1]`."""
     lean = np.zeros_like(edge)
     lean[:, 1:-1] = (edge[:, 2:] - edge[:, :-2]) * np.float32(0.5)
     return np.asarray(np.float32(1) / np.sqrt(lean * lean + np.float32(1)))[:, :, None]

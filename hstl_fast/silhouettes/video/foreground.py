@@ -1,4 +1,4 @@
-"""Moving pixels of footage from a fixed camera: frames in, foreground masks out."""
+"""Foreground masks of footage from a fixed camera: the pixels that move."""
 
 from __future__ import annotations
 
@@ -10,25 +10,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.silhouettes._extras import opencv
 from hstl_fast.silhouettes.errors import SilhouetteError
+from hstl_fast.silhouettes.extras import opencv
 
+# The background model learns from at most so many frames and bytes.
 TRAINING_FRAMES = 200
 TRAINING_BYTES = 512 * 2**20
+# A pixel is foreground from this squared distance to the background on, in variances of the pixel.
 MIN_CONTRAST = 25.0
-"""Squared distance to the background, in variances of the pixel, from which a pixel is foreground."""
+# A pixel at least this fraction as bright as the background and of its colour is a shadow.
 SHADOW_DARKEST = 0.5
-"""A pixel at least this fraction as bright as the background and of its colour is a shadow."""
+# The background of a pixel is its most frequent colours that together fill this share of the time.
 BACKGROUND_SHARE = 0.7
-"""A pixel's background is its most frequent colours that together fill this share of the time."""
+# OpenCV marks foreground by this value, and shadows by a smaller one.
 FOREGROUND = 255
 
 
 class Footage:
     """A video file as BGR frames `[H, W, 3]` uint8.
 
-    `num_frames` is what the file's header says until the footage has been read to its end, then the number of frames
-    that decoded. Raises SilhouetteError when the file cannot be opened or no frame decodes.
+    Args:
+        path: The file.
+
+    Attributes:
+        path: The file.
+        fps: Frames a second, as the header of the file says.
+        num_frames: Number of frames as the header says, until the footage has been read to its end; then the number of
+            frames that decoded.
+        frame_bytes: Size of one frame in memory.
+
+    Raises:
+        SilhouetteError: The file cannot be opened, or no frame decodes.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -51,7 +63,7 @@ class Footage:
         capture.release()
 
     def frames(self, wanted: Container[int] | None = None) -> Iterator[tuple[int, NDArray[np.uint8] | None]]:
-        """(index, frame) of every frame; None stands for a frame that is not in `wanted`."""
+        """Yield the index of every frame and the frame, or None instead of a frame that is not in `wanted`."""
         capture = self._open()
         try:
             count = 0
@@ -73,11 +85,11 @@ class Footage:
 
 
 class BackgroundModel:
-    """OpenCV's Gaussian mixture (MOG2), learnt from frames spread over the whole footage before the first mask is made.
+    """A Gaussian mixture of OpenCV (MOG2), learnt from frames of the whole footage before the first mask is computed.
 
-    Every training frame counts the same and neighbours are fed far apart, so that somebody who stands still for a while
-    is not learnt as background and early frames are as good as late ones. The model is then frozen: the same frame
-    always gives the same mask.
+    Every training frame counts the same, and neighbours are learnt far apart, so that a person who stands still for a
+    while is not learnt as background and early frames are as good as late ones. The model is then frozen: the same
+    frame always gives the same mask.
     """
 
     def __init__(self, frames: list[NDArray[np.uint8]]) -> None:
@@ -90,8 +102,7 @@ class BackgroundModel:
             self._mixture.apply(frames[i], learningRate=1 / seen)
 
     def mask(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Foreground pixels `[H, W]` of a frame `[H, W, 3]`, without shadows, specks and lines thinner than three
-        rows."""
+        """Compute the foreground, bool `[H, W]`, of a frame `[H, W, 3]`: no shadows, specks, lines under three rows."""
         cv2 = opencv()
         raw = self._mixture.apply(frame, learningRate=0)
         moving = cv2.medianBlur((raw == FOREGROUND).astype(np.uint8), 3)
@@ -101,13 +112,12 @@ class BackgroundModel:
 
 
 def training_indices(num_frames: int, frame_bytes: int) -> NDArray[np.intp]:
-    """Evenly spread frames for the background model: at most TRAINING_FRAMES of them and at most TRAINING_BYTES
-    together."""
+    """Choose evenly spread frames for the background model: at most TRAINING_FRAMES, and TRAINING_BYTES together."""
     count = min(num_frames, TRAINING_FRAMES, max(1, TRAINING_BYTES // frame_bytes))
     return np.unique(np.linspace(0, num_frames - 1, count).round().astype(np.intp))
 
 
 def _interleaved(count: int) -> list[int]:
-    """0..count-1 in an order in which neighbours are far apart."""
+    """The numbers 0..count-1 in an order in which neighbours are far apart."""
     stride = max(1, int(count**0.5))
     return [i for start in range(stride) for i in range(start, count, stride)]

@@ -1,4 +1,4 @@
-"""Blobs over time to one person's clean sequence of blobs."""
+"""Tracking: the blobs of all frames become runs of blobs of one person each."""
 
 from __future__ import annotations
 
@@ -9,29 +9,35 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.silhouettes._extras import byte_track
-from hstl_fast.silhouettes.blobs import Blob, overlaps
+from hstl_fast.silhouettes.extras import byte_track
+from hstl_fast.silhouettes.video.blobs import Blob, overlaps
 
+# A track goes on over this many missing frames in a row; after more it is cut.
 MAX_GAP = 3
-"""A track goes on over this many missing frames in a row; after more it is cut."""
+# The tracker is given this many nanoseconds per frame; its clock only has to be regular.
 TICK_NS = 10**9
-"""Nanoseconds per frame told to the tracker, whose clock only has to be regular."""
+# A box overlaps the place where the tracker expects it by at least this much (intersection over union).
 OVERLAP_GATE = 0.1
-"""Smallest overlap (intersection over union) of a box with the place the tracker expects it."""
+# The usual height and area of a body are medians over this many frames around one.
 WINDOW = 15
-"""Frames around one over which a body's usual height and area are taken."""
+# A frame is dropped when its body is off its usual height or area by more than these factors.
 HEIGHT_TOLERANCE, AREA_TOLERANCE = 1.12, 1.6
-"""How far a body may be from its usual height and area before its frame is dropped."""
+# A body is dropped when it is off the height of others who stood at its place by more than this factor.
 PERSPECTIVE_TOLERANCE = 1.3
-"""How far a body may be from the height of others who stood at its place."""
+# Heights are compared over the image once there are this many bodies.
 PERSPECTIVE_BLOBS = 100
-"""Bodies needed before their heights are compared over the image."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Sighting:
-    """A blob in its frame. `joint`: it holds two people or more. `starts`, `ends`: its body is part of a joint blob in
-    the frame before or after, and nobody can say who is who beyond."""
+    """A blob in its frame.
+
+    Attributes:
+        blob: The blob.
+        joint: Whether it holds two people or more.
+        starts: Whether its body is part of a joint blob in the frame before, in which people cannot be told apart.
+        ends: Whether its body is part of a joint blob in the frame after.
+    """
 
     blob: Blob
     joint: bool
@@ -40,16 +46,21 @@ class _Sighting:
 
 
 def track_people(blobs: list[list[Blob]]) -> list[list[Blob]]:
-    """Clean runs of one person's blobs, of any length, in order of appearance.
+    """Group blobs into clean runs of one person each.
 
-    blobs: those of every frame. A run ends where a body touches another one (until they part again), where it leaves
-    the image and where it is gone for more than MAX_GAP frames; single frames with a body of odd shape or size are left
-    out.
+    A run ends where a body touches another one (until they part again), where it leaves the image and where it is gone
+    for more than MAX_GAP frames; single frames with a body of odd shape or size are left out.
+
+    Args:
+        blobs: The blobs of every frame.
+
+    Returns:
+        Runs of any length, in order of appearance.
     """
     usual = _Perspective([b for frame in blobs for b in frame if b.looks_like_a_body and not b.touches_border])
     runs = []
     for track in _follow(_sightings(blobs)):
-        for run in _alone(track):
+        for run in _single_person_runs(track):
             bodies = [b for b in run if b.looks_like_a_body and not b.touches_border and usual.admits(b)]
             steady = _steady(bodies)
             runs += [steady[piece] for piece in gapless([b.frame for b in steady])]
@@ -74,7 +85,7 @@ def _sightings(blobs: list[list[Blob]]) -> list[list[_Sighting]]:
 
 
 def _joint_since_merging(links: list[NDArray[np.bool_]], counts: list[int]) -> list[NDArray[np.bool_]]:
-    """Per frame, which blobs hold several bodies because blobs ran together before and have not parted since."""
+    """For every frame, which blobs hold several bodies because blobs ran together before and have not parted since."""
     joint = [np.zeros(count, dtype=bool) for count in counts]
     for t, link in enumerate(links):
         unparted = joint[t] & (link.sum(axis=1) == 1)
@@ -101,7 +112,7 @@ def _corners(blob: Blob) -> tuple[int, int, int, int]:
     return x, y, x + width, y + height
 
 
-def _alone(track: list[_Sighting]) -> list[list[Blob]]:
+def _single_person_runs(track: list[_Sighting]) -> list[list[Blob]]:
     """The parts of a track in which its blob is one person, cut wherever it was part of a joint blob in between."""
     runs: list[list[Blob]] = [[]]
     for sighting in track:
@@ -115,8 +126,10 @@ def _alone(track: list[_Sighting]) -> list[list[Blob]]:
 
 
 class _Perspective:
-    """Height of a standing person by the place of the feet: a plane fitted to all bodies, since the camera does not
-    move."""
+    """The height of a standing person as a function of the place of the feet.
+
+    The function is a plane fitted to all bodies, since the camera does not move.
+    """
 
     def __init__(self, bodies: list[Blob]) -> None:
         self._plane: NDArray[np.float64] | None = None
@@ -131,6 +144,7 @@ class _Perspective:
         self._plane = np.asarray(plane, dtype=np.float64)
 
     def admits(self, body: Blob) -> bool:
+        """Tell whether a body has about the height of others at its place; True while there are too few others."""
         if self._plane is None:
             return True
         expected = float(self._place(body) @ self._plane)
@@ -143,7 +157,7 @@ class _Perspective:
 
 
 def _steady(bodies: list[Blob]) -> list[Blob]:
-    """Without the frames whose height or area is off the running median of the run."""
+    """The bodies whose height and area are near the running medians of the run."""
     heights = np.array([b.height for b in bodies], dtype=np.float64)
     areas = np.array([b.area for b in bodies], dtype=np.float64)
     steady = _near_median(heights, HEIGHT_TOLERANCE) & _near_median(areas, AREA_TOLERANCE)
@@ -157,7 +171,7 @@ def _near_median(values: NDArray[np.float64], tolerance: float) -> NDArray[np.bo
 
 
 def gapless(frames: Sequence[int]) -> list[slice]:
-    """The pieces of increasing frame numbers between which no more than MAX_GAP are missing."""
+    """Cut increasing frame numbers into slices within which no more than MAX_GAP in a row are missing."""
     cuts = np.flatnonzero(np.diff(frames) > MAX_GAP + 1) + 1
     ends = [0, *cuts.tolist(), len(frames)]
     return [slice(a, b) for a, b in pairwise(ends) if a < b]

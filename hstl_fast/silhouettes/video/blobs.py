@@ -1,4 +1,4 @@
-"""Foreground masks to person-shaped blobs, and where blobs of two people touch."""
+"""Person-shaped blobs of foreground masks, and which blobs of neighbouring frames show the same person."""
 
 from __future__ import annotations
 
@@ -7,25 +7,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.silhouettes._extras import opencv
+from hstl_fast.silhouettes.extras import opencv
 
+# The height of a body over its width lies between these: from a person seen from the side with legs together to a long
+# stride with swinging arms.
 SLIMMEST, STOUTEST = 5.5, 1.2
-"""Height over width of a body: from a person seen from the side with legs together to a long stride with swinging
-arms."""
+# A body fills at least this share of its box.
 EMPTIEST = 0.3
-"""Share of its box that a body fills at least."""
+# Holes up to this share of the body are gaps in the mask (a coat of the background's colour), larger ones are real.
 HOLE_SHARE = 0.04
-"""Holes up to this share of the body are gaps in the mask (a coat of the background's colour), larger ones are real."""
+# The largest connected component of a body holds at least this share of it.
 WHOLENESS = 0.95
-"""Share of a body that its largest connected piece holds."""
+# Two blobs of neighbouring frames show one body when they share this much of the smaller one.
 CONTACT_SHARE = 0.3
-"""Two blobs of neighbouring frames are of one body when they share this much of the smaller one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Blob:
-    """Connected foreground in one frame: `box` is (x, y, width, height) in pixels; `area` counts pixels of `mask`;
-    `looks_like_a_body` is about its shape. Masks are packed to bits, since a long video has many."""
+    """Connected foreground in one frame.
+
+    Attributes:
+        frame: Index of the frame.
+        box: The bounding box (x, y, width, height) in pixels.
+        area: Number of pixels of the mask.
+        touches_border: Whether the box reaches the border of the image.
+        looks_like_a_body: Whether the shape can be that of a standing person.
+        packed: The mask packed to bits, since a long video has many of them.
+    """
 
     frame: int
     box: tuple[int, int, int, int]
@@ -36,19 +44,28 @@ class Blob:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """`[height, width]` bool."""
+        """The mask, bool `[height, width]`."""
         _, _, width, height = self.box
         bits = np.unpackbits(self.packed, count=height * width)
         return bits.reshape(height, width).view(np.bool_)
 
     @property
     def height(self) -> int:
+        """Rows of the box."""
         return self.box[3]
 
 
 def find_blobs(mask: NDArray[np.bool_], frame: int, min_height: int) -> list[Blob]:
-    """Blobs of `mask [H, W]` at least `min_height` rows high. Pieces one above the other with a small gap belong
-    together."""
+    """Find the blobs of a foreground mask.
+
+    Args:
+        mask: Foreground, bool `[H, W]`.
+        frame: Index of the frame, which the blobs get.
+        min_height: Smallest height to keep, in rows.
+
+    Returns:
+        The blobs; components that lie one above the other with a small gap are one blob.
+    """
     cv2 = opencv()
     moving = mask.astype(np.uint8)
     reach = max(3, min_height // 5 | 1)
@@ -79,7 +96,7 @@ def _cut_out(window: NDArray[np.bool_], origin: tuple[int, int], frame: int, ima
 
 
 def _looks_like_a_body(mask: NDArray[np.bool_]) -> bool:
-    """False for other shapes and for a torn body: somebody who stood still for long, or who walks behind a post."""
+    """False for other shapes and for a torn body: of a person who stood still for long, or who walks behind a post."""
     height, width = mask.shape
     area = np.count_nonzero(mask)
     if not STOUTEST * width <= height <= SLIMMEST * width or area < EMPTIEST * height * width:
@@ -90,8 +107,7 @@ def _looks_like_a_body(mask: NDArray[np.bool_]) -> bool:
 
 
 def _without_islands(window: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Keeps the largest piece and the pieces of at least a twentieth of its area: a head or a leg that the mask cut
-    off."""
+    """Keep the largest component and those of a twentieth of its area or more: a head or leg that the mask cut off."""
     cv2 = opencv()
     _, labels, stats, _ = cv2.connectedComponentsWithStats(window.astype(np.uint8), connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
@@ -109,7 +125,7 @@ def _fill_small_holes(body: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def overlaps(before: list[Blob], after: list[Blob]) -> NDArray[np.bool_]:
-    """`[len(before), len(after)]`: which blobs of two neighbouring frames show the same bodies."""
+    """Tell which blobs of two neighbouring frames show the same body: bool `[len(before), len(after)]`."""
     shared = np.zeros((len(before), len(after)), dtype=bool)
     for i, a in enumerate(before):
         for j, b in enumerate(after):

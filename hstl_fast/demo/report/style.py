@@ -1,4 +1,4 @@
-"""The style sheet of the demo's report: light and dark, wide and narrow, on screen and on paper."""
+"""The style sheet of the report: light and dark, wide and narrow, on screen and on paper."""
 
 STYLE = """
 :root {

@@ -1,16 +1,16 @@
-"""Silhouettes as data URIs: film strips that a style sheet plays."""
+"""Film strips: silhouettes as data URIs that a style sheet plays."""
 
 import base64
 import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from hstl_fast.models.config import SIDE
+from hstl_fast.silhouettes.extras import pillow
 
+# A film strip has so many frames.
 SHORTEST_LOOP, LONGEST_LOOP = 10, 40
-"""Frames of a film strip."""
 _ENLARGED = 2
 _SHADES = 16
 
@@ -18,9 +18,13 @@ Clip = NDArray[np.uint8]
 
 
 def film_strip(clip: Clip) -> tuple[str, int]:
-    """A walk that ends about where it began, as a data URI: the frames side by side, opaque where the body is.
+    """Draw the frames of a walk side by side, opaque where the body is, up to about where the walk repeats.
 
-    clip `[T, 64, 64]` uint8; shown are the 44 columns that the network sees. Also the number of frames.
+    Args:
+        clip: Silhouettes `[T, 64, 64]` uint8; the 44 columns that the network sees are drawn.
+
+    Returns:
+        The picture as a data URI, and its number of frames.
     """
     loop = clip[: _loop(clip), :, SIDE:-SIDE]
     return _png(np.hstack([_enlarged(frame) for frame in loop])), len(loop)
@@ -37,8 +41,9 @@ def _loop(clip: Clip) -> int:
 
 def _enlarged(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The same outline on a finer grid, its edge as steep there as it was before."""
+    image = pillow()
     columns, rows = frame.shape[1] * _ENLARGED, frame.shape[0] * _ENLARGED
-    soft = np.asarray(Image.fromarray(frame).resize((columns, rows), Image.Resampling.BICUBIC), dtype=np.float64)
+    soft = np.asarray(image.fromarray(frame).resize((columns, rows), image.Resampling.BICUBIC), dtype=np.float64)
     steep = ((soft - 127.5) * _ENLARGED + 127.5).clip(0, 255)
     return np.asarray(np.rint(steep), dtype=np.uint8)
 
@@ -46,7 +51,7 @@ def _enlarged(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _png(mask: NDArray[np.uint8]) -> str:
     """A picture whose opacity is the mask's, in few shades: a style sheet gives it its colour."""
     levels = np.rint(mask / 255 * (_SHADES - 1)).astype(np.uint8)
-    picture = Image.fromarray(levels)
+    picture = pillow().fromarray(levels)
     picture.putpalette([0, 0, 0] * _SHADES)
     file = io.BytesIO()
     picture.save(file, "PNG", bits=4, optimize=True, transparency=bytes(range(0, 256, 255 // (_SHADES - 1))))

@@ -1,4 +1,4 @@
-"""Kinds of options that several commands share."""
+"""Types of options that several commands share."""
 
 import tempfile
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def choice(flag: str, choices: Iterable[str], **attributes: Any) -> Callable[[_Function], _Function]:
-    """An option that takes one of a few names; a wrong one is answered with the list and the nearest."""
+    """Make an option that takes one of a few names; the error for another name lists them and says the nearest."""
     names = list(choices)
 
     def check(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -25,7 +25,7 @@ def choice(flag: str, choices: Iterable[str], **attributes: Any) -> Callable[[_F
 
 
 def new_file(suffix: str) -> Callable[[str], Path]:
-    """The type of a file to be written: a mistyped folder or ending is found out before the work, not after it."""
+    """Make the type of a file to be written, which refuses a wrong folder or suffix before the work begins."""
 
     def convert(value: str) -> Path:
         path = Path(value)
@@ -40,7 +40,7 @@ def new_file(suffix: str) -> Callable[[str], Path]:
 
 
 def _try_writing(folder: Path, value: str) -> None:
-    # Permissions alone do not tell, for file systems may be read-only too.
+    # Permissions do not tell enough: a file system may be read-only.
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
@@ -48,7 +48,7 @@ def _try_writing(folder: Path, value: str) -> None:
 
 
 def several(*options: Callable[[_Function], _Function]) -> Callable[[_Function], _Function]:
-    """Several options as one decorator, shown by --help in the order given."""
+    """Join several options to one decorator; --help shows them in this order."""
 
     def decorate(function: _Function) -> _Function:
         for option in reversed(options):

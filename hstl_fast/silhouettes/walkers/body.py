@@ -1,5 +1,7 @@
-"""Who walks and how: the numbers that make a walker, drawn from a seed. Lengths are in body heights, angles in
-degrees."""
+"""The numbers that make a walker, drawn from a seed: build, posture, gait, clothes and bag.
+
+Lengths are in body heights, angles in degrees.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ BAGS = ("backpack", "shoulder bag", "handbag")
 
 
 class Purpose(IntEnum):
-    """What random numbers are drawn for; each has its own stream."""
+    """The purposes that random numbers are drawn for; each has its own stream."""
 
     PERSON = 1
     DAY = 2
@@ -24,32 +26,38 @@ class Purpose(IntEnum):
 
 
 class Draws:
-    """Random numbers for a key of integers. Uniform only: no logarithm or table of a library stands behind them."""
+    """Random numbers for a key of integers.
+
+    They are uniform only, so that no logarithm and no table of a library decides their last bit.
+    """
 
     def __init__(self, purpose: Purpose, *key: int) -> None:
         self._generator = np.random.default_rng([int(purpose), *key])
 
     def between(self, low: float, high: float) -> float:
+        """Draw a number between `low` and `high`."""
         return low + (high - low) * float(self._generator.random())
 
     def array(self, *shape: int) -> NDArray[np.float32]:
-        """In -1..1; a longer first axis begins with the same numbers."""
+        """Draw an array of numbers in -1..1; one with a longer first axis begins with the same numbers."""
         return (2 * self._generator.random(shape) - 1).astype(np.float32)
 
     def about(self, value: float, spread: float) -> float:
+        """Draw a number within a share `spread` of `value`."""
         return value * self.between(1 - spread, 1 + spread)
 
     def one_of(self, choices: tuple[str, ...]) -> str:
+        """Draw one of the choices."""
         return choices[int(self._generator.random() * len(choices))]
 
     def side(self) -> int:
-        """1 (left) or -1 (right)."""
+        """Draw 1 (left) or -1 (right)."""
         return 1 if self._generator.random() < 0.5 else -1
 
 
 @dataclass(frozen=True)
 class Build:
-    """Proportions; widths and depths are half of the body's."""
+    """The proportions of a body; widths and depths are half axes."""
 
     leg: float
     shank_share: float
@@ -77,11 +85,12 @@ class Build:
 
 @dataclass(frozen=True)
 class Posture:
+    """The posture of a body; `stance` is the distance of an ankle from the middle line."""
+
     lean: float
     stoop: float
     head_forward: float
     stance: float
-    """Distance of an ankle from the middle line."""
     toe_out: float
     elbow: float
     abduction: float
@@ -89,7 +98,11 @@ class Posture:
 
 @dataclass(frozen=True)
 class Gait:
-    """`period` in frames, `phase` in cycles; `hip`, `knee`, `foot`, `arms` are factors on the mean human curves."""
+    """The gait of a walker.
+
+    `period` is in frames, `phase` in cycles; `hip`, `knee`, `foot` and `arms` are factors on the mean human curves;
+    `heading` is off the straight way, and wanders by `drift` within some seconds.
+    """
 
     period: float
     phase: float
@@ -109,13 +122,12 @@ class Gait:
     sway: float
     bob: float
     heading: float
-    """Off the straight way, in degrees; wanders by `drift` in some seconds."""
     drift: float
 
 
 @dataclass(frozen=True)
 class Clothes:
-    """What is added to the body's radii; `hem` is where the jacket ends, below the hip joints."""
+    """The clothes, as additions to the radii of the body; the jacket ends `hem` below the hip joints."""
 
     bulk: float
     sleeve: float
@@ -128,6 +140,8 @@ class Clothes:
 
 @dataclass(frozen=True)
 class Bag:
+    """A bag of one of the kinds in `BAGS`; `side` is 1 (left) or -1 (right), `size` a factor."""
+
     kind: str
     side: int
     size: float
@@ -135,7 +149,7 @@ class Bag:
 
 @dataclass(frozen=True)
 class Walker:
-    """One recording of one person."""
+    """One person in one recording."""
 
     build: Build
     posture: Posture
@@ -145,7 +159,7 @@ class Walker:
 
 
 def person(identity: int, seed: int) -> Walker:
-    """What all recordings of a person have in common."""
+    """Draw the walker that all recordings of a person have in common."""
     draws = Draws(Purpose.PERSON, seed, identity)
     b = draws.between
     girth = b(0.86, 1.16)
@@ -216,7 +230,7 @@ def person(identity: int, seed: int) -> Walker:
 
 
 def recording(identity: int, condition: str, take: int, seed: int) -> Walker:
-    """The person in one recording: another phase, speed and mood every time, with a bag (`bg`) or a coat (`cl`)."""
+    """Draw a person in one recording: another phase and speed every time, with a bag (`bg`) or a coat (`cl`)."""
     key = seed, identity, CONDITIONS.index(condition)
     walker = _on_another_day(person(identity, seed), Draws(Purpose.DAY, *key, take))
     taste, choice = Draws(Purpose.TASTE, *key), Draws(Purpose.CHOICE, *key, take)

@@ -1,22 +1,22 @@
-"""The report's matrices of distances, probes by gallery."""
+"""The section of the report with matrices of distances, probes by gallery."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from hstl_fast.cli._demo_runs import Answer, Findings, hits
-from hstl_fast.cli._demo_scene import Walk
-from hstl_fast.cli._report_text import body, magnitude, power_of_ten
+from hstl_fast.demo.report.text import body, magnitude, power_of_ten
+from hstl_fast.demo.runs import Answer, Findings, hits
+from hstl_fast.demo.scene import Walk
 from hstl_fast.evaluation import identity
 
+# Cells hold numbers beside colours up to this size of the gallery.
 _MOST_NUMBERS = 8
-"""Gallery size up to which the cells hold numbers beside colours."""
+# The farthest cell has the first shade; from the second shade on, writing is light.
 _FAINTEST, _DARK = 0.06, 0.8
-"""Shade of the farthest cell, and the shade from which writing is light."""
 
 
 def distances_section(findings: Findings, films: Mapping[str, str]) -> str:
-    """One matrix for each kind of probe; `films` are the style classes of the walks."""
+    """Write one matrix for each kind of probe; `films` are the style classes of the walks."""
     unit = magnitude(float(findings.distances.max()))
     look = _Look(films, unit, numbers=len(findings.scene.gallery) <= _MOST_NUMBERS)
     kinds = dict.fromkeys(probe.kind for probe in findings.scene.probes)

@@ -1,25 +1,36 @@
-"""The faults of a segmentation, worked into the distance field of a clean outline: they come, stay for some frames and
-go, as they do in footage."""
+"""Segmentation faults, added to the distance field of a clean outline.
+
+They come, stay for some frames and go, as they do in footage.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from hstl_fast.silhouettes._walker_body import Draws, Purpose
-from hstl_fast.silhouettes._walker_raster import COLUMNS, FAR, ROWS, Field
+from hstl_fast.silhouettes.walkers.body import Draws, Purpose
+from hstl_fast.silhouettes.walkers.raster import COLUMNS, FAR, ROWS, Field
 
+# An outline moves by so many pixels at most: slowly in waves of 5 pixels, and from frame to frame in waves of 2.
 RAGGED, FINE_RAGGED = 1.8, 1.0
-"""Pixels by which an outline moves, at most: slowly in waves of 5 pixels, and from frame to frame in waves of 2."""
+# One unit of the noise that makes holes is so many pixels of distance.
 HOLE_STEEPNESS = 12.0
-"""Pixels of distance per unit of the noise that makes holes."""
+# A lost part or a blob lasts so many frames.
 EPISODE = 5
-"""Frames that a lost part or a blob lasts."""
+# There are at most so many blobs at a time.
 BLOBS = 3
-"""Blobs that may be there at once."""
 
 
 def spoil(field: Field, noise: float, key: tuple[int, ...]) -> Field:
-    """The distance field `[T, ROWS, COLUMNS]` with faults; `noise` above 0 to 1 sets how many and how deep."""
+    """Add faults to a distance field.
+
+    Args:
+        field: Distance field `[T, ROWS, COLUMNS]`.
+        noise: Amount of faults, above 0 to 1.
+        key: Integers that the random numbers follow from.
+
+    Returns:
+        A distance field of the same shape.
+    """
     draws = [Draws(Purpose.NOISE, *key, fault) for fault in range(5)]
     ragged = _waves(draws[0], len(field), frames=3, pixels=5) * np.float32(RAGGED * noise)
     ragged += _waves(draws[1], len(field), frames=1, pixels=2) * np.float32(FINE_RAGGED * noise)
@@ -30,14 +41,14 @@ def spoil(field: Field, noise: float, key: tuple[int, ...]) -> Field:
 
 
 def _waves(draws: Draws, t: int, frames: int, pixels: int) -> Field:
-    """Smooth noise in -1..1, `[t, ROWS, COLUMNS]`: random values on a grid, drawn through smoothly."""
+    """Smooth noise in -1..1, `[t, ROWS, COLUMNS]`: random values on a grid, interpolated smoothly."""
     grid = draws.array(t // frames + 2, ROWS // pixels + 2, COLUMNS // pixels + 2)
     for axis, length, step in ((0, t, frames), (1, ROWS, pixels), (2, COLUMNS, pixels)):
-        grid = _drawn_through(grid, axis, length, step)
+        grid = _interpolated(grid, axis, length, step)
     return grid
 
 
-def _drawn_through(grid: Field, axis: int, length: int, step: int) -> Field:
+def _interpolated(grid: Field, axis: int, length: int, step: int) -> Field:
     at = np.arange(length)
     u = (at % step / step).astype(np.float32)
     u = u * u * (3 - 2 * u)
@@ -47,13 +58,13 @@ def _drawn_through(grid: Field, axis: int, length: int, step: int) -> Field:
 
 
 def _episodes(draws: Draws, t: int, values: int) -> Field:
-    """`[t, values]` in 0..1, the same for EPISODE frames."""
+    """Random values `[t, values]` in 0..1 that stay for EPISODE frames."""
     each = draws.array(t // EPISODE + 1, values)
     return np.asarray((each[np.arange(t) // EPISODE] + 1) / 2, np.float32)
 
 
 def _lost_feet(draws: Draws, t: int, noise: float) -> Field:
-    """Positive in the lowest rows where they are lost, as in a shadow: `[t, ROWS, 1]`."""
+    """A distance field `[t, ROWS, 1]` that is positive in the lowest rows where they are lost, as in a shadow."""
     happens, depth = _episodes(draws, t, 2).T
     cut = np.where(happens < 0.4 * noise, ROWS - 2 - 8 * noise * depth, 2 * ROWS).astype(np.float32)
     return np.asarray(np.arange(ROWS, dtype=np.float32)[:, None] - cut[:, None, None])

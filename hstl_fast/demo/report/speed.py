@@ -1,19 +1,19 @@
-"""The report's bars of times and scales of differences."""
+"""The section of the report with bars of times and scales of differences."""
 
 import math
 from collections.abc import Sequence
 from html import escape
 from statistics import median
 
-from hstl_fast.cli._demo_runs import LARGEST_DIFFERENCE, Findings
-from hstl_fast.cli._report_text import power_of_ten, short
+from hstl_fast.demo.report.text import power_of_ten, short
+from hstl_fast.demo.runs import LARGEST_DIFFERENCE, Findings
 
+# The scale of differences shows these powers of ten.
 _DECADES = range(-9, -2)
-"""Powers of ten on the scale of differences."""
 
 
 def speed_section(findings: Findings) -> str:
-    """Times of both paths, round by round, and their differences on a logarithmic scale."""
+    """Draw the times of both paths, round by round, and their differences on a logarithmic scale."""
     times, errors = findings.times, findings.errors
     slowest = max(times.reference + times.fast)
     bars = _bar("plain PyTorch (backend reference)", "", times.reference, slowest)
@@ -26,7 +26,7 @@ def speed_section(findings: Findings) -> str:
 <h2>Speed and agreement</h2>
 <div class="two">
 <div><h3>Time of one sequence of {times.frames} frames</h3>{bars}
-<p class="soft">Bars are medians of {len(times.fast)} rounds in which the two took turns, dots the single rounds;
+<p class="soft">Bars are medians of {len(times.fast)} interleaved rounds of the two, dots the single rounds;
 float32, one sequence at a time, {findings.threads_used}. Measured on this machine, now: whatever else ran on it is
 in the figures. {findings.left_out}</p></div>
 <div><h3>Largest difference, relative to the largest value</h3>{scales}<div class="decades">{ticks}</div>
@@ -55,7 +55,7 @@ def _scale(name: str, kind: str, value: float) -> str:
 
 
 def _place(value: float) -> float:
-    """Where on the scale a difference stands, in percent; what is off the scale stands at its end."""
+    """The place of a difference on the scale, in percent; a difference off the scale is at its end."""
     low, high = _DECADES[0], _DECADES[-1]
     if not math.isfinite(value):
         return 100

@@ -1,4 +1,4 @@
-"""Tables and progress: with rich on a terminal, plain text in a pipe."""
+"""Tables and progress bars: rich draws them on a terminal, a pipe gets plain text."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ Row = Sequence[str]
 
 
 def print_table(headers: Row, rows: Sequence[Row]) -> None:
-    """One line per row, headers first unless all are empty; in a pipe, padded columns and nothing cut off."""
+    """Print a table, without headers if all of them are empty; a pipe gets padded columns, and no text is cut off."""
     if sys.stdout.isatty():
         _print_rich(headers, rows)
         return
@@ -24,11 +24,12 @@ def print_table(headers: Row, rows: Sequence[Row]) -> None:
 
 
 def warn(message: str) -> None:
+    """Print a line to standard error."""
     click.echo(message, err=True)
 
 
 class SomeFailed(click.ClickException):
-    """The end of a batch of which not everything could be used: lists what and why, with exit code 1."""
+    """Some inputs could not be used: the message lists them with the reasons; the exit code is 1."""
 
     def __init__(self, failures: Sequence[str]) -> None:
         super().__init__("\n".join([f"{len(failures)} failed:", *(f"  {failure}" for failure in failures)]))
@@ -39,7 +40,7 @@ class SomeFailed(click.ClickException):
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A function (stage, done, total) that draws a bar per stage on a terminal's standard error, else nothing."""
+    """Yield a function of (stage, done, total) that draws a bar per stage on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda stage, done, total: None
         return

@@ -1,20 +1,21 @@
-"""The report's pictures of the body's regions, level by level, and what each part tells by itself."""
+"""The section of the report with the regions of every level, and the rank-1 rate of each part by itself."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from hstl_fast.cli._demo_runs import Findings
-from hstl_fast.cli._report_text import body
+from hstl_fast.demo.report.text import body
+from hstl_fast.demo.runs import Findings
 from hstl_fast.models import HSTLConfig
 
+# Regions of a smaller share of the height are drawn without lines between them.
 _FINE = 0.035
-"""Regions of a smaller share of the height are drawn without lines between them."""
+# Regions of a larger share of the height have room for a number.
 _ROOM_FOR_TEXT = 0.06
 
 
 class _Level(NamedTuple):
-    """Regions of one level, top to bottom; `first` is the number of its first part."""
+    """The regions of one level, from top to bottom; `first` is the number of its first part."""
 
     title: str
     origin: str
@@ -30,7 +31,7 @@ class _Level(NamedTuple):
 
 
 def regions_section(findings: Findings, films: Mapping[str, str]) -> str:
-    """Every level's cut over the first walker, with the share of probes that each part gets right alone."""
+    """Draw the regions of every level over the first walker, with the rank-1 rate of each part by itself."""
     film = films[findings.scene.gallery[0].name]
     chance = 1 / len(findings.scene.gallery)
     config, probes = findings.network.model.config, len(findings.answers)
@@ -48,7 +49,7 @@ nearest to the right person. The dashed line is guessing.</p>
 
 
 def _levels(config: HSTLConfig) -> Iterator[_Level]:
-    """In the order of the parts."""
+    """The levels in the order of their parts."""
     names = [
         ("Stage 1", "Plain convolutions over the whole body."),
         ("Stage 2", "Each region is convolved with weights of its own."),

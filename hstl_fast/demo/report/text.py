@@ -1,4 +1,4 @@
-"""Numbers and figures as every section of the report writes them."""
+"""Numbers and walking figures as every section of the report shows them."""
 
 import math
 from html import escape
@@ -7,17 +7,17 @@ _SMALL = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def power_of_ten(exponent: int) -> str:
-    """-7 -> 10⁻⁷."""
+    """Write a power of ten: 10⁻⁷ for -7."""
     return "10" + str(exponent).translate(_SMALL)
 
 
 def magnitude(value: float) -> int:
-    """The power of ten that a positive number begins with, 0 for zero."""
+    """Find the power of ten of the first digit of a positive number; 0 for zero."""
     return math.floor(math.log10(value)) if value > 0 else 0
 
 
 def short(value: float) -> str:
-    """A number of any size: 3.1·10⁻⁷."""
+    """Write a number of any size, such as 3.1·10⁻⁷."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     mantissa, exponent = f"{value:.1e}".split("e")
@@ -25,6 +25,6 @@ def short(value: float) -> str:
 
 
 def body(film: str, label: str = "", still: bool = False) -> str:
-    """A walker of the style class `film`, walking or still; without a label it is decoration."""
+    """Write a walking figure of the style class `film`, moving or still; without a label it is decoration."""
     described = f'role="img" aria-label="{escape(label)}"' if label else 'aria-hidden="true"'
     return f'<span class="body {film}{" still" if still else ""}" {described}></span>'
