@@ -1,6 +1,6 @@
 """HSTL gait recognition with fast native layers. See README.md; `hstl_fast.functional` holds the operators."""
 
-from hstl_fast.accelerate import accelerate
+from hstl_fast.drop_in import accelerate
 from hstl_fast.models import HSTL, PRESETS, HSTLConfig, HSTLOutput
 from hstl_fast.ops._algorithm import use_algorithm
 from hstl_fast.ops._dispatch import use_backend

@@ -22,8 +22,7 @@ import hstl_fast
 from hstl_fast import accelerate
 from tests.conftest import skip_without_binary
 from tests.golden import recipe
-from tests.networks import narrow_config, narrow_model, walkers
-from tests.opengait_style import (
+from tests.helpers.opengait import (
     BareConv3d,
     FrameAggregation,
     OpenGaitHSTL,
@@ -31,6 +30,7 @@ from tests.opengait_style import (
     RegionConv,
     RegionPool,
 )
+from tests.networks import narrow_config, narrow_model, walkers
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # on networks so narrow, threads only wait for each other
 
@@ -1079,7 +1079,7 @@ import gc, sys, torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from hstl_fast import accelerate
-from tests.test_accelerate import network, silhouettes
+from tests.drop_in.test_search import network, silhouettes
 
 rank, store = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
