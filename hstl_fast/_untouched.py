@@ -44,19 +44,24 @@ def has_own_forward(module: nn.Module) -> bool:
     return "forward" in vars(module)
 
 
-def has_forward_of(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Return whether the module computes by the forward with which a class became known.
+def known_class(module: nn.Module) -> type[nn.Module] | None:
+    """Return the nearest known class that the module is an instance of, or None if there is none."""
+    return next((kind for kind in type(module).__mro__ if kind in _forwards), None)
+
+
+def inherits_forward(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Return whether the module's class has the forward with which a class became known.
 
     Args:
         module: An instance of any class.
-        kind: A known class; every class of `torch.nn` is, others are by `remember_forwards`.
+        kind: A class; every class of `torch.nn` is known, others become so by `remember_forwards`.
 
     Returns:
-        False if the instance or its class has another forward, if the forward of `kind` has been replaced, or if
-        `kind` is not known.
+        False if the module's class has another forward, if the forward of `kind` has been replaced, or if `kind` is
+        not known.
     """
     known = _forwards.get(kind)
-    return known is not None and type(module).forward is known and not has_own_forward(module)
+    return known is not None and type(module).forward is known
 
 
 def is_untouched(module: nn.Module, kind: type[nn.Module] | None = None) -> bool:
@@ -71,11 +76,13 @@ def is_untouched(module: nn.Module, kind: type[nn.Module] | None = None) -> bool
         True if the forward is the one with which the class became known, none was set on the instance, and the module
         has no hooks and no parametrizations.
     """
-    if kind is not None:
-        return type(module) is kind and has_forward_of(module, kind) and not has_hooks(module)
-    kinds = type(module).__mro__
-    known = next((base for base in kinds if base in _forwards), nn.Module)
-    return has_forward_of(module, known) and not has_hooks(module) and not parametrize.is_parametrized(module)
+    if kind is None:
+        kind = known_class(module)
+        if kind is None or parametrize.is_parametrized(module):  # which would make it an instance of a new class
+            return False
+    elif type(module) is not kind:
+        return False
+    return inherits_forward(module, kind) and not has_own_forward(module) and not has_hooks(module)
 
 
 _classes = (value for value in vars(nn).values() if isinstance(value, type))

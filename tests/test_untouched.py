@@ -10,11 +10,12 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.nn.utils import parametrizations, prune
 
 from hstl_fast._untouched import (
-    has_forward_of,
     has_global_hooks,
     has_hooks,
     has_own_forward,
+    inherits_forward,
     is_untouched,
+    known_class,
     remember_forwards,
 )
 
@@ -80,7 +81,7 @@ class TestUntouched:
         module.forward = abs
         assert has_own_forward(module)
         assert not is_untouched(module, kind)
-        assert not has_forward_of(module, nn.Linear)
+        assert inherits_forward(module, nn.Linear)
         del module.forward
         assert not has_own_forward(module)
         assert is_untouched(module, kind)
@@ -91,19 +92,20 @@ class TestUntouched:
         module = nn.Linear(2, 2)
         monkeypatch.setattr(nn.Linear, "forward", lambda self, x: x)
         assert not is_untouched(module, kind)
-        assert not has_forward_of(module, nn.Linear)
+        assert not inherits_forward(module, nn.Linear)
         monkeypatch.undo()
         assert is_untouched(module, kind)
 
     def test_a_subclass_with_another_forward_is_not(self, kind: type[nn.Module] | None) -> None:
         assert not is_untouched(Doubled(2, 2), kind)
-        assert not has_forward_of(Doubled(2, 2), nn.Linear)
+        assert not inherits_forward(Doubled(2, 2), nn.Linear)
 
 
 def test_a_subclass_without_a_forward_counts_where_no_class_is_asked_for() -> None:
     assert is_untouched(Renamed(2, 2))
-    assert has_forward_of(Renamed(2, 2), nn.Linear)
+    assert inherits_forward(Renamed(2, 2), nn.Linear)
     assert not is_untouched(Renamed(2, 2), nn.Linear)
+    assert known_class(Renamed(2, 2)) is nn.Linear
 
 
 def test_another_class_is_not_the_one_asked_for() -> None:
@@ -120,11 +122,12 @@ def test_modules_inside_do_not_count() -> None:
 def test_nothing_is_said_for_a_class_before_it_is_known() -> None:
     kind = unknown()
     module = kind()
-    assert not has_forward_of(module, kind)
+    assert known_class(module) is None
+    assert not inherits_forward(module, kind)
     assert not is_untouched(module)
     assert not is_untouched(module, kind)
     remember_forwards(kind)
-    assert has_forward_of(module, kind)
+    assert inherits_forward(module, kind)
     assert is_untouched(module)
     assert is_untouched(module, kind)
 
@@ -141,7 +144,7 @@ def test_every_class_of_torch_is_known() -> None:
     kinds = [kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, nn.Module)]
     assert len(kinds) > 100
     for kind in set(kinds) - {nn.Module}:
-        assert has_forward_of(nn.Module.__new__(kind), kind), kind
+        assert inherits_forward(nn.Module.__new__(kind), kind), kind
 
 
 @pytest.mark.parametrize("register", [register_module_forward_hook, register_module_full_backward_pre_hook])
