@@ -1,4 +1,4 @@
-"""Released checkpoints in and out: the same tensors under the released names, with the state of their optimiser.
+"""Reading and writing of released checkpoints: tensors under the released names, and the state of their optimiser.
 
 A released `.pt` file is a dict with `model`, `optimizer`, `scheduler` and `iteration`. Where the released model keeps
 one tensor per region, ours keeps one tensor stacked over regions; nothing else differs.
@@ -19,13 +19,20 @@ from hstl_fast.models import preset as preset_config
 
 BUFFERS = ("Bn.running_mean", "Bn.running_var", "Bn.num_batches_tracked")
 CLASSIFIER = "Head1.fc_bin"
+# Parts of the messages by which torch's safe unpickler refuses an object.
 REFUSED_CODE = ("GLOBAL", "Trying to call reduce", "Can only create new object", "Can only build")
-"""How torch's safe unpickler says that it met an object it will not make."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One released tensor: its key and shape, and where it lives in ours, `state_dict()[name][index]`."""
+    """A released tensor and its place in our model.
+
+    Attributes:
+        key: The released name.
+        shape: The released shape.
+        name: The name of our tensor.
+        index: The released tensor's place in it, `state_dict()[name][index]`.
+    """
 
     key: str
     shape: tuple[int, ...]
@@ -35,10 +42,14 @@ class Slot:
 
 @dataclass
 class Checkpoint:
-    """A released checkpoint, read.
+    """The content of a released checkpoint.
 
-    optimizer: a state for the same optimiser over `model.parameters()`, None if there was none or it was malformed.
-    scheduler: as stored. not_carried: one sentence for everything in the file that has no place here.
+    Attributes:
+        model: The network with the stored weights.
+        optimizer: A state for the same optimiser over `model.parameters()`; None if there was none or it was malformed.
+        scheduler: The scheduler's state as stored, or None.
+        iteration: The number of training steps.
+        not_carried: A sentence for everything in the file that has no place here.
     """
 
     model: HSTL
@@ -49,7 +60,7 @@ class Checkpoint:
 
 
 def slots(config: HSTLConfig) -> list[Slot]:
-    """Every tensor of the released network of this shape, in its order."""
+    """Return every tensor of the released network of this shape, in its order."""
     return list(_slots(config))
 
 
@@ -96,13 +107,21 @@ def _fta(c: int, m: int) -> Iterator[Slot]:
 
 
 def to_official(model: HSTL) -> dict[str, Tensor]:
-    """Copies of the model's tensors under the released names, in their order."""
+    """Return copies of the model's tensors under the released names, in their order."""
     tensors = model.state_dict()
     return {slot.key: tensors[slot.name][slot.index].reshape(slot.shape).clone() for slot in slots(model.config)}
 
 
 def load_official(model: HSTL, state_dict: Mapping[str, Tensor]) -> None:
-    """Copy tensors with the released names into the model; ValueError, before any copy, unless all fit exactly."""
+    """Copy tensors with the released names into the model.
+
+    Args:
+        model: The network.
+        state_dict: The tensors.
+
+    Raises:
+        ValueError: A tensor is missing, unexpected or of another shape. Nothing is copied.
+    """
     faults = _faults(state_dict, model.config)
     if faults:
         raise ValueError(f"state_dict does not fit this HSTL model: {'; '.join(faults)}")
@@ -116,9 +135,17 @@ def load_official(model: HSTL, state_dict: Mapping[str, Tensor]) -> None:
 def load_checkpoint(path: str | os.PathLike[str], preset: str | None = None) -> Checkpoint:
     """Read a released checkpoint without running any code from it.
 
-    preset: its network; None finds it, and the number of identities always, from the tensors' shapes. `grew` has
-    `oumvlp`'s shape and must be named. Raises OSError for a file that cannot be opened; ValueError, naming the file,
-    for one that is truncated, holds pickled code, is another network's checkpoint or lacks keys.
+    Args:
+        path: The file.
+        preset: The published network that it holds. None finds it from the tensors' shapes; `grew` has the shape of
+            `oumvlp` and must be named. The number of identities is always found.
+
+    Returns:
+        The model, and what else the file holds.
+
+    Raises:
+        OSError: The file cannot be opened.
+        ValueError: The file is truncated, holds pickled code, is another network's checkpoint or lacks keys.
     """
     named = None if preset is None else preset_config(preset)
     content = _read(path)
@@ -145,8 +172,15 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint in the released form, whole or not at all.
 
-    optimizer: the `state_dict()` of an optimiser over `model.parameters()`; scheduler: its `state_dict()`.
-    Raises ValueError for an optimiser that has no counterpart over the released network's parameters.
+    Args:
+        path: The file.
+        model: The network.
+        optimizer: The `state_dict()` of an optimiser over `model.parameters()`.
+        scheduler: The scheduler's `state_dict()`.
+        iteration: The number of training steps.
+
+    Raises:
+        ValueError: The optimiser has no counterpart over the released network's parameters.
     """
     content = {
         "model": to_official(model),
@@ -159,11 +193,18 @@ def save_checkpoint(
 
 
 def load_optimizer_state(state: Mapping[str, Any], model: HSTL) -> tuple[dict[str, Any] | None, list[str]]:
-    """The released optimiser's `state_dict()` for `model.parameters()`, and a sentence for everything left behind.
+    """Translate the state of an optimiser over the released network's parameters.
 
     The released optimiser numbers its parameters in the order of the released names. Tensors of a parameter's shape
     are stacked over regions like the parameters; a parameter whose state is incomplete or misshaped starts afresh.
-    There is no state if anything that holds the tensors has the wrong type.
+
+    Args:
+        state: The released optimiser's `state_dict()`.
+        model: The network.
+
+    Returns:
+        A `state_dict()` for the same optimiser over `model.parameters()`, and a sentence for everything left behind.
+        The first is None if anything that holds the tensors has the wrong type.
     """
     fault = _malformed(state)
     if fault:
@@ -187,10 +228,18 @@ def load_optimizer_state(state: Mapping[str, Any], model: HSTL) -> tuple[dict[st
 
 
 def official_optimizer_state(state: Mapping[str, Any], model: HSTL) -> dict[str, Any]:
-    """The `state_dict()` of one optimiser over `model.parameters()`, for the released network's parameters.
+    """Translate the state of an optimiser over `model.parameters()` for the released network's parameters.
 
-    Raises ValueError if the optimiser is not over all of the model's parameters in one group, or keeps more than
-    numbers and tensors of its parameters' shapes.
+    Args:
+        state: The optimiser's `state_dict()`.
+        model: The network.
+
+    Returns:
+        The `state_dict()` of the same optimiser over the released network's parameters.
+
+    Raises:
+        ValueError: The optimiser is not over all of the model's parameters in one group, or its state has more than
+            numbers and tensors of its parameters' shapes.
     """
     parameters = dict(model.named_parameters())
     names = list(parameters)
@@ -215,7 +264,7 @@ def official_optimizer_state(state: Mapping[str, Any], model: HSTL) -> dict[str,
 
 
 def _malformed(state: object) -> str | None:
-    """What has the wrong type in an optimiser's state, down to its entries' names; None if nothing has."""
+    """Return what has the wrong type in an optimiser's state, down to its entries' names; None if nothing has."""
     if not isinstance(state, Mapping):
         return f"must be a dict, got {type(state).__name__}"
     groups, entries = state.get("param_groups"), state.get("state")
@@ -239,7 +288,7 @@ def _are_numbers(params: object) -> bool:
 
 
 def _numbered(state: Mapping[str, Any], params: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """The entries by the parameters' positions in their group, whatever numbers the file gave them."""
+    """Return the entries by the parameters' positions in their group, whatever numbers the file gave them."""
     entries = state.get("state") or {}
     return {position: entries[number] for position, number in enumerate(params) if number in entries}
 
@@ -300,7 +349,7 @@ def _number(value: Any) -> Any:
 
 
 def _is_dense(value: object) -> bool:
-    """A tensor whose numbers can be indexed and copied."""
+    """Return whether `value` is a tensor whose numbers can be indexed and copied."""
     if not isinstance(value, Tensor) or value.is_nested or value.is_quantized or value.is_meta:
         return False
     return value.layout is torch.strided
