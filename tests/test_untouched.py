@@ -1,4 +1,4 @@
-"""What a user has attached to a module is noticed: hooks, forwards and parametrizations."""
+"""Hooks, forwards and parametrizations that were attached to a module are noticed."""
 
 from collections.abc import Callable
 from typing import Any

@@ -118,11 +118,11 @@ class FastForward:
 
 
 class Snapshot(NamedTuple):
-    """What a module inside a layer, or the layer itself, was like when the layer was compared.
+    """The state of a layer, or of a module inside it, at the time of the comparison.
 
     Attributes:
         module: The module.
-        is_layer: Whether it is the layer itself, whose hooks are called and whose forward is ours.
+        is_layer: Whether the module is the layer itself, whose hooks are called and whose forward is ours.
         kind: The known class whose forward the module had, or None.
         names: Names of attributes that our forward relies on.
         values: The attributes' values in `vars(module)`.
@@ -148,7 +148,7 @@ class Snapshot(NamedTuple):
         return cls(module, is_layer, kind, names, tuple(kept), [p is None for p in module._parameters.values()])
 
     def is_unchanged(self) -> bool:
-        """Return whether the module is still like that."""
+        """Return whether the module is still in this state."""
         module, state = self.module, vars(self.module)
         if not self.is_layer and (has_hooks(module) or (has_own_forward(module) and not is_accelerated(module))):
             return False

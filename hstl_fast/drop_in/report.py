@@ -32,7 +32,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Report:
-    """What `accelerate` found and did; `print(report)` shows a table.
+    """The layers that `accelerate` found, and what it did; `print(report)` shows a table.
 
     Attributes:
         model: The name of the model's class.

@@ -42,11 +42,11 @@ def accelerate(module: nn.Module, memory_format: torch.memory_format | None = No
     whole accelerated model needs hstl_fast). Calls that HSTL's layers do not define (other shapes, lengths that do not
     fill the frames, another type than the parameters') are computed by the layer's own forward, and so are layers whose
     hooks, modules or settings inside are no longer those compared; call `accelerate` again after such a change.
-    torch.compile looks for changes while it compiles, not later. First derivatives only, on the native backends; an
-    output may not be changed in place before backward. torch.compile and torch.export take an accelerated model;
-    torch.jit does not, nor does nn.DataParallel over several devices, whose replicas would keep the first device's
-    parameters. A shallow `copy.copy` of a replaced layer goes on computing with the original's parameters until
-    `accelerate` gives it a forward of its own.
+    torch.compile looks for changes while it compiles, not later. The native backends have first derivatives only.
+
+    torch.compile and torch.export take an accelerated model; torch.jit does not, nor does nn.DataParallel over several
+    devices, whose replicas would keep the first device's parameters. A shallow `copy.copy` of a replaced layer goes on
+    computing with the original's parameters until `accelerate` gives it a forward of its own.
 
     Args:
         module: A model or a part of one, with layers like those of the released HSTL or of OpenGait models. It may be

@@ -1,4 +1,4 @@
-"""What the layers of HSTL are made of; every check raises `Mismatch`, with the reason, for a layer made otherwise."""
+"""The structure of HSTL's layers; every check raises `Mismatch`, with the reason, for a layer that has another."""
 
 import inspect
 from collections.abc import Callable, Sequence

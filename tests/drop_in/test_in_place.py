@@ -1,4 +1,4 @@
-"""What follows an accelerated layer may change its output in place, as it may change the output of the layer's own."""
+"""Operations after an accelerated layer may change its output in place, as they may without acceleration."""
 
 from collections.abc import Callable
 from typing import Any
