@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hstl_fast import functional, reference
-from hstl_fast.ops import _algorithm, _dispatch, _memory, _native, _packed
+from hstl_fast import backends, functional, reference
+from hstl_fast._caches import cache_bytes
+from hstl_fast.backends.cpu import library
+from hstl_fast.ops import _dispatch
 from hstl_fast.version import __version__
 
 # The largest error of an operator relative to its largest value; gradients may have ten times as much.
@@ -49,8 +51,7 @@ def collect() -> dict[str, Any]:
 
     Returns:
         Versions, machine, threads, native library, caches and backends as plain values that `json.dumps` takes.
-        `caches` has the bytes that this process holds for later calls: {"prepacked_weights": weights of convolutions
-        as the native code reads them, "free_memory": blocks of the caching allocator that are not in use}.
+        `caches` has the bytes that each cache of this process holds for later calls.
         `backends` has a row for each operator, device and backend: {"operator", "device", "backend", "available",
         "reason" (None if available), "automatic" (True for the one "auto" picks), "verified" (False for kernels that
         have not been seen to compute the right thing on a GPU)}.
@@ -66,9 +67,9 @@ def collect() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "native_cpu": _native_cpu(),
-        "requested_backend": _dispatch.requested(),
-        "requested_algorithm": _algorithm.requested(),
-        "caches": {"prepacked_weights": _packed.kept_bytes(), "free_memory": _memory.idle_bytes()},
+        "requested_backend": _dispatch.BACKEND.value(),
+        "requested_algorithm": _dispatch.ALGORITHM.value(),
+        "caches": cache_bytes(),
         "backends": _backends(),
     }
 
@@ -105,9 +106,9 @@ def _without_tf32() -> Iterator[None]:
 
 
 def _native_cpu() -> dict[str, Any]:
-    binary = _native.cpu()
+    binary = library.cpu()
     if binary is None:
-        return {"loaded": False, "reason": _native.cpu_error()}
+        return {"loaded": False, "reason": library.cpu_error()}
     return {
         "loaded": True,
         "instruction_set": binary.instruction_set(),
@@ -133,7 +134,7 @@ def _backends() -> list[dict[str, Any]]:
                     "available": reason is None,
                     "reason": reason,
                     "automatic": name == automatic,
-                    "verified": name not in _dispatch.UNVERIFIED,
+                    "verified": name not in backends.UNVERIFIED,
                 }
                 for name, reason in reasons.items()
             ]
@@ -156,7 +157,7 @@ def _algorithms(operator: str, backend: str, dtype: torch.dtype) -> list[str | N
     """Return the algorithms that the operator can be asked for; None stands for the only one there is."""
     if operator != "arme":
         return [None]
-    return ["direct"] if _algorithm.why_no_winograd(backend, dtype) else ["direct", "winograd"]
+    return ["direct"] if _dispatch.why_no_winograd(backend, dtype) else ["direct", "winograd"]
 
 
 def _compare(operator: str, backend: str, device: str, dtype: torch.dtype, algorithm: str | None) -> list[Check]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from hstl_fast import functional, info
+from hstl_fast import clear_caches, info
 from hstl_fast.nn import ARME
 from tests.conftest import skip_without_binary
 
@@ -16,11 +16,9 @@ from tests.conftest import skip_without_binary
 def nothing_cached() -> Iterator[None]:
     """Caches that are empty before and after."""
     gc.collect()  # maps of earlier tests that are freed later would count
-    functional.clear_packed()
-    functional.clear_memory()
+    clear_caches()
     yield
-    functional.clear_packed()
-    functional.clear_memory()
+    clear_caches()
 
 
 def test_everything_is_plain_values() -> None:
@@ -28,8 +26,10 @@ def test_everything_is_plain_values() -> None:
     assert json.loads(json.dumps(facts)) == facts
 
 
-def test_empty_caches(nothing_cached: None) -> None:
-    assert info.collect()["caches"] == {"prepacked_weights": 0, "free_memory": 0}
+def test_every_cache_is_listed(nothing_cached: None) -> None:
+    caches = info.collect()["caches"]
+    assert {"prepacked weights", "free memory of maps and workspaces"} <= set(caches)
+    assert not any(caches.values())
 
 
 def test_caches_after_evaluation(nothing_cached: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,13 +40,12 @@ def test_caches_after_evaluation(nothing_cached: None, monkeypatch: pytest.Monke
     with torch.no_grad():
         y = layer(torch.rand(1, 32, 8, 64, 44))
     caches = info.collect()["caches"]
-    assert caches["prepacked_weights"] >= layer.weight.nbytes
-    free, size = caches["free_memory"], y.nbytes
+    assert caches["prepacked weights"] >= layer.weight.nbytes
+    free, size = caches["free memory of maps and workspaces"], y.nbytes
     del y
-    assert info.collect()["caches"]["free_memory"] >= free + size
-    functional.clear_packed()
-    functional.clear_memory()
-    assert info.collect()["caches"] == {"prepacked_weights": 0, "free_memory": 0}
+    assert info.collect()["caches"]["free memory of maps and workspaces"] >= free + size
+    clear_caches()
+    assert not any(info.collect()["caches"].values())
 
 
 def test_the_command_line_shows_them(nothing_cached: None) -> None:

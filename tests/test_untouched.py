@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_full_backward_pre_hook
 from torch.nn.utils import parametrizations, prune
 
+from hstl_fast._torch_private import has_global_hooks
 from hstl_fast._untouched import (
-    has_global_hooks,
     has_hooks,
     has_own_forward,
     inherits_forward,

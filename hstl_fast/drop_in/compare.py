@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from hstl_fast.drop_in.forward import FastForward
 from hstl_fast.drop_in.structure import Mismatch
-from hstl_fast.ops._algorithm import use_algorithm
-from hstl_fast.ops._shared import _has_autocast, without_autocast
+from hstl_fast.ops._dispatch import use_algorithm
+from hstl_fast.ops._library import has_autocast, without_autocast
 
 # The largest distance of two outputs of one layer, relative to the largest value.
 OUTPUT_TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 5e-2}
@@ -51,7 +51,7 @@ def check_equal(forward: FastForward) -> None:
         for training in (True, False):
             _check_mode(_on_copy(forward, parameter.dtype, training), generator)
         _check_scales(_on_copy(forward, torch.float64, False), generator)
-        if _has_autocast(parameter.device.type):
+        if has_autocast(parameter.device.type):
             copied = _on_copy(forward, torch.float32, False)
             _check_autocast(copied, generator)
             forward.autocast_dtypes = copied.autocast_dtypes

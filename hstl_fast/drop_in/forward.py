@@ -10,8 +10,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hstl_fast._torch_private import constant_when_compiled
 from hstl_fast._untouched import has_hooks, has_own_forward, inherits_forward, known_class
-from hstl_fast.ops._shared import _has_autocast, constant_when_compiled
+from hstl_fast.ops._library import has_autocast
 
 # The settings of the layers, of their pools and of torch's modules inside. A slope is read at every call instead.
 SETTINGS = (
@@ -166,7 +167,7 @@ def is_accelerated(module: nn.Module) -> bool:
 
 
 def _is_autocast(x: Tensor) -> bool:
-    return _has_autocast(x.device.type) and torch.is_autocast_enabled(x.device.type)
+    return has_autocast(x.device.type) and torch.is_autocast_enabled(x.device.type)
 
 
 def _contiguous(value: Any) -> Any:

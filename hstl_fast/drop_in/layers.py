@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hstl_fast import functional
 from hstl_fast.drop_in import structure
 from hstl_fast.drop_in.forward import FastForward, Trial
-from hstl_fast.ops._checks import FLOATING
+from hstl_fast.layout import FLOATING
 
 # The slope of ARME's LeakyReLU, which is inside its forward and cannot be read off.
 SLOPE = 0.01

@@ -1,11 +1,11 @@
 """`accelerate`: a walk through a model that replaces the forward of every layer of HSTL it finds."""
 
-import sys
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
+from hstl_fast._torch_private import is_compiled
 from hstl_fast.drop_in import structure
 from hstl_fast.drop_in.compare import check_equal, first_line
 from hstl_fast.drop_in.forward import FastForward, is_accelerated
@@ -86,7 +86,7 @@ def _check_module(module: object) -> None:
             f"module must be a Python model, got a scripted one ({type(module).__name__}); accelerate the model that "
             "was scripted"
         )
-    if _is_compiled(module):
+    if is_compiled(module):
         raise TypeError("module must not be compiled yet, got a compiled one; accelerate first, then torch.compile")
 
 
@@ -95,12 +95,6 @@ def _check_memory_format(memory_format: torch.memory_format | None) -> None:
         raise ValueError(
             f"memory_format must be torch.channels_last_3d, torch.contiguous_format or None, got {memory_format}"
         )
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    compiler = sys.modules.get("torch._dynamo.eval_frame")  # importing it would take seconds
-    wrapped = compiler is not None and isinstance(module, compiler.OptimizedModule)
-    return wrapped or getattr(module, "_compiled_call_impl", None) is not None
 
 
 class _Search:
@@ -140,7 +134,7 @@ def _why_opaque(module: nn.Module) -> str | None:
         return "an hstl_fast.HSTL, made of these layers already"
     if isinstance(module, torch.jit.ScriptModule):
         return "scripted: not looked into"
-    if _is_compiled(module):
+    if is_compiled(module):
         return "compiled: not looked into; accelerate first, then torch.compile"
     return None
 

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from hstl_fast._untouched import has_hooks, has_own_forward, inherits_forward
 from hstl_fast.drop_in.forward import FastForward, is_accelerated
-from hstl_fast.ops._checks import FLOATING
+from hstl_fast.layout import FLOATING
 from hstl_fast.reference import SMALLEST
 
 CONV3D = {
