@@ -139,21 +139,25 @@ def test_a_residual_block(compiled: bool, backend: str) -> None:
 class Reused(nn.Module):
     """A pool whose input is changed in place after it, as that of a pool between two layers is."""
 
-    def __init__(self, pool: nn.Module) -> None:
+    def __init__(self, pool: nn.Module, memory_format: torch.memory_format) -> None:
         super().__init__()
         self.pool = pool
+        self.memory_format = memory_format
 
     def forward(self, x: Tensor, lengths: Any) -> Tensor:
-        x = x * 2
+        x = (x * 2).contiguous(memory_format=self.memory_format)
         pooled = self.pool(x, lengths)
         x.add_(1)
         return torch.cat([pooled.flatten(), x.sum((0, 2, 3, 4))])
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d], ids=str)
 @pytest.mark.parametrize("name", ["ASTP", "ASTP without projection", "ASTP of one region"])
-def test_the_input_of_a_pool_may_be_changed_after_it(name: str, backend: str) -> None:
+def test_the_input_of_a_pool_may_be_changed_after_it(
+    name: str, memory_format: torch.memory_format, backend: str
+) -> None:
     module, args = built(name)
-    model = Reused(module)
+    model = Reused(module, memory_format)
     expected = layer_results(model, *args)
     assert len(accelerate(model).replaced) == 1
     assert worst(layer_results(model, *args), expected) < 1e-9
