@@ -30,7 +30,7 @@ from tests.cli.helpers import run
 from tests.cli.test_program import process
 from tests.conftest import skip_without_binary
 from tests.networks import narrow_model
-from tests.silhouettes.footage import Walker, write_video
+from tests.silhouettes.video.footage import Walker, write_video
 
 FRAMES = 5
 PROBES = {"another take": ("nm", 2, 90), "another view": ("nm", 2, 54), "with a bag": ("bg", 1, 90)}

@@ -24,10 +24,10 @@ from hstl_fast.silhouettes import (
     video_to_silhouettes,
 )
 from hstl_fast.silhouettes.video.extraction import untorn_frames
-from tests.silhouettes.footage import Walker, write_video
+from tests.silhouettes.video.footage import Walker, write_video
 
 STREET = Path(
-    os.environ.get("HSTL_FAST_TEST_VIDEO", Path(__file__).parents[2].parent / "shared" / "video" / "vtest.avi")
+    os.environ.get("HSTL_FAST_TEST_VIDEO", Path(__file__).parents[3].parent / "shared" / "video" / "vtest.avi")
 )
 
 
