@@ -46,10 +46,10 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def spoil(monkeypatch: pytest.MonkeyPatch, change: float) -> None:
     """Have everything but the reference answer wrongly in one number."""
-    whole = HSTL.embed
+    original = HSTL.embed
 
     def embed(self: HSTL, clips: object) -> torch.Tensor:
-        vectors = whole(self, clips).clone()
+        vectors = original(self, clips).clone()
         if requested() != "reference":
             vectors[0, 3, 1] += change
         return vectors
@@ -87,11 +87,11 @@ def test_the_algorithm_of_the_environment_is_that_of_the_fast_path(
 ) -> None:
     skip_without_binary("cpu")
     seen: list[tuple[str, str]] = []
-    whole = HSTL.embed
+    original = HSTL.embed
 
     def embed(self: HSTL, clips: object) -> torch.Tensor:
         seen.append((requested(), _algorithm.requested()))
-        return whole(self, clips)
+        return original(self, clips)
 
     monkeypatch.setattr(HSTL, "embed", embed)
     monkeypatch.setenv("HSTL_FAST_ALGORITHM", algorithm)
@@ -116,7 +116,7 @@ def test_an_algorithm_that_cannot_run_is_refused_before_the_work(
 
 @pytest.fixture
 def footage(tmp_path: Path) -> Path:
-    """The name of a video that nobody reads; it would be markup if it were not escaped."""
+    """The name of a video that is not read; it would be markup if it were not escaped."""
     path = tmp_path / "<b>street & co.avi"
     path.write_bytes(b"frames")
     return path
@@ -165,7 +165,7 @@ def test_unreadable_video(narrow: None, tmp_path: Path, content: bytes) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["broken.avi"]
 
 
-def test_video_with_nobody_in_it(narrow: None, tmp_path: Path) -> None:
+def test_video_without_people(narrow: None, tmp_path: Path) -> None:
     video = write_video(tmp_path / "empty.avi", [], 12)
     pytest.importorskip("edgefirst.tracker")
     result = run("demo", "--video", video, "-o", tmp_path / "report.html", exit_code=1)

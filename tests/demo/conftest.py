@@ -24,7 +24,7 @@ def network() -> Network:
 
 
 @pytest.fixture(scope="session")
-def whole(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def demo_run(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """One run of the command with a narrow network and three walkers."""
     output = tmp_path_factory.mktemp("demo") / "report.html"
     found = []

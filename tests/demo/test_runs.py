@@ -22,8 +22,8 @@ PROBES = {"another take": ("nm", 2, 90), "another view": ("nm", 2, 54), "with a 
 PROBES |= {"in a coat": ("cl", 1, 90)}
 
 
-def test_footage_and_a_path_that_leaves_nothing_out_are_not_called_thin(whole: Run) -> None:
-    findings = whole.findings
+def test_footage_and_a_path_that_leaves_nothing_out_are_not_called_thin(demo_run: Run) -> None:
+    findings = demo_run.findings
     assert findings.left_out.endswith("can be left out.")
     assert replace(findings, scene=replace(findings.scene, likeness="")).left_out.endswith("pixels are body.")
     assert replace(findings, backend="reference").left_out == ""
@@ -34,9 +34,9 @@ def embedded(network: Network, person: int, condition: str, take: int, view: int
     return network.model.embed([clip])
 
 
-def test_printed_and_reported_distances_are_those_of_the_embeddings(whole: Run, network: Network) -> None:
+def test_printed_and_reported_distances_are_those_of_the_embeddings(demo_run: Run, network: Network) -> None:
     gallery = torch.cat([embedded(network, person, "nm", 1, 90) for person in (1, 2, 3)])
-    titles = [attributes.get("title") for _, attributes in Page(whole.html).tags]
+    titles = [attributes.get("title") for _, attributes in Page(demo_run.html).tags]
     answers: dict[str, list[bool]] = {kind: [] for kind in PROBES}
     for person in (1, 2, 3):
         for kind, walk in PROBES.items():
@@ -46,27 +46,27 @@ def test_printed_and_reported_distances_are_those_of_the_embeddings(whole: Run, 
             right = "right" if nearest == person else "wrong"
             answers[kind].append(nearest == person)
             row = [*kind.split(), name, f"walker{nearest}/nm-01/090", f"{min(distances):.6f}", right]
-            assert row in [line.split() for line in whole.result.stdout.splitlines()]
+            assert row in [line.split() for line in demo_run.result.stdout.splitlines()]
             for other, distance in enumerate(distances, 1):
                 assert f"{name} to walker{other}/nm-01/090: {distance:.6f}" in titles
     rights = sum(sum(found) for found in answers.values())
     by_kind = [f"{kind} {sum(answers[kind])} of 3" for kind in PROBES]
-    assert f"rank-1: {rights} of 12 ({'; '.join(by_kind)})" in whole.result.stdout
-    assert f"<b>{rights} of 12</b>" in whole.html
+    assert f"rank-1: {rights} of 12 ({'; '.join(by_kind)})" in demo_run.result.stdout
+    assert f"<b>{rights} of 12</b>" in demo_run.html
 
 
-def test_agreement_is_the_largest_difference(whole: Run, network: Network) -> None:
-    clips = [walk.clip for walk in whole.findings.scene.walks]
+def test_agreement_is_the_largest_difference(demo_run: Run, network: Network) -> None:
+    clips = [walk.clip for walk in demo_run.findings.scene.walks]
     fast = torch.cat([network.model.embed([clip]) for clip in clips])
     with hstl_fast.use_backend("reference"):
         plain = torch.cat([network.model.embed([clip]) for clip in clips])
-        truth = narrow_copy(network).embed([clips[0]])[0]
-    assert whole.findings.agreement == float((fast - plain).double().abs().max() / plain.double().abs().max())
-    assert whole.findings.errors.fast == float((fast[0] - truth).abs().max() / truth.abs().max())
-    assert whole.findings.errors.reference == float((plain[0] - truth).abs().max() / truth.abs().max())
-    off = runs.errors(network.model, whole.findings.scene.gallery[0], runs.Paths(0.5 * truth, 2 * truth))
+        expected = narrow_copy(network).embed([clips[0]])[0]
+    assert demo_run.findings.agreement == float((fast - plain).double().abs().max() / plain.double().abs().max())
+    assert demo_run.findings.errors.fast == float((fast[0] - expected).abs().max() / expected.abs().max())
+    assert demo_run.findings.errors.reference == float((plain[0] - expected).abs().max() / expected.abs().max())
+    off = runs.errors(network.model, demo_run.findings.scene.gallery[0], runs.Paths(0.5 * expected, 2 * expected))
     assert off == pytest.approx((0.5, 1.0))
-    assert f"all sequences  {whole.findings.agreement:.1e}" in whole.result.stdout
+    assert f"all sequences  {demo_run.findings.agreement:.1e}" in demo_run.result.stdout
 
 
 def narrow_copy(network: Network) -> HSTL:
@@ -87,6 +87,6 @@ def test_parts_alone() -> None:
     torch.manual_seed(0)
     gallery = torch.randn(4, 3, 5)
     probes = gallery.clone()
-    probes[2:, 1] = gallery[[0, 1], 1]  # in part 1, two of four look like somebody else
+    probes[2:, 1] = gallery[[0, 1], 1]  # in part 1, two of four look like another person
     same = torch.eye(4, dtype=torch.bool)
     assert runs.rank_one_by_part(probes, gallery, same) == [1.0, 0.5, 1.0]

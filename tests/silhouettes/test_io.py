@@ -224,7 +224,7 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path: Path, sequence: NDArray[np.ui
 
 
 def test_missing_and_unknown_files(tmp_path: Path) -> None:
-    fails(tmp_path / "nobody.npz", "got nothing there")
+    fails(tmp_path / "missing.npz", "got nothing there")
     (tmp_path / "walk.mp4").write_bytes(b"x")
     fails(tmp_path / "walk.mp4", "got suffix .mp4")
     (tmp_path / "walk").write_bytes(b"x")

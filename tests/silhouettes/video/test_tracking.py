@@ -75,7 +75,7 @@ def test_a_shape_of_the_wrong_height_for_its_place_is_left_out() -> None:
     assert [len(run) for run in runs] == [120]
 
 
-def test_nobody() -> None:
+def test_frames_without_people() -> None:
     assert track_people(blobs_of([scene() for _ in range(5)])) == []
     assert track_people([]) == []
 

@@ -17,8 +17,8 @@ def test_more_noise_does_more_harm() -> None:
 
 def test_faults_come_and_go() -> None:
     """Outside a body that is not there, the only thing that can show is a blob, for five frames at a time."""
-    nobody = np.full((200, raster.ROWS, raster.COLUMNS), 100, np.float32)
-    blobs = raster.coverage(spoil(nobody, 1.0, (3, 4))) > 127
+    empty = np.full((200, raster.ROWS, raster.COLUMNS), 100, np.float32)
+    blobs = raster.coverage(spoil(empty, 1.0, (3, 4))) > 127
     present = blobs.any(axis=(1, 2))
     assert 0.2 < present.mean() < 0.9
     np.testing.assert_array_equal(blobs.reshape(40, 5, -1), blobs[::5].reshape(40, 1, -1).repeat(5, axis=1))

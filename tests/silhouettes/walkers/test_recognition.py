@@ -25,8 +25,10 @@ def energy_images(identities: int, views: Iterable[float], takes: Iterable[str])
 
 
 def rank_one(probe: Floats, gallery: Floats) -> float:
-    """Share of probes whose nearest row of the gallery is of the same person; both hold everybody in order, once or
-    more often."""
+    """The share of probes whose nearest row of the gallery is of the same person.
+
+    Both hold all people in order, once or more often.
+    """
     squares = (probe**2).sum(axis=1)[:, None] + (gallery**2).sum(axis=1) - 2 * probe @ gallery.T
     identities = int(np.gcd(len(probe), len(gallery)))
     return float((squares.argmin(axis=1) % identities == np.arange(len(probe)) % identities).mean())

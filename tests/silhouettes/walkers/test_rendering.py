@@ -30,7 +30,7 @@ def test_pixels_are_frozen() -> None:
 
 
 def placed_shapes() -> Floats:
-    """Columns, rows and radii of everybody's bones in the picture."""
+    """Columns, rows and radii of the bones of some people in the picture."""
     figures = [gait.figure(body.recording(i, "nm", 1, 2023), frames=30) for i in range(5)]
     cameras = [raster.Camera(figure, view=36.0 * i) for i, figure in enumerate(figures)]
     return np.concatenate(
@@ -126,7 +126,7 @@ def test_everything_that_is_asked_for_makes_a_difference() -> None:
 
 
 def test_the_same_walk_from_every_view() -> None:
-    """The legs close at the same moments, whoever looks."""
+    """The legs close at the same moments in every view."""
     widths = [(render(6, view=view)[:, 52:] > 127).any(axis=1).sum(axis=1) for view in (60, 90, 120)]
     assert np.corrcoef(widths)[1].min() > 0.8
 
