@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "hstl_fast"
 CSRC = ROOT / "csrc"
 
-KERNELS = "hstl_fast.triton_kernels"
+KERNELS = "hstl_fast.backends.triton"
 LAYERS = ("hstl_fast.ops", "hstl_fast.functional", "hstl_fast.nn", "hstl_fast.models")
 BASE_INSTALL = {"torch", "numpy"}
 

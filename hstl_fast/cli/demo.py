@@ -13,7 +13,7 @@ from hstl_fast.demo.report.page import page
 from hstl_fast.demo.runs import LARGEST_DIFFERENCE, Findings, chosen_backend, find_out, hits
 from hstl_fast.demo.scene import Scene, filmed, rendered
 from hstl_fast.files import atomic_file
-from hstl_fast.ops._dispatch import requested
+from hstl_fast.ops._dispatch import BACKEND
 from hstl_fast.silhouettes import Progress
 
 _DEFAULT_WALKERS = 6
@@ -50,7 +50,7 @@ def demo(video: Path | None, identities: int | None, output: Path, **options: An
     Without --video the walkers are rendered. All of it is also in the report, one HTML file that needs no network.
     """
     settings = Settings(**options)
-    backend = settings.backend or requested()
+    backend = settings.backend or BACKEND.value()
     chosen_backend(backend)
     network = load_network(settings)
     with progress_bar() as advance:

@@ -7,7 +7,8 @@ import click
 import torch
 
 from hstl_fast import PRESETS
-from hstl_fast.ops import _dispatch, _triton
+from hstl_fast.backends.triton import available
+from hstl_fast.ops import _dispatch
 
 FRAMES = 30
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -31,7 +32,7 @@ def tune(presets: tuple[str, ...], dtypes: tuple[str, ...], output: Path | None)
     if reason is not None:
         raise click.ClickException(f"there is nothing to tune: {reason}")
     convolutions = [layer for name in presets or PRESETS for layer in PRESETS[name].convolutions(FRAMES)]
-    path = _triton.tune(convolutions, [DTYPES[name] for name in dtypes or DTYPES], _print, output)
+    path = available.tune(convolutions, [DTYPES[name] for name in dtypes or DTYPES], _print, output)
     click.echo(f"written to {path}")
 
 

@@ -16,10 +16,9 @@ import hstl_fast
 from hstl_fast import HSTL
 from hstl_fast.demo.scene import Scene, Walk
 from hstl_fast.evaluation import finite_rows, identity, nearest, part_distances
-from hstl_fast.models import SIDE
+from hstl_fast.models.config import SIDE
 from hstl_fast.network import Network
-from hstl_fast.ops import _algorithm
-from hstl_fast.ops._dispatch import OPERATORS, choose
+from hstl_fast.ops._dispatch import ALGORITHM, OPERATORS, choose, choose_algorithm
 from hstl_fast.silhouettes import Progress
 
 ROUNDS = 5
@@ -174,7 +173,7 @@ def chosen_backend(name: str) -> str:
     """
     chosen = {operator: choose(operator, "cpu", torch.float32, name) for operator in OPERATORS}
     if name != "reference":
-        _algorithm.choose(None, chosen["arme"], torch.float32)
+        choose_algorithm(None, chosen["arme"], torch.float32)
     return " and ".join(sorted(set(chosen.values())))
 
 
@@ -266,7 +265,7 @@ def rank_one_by_part(probe: Tensor, gallery: Tensor, same: Tensor) -> list[float
 
 def _embed(model: HSTL, clip: Clip, backend: str) -> Tensor:
     """Embed one clip; an algorithm that the environment selects is for the native code, not for the reference."""
-    algorithm = "auto" if backend == "reference" else _algorithm.requested()
+    algorithm = "auto" if backend == "reference" else ALGORITHM.value()
     with hstl_fast.use_backend(backend), hstl_fast.use_algorithm(algorithm):
         return model.embed([clip])
 

@@ -6,7 +6,7 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.models import SIDE
+from hstl_fast.models.config import SIDE
 from hstl_fast.silhouettes.extras import pillow
 
 # A film strip has so many frames.
