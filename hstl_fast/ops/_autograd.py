@@ -81,7 +81,10 @@ def _transformed(function: type[NativeFunction], *inputs: Any) -> Tensor:
 
 
 class _Context:
-    """What a NativeFunction sees of autograd while a transform applies it."""
+    """What a NativeFunction sees of autograd while a transform applies it: no gradient is owned, no output changed."""
+
+    owns_gradient = False
+    probe = None
 
     def __init__(
         self, saved: tuple[Any, ...] = (), arguments: tuple[Any, ...] = (), needed: tuple[Any, ...] = ()
