@@ -31,7 +31,10 @@ X86_FLAGS = {
 }
 SANITIZERS = os.environ.get("HSTL_FAST_SANITIZE", "")
 SANITIZE = [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all", "-O1", "-g1"] if SANITIZERS else []
-OPERATORS = ("arme", "arme_weight", "arme_winograd", "arme_winograd_weight", "astp", "fta", "halve", "parts", "support")
+OPERATORS = (
+    *("arme_direct", "arme_direct_wgrad", "arme_winograd_prepack", "arme_winograd", "arme_winograd_wgrad"),
+    *("astp", "fta", "max_pool", "head", "support"),
+)
 RULES = """\
 cxx = {cxx}
 rule compile

@@ -1,7 +1,7 @@
 """The native CPU functions called directly, against `hstl_fast.reference` in float64.
 
 Outputs lie between guard words and are full of NaN before the call; workspaces have exactly the size asked for and
-guard words of their own. Maps are `[F, H, W, C]` as in csrc/hstl.h.
+guard words of their own. Maps are `[F, H, W, C]` as in csrc/cpu/operators.h.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-#include "geometry.h"
+// astp: the maximum of maps [F, H, W, cin] over the frames of each sequence, then, of its projection u [N, H, W, cout],
+// the mean of max(u, 1e-6)^p over each region, to the power 1 / p: pooled [N, m, cout].
+#include "arena.h"
+#include "operators.h"
 #include "parallel.h"
 #include "simd.h"
-#include "tables.h"
 
 namespace hstl {
 namespace HSTL_ISA {
@@ -55,29 +57,29 @@ inline Range elements_inside(const uint8_t* support, int64_t positions, int64_t 
 
 template <class T>
 void frame_maximum(T* maximum, int16_t* index, const T* x, const Shape& s, const uint8_t* support, int64_t c) {
-  int64_t positions = rows_of(s) * s.width, map = positions * c, pieces = ceil_div(map, kElements);
-  parallel_for(s.threads, s.sequences * pieces, [&](int64_t i, int) {
-    int64_t n = i / pieces, frames = s.seq_lens[n], before = total(s.seq_lens, n);
-    Range piece = {i % pieces * kElements, 0}, inside;
-    piece.end = inside.end = smaller(piece.begin + kElements, map);
-    inside.begin = piece.begin;
-    if (support) inside = elements_inside(support + before * positions, positions, frames, c, piece);
+  int64_t positions = rows_of(s) * s.width, map = positions * c, chunks = ceil_div(map, kElements);
+  parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int) {
+    int64_t n = i / chunks, frames = s.seq_lens[n], before = total(s.seq_lens, n);
+    Range chunk = {i % chunks * kElements, 0}, inside;
+    chunk.end = inside.end = smaller(chunk.begin + kElements, map);
+    inside.begin = chunk.begin;
+    if (support) inside = elements_inside(support + before * positions, positions, frames, c, chunk);
     T best[kElements + lanes<T>] = {};
     typename Simd<T>::Lane first[kElements + lanes<T>] = {};
     if (inside.size() > 0)
-      maximum_of(best + inside.begin - piece.begin, first + inside.begin - piece.begin, x + before * map + inside.begin,
+      maximum_of(best + inside.begin - chunk.begin, first + inside.begin - chunk.begin, x + before * map + inside.begin,
                  map, inside.size(), frames);
-    T* maximum_out = maximum + n * map + piece.begin;
-    for (int64_t e = 0; e < piece.size(); ++e) maximum_out[e] = best[e];
-    for (int64_t e = 0; index && e < piece.size(); ++e) index[n * map + piece.begin + e] = int16_t(first[e]);
+    T* maximum_out = maximum + n * map + chunk.begin;
+    for (int64_t e = 0; e < chunk.size(); ++e) maximum_out[e] = best[e];
+    for (int64_t e = 0; index && e < chunk.size(); ++e) index[n * map + chunk.begin + e] = int16_t(first[e]);
   });
 }
 
 template <class T>
 void frame_maximum_backward(T* gx, const T* gmaximum, const int16_t* index, const Shape& s, int64_t c) {
-  int64_t map = rows_of(s) * s.width * c, pieces = ceil_div(map, kElements);
-  parallel_for(s.threads, s.sequences * pieces, [&](int64_t i, int) {
-    int64_t n = i / pieces, begin = i % pieces * kElements, size = smaller(kElements, map - begin);
+  int64_t map = rows_of(s) * s.width * c, chunks = ceil_div(map, kElements);
+  parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int) {
+    int64_t n = i / chunks, begin = i % chunks * kElements, size = smaller(kElements, map - begin);
     const T* gradient = gmaximum + n * map + begin;
     const int16_t* first = index + n * map + begin;
     T* frame = gx + total(s.seq_lens, n) * map + begin;
@@ -89,9 +91,9 @@ void frame_maximum_backward(T* gx, const T* gmaximum, const int16_t* index, cons
 // Bytes: those of one frame per sequence read and written, in whole cache lines, whatever the number of frames.
 template <class T>
 void frame_maximum_backward_add(T* gx, const T* gmaximum, const int16_t* index, const Shape& s, int64_t c) {
-  int64_t map = rows_of(s) * s.width * c, pieces = ceil_div(map, kElements);
-  parallel_for(s.threads, s.sequences * pieces, [&](int64_t i, int) {
-    int64_t n = i / pieces, begin = i % pieces * kElements, size = smaller(kElements, map - begin);
+  int64_t map = rows_of(s) * s.width * c, chunks = ceil_div(map, kElements);
+  parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int) {
+    int64_t n = i / chunks, begin = i % chunks * kElements, size = smaller(kElements, map - begin);
     const T* gradient = gmaximum + n * map + begin;
     const int16_t* first = index + n * map + begin;
     T* frames = gx + total(s.seq_lens, n) * map + begin;
@@ -108,10 +110,10 @@ constexpr int kInputs = kVectorRegisters == 32 ? 8 : 4;
 // Gradients of projections that are kept between two phases: in the third-level cache.
 constexpr int64_t kGroupBytes = 8 << 20;
 
-// A matrix [outputs, inputs] packed as [blocks of lanes][inputs][lanes], applied to rows of `inputs` numbers.
+// A matrix [outputs, inputs], stored as panels [blocks of lanes][inputs][lanes], applied to rows of `inputs` numbers.
 template <class T>
 struct Projection {
-  const T* packed;  // null: the identity
+  const T* panels;  // null: the identity
   int64_t inputs, outputs;
 
   int64_t blocks() const { return ceil_div(outputs, lanes<T>); }
@@ -119,17 +121,17 @@ struct Projection {
 };
 
 template <class T>
-int64_t packed_size(int64_t inputs, int64_t outputs) {
+int64_t panels_size(int64_t inputs, int64_t outputs) {
   return round_up(outputs, lanes<T>) * inputs;
 }
 
 // Element (o, k) of the matrix is w[o * output_stride + k * input_stride].
 template <class T>
-void pack(T* packed, const T* w, int64_t inputs, int64_t outputs, int64_t input_stride, int64_t output_stride) {
+void copy_panels(T* panels, const T* w, int64_t inputs, int64_t outputs, int64_t input_stride, int64_t output_stride) {
   for (int64_t first = 0; first < outputs; first += lanes<T>)
     for (int64_t k = 0; k < inputs; ++k)
       for (int64_t o = first; o < first + lanes<T>; ++o)
-        *packed++ = o < outputs ? w[o * output_stride + k * input_stride] : T(0);
+        *panels++ = o < outputs ? w[o * output_stride + k * input_stride] : T(0);
 }
 
 // One block of outputs at P rows, `stride` apart. FLOPs: 2 * inputs * P * lanes. Per input one vector load of weights
@@ -137,11 +139,11 @@ void pack(T* packed, const T* w, int64_t inputs, int64_t outputs, int64_t input_
 template <int P, class T>
 HSTL_INLINE void project(Vec<T> (&u)[P], const Projection<T>& projection, int64_t block, const T* rows,
                          int64_t stride) {
-  if (!projection.packed) {
+  if (!projection.panels) {
     for (int p = 0; p < P; ++p) u[p] = load_some(rows + p * stride + block * lanes<T>, projection.valid(block));
     return;
   }
-  const T* w = projection.packed + block * projection.inputs * lanes<T>;
+  const T* w = projection.panels + block * projection.inputs * lanes<T>;
 #pragma GCC unroll 16
   for (int p = 0; p < P; ++p) u[p] = Vec<T>{};
   for (int64_t k = 0; k < projection.inputs; ++k, w += lanes<T>, ++rows) {
@@ -231,11 +233,11 @@ Region<T> region_of(const Pooling<T>& pooling, const Shape& s, int64_t i) {
           pooling.p[r]};
 }
 
-// Memory for both directions: packed matrices; gradients of a group of projected maps.
+// Memory for both directions: panels of matrices; gradients of a group of projected maps.
 template <class T>
 struct Scratch {
-  T* packed;       // proj
-  T* packed_back;  // proj transposed
+  T* panels;       // of proj
+  T* panels_back;  // of proj transposed
   T* kept;         // [threads][kept_size]
   T* gp_parts;     // [N][m][blocks * lanes]
   T* gu;           // [group][H][W][padded to 2 vectors], past the last block neither written nor of use
@@ -245,40 +247,40 @@ struct Scratch {
 };
 
 template <class T>
-Scratch<T> carve(Carver& carver, const Shape& s, int64_t cin, int64_t cout) {
+Scratch<T> allocate(Arena& arena, const Shape& s, int64_t cin, int64_t cout) {
   Scratch<T> scratch;
   int64_t padded = round_up(cout, 2 * lanes<T>), map = rows_of(s) * s.width * padded, rows = 0;
   for (int64_t r = 0; r < s.regions; ++r) rows = larger(rows, s.split[r]);
   scratch.kept_size = rows * s.width * lanes<T>;
   scratch.group = smaller(larger(kGroupBytes / (map * int64_t(sizeof(T))), s.threads), s.sequences);
-  scratch.packed = carver.take<T>(packed_size<T>(cin, cout));
-  scratch.packed_back = carver.take<T>(packed_size<T>(cout, cin));
-  scratch.kept = carver.take<T>(s.threads * scratch.kept_size);
-  scratch.gp_parts = carver.take<T>(s.sequences * s.regions * padded);
-  scratch.gu = carver.take<T>(scratch.group * map);
-  scratch.gproj = carver.take<T>(cin * padded);
+  scratch.panels = arena.allocate<T>(panels_size<T>(cin, cout));
+  scratch.panels_back = arena.allocate<T>(panels_size<T>(cout, cin));
+  scratch.kept = arena.allocate<T>(s.threads * scratch.kept_size);
+  scratch.gp_parts = arena.allocate<T>(s.sequences * s.regions * padded);
+  scratch.gu = arena.allocate<T>(scratch.group * map);
+  scratch.gproj = arena.allocate<T>(cin * padded);
   return scratch;
 }
 
 template <class T>
 size_t astp_workspace(const Shape& s, int64_t cin, int64_t cout) {
-  Carver carver(nullptr);
-  carve<T>(carver, s, cin, cout);
-  return carver.bytes();
+  Arena arena(nullptr);
+  allocate<T>(arena, s, cin, cout);
+  return arena.bytes();
 }
 
 template <class T>
-Projection<T> packed_projection(T* packed, const T* proj, int64_t cin, int64_t cout) {
-  if (proj) pack(packed, proj, cin, cout, 1, cin);
-  return {proj ? packed : nullptr, cin, cout};
+Projection<T> projection_of(T* panels, const T* proj, int64_t cin, int64_t cout) {
+  if (proj) copy_panels(panels, proj, cin, cout, 1, cin);
+  return {proj ? panels : nullptr, cin, cout};
 }
 
 template <class T>
 void astp_forward(T* pooled, const T* maximum, const T* proj, const T* p, void* workspace, const Shape& s, int64_t cin,
                   int64_t cout) {
-  Carver carver(workspace);
-  Scratch<T> scratch = carve<T>(carver, s, cin, cout);
-  Pooling<T> pooling = {maximum, p, packed_projection(scratch.packed, proj, cin, cout)};
+  Arena arena(workspace);
+  Scratch<T> scratch = allocate<T>(arena, s, cin, cout);
+  Pooling<T> pooling = {maximum, p, projection_of(scratch.panels, proj, cin, cout)};
   const Projection<T>& projection = pooling.projection;
   parallel_for(s.threads, s.sequences * s.regions * projection.blocks(), [&](int64_t i, int thread) {
     Region<T> region = region_of(pooling, s, i);
@@ -369,14 +371,14 @@ void maximum_backward(T* gmaximum, const Projection<T>& back, const T* gu, int64
   });
 }
 
-// gproj [cin][padded] += maximum^T gu: every slice of its tiles walks over all positions, a few at a time.
+// gproj [cin][padded] += maximum^T gu: every chunk of its tiles walks over all positions, a few at a time.
 template <class T>
 void projection_backward(T* gproj, const T* maximum, const T* gu, int64_t cin, int64_t padded, int64_t positions,
                          int threads) {
   int64_t across = padded / (2 * lanes<T>), tiles = ceil_div(cin, kInputs) * across;
-  int64_t slices = smaller(threads == 1 ? 1 : 4 * threads, tiles);
-  parallel_for(threads, slices, [&](int64_t i, int) {
-    Slice mine = slice_of(tiles, slices, i);
+  int64_t chunks = smaller(threads == 1 ? 1 : 4 * threads, tiles);
+  parallel_for(threads, chunks, [&](int64_t i, int) {
+    Range mine = chunk_of(tiles, chunks, i);
     for (int64_t q = 0; q < positions; q += kSummed)
       for (int64_t tile = mine.begin; tile < mine.end; ++tile) {
         int64_t k = tile / across * kInputs, first = tile % across * 2 * lanes<T>,
@@ -404,12 +406,12 @@ void reduce_gp(T* gp, const T* parts, const Shape& s, int64_t cout, int64_t padd
 template <class T>
 void astp_backward(T* gmaximum, T* gproj, T* gp, const T* gpooled, const T* pooled, const T* maximum, const T* proj,
                    const T* p, void* workspace, const Shape& s, int64_t cin, int64_t cout) {
-  Carver carver(workspace);
-  Scratch<T> scratch = carve<T>(carver, s, cin, cout);
-  Pooling<T> pooling = {maximum, p, packed_projection(scratch.packed, proj, cin, cout)};
+  Arena arena(workspace);
+  Scratch<T> scratch = allocate<T>(arena, s, cin, cout);
+  Pooling<T> pooling = {maximum, p, projection_of(scratch.panels, proj, cin, cout)};
   const Projection<T>& projection = pooling.projection;
   int64_t padded = round_up(cout, 2 * lanes<T>), map = rows_of(s) * s.width, units = s.regions * projection.blocks();
-  if (proj) pack(scratch.packed_back, proj, cout, cin, cin, 1);
+  if (proj) copy_panels(scratch.panels_back, proj, cout, cin, cin, 1);
   __builtin_memset(scratch.gproj, 0, cin * padded * sizeof(T));
   for (int64_t n = 0; n < s.sequences; n += scratch.group) {
     int64_t group = smaller(scratch.group, s.sequences - n);
@@ -427,7 +429,7 @@ void astp_backward(T* gmaximum, T* gproj, T* gp, const T* gpooled, const T* pool
             region_backward(to, stride, proj ? int64_t(lanes<T>) : valid, projected, region, arriving));
     });
     if (!proj) continue;
-    maximum_backward(gmaximum + n * map * cin, Projection<T>{scratch.packed_back, cout, cin}, gu, padded, group * map,
+    maximum_backward(gmaximum + n * map * cin, Projection<T>{scratch.panels_back, cout, cin}, gu, padded, group * map,
                      s.threads);
     projection_backward(scratch.gproj, maximum + n * map * cin, gu, cin, padded, group * map, s.threads);
   }
@@ -448,9 +450,9 @@ void fill(Operators<T>& table) {
 
 }  // namespace
 
-void fill_astp(Operators<float>& single, Operators<double>& dual) {
-  fill(single);
-  fill(dual);
+void fill_astp(Tables& tables) {
+  fill(tables.single);
+  fill(tables.dual);
 }
 
 }  // namespace HSTL_ISA

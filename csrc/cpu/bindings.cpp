@@ -1,5 +1,5 @@
-// hstl_fast._cpu: the launch functions of hstl.h with addresses as integers (0: absent). Arguments are checked in
-// Python.
+// The Python module hstl_fast._cpu: the functions of operators.h, with addresses as integers (0: absent). Arguments are
+// checked in Python.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "../hstl.h"
+#include "operators.h"
 
 namespace py = pybind11;
 
@@ -53,7 +53,7 @@ hstl::Support support_of(Address x, Address y) { return {at<uint8_t>(x), at<uint
 size_t arme_packed_size(Sizes split, int64_t cin, int64_t cout, int algorithm, bool transposed, int itemsize) {
   hstl::Shape shape = shape_of({}, split, 1, 1);
   return with_type(itemsize, [&](auto type) {
-    return arme<decltype(type)>(algorithm).packed_size(shape, cin, cout, algorithm, transposed);
+    return arme<decltype(type)>(algorithm).prepacked_size(shape, cin, cout, algorithm, transposed);
   });
 }
 
@@ -62,7 +62,7 @@ void arme_pack(Address packed, Address weights, Sizes split, int64_t cin, int64_
   hstl::Shape shape = shape_of({}, split, 1, threads);
   with_type(itemsize, [&](auto type) {
     using T = decltype(type);
-    arme<T>(algorithm).pack(at<void>(packed), at<T>(weights), shape, cin, cout, algorithm, transposed);
+    arme<T>(algorithm).prepack(at<void>(packed), at<T>(weights), shape, cin, cout, algorithm, transposed);
   });
 }
 
@@ -78,7 +78,7 @@ size_t arme_weight_workspace(Sizes seq_lens, Sizes split, int64_t w, int64_t cin
                              int itemsize, int threads) {
   hstl::Shape shape = shape_of(seq_lens, split, w, threads);
   return with_type(itemsize, [&](auto type) {
-    return arme<decltype(type)>(algorithm).weight_workspace(shape, cin, cout, algorithm);
+    return arme<decltype(type)>(algorithm).wgrad_workspace(shape, cin, cout, algorithm);
   });
 }
 
@@ -110,8 +110,8 @@ void arme_backward_data(Address gx, Address gy, Address y, Address packed, Addre
   hstl::Shape shape = shape_of(seq_lens, split, w, threads);
   with_type(itemsize, [&](auto type) {
     using T = decltype(type);
-    arme<T>(algorithm).backward_data(at<T>(gx), at<T>(gy), at<T>(y), at<void>(packed), at<void>(workspace), shape,
-                                     support_of(x_support, y_support), cin, cout, T(negative_slope), algorithm);
+    arme<T>(algorithm).dgrad(at<T>(gx), at<T>(gy), at<T>(y), at<void>(packed), at<void>(workspace), shape,
+                             support_of(x_support, y_support), cin, cout, T(negative_slope), algorithm);
   });
 }
 
@@ -121,8 +121,8 @@ void arme_backward_weight(Address gw, Address x, Address gy, Address y, Address 
   hstl::Shape shape = shape_of(seq_lens, split, w, threads);
   with_type(itemsize, [&](auto type) {
     using T = decltype(type);
-    arme<T>(algorithm).backward_weight(at<T>(gw), at<T>(x), at<T>(gy), at<T>(y), at<void>(workspace), shape,
-                                       support_of(x_support, y_support), cin, cout, T(negative_slope), algorithm);
+    arme<T>(algorithm).wgrad(at<T>(gw), at<T>(x), at<T>(gy), at<T>(y), at<void>(workspace), shape,
+                             support_of(x_support, y_support), cin, cout, T(negative_slope), algorithm);
   });
 }
 
@@ -145,7 +145,7 @@ void window_support(Address y, Address x, Sizes seq_lens, int64_t h, int64_t w, 
 }
 
 void halve_support(Address y, Address x, int64_t frames, int64_t h, int64_t w) {
-  hstl::supports().halve(at<uint8_t>(y), at<uint8_t>(x), frames, h, w);
+  hstl::supports().max_pool(at<uint8_t>(y), at<uint8_t>(x), frames, h, w);
 }
 
 void frame_maximum(Address maximum, Address index, Address x, Sizes seq_lens, int64_t h, int64_t w, int64_t c,
@@ -182,7 +182,7 @@ void halve(Address y, Address x, Address support, int64_t frames, int64_t h, int
            int threads) {
   with_type(itemsize, [&](auto type) {
     using T = decltype(type);
-    hstl::operators<T>().halve(at<T>(y), at<T>(x), at<uint8_t>(support), frames, h, w, c, threads < 1 ? 1 : threads);
+    hstl::operators<T>().max_pool(at<T>(y), at<T>(x), at<uint8_t>(support), frames, h, w, c, threads < 1 ? 1 : threads);
   });
 }
 
@@ -224,7 +224,7 @@ void map_parts(Address y, Address x, Address w, Address mean, Address variance, 
   with_type(itemsize, [&](auto type) {
     using T = decltype(type);
     hstl::Norm<T> norm = {at<T>(mean), at<T>(variance), at<T>(weight), at<T>(bias), T(eps)};
-    hstl::operators<T>().map_parts(at<T>(y), at<T>(x), at<T>(w), norm, n, parts, cin, cout, threads < 1 ? 1 : threads);
+    hstl::operators<T>().head(at<T>(y), at<T>(x), at<T>(w), norm, n, parts, cin, cout, threads < 1 ? 1 : threads);
   });
 }
 
@@ -281,7 +281,7 @@ py::dict build_info() {
 PYBIND11_MODULE(_cpu, m) {
   using namespace py::literals;
   const py::call_guard<py::gil_scoped_release> no_gil;
-  m.doc() = "Native CPU operators of hstl_fast; csrc/hstl.h says what each computes.";
+  m.doc() = "Native CPU operators of hstl_fast; csrc/cpu/operators.h says what each computes.";
   m.def("arme_packed_size", &arme_packed_size, "split"_a, "cin"_a, "cout"_a, "algorithm"_a, "transposed"_a,
         "itemsize"_a);
   m.def("arme_pack", &arme_pack, no_gil, "packed"_a, "weights"_a, "split"_a, "cin"_a, "cout"_a, "algorithm"_a,

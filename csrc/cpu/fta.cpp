@@ -1,8 +1,9 @@
-#include "geometry.h"
+// fta: every third frame, a gated sum of two maxima over the frames around it. a = maximum of 3 frames, b of 5, z =
+// mean of a + b over each region [F', m, C], s = softmax over (W_a z, W_b z): y = s_a a + s_b b [F', H, W, C].
+#include "arena.h"
+#include "operators.h"
 #include "parallel.h"
 #include "simd.h"
-#include "tables.h"
-#include "windows.h"
 
 namespace hstl {
 namespace HSTL_ISA {
@@ -106,22 +107,22 @@ struct Scratch {
 };
 
 template <class T>
-Scratch<T> carve(Carver& carver, const Shape& s, int64_t c) {
+Scratch<T> allocate(Arena& arena, const Shape& s, int64_t c) {
   int64_t vectors = total_windows(s) * s.regions * c;
   Scratch<T> scratch;
-  scratch.gate = carver.take<T>(vectors);
-  scratch.gu = carver.take<T>(vectors);
-  scratch.gz = carver.take<T>(vectors);
+  scratch.gate = arena.allocate<T>(vectors);
+  scratch.gu = arena.allocate<T>(vectors);
+  scratch.gz = arena.allocate<T>(vectors);
   scratch.b_size = round_up(largest_region<T>(s, c), 64);
-  scratch.b = carver.take<T>(s.threads * scratch.b_size);
+  scratch.b = arena.allocate<T>(s.threads * scratch.b_size);
   return scratch;
 }
 
 template <class T>
 size_t fta_workspace(const Shape& s, int64_t c) {
-  Carver carver(nullptr);
-  carve<T>(carver, s, c);
-  return carver.bytes();
+  Arena arena(nullptr);
+  allocate<T>(arena, s, c);
+  return arena.bytes();
 }
 
 // y = share a + (1 - share) b where y holds a, and b the region's; 0 outside the support.
@@ -144,8 +145,8 @@ template <class T>
 void fta_forward(T* y, T* z, const T* x, const T* w, const T* biases, void* workspace, const Shape& s,
                  const uint8_t* support, int64_t c) {
   Map<T> map = {x, rows_of(s) * s.width * c};
-  Carver carver(workspace);
-  Scratch<T> scratch = carve<T>(carver, s, c);
+  Arena arena(workspace);
+  Scratch<T> scratch = allocate<T>(arena, s, c);
   parallel_for(s.threads, total_windows(s) * s.regions, [&](int64_t i, int thread) {
     int64_t f = i / s.regions, r = i % s.regions;
     Window window = window_at(s.seq_lens, f);
@@ -234,7 +235,7 @@ struct Column {
   int64_t first_frame, frames, first;  // first: its first window among all
 };
 
-inline Column column_of(const Shape& s, int64_t c, int64_t n, int64_t h, Slice columns) {
+inline Column column_of(const Shape& s, int64_t c, int64_t n, int64_t h, Range columns) {
   Column column = {
       (h * s.width + columns.begin) * c, (h * s.width + columns.end) * c, 0, total(s.seq_lens, n), s.seq_lens[n], 0};
   while (region_rows(s, column.part).end <= h) ++column.part;
@@ -299,8 +300,8 @@ void fta_backward(T* gx, T* gw, T* gbiases, const T* gy, const T* x, const T* z,
                   void* workspace, const Shape& s, const uint8_t* support, int64_t c) {
   Map<T> map = {x, rows_of(s) * s.width * c};
   int64_t outputs = total_windows(s), stride = s.regions * c, height = rows_of(s);
-  Carver carver(workspace);
-  Scratch<T> scratch = carve<T>(carver, s, c);
+  Arena arena(workspace);
+  Scratch<T> scratch = allocate<T>(arena, s, c);
   Gradients<T> all = {scratch.gate, scratch.gu, scratch.gz};
   parallel_for(s.threads, outputs * s.regions, [&](int64_t i, int) {
     int64_t f = i / s.regions, r = i % s.regions;
@@ -318,10 +319,10 @@ void fta_backward(T* gx, T* gw, T* gbiases, const T* gy, const T* x, const T* z,
     int64_t r = i / c, o = i % c;
     weights_backward(gw + (r * 2 * c + o) * c, gbiases + r * 2 * c + o, all.gu + i, z + r * c, outputs, stride, c);
   });
-  int64_t pieces = smaller(ceil_div(s.width * c, kElements), s.width);
-  parallel_for(s.threads, s.sequences * height * pieces, [&](int64_t i, int) {
-    int64_t n = i / pieces / height, h = i / pieces % height;
-    column_backward(gx, gy, map, all, s, c, support, column_of(s, c, n, h, slice_of(s.width, pieces, i % pieces)));
+  int64_t chunks = smaller(ceil_div(s.width * c, kElements), s.width);
+  parallel_for(s.threads, s.sequences * height * chunks, [&](int64_t i, int) {
+    int64_t n = i / chunks / height, h = i / chunks % height;
+    column_backward(gx, gy, map, all, s, c, support, column_of(s, c, n, h, chunk_of(s.width, chunks, i % chunks)));
   });
 }
 
@@ -334,9 +335,9 @@ void fill(Operators<T>& table) {
 
 }  // namespace
 
-void fill_fta(Operators<float>& single, Operators<double>& dual) {
-  fill(single);
-  fill(dual);
+void fill_fta(Tables& tables) {
+  fill(tables.single);
+  fill(tables.dual);
 }
 
 }  // namespace HSTL_ISA

@@ -1,9 +1,7 @@
-// Supports of feature maps: bytes, one per position. A clip's map is 84 KB, so nothing here is worth more than plain
-// loops over runs of positions, which the compiler turns into vectors.
-#include "geometry.h"
+// Supports of feature maps, [F, H, W], bytes: grown by a convolution, joined by fta's windows, pooled. A clip's is 84
+// KB, so nothing here is worth more than plain loops over runs of positions, which the compiler turns into vectors.
+#include "operators.h"
 #include "parallel.h"
-#include "tables.h"
-#include "windows.h"
 
 namespace hstl {
 namespace HSTL_ISA {
@@ -15,9 +13,9 @@ constexpr int64_t kWorthAThread = 256 << 10;
 // body(frame) for all frames of `size` bytes.
 template <class Body>
 void for_each_frame(int threads, int64_t frames, int64_t size, const Body& body) {
-  int64_t parts = smaller(larger(1, frames * size / kWorthAThread), frames);
-  parallel_for(threads, parts, [&](int64_t i, int) {
-    Slice mine = slice_of(frames, parts, i);
+  int64_t chunks = smaller(larger(1, frames * size / kWorthAThread), frames);
+  parallel_for(threads, chunks, [&](int64_t i, int) {
+    Range mine = chunk_of(frames, chunks, i);
     for (int64_t f = mine.begin; f < mine.end; ++f) body(f);
   });
 }
@@ -97,7 +95,7 @@ void window(uint8_t* y, const uint8_t* x, const Shape& s) {
                  [&](int64_t f) { join_frames(y + f * size, x, window_at(s.seq_lens, f), size); });
 }
 
-void halve(uint8_t* y, const uint8_t* x, int64_t frames, int64_t h, int64_t w) {
+void max_pool(uint8_t* y, const uint8_t* x, int64_t frames, int64_t h, int64_t w) {
   for (int64_t f = 0; f < frames; ++f)
     for (int64_t i = 0; i < h / 2; ++i) {
       const uint8_t *upper = x + (f * h + 2 * i) * w, *lower = upper + w;
@@ -108,10 +106,10 @@ void halve(uint8_t* y, const uint8_t* x, int64_t frames, int64_t h, int64_t w) {
 
 }  // namespace
 
-void fill_supports(Supports& supports) {
-  supports.grow = grow;
-  supports.window = window;
-  supports.halve = halve;
+void fill_support(Tables& tables) {
+  tables.supports.grow = grow;
+  tables.supports.window = window;
+  tables.supports.max_pool = max_pool;
 }
 
 }  // namespace HSTL_ISA

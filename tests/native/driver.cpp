@@ -1,6 +1,7 @@
-// Every launch function of csrc/hstl.h against plain loops in double, on small odd shapes, for the instruction sets
-// named as arguments, or all that this machine runs. Prints the worst error of each; the exit status is 1 if one is
-// beyond its bound, if a buffer is overrun or left unwritten, or if a second run of the same threads differs in a bit.
+// Every launch function of csrc/cpu/operators.h against plain loops in double, on small odd shapes, for the instruction
+// sets named as arguments, or all that this machine runs. Prints the worst error of each; the exit status is 1 if one
+// is beyond its bound, if a buffer is overrun or left unwritten, or if a second run of the same threads differs in a
+// bit.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -9,7 +10,7 @@
 #include <set>
 #include <string>
 
-#include "../../csrc/hstl.h"
+#include "../../csrc/cpu/operators.h"
 #include "naive.h"
 
 namespace {
@@ -186,30 +187,31 @@ void test_supports(const Case& c) {
   for (const char* kind : {"corner", "sparse", "left"})
     for (int threads : {1, 3}) {
       Mask x = mask_of(c, kind), grown = naive::grown(c, x), windows = naive::windows_of(c, x);
-      Mask half = naive::halved(x, c.frames(), c.h(), c.w);
+      Mask half = naive::max_pooled(x, c.frames(), c.h(), c.w);
       Buffer<uint8_t> y(grown.size()), windowed(windows.size()), pooled(half.size());
       hstl::supports().grow(y.data(), x.data(), shape_of(c, threads));
       hstl::supports().window(windowed.data(), x.data(), shape_of(c, threads));
-      hstl::supports().halve(pooled.data(), x.data(), c.frames(), c.h(), c.w);
+      hstl::supports().max_pool(pooled.data(), x.data(), c.frames(), c.h(), c.w);
       if (std::memcmp(y.data(), grown.data(), grown.size())) fail("grow: " + text_of(c));
       if (!windows.empty() && std::memcmp(windowed.data(), windows.data(), windows.size()))
         fail("window: " + text_of(c));
-      if (!half.empty() && std::memcmp(pooled.data(), half.data(), half.size())) fail("halve: " + text_of(c));
+      if (!half.empty() && std::memcmp(pooled.data(), half.data(), half.size()))
+        fail("max_pool of a support: " + text_of(c));
     }
 }
 
 // The 2x2 maximum of a map, and of one that is 0 outside a support.
 template <class T>
-void test_halve(const Case& c) {
+void test_max_pool(const Case& c) {
   Random random = {3};
-  Mask inside = mask_of(c, "left"), half = naive::halved(inside, c.frames(), c.h(), c.w);
+  Mask inside = mask_of(c, "left"), half = naive::max_pooled(inside, c.frames(), c.h(), c.w);
   Map x = naive::masked(random.map(c.positions() * c.cin), inside, c.cin);
-  Map expected = naive::maximum_2x2(c, x);
+  Map expected = naive::max_pool(c, x);
   for (int threads : {1, 3})
     for (const uint8_t* support : {static_cast<const uint8_t*>(nullptr), static_cast<const uint8_t*>(half.data())}) {
       Buffer<T> given(x), y(expected.size());
-      hstl::operators<T>().halve(y.data(), given.data(), support, c.frames(), c.h(), c.w, c.cin, threads);
-      if (error_of(y, expected) > 0) fail("2x2 maximum: " + text_of(c));
+      hstl::operators<T>().max_pool(y.data(), given.data(), support, c.frames(), c.h(), c.w, c.cin, threads);
+      if (error_of(y, expected) > 0) fail("max_pool: " + text_of(c));
     }
 }
 
@@ -266,13 +268,13 @@ void expect_maxima(const Case& c, Buffer<T>& y, const Forward& forward) {
   bool even = c.w % 2 == 0;
   for (int64_t rows : c.split) even = even && rows % 2 == 0;
   if (!even) return;
-  Buffer<T> aligned(y.size()), halved(y.size() / 4), halved_alone(y.size() / 4);
-  forward(aligned.data(), nullptr, halved.data());
-  forward(nullptr, alone.data(), halved_alone.data());
+  Buffer<T> aligned(y.size()), max_pooled(y.size() / 4), max_pooled_alone(y.size() / 4);
+  forward(aligned.data(), nullptr, max_pooled.data());
+  forward(nullptr, alone.data(), max_pooled_alone.data());
   for (size_t i = 0; i < map.size(); ++i) map[i] = double(aligned.data()[i]);
-  expected = naive::maximum_2x2(of_outputs, map);
-  if (error_of(halved, expected) > 0) fail("arme forward: 2x2 maximum at " + text_of(c));
-  if (error_of(halved_alone, expected) > 0) fail("arme forward: 2x2 maximum without the map at " + text_of(c));
+  expected = naive::max_pool(of_outputs, map);
+  if (error_of(max_pooled, expected) > 0) fail("arme forward: 2x2 maximum at " + text_of(c));
+  if (error_of(max_pooled_alone, expected) > 0) fail("arme forward: 2x2 maximum without the map at " + text_of(c));
 }
 
 template <class T>
@@ -286,12 +288,12 @@ Outputs<T> run_arme(const hstl::Arme<T>& arme, int algorithm, const ArmeTrial& t
   Buffer<T> sign = with_rubbish<T>(trial.y, trial.y_support, c.cout);
   T* signs = trial.slope == 1 ? nullptr : sign.data();
   T slope = T(trial.slope);
-  Buffer<unsigned char> packed(arme.packed_size(shape, c.cin, c.cout, algorithm, false));
-  Buffer<unsigned char> transposed(arme.packed_size(shape, c.cin, c.cout, algorithm, true));
+  Buffer<unsigned char> packed(arme.prepacked_size(shape, c.cin, c.cout, algorithm, false));
+  Buffer<unsigned char> transposed(arme.prepacked_size(shape, c.cin, c.cout, algorithm, true));
   Buffer<unsigned char> workspace(arme.workspace(shape, c.cin, c.cout, algorithm, false));
-  Buffer<unsigned char> weight_workspace(arme.weight_workspace(shape, c.cin, c.cout, algorithm));
-  arme.pack(packed.data(), w.data(), shape, c.cin, c.cout, algorithm, false);
-  arme.pack(transposed.data(), w.data(), shape, c.cin, c.cout, algorithm, true);
+  Buffer<unsigned char> weight_workspace(arme.wgrad_workspace(shape, c.cin, c.cout, algorithm));
+  arme.prepack(packed.data(), w.data(), shape, c.cin, c.cout, algorithm, false);
+  arme.prepack(transposed.data(), w.data(), shape, c.cin, c.cout, algorithm, true);
   Outputs<T> out;
   out.emplace_back(trial.y.size());
   out.emplace_back(trial.x.size());
@@ -299,16 +301,16 @@ Outputs<T> run_arme(const hstl::Arme<T>& arme, int algorithm, const ArmeTrial& t
   arme.forward(out[0].data(), nullptr, nullptr, x.data(), packed.data(), workspace.data(), shape, support, c.cin,
                c.cout, slope, algorithm);
   if (algorithm != hstl::kDirect) {
-    expect_maxima(c, out[0], [&](T* y, T* maximum, T* halved) {
+    expect_maxima(c, out[0], [&](T* y, T* maximum, T* max_pooled) {
       Buffer<unsigned char> more(arme.workspace(shape, c.cin, c.cout, algorithm, true));
-      arme.forward(y, maximum, halved, x.data(), packed.data(), more.data(), shape, support, c.cin, c.cout, slope,
+      arme.forward(y, maximum, max_pooled, x.data(), packed.data(), more.data(), shape, support, c.cin, c.cout, slope,
                    algorithm);
     });
   }
-  arme.backward_data(out[1].data(), gy.data(), signs, transposed.data(), workspace.data(), shape, support, c.cin,
-                     c.cout, slope, algorithm);
-  arme.backward_weight(out[2].data(), x.data(), gy.data(), signs, weight_workspace.data(), shape, support, c.cin,
-                       c.cout, slope, algorithm);
+  arme.dgrad(out[1].data(), gy.data(), signs, transposed.data(), workspace.data(), shape, support, c.cin, c.cout, slope,
+             algorithm);
+  arme.wgrad(out[2].data(), x.data(), gy.data(), signs, weight_workspace.data(), shape, support, c.cin, c.cout, slope,
+             algorithm);
   return out;
 }
 
@@ -378,9 +380,9 @@ void test_silhouettes(Case c) {
   const hstl::Operators<T>& operators = hstl::operators<T>();
   for (int threads : {1, 3}) {
     hstl::Shape shape = shape_of(c, threads);
-    Buffer<unsigned char> packed(operators.direct.packed_size(shape, 1, c.cout, hstl::kDirect, false));
+    Buffer<unsigned char> packed(operators.direct.prepacked_size(shape, 1, c.cout, hstl::kDirect, false));
     Buffer<unsigned char> workspace(operators.direct.workspace(shape, 1, c.cout, hstl::kDirect, false));
-    operators.direct.pack(packed.data(), w.data(), shape, 1, c.cout, hstl::kDirect, false);
+    operators.direct.prepack(packed.data(), w.data(), shape, 1, c.cout, hstl::kDirect, false);
     operators.direct.forward(expected.data(), nullptr, nullptr, given.data(), packed.data(), workspace.data(), shape,
                              {inside.data(), around.data()}, 1, c.cout, T(0.01), hstl::kDirect);
     operators.silhouettes_forward(y.data(), bytes.data(), packed.data(), workspace.data(), shape, around.data(), c.cout,
@@ -463,10 +465,10 @@ void test_astp(Report& report, const AstpTrial& trial, const std::string& where)
   });
 }
 
-// ---- parts
+// ---- head
 
 template <class T>
-void test_parts(Report& report, const Case& c) {
+void test_head(Report& report, const Case& c) {
   constexpr double eps = 1e-3;
   const int64_t n = c.n() + 3, parts = c.m();
   Random random = {11};
@@ -474,16 +476,16 @@ void test_parts(Report& report, const Case& c) {
   Map norm = random.map(4 * c.cout);
   for (int64_t o = c.cout; o < 2 * c.cout; ++o) norm[o] = std::fabs(norm[o]) + 0.5;
   std::vector<Expected> expected = {
-      {"y", naive::map_parts(x, w, norm, eps, parts, c.cin, c.cout), sizeof(T) == 4 ? 2e-6 : 1e-14}};
-  std::string name = std::string(hstl::instruction_set()) + " " + type_name<T>() + " parts";
+      {"y", naive::head(x, w, norm, eps, parts, c.cin, c.cout), sizeof(T) == 4 ? 2e-6 : 1e-14}};
+  std::string name = std::string(hstl::instruction_set()) + " " + type_name<T>() + " head";
   judge<T>(report, name, text_of(c), expected, [&](int threads) {
     Buffer<T> given(x), weights(w), learned(norm);
     const T* of = learned.data();
     Outputs<T> out;
     out.emplace_back(n * parts * c.cout);
-    hstl::operators<T>().map_parts(out[0].data(), given.data(), weights.data(),
-                                   {of, of + c.cout, of + 2 * c.cout, of + 3 * c.cout, T(eps)}, n, parts, c.cin, c.cout,
-                                   threads);
+    hstl::operators<T>().head(out[0].data(), given.data(), weights.data(),
+                              {of, of + c.cout, of + 2 * c.cout, of + 3 * c.cout, T(eps)}, n, parts, c.cin, c.cout,
+                              threads);
     return out;
   });
 }
@@ -551,10 +553,10 @@ void for_each(const Names& instruction_sets, const Test& test) {
 void test(Report& report, const Case& c, const Names& instruction_sets) {
   for_each(instruction_sets, [&] {
     test_supports(c);
-    test_halve<float>(c);
-    test_halve<double>(c);
-    test_parts<float>(report, c);
-    test_parts<double>(report, c);
+    test_max_pool<float>(c);
+    test_max_pool<double>(c);
+    test_head<float>(report, c);
+    test_head<double>(report, c);
     test_silhouettes<float>(c);
     test_silhouettes<double>(c);
   });

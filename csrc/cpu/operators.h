@@ -1,85 +1,73 @@
-// Every launch function of the native CPU code. Raw pointers and sizes only: memory belongs to the caller, arguments
-// are checked in Python, every element of an output is written.
-//
-// Feature maps are frames x rows x columns x channels, channels last, densely packed; the frames of all sequences stand
-// one after another (F = sum(seq_lens)), the rows of all regions one below another (H = sum(split)).
+// The one header of hstl_fast._cpu: every function that Python sees, and the number of this interface. Raw pointers and
+// sizes only: memory belongs to the caller, arguments are checked in Python, every element of an output is written.
+// ../shapes.h says how feature maps lie in memory.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+
+#include "../shapes.h"
 
 namespace hstl {
 
 // Counts the changes of what Python sees; hstl_fast/ops/_native.py refuses a binary with another number.
 constexpr int kInterface = 7;
 
-struct Shape {
-  const int64_t* seq_lens;  // [sequences] frames of each sequence
-  int64_t sequences;        // N
-  const int64_t* split;     // [regions] rows of each region
-  int64_t regions;          // m
-  int64_t width;            // W
-  int threads;              // >= 1
-};
-
-// Where the maps of a convolution may be non-zero: one byte, 0 or 1, per position; null: everywhere. A position outside
-// counts as 0, whatever stands there.
+// The supports of a convolution's maps; null: everywhere. A position outside counts as 0, whatever stands there.
 struct Support {
   const uint8_t* x;  // [F, H, W] of the input
   const uint8_t* y;  // [F, H, W] of the output: the input's grown by one position inside region and sequence
 };
 
-// How a convolution multiplies: directly, or in the Winograd domain with tiles of 4 x 4 positions and so many frames.
+// The algorithm of a convolution: direct, or Winograd with tiles of 4 x 4 positions and so many frames.
 constexpr int kDirect = 0;
 constexpr int kWinogradFrames[] = {2, 4, 5};
 
 // One way to compute the region-wise convolution. `algorithm` is kDirect or one of kWinogradFrames.
 template <class T>
 struct Arme {
-  // Bytes of packed weights. shape.split, regions and width are read.
-  size_t (*packed_size)(const Shape& shape, int64_t cin, int64_t cout, int algorithm, bool transposed);
+  // Bytes of prepacked weights. Of the shape, split and regions are read.
+  size_t (*prepacked_size)(const Shape& shape, int64_t cin, int64_t cout, int algorithm, bool transposed);
 
-  // The weights as forward reads them, or, transposed, as backward_data does.
-  void (*pack)(void* packed,  // [packed_size(...)]
-               const T* w,    // [m, cout, cin, 3, 3, 3]
-               const Shape& shape, int64_t cin, int64_t cout, int algorithm, bool transposed);
+  // The weights as forward reads them, or, transposed, as dgrad does.
+  void (*prepack)(void* prepacked,  // [prepacked_size(...)]
+                  const T* w,       // [m, cout, cin, 3, 3, 3]
+                  const Shape& shape, int64_t cin, int64_t cout, int algorithm, bool transposed);
 
-  // Bytes that forward and backward_data may use each; `maximum`: forward finds one.
+  // Bytes that forward and dgrad may use each; `maximum`: forward finds one.
   size_t (*workspace)(const Shape& shape, int64_t cin, int64_t cout, int algorithm, bool maximum);
 
-  // Bytes that backward_weight may use.
-  size_t (*weight_workspace)(const Shape& shape, int64_t cin, int64_t cout, int algorithm);
+  // Bytes that wgrad may use.
+  size_t (*wgrad_workspace)(const Shape& shape, int64_t cin, int64_t cout, int algorithm);
 
   // y = leaky(conv3d of every region with its own weights, zero padding 1 around region and sequence), 0 outside
   // support.y. In the Winograd domain also, where asked for, the maximum over the frames of each sequence, and the 2x2
   // spatial maximum of every frame, for which regions and width have to be even. Where the algorithm is direct, y is
   // all there is.
-  void (*forward)(T* y,                // [F, H, W, cout], or null where only the maxima are wanted
-                  T* maximum,          // [N, H, W, cout] or null
-                  T* halved,           // [F, H / 2, W / 2, cout] or null
-                  const T* x,          // [F, H, W, cin]
-                  const void* packed,  // by pack(..., false)
-                  void* workspace,     // [workspace(...)]
+  void (*forward)(T* y,                   // [F, H, W, cout], or null where only the maxima are wanted
+                  T* maximum,             // [N, H, W, cout] or null
+                  T* max_pooled,          // [F, H / 2, W / 2, cout] or null
+                  const T* x,             // [F, H, W, cin]
+                  const void* prepacked,  // by prepack(..., false)
+                  void* workspace,        // [workspace(...)]
                   const Shape& shape, const Support& support, int64_t cin, int64_t cout,
                   T negative_slope,  // 1: no activation
                   int algorithm);
 
   // gx = transposed convolution of gy * (y > 0 ? 1 : negative_slope), 0 outside support.x.
-  void (*backward_data)(T* gx,               // [F, H, W, cin]
-                        const T* gy,         // [F, H, W, cout]
-                        const T* y,          // [F, H, W, cout], or null when negative_slope is 1
-                        const void* packed,  // by pack(..., true)
-                        void* workspace,     // [workspace(...)]
-                        const Shape& shape, const Support& support, int64_t cin, int64_t cout, T negative_slope,
-                        int algorithm);
+  void (*dgrad)(T* gx,                  // [F, H, W, cin]
+                const T* gy,            // [F, H, W, cout]
+                const T* y,             // [F, H, W, cout], or null when negative_slope is 1
+                const void* prepacked,  // by prepack(..., true)
+                void* workspace,        // [workspace(...)]
+                const Shape& shape, const Support& support, int64_t cin, int64_t cout, T negative_slope, int algorithm);
 
-  void (*backward_weight)(T* gw,            // [m, cout, cin, 3, 3, 3]
-                          const T* x,       // [F, H, W, cin]
-                          const T* gy,      // [F, H, W, cout]
-                          const T* y,       // [F, H, W, cout], or null when negative_slope is 1
-                          void* workspace,  // [weight_workspace(...)]
-                          const Shape& shape, const Support& support, int64_t cin, int64_t cout, T negative_slope,
-                          int algorithm);
+  void (*wgrad)(T* gw,            // [m, cout, cin, 3, 3, 3]
+                const T* x,       // [F, H, W, cin]
+                const T* gy,      // [F, H, W, cout]
+                const T* y,       // [F, H, W, cout], or null when negative_slope is 1
+                void* workspace,  // [wgrad_workspace(...)]
+                const Shape& shape, const Support& support, int64_t cin, int64_t cout, T negative_slope, int algorithm);
 };
 
 // Batch norm with fixed statistics: (y - mean) / sqrt(variance + eps) * weight + bias.
@@ -105,7 +93,7 @@ struct Operators {
   // direct.forward of the silhouettes, which are 0..1 as x / 255, and are their own support.
   void (*silhouettes_forward)(T* y,                        // [F, H, W, cout]
                               const uint8_t* silhouettes,  // [F, H, W]
-                              const void* packed,          // by direct.pack(..., kDirect, false)
+                              const void* prepacked,       // by direct.prepack(..., kDirect, false)
                               void* workspace,             // [direct.workspace(...)]
                               const Shape& shape,
                               const uint8_t* support,  // [F, H, W] of y, or null
@@ -129,10 +117,10 @@ struct Operators {
                                      const Shape& shape, int64_t c);
 
   // The 2x2 spatial maximum, stride 2, of every frame; odd last rows and columns are left out.
-  void (*halve)(T* y,                    // [frames, h / 2, w / 2, C]
-                const T* x,              // [frames, h, w, C]
-                const uint8_t* support,  // [frames, h / 2, w / 2] of y, or null; outside, y is 0
-                int64_t frames, int64_t h, int64_t w, int64_t c, int threads);
+  void (*max_pool)(T* y,                    // [frames, h / 2, w / 2, C]
+                   const T* x,              // [frames, h, w, C]
+                   const uint8_t* support,  // [frames, h / 2, w / 2] of y, or null; outside, y is 0
+                   int64_t frames, int64_t h, int64_t w, int64_t c, int threads);
 
   // Bytes that each of the two functions below may use. They read shape.sequences, not shape.seq_lens.
   size_t (*astp_workspace)(const Shape& shape, int64_t cin, int64_t cout);
@@ -156,11 +144,11 @@ struct Operators {
                         void* workspace,   // [astp_workspace(...)]
                         const Shape& shape, int64_t cin, int64_t cout);
 
-  // y[n, p] = norm(x[n, p] w[p]).
-  void (*map_parts)(T* y,        // [N, parts, cout]
-                    const T* x,  // [N, parts, cin]
-                    const T* w,  // [parts, cin, cout]
-                    const Norm<T>& norm, int64_t n, int64_t parts, int64_t cin, int64_t cout, int threads);
+  // The head, a fully connected layer per part, then batch norm: y[n, p] = norm(x[n, p] w[p]).
+  void (*head)(T* y,        // [N, parts, cout]
+               const T* x,  // [N, parts, cin]
+               const T* w,  // [parts, cin, cout]
+               const Norm<T>& norm, int64_t n, int64_t parts, int64_t cin, int64_t cout, int threads);
 
   // Bytes that each of the two functions below may use.
   size_t (*fta_workspace)(const Shape& shape, int64_t c);
@@ -203,15 +191,29 @@ struct Supports {
                  const uint8_t* x,  // [F, H, W]
                  const Shape& shape);
 
-  // Of the 2x2 maximum.
-  void (*halve)(uint8_t* y,        // [frames, h / 2, w / 2]
-                const uint8_t* x,  // [frames, h, w]
-                int64_t frames, int64_t h, int64_t w);
+  // Of max_pool.
+  void (*max_pool)(uint8_t* y,        // [frames, h / 2, w / 2]
+                   const uint8_t* x,  // [frames, h, w]
+                   int64_t frames, int64_t h, int64_t w);
 };
 
+// All functions, compiled for one instruction set.
+struct Tables {
+  Operators<float> single;
+  Operators<double> dual;
+  Supports supports;
+};
+
+// The files with operators: F.cpp has a function fill_F, once per instruction set, that puts its functions into the
+// tables.
+#define HSTL_OPERATOR_FILES(X) \
+  X(arme_direct)               \
+  X(arme_direct_wgrad)         \
+  X(arme_winograd_prepack) X(arme_winograd) X(arme_winograd_wgrad) X(astp) X(fta) X(head) X(max_pool) X(support)
+
+// Those of the instruction set in use.
 const Supports& supports();
 
-// The operators for the instruction set in use.
 template <class T>
 const Operators<T>& operators();
 

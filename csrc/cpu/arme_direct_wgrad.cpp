@@ -1,8 +1,7 @@
-// The weight gradient of arme: a matrix product over positions. Frames are packed in groups; then each slice of the
-// weights is summed over all positions of the group by whichever thread takes it, so nothing depends on the number of
-// threads.
-#include "arme.h"
-#include "tables.h"
+// arme's direct wgrad, gw [m, cout, cin, 27]: a GEMM over positions. Frames are copied in groups; then each chunk of
+// the weights is summed over all positions of the group by whichever thread takes it, so nothing depends on the number
+// of threads.
+#include "arme_direct.h"
 
 namespace hstl {
 namespace HSTL_ISA {
@@ -10,7 +9,7 @@ namespace {
 
 // Input channels of a tile; with 2 vectors of output channels its sums stay in registers. Divides kChunk.
 constexpr int kInputs = kVectorRegisters == 32 ? 8 : 4;
-// Packed maps of a group of frames: in the third-level cache.
+// Copied maps of a group of frames: in the third-level cache.
 constexpr int64_t kGroupBytes = 16 << 20;
 // Positions summed in registers before they are added to the total. More read and write the totals less often; fewer
 // keep float32's rounding smaller.
@@ -31,14 +30,14 @@ Sizes sizes_of(const Shape& s, int64_t cin, int64_t cout) {
   return {cin, cout, rows_of(s), s.width, ceil_div(cout, kOut<T>), inputs, ceil_div(cin, inputs)};
 }
 
-// Frames of a sequence of groups and the memory they are packed into.
+// A group of frames, the memory that they are copied into, and the totals of all groups.
 template <class T>
-struct Packed {
-  Patch<T> x;            // [frames + 2][H][chunks][W + 2][chunk], from frame first_read
-  T* g;                  // [frames][H][panels][W][kOut]
-  Slice* columns;        // [frames][H] of g: outside they are 0 and left out
-  T* totals;             // [m][units][3 column taps][inputs][kOut]
-  int64_t group_frames;  // at most
+struct FrameGroup {
+  Patch<T> x;           // [frames + 2][H][chunks][W + 2][chunk], from frame first_read
+  T* g;                 // [frames][H][panels][W][kOut]
+  Range* columns;       // [frames][H] of g: outside they are 0 and left out
+  T* totals;            // [m][units][3 column taps][inputs][kOut]
+  int64_t most_frames;  // of any group
   int64_t first, first_read, end;
 
   int64_t unit_size(const Sizes& z) const { return 3 * z.inputs * kOut<T>; }
@@ -46,17 +45,17 @@ struct Packed {
 };
 
 template <class T>
-Packed<T> carve(Carver& carver, const Shape& s, const Sizes& z) {
-  Packed<T> packed;
-  packed.x = {nullptr, input_channels<T>(z.cin), z.width};
-  int64_t x_frame = z.height * packed.x.row_size(), g_frame = z.height * packed.g_row(z);
+FrameGroup<T> allocate(Arena& arena, const Shape& s, const Sizes& z) {
+  FrameGroup<T> group;
+  group.x = {nullptr, input_channels<T>(z.cin), z.width};
+  int64_t x_frame = z.height * group.x.row_size(), g_frame = z.height * group.g_row(z);
   int64_t fitting = kGroupBytes / int64_t(sizeof(T)) / (x_frame + g_frame);
-  packed.group_frames = smaller(larger(fitting, 1), frames_of(s));
-  packed.x.data = carver.take<T>((packed.group_frames + 2) * x_frame);
-  packed.g = carver.take<T>(packed.group_frames * g_frame);
-  packed.columns = carver.take<Slice>(packed.group_frames * z.height);
-  packed.totals = carver.take<T>(s.regions * z.units() * packed.unit_size(z));
-  return packed;
+  group.most_frames = smaller(larger(fitting, 1), frames_of(s));
+  group.x.data = arena.allocate<T>((group.most_frames + 2) * x_frame);
+  group.g = arena.allocate<T>(group.most_frames * g_frame);
+  group.columns = arena.allocate<Range>(group.most_frames * z.height);
+  group.totals = arena.allocate<T>(s.regions * z.units() * group.unit_size(z));
+  return group;
 }
 
 template <class T>
@@ -69,16 +68,16 @@ struct Maps {
 };
 
 template <class T>
-void pack_group(const Packed<T>& packed, const Maps<T>& maps, const Shape& s, const Sizes& z) {
-  int64_t end_read = smaller(packed.end + 1, frames_of(s));
-  parallel_for(s.threads, (end_read - packed.first_read) * z.height, [&](int64_t i, int) {
-    int64_t row = packed.first_read * z.height + i, group_row = row - packed.first * z.height;
+void copy_group(const FrameGroup<T>& group, const Maps<T>& maps, const Shape& s, const Sizes& z) {
+  int64_t end_read = smaller(group.end + 1, frames_of(s));
+  parallel_for(s.threads, (end_read - group.first_read) * z.height, [&](int64_t i, int) {
+    int64_t row = group.first_read * z.height + i, group_row = row - group.first * z.height;
     MapRow<T> from = {maps.x + row * z.width * z.cin, nullptr, T(1), row_of(maps.support.x, row, z.width)};
-    copy_row<T>(packed.x.data + i * packed.x.row_size(), from, packed.x);
-    if (group_row < 0 || row >= packed.end * z.height) return;
+    copy_row<T>(group.x.data + i * group.x.row_size(), from, group.x);
+    if (group_row < 0 || row >= group.end * z.height) return;
     const uint8_t* inside = row_of(maps.support.y, row, z.width);
-    Slice columns = packed.columns[group_row] = columns_inside(inside, z.width);
-    T* to = packed.g + group_row * packed.g_row(z);
+    Range columns = group.columns[group_row] = columns_inside(inside, z.width);
+    T* to = group.g + group_row * group.g_row(z);
     for (int64_t first = 0; first < z.cout; first += kOut<T>, to += z.width * kOut<T>)
       for (int64_t q = columns.begin; q < columns.end; ++q)
         for (int64_t v = 0; v < kOut<T>; v += lanes<T>) {
@@ -94,7 +93,7 @@ void pack_group(const Packed<T>& packed, const Maps<T>& maps, const Shape& s, co
 template <class T>
 struct Rows {
   const T *x, *g;
-  const Slice* columns;
+  const Range* columns;
   int64_t frames, rows;
   int64_t x_frame, g_frame, columns_frame;  // to the next frame
   int64_t x_row, g_row;                     // to the next row
@@ -104,11 +103,11 @@ struct Rows {
 // FLOPs: 4 J lanes per position in 2 J cycles of one multiplier. Loads per position: J broadcasts and 2 vectors, from
 // L1 or L2. Registers: 2 J sums, 2 vectors of g, 1 input.
 template <class T, int C, int J>
-void multiply_rows(T* total, const Rows<T>& from) {
+void gemm_rows(T* total, const Rows<T>& from) {
   Vec<T> sums[J][2] = {};
   for (int64_t f = 0; f < from.frames; ++f)
     for (int64_t row = 0; row < from.rows; ++row) {
-      const Slice columns = from.columns[f * from.columns_frame + row];
+      const Range columns = from.columns[f * from.columns_frame + row];
       const T* x = from.x + f * from.x_frame + row * from.x_row + columns.begin * C;
       const T* g = from.g + f * from.g_frame + row * from.g_row + columns.begin * kOut<T>;
       for (int64_t q = columns.begin; q < columns.end; ++q, x += C, g += kOut<T>) {
@@ -128,9 +127,9 @@ void multiply_rows(T* total, const Rows<T>& from) {
   }
 }
 
-// What of `piece` has its neighbour at tap 0, 1 or 2 inside `whole`.
-inline Range with_tap(const Range& piece, const Range& whole, int64_t tap) {
-  return {larger(piece.begin, whole.begin + 1 - tap), smaller(piece.end, whole.end + 1 - tap)};
+// What of `some` has its neighbour at tap 0, 1 or 2 inside `whole`.
+inline Range with_tap(const Range& some, const Range& whole, int64_t tap) {
+  return {larger(some.begin, whole.begin + 1 - tap), smaller(some.end, whole.end + 1 - tap)};
 }
 
 // Some frames of one sequence and some rows of one region.
@@ -138,71 +137,72 @@ struct Part {
   Range frames, sequence, rows, region;
 };
 
-// Adds what a piece gives to units [mine.begin, mine.end) of its region.
+// Adds what a part gives to units [mine.begin, mine.end) of its region.
 template <class T>
-void add_piece(T* totals, const Packed<T>& packed, const Sizes& z, Slice mine, const Part& piece) {
+void add_part(T* totals, const FrameGroup<T>& group, const Sizes& z, Range mine, const Part& part) {
   Rows<T> from;
-  from.x_row = packed.x.row_size();
-  from.g_row = packed.g_row(z);
+  from.x_row = group.x.row_size();
+  from.g_row = group.g_row(z);
   from.x_frame = z.height * from.x_row;
   from.g_frame = z.height * from.g_row;
   from.columns_frame = z.height;
   for (int64_t unit = mine.begin; unit < mine.end; ++unit) {
     int64_t tile = unit % z.tiles, dy = unit / z.tiles % 3, dt = unit / z.tiles / 3 % 3, panel = unit / z.tiles / 9;
-    Range frames = with_tap(piece.frames, piece.sequence, dt), rows = with_tap(piece.rows, piece.region, dy);
+    Range frames = with_tap(part.frames, part.sequence, dt), rows = with_tap(part.rows, part.region, dy);
     if (frames.size() <= 0 || rows.size() <= 0) continue;
     from.frames = frames.size();
     from.rows = rows.size();
-    int64_t channel = tile * z.inputs, chunk = packed.x.channels.chunk;
-    from.x = packed.x.data + (frames.begin + dt - 1 - packed.first_read) * from.x_frame +
+    int64_t channel = tile * z.inputs, chunk = group.x.channels.chunk;
+    from.x = group.x.data + (frames.begin + dt - 1 - group.first_read) * from.x_frame +
              (rows.begin + dy - 1) * from.x_row + channel / chunk * chunk * (z.width + 2) + channel % chunk;
     from.g =
-        packed.g + (frames.begin - packed.first) * from.g_frame + rows.begin * from.g_row + panel * z.width * kOut<T>;
-    from.columns = packed.columns + (frames.begin - packed.first) * z.height + rows.begin;
-    T* total = totals + unit * packed.unit_size(z);
+        group.g + (frames.begin - group.first) * from.g_frame + rows.begin * from.g_row + panel * z.width * kOut<T>;
+    from.columns = group.columns + (frames.begin - group.first) * z.height + rows.begin;
+    T* total = totals + unit * group.unit_size(z);
     if (z.inputs == 1) {
-      multiply_rows<T, 1, 3>(total, from);
+      gemm_rows<T, 1, 3>(total, from);
       continue;
     }
     for (int64_t dx = 0; dx < 3; ++dx, from.x += kChunk<T>)
-      multiply_rows<T, kChunk<T>, kInputs>(total + dx * kInputs * kOut<T>, from);
+      gemm_rows<T, kChunk<T>, kInputs>(total + dx * kInputs * kOut<T>, from);
   }
 }
 
 // Adds frames [begin, end) of the group, all of one sequence, to units of region r.
 template <class T>
-void add_frames(const Packed<T>& packed, const Shape& s, const Sizes& z, Slice mine, int64_t r, const Piece& frames) {
+void add_frames(const FrameGroup<T>& group, const Shape& s, const Sizes& z, Range mine, int64_t r,
+                const Chunk& frames) {
   Range region = region_rows(s, r);
   int64_t row_step = smaller(larger(1, kSummed / z.width), region.size());
   int64_t frame_step = larger(1, kSummed / z.width / row_step);
-  T* totals = packed.totals + r * z.units() * packed.unit_size(z);
+  T* totals = group.totals + r * z.units() * group.unit_size(z);
   for (int64_t f = frames.inside.begin; f < frames.inside.end; f += frame_step)
     for (int64_t h = region.begin; h < region.end; h += row_step) {
       Range some = {f, smaller(f + frame_step, frames.inside.end)}, rows = {h, smaller(h + row_step, region.end)};
-      add_piece(totals, packed, z, mine, {some, frames.whole, rows, region});
+      add_part(totals, group, z, mine, {some, frames.whole, rows, region});
     }
 }
 
 template <class T>
-void add_group(const Packed<T>& packed, const Shape& s, const Sizes& z) {
-  int64_t slices = s.threads == 1 ? 1 : smaller(4 * s.threads, z.units());
-  parallel_for(s.threads, s.regions * slices, [&](int64_t i, int) {
-    Slice mine = slice_of(z.units(), slices, i % slices);
-    for (int64_t f = packed.first; f < packed.end;) {
-      Piece frame = piece_of(s.seq_lens, 1, f);
-      Piece frames = {frame.owner, frame.whole, {f, smaller(frame.whole.end, packed.end)}};
-      add_frames(packed, s, z, mine, i / slices, frames);
+void add_group(const FrameGroup<T>& group, const Shape& s, const Sizes& z) {
+  int64_t chunks = s.threads == 1 ? 1 : smaller(4 * s.threads, z.units());
+  parallel_for(s.threads, s.regions * chunks, [&](int64_t i, int) {
+    Range mine = chunk_of(z.units(), chunks, i % chunks);
+    for (int64_t f = group.first; f < group.end;) {
+      Chunk frame = chunk_at(s.seq_lens, 1, f);
+      Chunk frames = {frame.owner, frame.whole, {f, smaller(frame.whole.end, group.end)}};
+      add_frames(group, s, z, mine, i / chunks, frames);
       f = frames.inside.end;
     }
   });
 }
 
 template <class T>
-void unpack(T* gw, const Packed<T>& packed, const Shape& s, const Sizes& z) {
-  const int64_t column = z.inputs * kOut<T>, pair = z.tiles * packed.unit_size(z);
+void unpack(T* gw, const FrameGroup<T>& group, const Shape& s, const Sizes& z) {
+  const int64_t column = z.inputs * kOut<T>, pair = z.tiles * group.unit_size(z);
   parallel_for(s.threads, s.regions * z.panels * z.tiles, [&](int64_t i, int) {
     int64_t tile = i % z.tiles, panel = i / z.tiles % z.panels, r = i / z.tiles / z.panels;
-    const T* from = packed.totals + ((r * z.panels + panel) * 9 * z.tiles + tile) * packed.unit_size(z);
+    const T* from = group.totals + ((r * z.panels + panel) * 9 * z.tiles + tile) * group.unit_size(z);
     T rows[27 * kOut<T>];
     for (int64_t k = tile * z.inputs; k < smaller((tile + 1) * z.inputs, z.cin); ++k, from += kOut<T>) {
       for (int64_t tap = 0; tap < 27; ++tap)
@@ -216,38 +216,38 @@ void unpack(T* gw, const Packed<T>& packed, const Shape& s, const Sizes& z) {
 }
 
 template <class T>
-void backward_weight(T* gw, const T* x, const T* gy, const T* y, void* workspace, const Shape& s,
-                     const Support& support, int64_t cin, int64_t cout, T negative_slope, int) {
+void wgrad(T* gw, const T* x, const T* gy, const T* y, void* workspace, const Shape& s, const Support& support,
+           int64_t cin, int64_t cout, T negative_slope, int) {
   Sizes z = sizes_of<T>(s, cin, cout);
-  Carver carver(workspace);
-  Packed<T> packed = carve<T>(carver, s, z);
+  Arena arena(workspace);
+  FrameGroup<T> group = allocate<T>(arena, s, z);
   Maps<T> maps = {x, gy, negative_slope == 1 ? nullptr : y, negative_slope, support};
-  int64_t region_size = z.units() * packed.unit_size(z), frames = frames_of(s);
+  int64_t region_size = z.units() * group.unit_size(z), frames = frames_of(s);
   parallel_for(s.threads, s.regions,
-               [&](int64_t r, int) { __builtin_memset(packed.totals + r * region_size, 0, region_size * sizeof(T)); });
-  for (packed.first = 0; packed.first < frames; packed.first = packed.end) {
-    packed.first_read = larger(packed.first - 1, 0);
-    packed.end = smaller(packed.first + packed.group_frames, frames);
-    pack_group(packed, maps, s, z);
-    add_group(packed, s, z);
+               [&](int64_t r, int) { __builtin_memset(group.totals + r * region_size, 0, region_size * sizeof(T)); });
+  for (group.first = 0; group.first < frames; group.first = group.end) {
+    group.first_read = larger(group.first - 1, 0);
+    group.end = smaller(group.first + group.most_frames, frames);
+    copy_group(group, maps, s, z);
+    add_group(group, s, z);
   }
-  unpack(gw, packed, s, z);
+  unpack(gw, group, s, z);
 }
 
 template <class T>
-size_t weight_workspace(const Shape& s, int64_t cin, int64_t cout, int) {
-  Carver carver(nullptr);
-  carve<T>(carver, s, sizes_of<T>(s, cin, cout));
-  return carver.bytes();
+size_t wgrad_workspace(const Shape& s, int64_t cin, int64_t cout, int) {
+  Arena arena(nullptr);
+  allocate<T>(arena, s, sizes_of<T>(s, cin, cout));
+  return arena.bytes();
 }
 
 }  // namespace
 
-void fill_arme_weight(Operators<float>& single, Operators<double>& dual) {
-  single.direct.weight_workspace = weight_workspace<float>;
-  single.direct.backward_weight = backward_weight<float>;
-  dual.direct.weight_workspace = weight_workspace<double>;
-  dual.direct.backward_weight = backward_weight<double>;
+void fill_arme_direct_wgrad(Tables& tables) {
+  tables.single.direct.wgrad_workspace = wgrad_workspace<float>;
+  tables.single.direct.wgrad = wgrad<float>;
+  tables.dual.direct.wgrad_workspace = wgrad_workspace<double>;
+  tables.dual.direct.wgrad = wgrad<double>;
 }
 
 }  // namespace HSTL_ISA

@@ -1,17 +1,17 @@
-// The weight gradient of arme in the Winograd domain: gw = G^T [sum over tiles of (B^T x) (A gy)^T]. Per region, a
-// group of tiles at a time: inputs and gradients are transformed, then multiplied at every frequency; the products of
-// all groups go back to 3 x 3 x 3 taps. Where there are few channels, each thread takes a share of the tiles with
-// products of their own, and waits for the others once; else all work on one group, over its tiles, then over its
-// frequencies. What is summed in which order depends on the sizes alone, not on the threads.
-#include "arme.h"
-#include "tables.h"
-#include "tiles.h"
+// arme's wgrad, gw [m, cout, cin, 27], in the Winograd domain: gw = G^T [sum over tiles of (B^T x) (A gy)^T]. Per
+// region, a group of tiles at a time: inputs and gradients are transformed, then multiplied at every frequency; the
+// products of all groups go back to 3 x 3 x 3 taps. Where there are few channels, each thread takes a share of the
+// tiles with products of their own, and waits for the others once; else all work on one group, over its tiles, then
+// over its frequencies. What is summed in which order depends on the sizes alone, not on the threads.
+#include "arena.h"
+#include "arme_winograd_wgrad_transforms.h"
+#include "operators.h"
+#include "parallel.h"
 
 namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
-constexpr int kLanes = lanes<float>;
 // Input channels of a product's tile; with 2 vectors of output channels its sums stay in registers.
 constexpr int kInputs = kVectorRegisters == 32 && kLanes >= 8 ? 8 : 4;
 // Products that are alive at a time, at most: in the third-level cache.
@@ -24,33 +24,6 @@ constexpr int64_t kLeastShares = 4, kMostShares = 8;
 constexpr int64_t kShareGroupBytes = 2 << 20, kLeastGroupBytes = 4 << 20, kMostGroupBytes = 8 << 20;
 // Tiles summed in registers before they are added to the total; keeps float32's rounding small.
 constexpr int64_t kMostSummed = 128;
-
-// The rows of frequencies whose products are computed at once. What the others need is dead code.
-template <int... R>
-struct RowSet {
-  static constexpr int count = sizeof...(R);
-
-  static HSTL_INLINE void input(Floats* v, const Floats* d) {
-    Floats all[kFrequencies];
-    Transform<kSide>::input(all, d);
-    int i = 0;
-    ((v[i++] = all[R]), ...);
-  }
-  static HSTL_INLINE void gradient(Floats* v, const Floats* g) {
-    Floats all[kFrequencies];
-    Transform<kSide>::gradient(all, g);
-    int i = 0;
-    ((v[i++] = all[R]), ...);
-  }
-  static HSTL_INLINE void weights_back(Floats* w, const Floats* m) {
-    Floats all[kFrequencies] = {};
-    int i = 0;
-    ((all[R] = m[i++]), ...);
-    Transform<kSide>::weights_back(w, all);
-  }
-};
-
-using AllRows = RowSet<0, 1, 2, 3, 4, 5>;
 
 struct Sizes {
   int64_t cin, cout, height, width;
@@ -92,141 +65,17 @@ struct Buffers {
   float* w;      // [panels][inputs][27][kOut]
 };
 
-Buffers carve(Carver& carver, const Shape& s, const Sizes& z, int frames) {
+Buffers allocate(Arena& arena, const Shape& s, const Sizes& z, int frames) {
   Buffers b;
-  b.tiling = carve_tiling(carver, s, frames);
-  b.zeros = carver.take<float>(larger(z.chunks() * kLanes, z.panels() * kOut<float>) + 27 * kOut<float>);
+  b.tiling = allocate_tiling(arena, s, frames);
+  b.zeros = arena.allocate<float>(larger(z.chunks() * kLanes, z.panels() * kOut<float>) + 27 * kOut<float>);
   const int64_t owners = z.shares > 1 ? s.threads : 1;
-  b.v = carver.take<float>(owners * z.frequencies * z.v_frequency());
-  b.g = carver.take<float>(owners * z.frequencies * z.g_frequency());
-  b.m = carver.take<float>(z.shares * z.m_share());
-  b.w = carver.take<float>(z.panels() * z.inputs() * 27 * kOut<float>);
+  b.v = arena.allocate<float>(owners * z.frequencies * z.v_frequency());
+  b.g = arena.allocate<float>(owners * z.frequencies * z.g_frequency());
+  b.m = arena.allocate<float>(z.shares * z.m_share());
+  b.w = arena.allocate<float>(z.panels() * z.inputs() * 27 * kOut<float>);
   return b;
 }
-
-// ---- a tile's inputs and gradients in the Winograd domain
-
-// Positions of a tile's gradients and of the outputs of the activation that they go back through.
-template <int N>
-struct GradientPositions {
-  const float* gradient[N][kSide][kSide];
-  const float* output[N][kSide][kSide];
-};
-
-struct GradientMap {
-  const float* gy;         // [F, H, W, channels]
-  const float* y;          // [F, H, W, channels]
-  const uint8_t* support;  // [F, H, W] or null
-  const float* zeros;      // [channels]
-  int64_t channels, height, width;
-  float negative_slope;
-};
-
-template <int N>
-void find_gradients(GradientPositions<N>& positions, const TimeTile& time, const Tile& tile, Range region,
-                    const GradientMap& map) {
-  for (int t = 0; t < N; ++t)
-    for (int i = 0; i < kSide; ++i) {
-      int64_t row = tile.row + i, frame = time.outputs[t];
-      bool outside = frame < 0 || row >= region.end;
-      int64_t first = (frame * map.height + row) * map.width + tile.col;
-      for (int j = 0; j < kSide; ++j) {
-        bool zero = outside || tile.col + j >= map.width || (map.support && !map.support[first + j]);
-        int64_t at = (first + j) * map.channels;
-        positions.gradient[t][i][j] = zero ? map.zeros : map.gy + at;
-        positions.output[t][i][j] = zero ? map.zeros : map.y + at;
-      }
-    }
-}
-
-// The last channels of some positions, fewer than a vector, filled up with zeros.
-template <int Count>
-struct Tail {
-  float values[Count][kLanes];
-
-  void fill(const float** at, int64_t channel, int64_t valid) {
-    for (int p = 0; p < Count; ++p) {
-      store(values[p], load_some(at[p] + channel, valid));
-      at[p] = values[p];
-    }
-  }
-};
-
-// One vector of channels. Cycles: about 6 for every frequency, for the multiplier (20 FLOPs a lane) as for the stores
-// (3, of 2 cycles each); without fetching ahead, waiting for the positions takes as long again.
-template <int N, class Rows>
-void transform_input(float* to, int64_t distance, const InputPositions<N>& from, int64_t channel) {
-  Floats v[Rows::count][kFrequencies][N + 2];
-  for (int t = 0; t < N + 2; ++t)
-#pragma GCC unroll 1
-    for (int j = 0; j < kFrequencies; ++j) {
-      Floats d[kFrequencies], rows[Rows::count];
-#pragma GCC unroll 6
-      for (int i = 0; i < kFrequencies; ++i) d[i] = load(from.at[t][i][j] + channel);
-      Rows::input(rows, d);
-#pragma GCC unroll 6
-      for (int r = 0; r < Rows::count; ++r) v[r][j][t] = rows[r];
-    }
-#pragma GCC unroll 1
-  for (int r = 0; r < Rows::count; ++r) {
-#pragma GCC unroll 1
-    for (int t = 0; t < N + 2; ++t) {
-      Floats d[kFrequencies], cols[kFrequencies];
-#pragma GCC unroll 6
-      for (int j = 0; j < kFrequencies; ++j) d[j] = v[r][j][t];
-      Transform<kSide>::input(cols, d);
-#pragma GCC unroll 6
-      for (int j = 0; j < kFrequencies; ++j) v[r][j][t] = cols[j];
-    }
-#pragma GCC unroll 1
-    for (int j = 0; j < kFrequencies; ++j) {
-      Floats times[N + 2];
-      Transform<N>::input(times, v[r][j]);
-#pragma GCC unroll 7
-      for (int t = 0; t < N + 2; ++t, to += distance) store(to, times[t]);
-    }
-  }
-}
-
-template <int N, class Rows>
-void transform_gradient(float* to, int64_t distance, const GradientPositions<N>& from, int64_t channel,
-                        float negative_slope) {
-  Floats v[Rows::count][kFrequencies][N];
-  for (int t = 0; t < N; ++t)
-#pragma GCC unroll 1
-    for (int j = 0; j < kSide; ++j) {
-      Floats g[kSide], rows[Rows::count];
-#pragma GCC unroll 4
-      for (int i = 0; i < kSide; ++i) {
-        Floats value = load(from.gradient[t][i][j] + channel);
-        g[i] = load(from.output[t][i][j] + channel) > Floats{} ? value : value * negative_slope;
-      }
-      Rows::gradient(rows, g);
-#pragma GCC unroll 6
-      for (int r = 0; r < Rows::count; ++r) v[r][j][t] = rows[r];
-    }
-#pragma GCC unroll 1
-  for (int r = 0; r < Rows::count; ++r) {
-#pragma GCC unroll 1
-    for (int t = 0; t < N; ++t) {
-      Floats g[kSide], cols[kFrequencies];
-#pragma GCC unroll 4
-      for (int j = 0; j < kSide; ++j) g[j] = v[r][j][t];
-      Transform<kSide>::gradient(cols, g);
-#pragma GCC unroll 6
-      for (int j = 0; j < kFrequencies; ++j) v[r][j][t] = cols[j];
-    }
-#pragma GCC unroll 1
-    for (int j = 0; j < kFrequencies; ++j) {
-      Floats times[N + 2];
-      Transform<N>::gradient(times, v[r][j]);
-#pragma GCC unroll 7
-      for (int t = 0; t < N + 2; ++t, to += distance) store(to, times[t]);
-    }
-  }
-}
-
-// ---- one region
 
 struct Maps {
   InputMap x;
@@ -241,7 +90,7 @@ struct Group {
   int64_t count;
 
   const TimeTile& time(int64_t k) const { return times[tiles[k].time]; }
-  Group part(Slice of) const { return {region, times, tiles + of.begin, of.end - of.begin}; }
+  Group part(Range of) const { return {region, times, tiles + of.begin, of.end - of.begin}; }
 };
 
 // Tiles that one thread transforms one after another; while one is transformed, the next one is fetched.
@@ -254,7 +103,7 @@ HSTL_INLINE void fetch(const float* const* at, int64_t channel) {
 }
 
 template <int N, class Rows>
-void transform_inputs(const Buffers& b, const Group& group, Slice mine, const InputMap& map, const Sizes& z) {
+void transform_inputs(const Buffers& b, const Group& group, Range mine, const InputMap& map, const Sizes& z) {
   constexpr int kPositions = (N + 2) * kFrequencies * kFrequencies;
   InputPositions<N> positions[2];
   Tail<kPositions> tail;
@@ -276,7 +125,7 @@ void transform_inputs(const Buffers& b, const Group& group, Slice mine, const In
 }
 
 template <int N, class Rows>
-void transform_gradients(const Buffers& b, const Group& group, Slice mine, const GradientMap& map, const Sizes& z) {
+void transform_gradients(const Buffers& b, const Group& group, Range mine, const GradientMap& map, const Sizes& z) {
   constexpr int kPositions = N * kSide * kSide;
   GradientPositions<N> positions[2];
   Tail<kPositions> gradient_tail, output_tail;
@@ -304,7 +153,7 @@ template <int N, class Rows>
 void transform_group(const Buffers& b, const Group& group, const Maps& maps, const Sizes& z, int threads) {
   int64_t parts = ceil_div(group.count, kInTurn);
   parallel_for(threads, 2 * parts, [&](int64_t i, int) {
-    Slice mine = slice_of(group.count, parts, i / 2);
+    Range mine = chunk_of(group.count, parts, i / 2);
     if (i % 2) return transform_gradients<N, Rows>(b, group, mine, maps.gy, z);
     transform_inputs<N, Rows>(b, group, mine, maps.x, z);
   });
@@ -314,7 +163,7 @@ void transform_group(const Buffers& b, const Group& group, const Maps& maps, con
 // FLOPs: 4 kInputs lanes per tile in 2 kInputs cycles of one multiplier; loads per tile: kInputs broadcasts from the
 // second-level cache, 2 vectors from the first. m, in the third, is fetched meanwhile; reading and writing it takes
 // about 3 kInputs cycles.
-void multiply(float* m, const float* from, int64_t from_stride, const float* v, const float* g, int64_t tiles) {
+void gemm(float* m, const float* from, int64_t from_stride, const float* v, const float* g, int64_t tiles) {
   Floats sums[kInputs][2] = {};
 #pragma GCC unroll 16
   for (int j = 0; j < 2 * kInputs; ++j) __builtin_prefetch(m + j * kLanes);
@@ -333,57 +182,22 @@ void multiply(float* m, const float* from, int64_t from_stride, const float* v, 
   }
 }
 
-void multiply_group(const Buffers& b, int64_t tiles, bool first, const Sizes& z, int threads) {
+void gemm_group(const Buffers& b, int64_t tiles, bool first, const Sizes& z, int threads) {
   int64_t parts = ceil_div(tiles, kMostSummed);
   parallel_for(threads, z.frequencies, [&](int64_t f, int) {
     for (int64_t part = 0; part < parts; ++part) {
-      Slice mine = slice_of(tiles, parts, part);
+      Range mine = chunk_of(tiles, parts, part);
       const bool begins = first && part == 0;
       for (int64_t panel = 0; panel < z.panels(); ++panel) {
         const float* g = b.g + f * z.g_frequency() + panel * z.g_panel() + mine.begin * kOut<float>;
         for (int64_t i = 0; i < z.inputs(); i += kInputs) {
           const float* v = b.v + f * z.v_frequency() + i / kLanes * z.v_chunk() + mine.begin * kLanes + i % kLanes;
           float* m = b.m + f * z.m_frequency() + (panel * z.inputs() + i) * kOut<float>;
-          multiply(m, begins ? b.zeros : m, begins ? 0 : kOut<float>, v, g, mine.end - mine.begin);
+          gemm(m, begins ? b.zeros : m, begins ? 0 : kOut<float>, v, g, mine.end - mine.begin);
         }
       }
     }
   });
-}
-
-// Adds one vector of output channels of one input channel to w [27][kOut].
-template <int N, class Rows>
-void transform_back(float* w, const float* from, int64_t from_stride, const float* m, int64_t distance) {
-  Floats cols[Rows::count][3][N + 2], times[3][3][Rows::count];  // [column][frame][row]
-#pragma GCC unroll 1
-  for (int r = 0; r < Rows::count; ++r) {
-#pragma GCC unroll 1
-    for (int t = 0; t < N + 2; ++t) {
-      Floats d[kFrequencies], out[3];
-#pragma GCC unroll 6
-      for (int j = 0; j < kFrequencies; ++j) {
-        const float* at = m + ((r * kFrequencies + j) * (N + 2) + t) * distance;
-        d[j] = load(at);
-        __builtin_prefetch(at + kOut<float>);
-      }
-      Transform<kSide>::weights_back(out, d);
-      for (int j = 0; j < 3; ++j) cols[r][j][t] = out[j];
-    }
-    for (int j = 0; j < 3; ++j) {
-      Floats out[3];
-      Transform<N>::weights_back(out, cols[r][j]);
-      for (int t = 0; t < 3; ++t) times[j][t][r] = out[t];
-    }
-  }
-  for (int t = 0; t < 3; ++t)
-    for (int j = 0; j < 3; ++j) {
-      Floats out[3];
-      Rows::weights_back(out, times[j][t]);
-      for (int i = 0; i < 3; ++i) {
-        int64_t tap = (t * 3 + i) * 3 + j;
-        store(w + tap * kOut<float>, load(from + tap * from_stride) + out[i]);
-      }
-    }
 }
 
 template <int N, class Rows>
@@ -398,15 +212,15 @@ void add_products(const Buffers& b, bool first, const Sizes& z, int threads) {
   });
 }
 
-// The products of some tiles, by so many threads.
+// The products of some tiles at all frequencies, summed over the tiles, by `threads` threads.
 template <int N, class Rows>
-void multiply_tiles(const Buffers& b, const Group& tiles, const Maps& maps, const Sizes& z, int threads) {
+void accumulate_tiles(const Buffers& b, const Group& tiles, const Maps& maps, const Sizes& z, int threads) {
   int64_t groups = ceil_div(tiles.count, z.group);
   if (groups == 0) __builtin_memset(b.m, 0, sizeof(float) * z.m_share());
   for (int64_t i = 0; i < groups; ++i) {
-    Group group = tiles.part(slice_of(tiles.count, groups, i));
+    Group group = tiles.part(chunk_of(tiles.count, groups, i));
     transform_group<N, Rows>(b, group, maps, z, threads);
-    multiply_group(b, group.count, i == 0, z, threads);
+    gemm_group(b, group.count, i == 0, z, threads);
   }
 }
 
@@ -426,14 +240,14 @@ template <int N, class Rows>
 void add_rows(const Buffers& b, int64_t r, bool first, const Shape& s, const Maps& maps, const Sizes& z) {
   Group tiles = {region_rows(s, r), b.tiling.times, b.tiling.tiles + b.tiling.begin(r), b.tiling.count(r)};
   if (z.shares == 1) {
-    multiply_tiles<N, Rows>(b, tiles, maps, z, s.threads);
+    accumulate_tiles<N, Rows>(b, tiles, maps, z, s.threads);
   } else {
     parallel_for(s.threads, z.shares, [&](int64_t share, int thread) {
       Buffers mine = b;
       mine.v += thread * z.frequencies * z.v_frequency();
       mine.g += thread * z.frequencies * z.g_frequency();
       mine.m += share * z.m_share();
-      multiply_tiles<N, Rows>(mine, tiles.part(slice_of(tiles.count, z.shares, share)), maps, z, 1);
+      accumulate_tiles<N, Rows>(mine, tiles.part(chunk_of(tiles.count, z.shares, share)), maps, z, 1);
     });
     add_shares(b, z, s.threads);
   }
@@ -454,7 +268,7 @@ void unpack(float* gw, const float* w, const Sizes& z, int threads) {
 }
 
 template <int N>
-void backward_weight_tiled(float* gw, const Buffers& b, const Shape& s, const Maps& maps, const Sizes& z) {
+void wgrad_tiled(float* gw, const Buffers& b, const Shape& s, const Maps& maps, const Sizes& z) {
   for (int64_t r = 0; r < s.regions; ++r, gw += 27 * z.cin * z.cout) {
     if (b.tiling.count(r) == 0) {
       __builtin_memset(gw, 0, sizeof(float) * 27 * z.cin * z.cout);
@@ -471,31 +285,29 @@ void backward_weight_tiled(float* gw, const Buffers& b, const Shape& s, const Ma
   }
 }
 
-void backward_weight(float* gw, const float* x, const float* gy, const float* y, void* workspace, const Shape& s,
-                     const Support& support, int64_t cin, int64_t cout, float negative_slope, int algorithm) {
+void wgrad(float* gw, const float* x, const float* gy, const float* y, void* workspace, const Shape& s,
+           const Support& support, int64_t cin, int64_t cout, float negative_slope, int algorithm) {
   Sizes z = sizes_of(s, cin, cout, algorithm);
-  Carver carver(workspace);
-  Buffers b = carve(carver, s, z, algorithm);
-  list_tiles(b.tiling, s, support.y);
+  Arena arena(workspace);
+  Buffers b = allocate(arena, s, z, algorithm);
+  find_active_tiles(b.tiling, s, support.y);
   __builtin_memset(b.zeros, 0, reinterpret_cast<char*>(b.v) - reinterpret_cast<char*>(b.zeros));
   Maps maps = {{x, support.x, b.zeros, cin, z.height, z.width},
                {gy, negative_slope == 1 ? gy : y, support.y, b.zeros, cout, z.height, z.width, negative_slope}};
-  if (algorithm == 2) return backward_weight_tiled<2>(gw, b, s, maps, z);
-  if (algorithm == 4) return backward_weight_tiled<4>(gw, b, s, maps, z);
-  backward_weight_tiled<5>(gw, b, s, maps, z);
+  with_frames(algorithm, [&](auto frames) { wgrad_tiled<frames.value>(gw, b, s, maps, z); });
 }
 
-size_t weight_workspace(const Shape& s, int64_t cin, int64_t cout, int algorithm) {
-  Carver carver(nullptr);
-  carve(carver, s, sizes_of(s, cin, cout, algorithm), algorithm);
-  return carver.bytes();
+size_t wgrad_workspace(const Shape& s, int64_t cin, int64_t cout, int algorithm) {
+  Arena arena(nullptr);
+  allocate(arena, s, sizes_of(s, cin, cout, algorithm), algorithm);
+  return arena.bytes();
 }
 
 }  // namespace
 
-void fill_arme_winograd_weight(Operators<float>& single, Operators<double>&) {
-  single.winograd.weight_workspace = weight_workspace;
-  single.winograd.backward_weight = backward_weight;
+void fill_arme_winograd_wgrad(Tables& tables) {
+  tables.single.winograd.wgrad_workspace = wgrad_workspace;
+  tables.single.winograd.wgrad = wgrad;
 }
 
 }  // namespace HSTL_ISA

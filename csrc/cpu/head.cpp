@@ -1,8 +1,8 @@
-// The linear maps of the parts, and batch norm with what it has learned.
-#include "geometry.h"
+// The head: a fully connected layer for every part, then batch norm with fixed statistics, of vectors [N, parts, cin]
+// -> [N, parts, cout].
+#include "operators.h"
 #include "parallel.h"
 #include "simd.h"
-#include "tables.h"
 
 namespace hstl {
 namespace HSTL_ISA {
@@ -15,7 +15,7 @@ constexpr int kVectors = 4;
 constexpr int64_t kSummed = 32;
 
 template <class T>
-struct PartMap {
+struct Part {
   T* y;        // of the first sequence
   const T* x;  // of the first sequence
   const T* w;  // [cin, cout] of the part
@@ -33,7 +33,7 @@ Vec<T> normalise(Vec<T> y, const Norm<T>& norm, int64_t o, int64_t valid) {
 // R sequences and V vectors of outputs from `o` on. FLOPs: 2 * cin * R * V * lanes. Bytes: cin * V * sizeof(Vec<T>) of
 // weights, which are the cost where there are few sequences. Registers: R * V sums, V weights, 1 input.
 template <int R, int V, class T>
-void map_tile(const PartMap<T>& part, const Norm<T>& norm, int64_t o) {
+void head_tile(const Part<T>& part, const Norm<T>& norm, int64_t o) {
   Vec<T> totals[R][V] = {};
   for (int64_t first = 0; first < part.cin; first += kSummed) {
     Vec<T> sums[R][V] = {};
@@ -57,33 +57,33 @@ void map_tile(const PartMap<T>& part, const Norm<T>& norm, int64_t o) {
 }
 
 template <int R, class T>
-void map_rows(const PartMap<T>& part, const Norm<T>& norm) {
+void head_rows(const Part<T>& part, const Norm<T>& norm) {
   int64_t o = 0;
-  for (; o + kVectors * lanes<T> <= part.cout; o += kVectors * lanes<T>) map_tile<R, kVectors>(part, norm, o);
-  for (; o < part.cout; o += lanes<T>) map_tile<R, 1>(part, norm, o);
+  for (; o + kVectors * lanes<T> <= part.cout; o += kVectors * lanes<T>) head_tile<R, kVectors>(part, norm, o);
+  for (; o < part.cout; o += lanes<T>) head_tile<R, 1>(part, norm, o);
 }
 
 template <class T>
-void map_parts(T* y, const T* x, const T* w, const Norm<T>& norm, int64_t n, int64_t parts, int64_t cin, int64_t cout,
-               int threads) {
+void head(T* y, const T* x, const T* w, const Norm<T>& norm, int64_t n, int64_t parts, int64_t cin, int64_t cout,
+          int threads) {
   parallel_for(threads, parts, [&](int64_t p, int) {
-    PartMap<T> part = {y + p * cout, x + p * cin, w + p * cin * cout, parts * cout, parts * cin, cin, cout};
+    Part<T> part = {y + p * cout, x + p * cin, w + p * cin * cout, parts * cout, parts * cin, cin, cout};
     int64_t left = n;
     auto next = [&](int64_t rows) {
       part.y += rows * part.y_stride;
       part.x += rows * part.x_stride;
       left -= rows;
     };
-    for (; left >= kRows; next(kRows)) map_rows<kRows>(part, norm);
-    for (; left > 0; next(1)) map_rows<1>(part, norm);
+    for (; left >= kRows; next(kRows)) head_rows<kRows>(part, norm);
+    for (; left > 0; next(1)) head_rows<1>(part, norm);
   });
 }
 
 }  // namespace
 
-void fill_parts(Operators<float>& single, Operators<double>& dual) {
-  single.map_parts = map_parts<float>;
-  dual.map_parts = map_parts<double>;
+void fill_head(Tables& tables) {
+  tables.single.head = head<float>;
+  tables.dual.head = head<double>;
 }
 
 }  // namespace HSTL_ISA
