@@ -18,7 +18,7 @@ from benchmarks.names import OURS
 from benchmarks.rivals import named
 from benchmarks.workloads import Workload
 from hstl_fast import HSTL
-from hstl_fast._recorded import RecordedMaps
+from hstl_fast.models.cpu_plan import PlannedMaps
 from hstl_fast.nn import SeparateFCs
 
 ROUNDS = 15
@@ -103,13 +103,13 @@ def _stopwatch(network: HSTL, names: dict[str, str], spent: dict[str, float]) ->
             spent[part] = spent.get(part, 0.0) + time.perf_counter() - start
         return y
 
-    def finish(maps: RecordedMaps) -> None:
+    def finish(maps: PlannedMaps) -> None:
         for layer, function, arguments in maps.calls():
             add(layer, functools.partial(function, *arguments))
 
-    def mapped(maps: RecordedMaps, layer: SeparateFCs, norm: nn.BatchNorm1d) -> Any:
+    def mapped(maps: PlannedMaps, layer: SeparateFCs, norm: nn.BatchNorm1d) -> Any:
         return add(layer, functools.partial(plain_mapped, maps, layer, norm))
 
-    plain_mapped = RecordedMaps.mapped
-    with mock.patch.object(RecordedMaps, "finish", finish), mock.patch.object(RecordedMaps, "mapped", mapped):
+    plain_mapped = PlannedMaps.mapped
+    with mock.patch.object(PlannedMaps, "finish", finish), mock.patch.object(PlannedMaps, "mapped", mapped):
         yield

@@ -17,11 +17,12 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
 from hstl_fast import functional
+from hstl_fast._torch_private import constant_when_compiled
+from hstl_fast.layout import FLOATING
 from hstl_fast.models import HSTL
 from hstl_fast.ops import _dispatch
-from hstl_fast.ops._algorithm import use_algorithm
-from hstl_fast.ops._checks import FLOATING
-from hstl_fast.ops._shared import _has_autocast, constant_when_compiled, without_autocast
+from hstl_fast.ops._dispatch import use_algorithm
+from hstl_fast.ops._library import has_autocast, without_autocast
 from hstl_fast.reference import SMALLEST
 
 REPLACED, ALREADY, LEFT = "replaced", "already accelerated", "left alone"
@@ -394,7 +395,7 @@ def _watched(inner: nn.Module, layer: nn.Module) -> list[str]:
 
 
 def _is_autocast(x: Tensor) -> bool:
-    return _has_autocast(x.device.type) and torch.is_autocast_enabled(x.device.type)
+    return has_autocast(x.device.type) and torch.is_autocast_enabled(x.device.type)
 
 
 class PlainStage(FastForward):
@@ -848,7 +849,7 @@ def _difference(forward: FastForward) -> str | None:
                 if reason:
                     return f"{reason} {mode}"
         reason = _difference_of_scale(_tried(forward, torch.float64, False), generator)
-        if reason or not _has_autocast(owned.device.type):
+        if reason or not has_autocast(owned.device.type):
             return reason
         tried = _tried(forward, torch.float32, False)
         reason = _difference_under_autocast(tried, generator)

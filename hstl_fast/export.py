@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hstl_fast.files import whole_file
-from hstl_fast.models import COLUMNS, FEWEST_FRAMES, HSTL, ROWS
+from hstl_fast.files import atomic_file
+from hstl_fast.models import HSTL
+from hstl_fast.models.config import COLUMNS, FEWEST_FRAMES, ROWS
+from hstl_fast.models.inputs import check_silhouettes
 from hstl_fast.nn import Layer
-from hstl_fast.ops._algorithm import use_algorithm
-from hstl_fast.ops._dispatch import use_backend
+from hstl_fast.ops._dispatch import use_algorithm, use_backend
 from hstl_fast.version import __version__
 
 OPSET = 18
@@ -58,7 +59,7 @@ class Embedder(Layer):
 
     def forward(self, silhouettes: Tensor, seq_lens: Sequence[int] | Tensor | None = None) -> Tensor:
         """Embeddings `[N, P, C]`; both arguments are those of `HSTL.forward`."""
-        lengths = self.body._lengths(silhouettes, seq_lens)
+        silhouettes, lengths = check_silhouettes(silhouettes, seq_lens, self.body.check_input)
         return self.body._embeddings(silhouettes, lengths, batch_statistics=False)
 
 
@@ -87,7 +88,7 @@ def export_onnx(model: HSTL, path: str | os.PathLike[str], frames: int | None = 
         raise FileNotFoundError(f"{path}: its folder does not exist")
     import onnx
 
-    with whole_file(path) as draft:
+    with atomic_file(path) as draft:
         graph = _traced(Embedder(model), frames)
         if frames is None:
             _repeat_short(graph.graph)

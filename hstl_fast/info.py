@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hstl_fast import functional, reference
-from hstl_fast.ops import _algorithm, _dispatch, _native
+from hstl_fast import backends, functional, reference
+from hstl_fast.backends.cpu import library
+from hstl_fast.ops import _dispatch
 from hstl_fast.version import __version__
 
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
@@ -52,8 +53,8 @@ def collect() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "native_cpu": _native_cpu(),
-        "requested_backend": _dispatch.requested(),
-        "requested_algorithm": _algorithm.requested(),
+        "requested_backend": _dispatch.BACKEND.value(),
+        "requested_algorithm": _dispatch.ALGORITHM.value(),
         "backends": _backends(),
     }
 
@@ -85,9 +86,9 @@ def _without_tf32() -> Iterator[None]:
 
 
 def _native_cpu() -> dict[str, Any]:
-    binary = _native.cpu()
+    binary = library.cpu()
     if binary is None:
-        return {"loaded": False, "reason": _native.cpu_error()}
+        return {"loaded": False, "reason": library.cpu_error()}
     return {
         "loaded": True,
         "instruction_set": binary.instruction_set(),
@@ -113,7 +114,7 @@ def _backends() -> list[dict[str, Any]]:
                     "available": reason is None,
                     "reason": reason,
                     "automatic": name == automatic,
-                    "verified": name not in _dispatch.UNVERIFIED,
+                    "verified": name not in backends.UNVERIFIED,
                 }
                 for name, reason in reasons.items()
             ]
@@ -136,7 +137,7 @@ def _algorithms(operator: str, backend: str, dtype: torch.dtype) -> list[str | N
     """Those that the operator can be asked for; None for the only way there is."""
     if operator != "arme":
         return [None]
-    return ["direct"] if _algorithm.why_no_winograd(backend, dtype) else ["direct", "winograd"]
+    return ["direct"] if _dispatch.why_no_winograd(backend, dtype) else ["direct", "winograd"]
 
 
 def _compare(operator: str, backend: str, device: str, dtype: torch.dtype, algorithm: str | None) -> list[Check]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hstl_fast import _replayed
+from hstl_fast.models import cuda_graphs
 
 
 class _Event:
@@ -44,7 +44,7 @@ def stand_in(patch: pytest.MonkeyPatch) -> None:
 
 def counted(patch: pytest.MonkeyPatch) -> list[int]:
     """How many will be recorded, in its only element."""
-    count, record = [0], _replayed._recorded
+    count, record = [0], cuda_graphs._recorded
 
     def recorded(compute: Callable[[], Tensor], room: Any) -> tuple[Tensor, Callable[[], None]]:
         count[0] += 1

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from hstl_fast import functional as F
-from hstl_fast.ops import _native
+from hstl_fast.backends.cpu import library
 from tests.processes import run_python
 
-if _native.cpu() is None:
-    pytest.skip(_native.cpu_error(), allow_module_level=True)
-cpu = _native.require_cpu()
+if library.cpu() is None:
+    pytest.skip(library.cpu_error(), allow_module_level=True)
+cpu = library.require_cpu()
 
 SPLIT, LENS = [9, 4], [11, 3]
 RANDOM = torch.Generator().manual_seed(3)

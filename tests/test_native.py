@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from hstl_fast import reference
-from hstl_fast.ops import _native
+from hstl_fast.backends.cpu import library
 
-if _native.cpu() is None:
-    pytest.skip(_native.cpu_error(), allow_module_level=True)
-cpu = _native.require_cpu()
+if library.cpu() is None:
+    pytest.skip(library.cpu_error(), allow_module_level=True)
+cpu = library.require_cpu()
 
 GUARD = 32  # elements before and after every buffer
 GUARD_VALUE = 77
@@ -845,7 +845,7 @@ def test_instruction_sets_are_named_and_unknown_ones_refused() -> None:
 
 @pytest.mark.parametrize(("name", "printed"), [(cpu.instruction_sets()[-1], None), ("sse9", "got 'sse9'")])
 def test_instruction_set_by_environment(name: str, printed: str | None) -> None:
-    code = "from hstl_fast.ops import _native as n; print(n.cpu_error() or n.cpu().instruction_set())"
+    code = "from hstl_fast.backends.cpu import library as n; print(n.cpu_error() or n.cpu().instruction_set())"
     environment = {**os.environ, "HSTL_FAST_CPU_ISA": name}
     root = Path(__file__).parents[1]
     output = subprocess.check_output([sys.executable, "-c", code], env=environment, cwd=root, text=True)

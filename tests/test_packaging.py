@@ -20,7 +20,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import hstl_fast
-from hstl_fast.ops import _native
+from hstl_fast.backends.cpu import library
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -357,8 +357,8 @@ def test_version_is_the_installed_one() -> None:
     if hstl_fast.__version__ == "0+unknown":
         pytest.skip("runs from a checkout that was not installed")
     assert hstl_fast.__version__ == version("hstl_fast") == metadata_version()
-    if _native.cpu() is not None:
-        assert _native.cpu().build_info()["version"] == metadata_version()
+    if library.cpu() is not None:
+        assert library.cpu().build_info()["version"] == metadata_version()
 
 
 def test_base_install_is_torch_and_numpy_without_upper_bounds() -> None:

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hstl_fast import HSTL, PRESETS, use_algorithm, use_backend
-from hstl_fast._recorded import RecordedMaps
-from hstl_fast.functional import clear_packed
+from hstl_fast import HSTL, PRESETS, clear_caches, use_algorithm, use_backend
+from hstl_fast.backends.cpu import library
+from hstl_fast.models.cpu_plan import PlannedMaps
 from hstl_fast.nn import ARME, ASTP, FTA, StripPool
-from hstl_fast.ops import _dispatch, _native
-from hstl_fast.ops._memory import memory
+from hstl_fast.ops import _dispatch
 from tests.networks import narrow_model, walkers
 
 NO_BINARY = _dispatch.why_not("arme", "cpu", "cpu", torch.float32)
@@ -24,16 +23,16 @@ LENGTHS = (17, 30, 1, 2, 3, 6)
 
 
 @contextmanager
-def counted() -> Iterator[list[RecordedMaps]]:
+def counted() -> Iterator[list[PlannedMaps]]:
     """The recordings that are computed."""
-    finished: list[RecordedMaps] = []
-    finish = RecordedMaps.finish
+    finished: list[PlannedMaps] = []
+    finish = PlannedMaps.finish
 
-    def finishing(maps: RecordedMaps) -> None:
+    def finishing(maps: PlannedMaps) -> None:
         finished.append(maps)
         finish(maps)
 
-    with mock.patch.object(RecordedMaps, "finish", finishing):
+    with mock.patch.object(PlannedMaps, "finish", finishing):
         yield finished
 
 
@@ -282,7 +281,7 @@ def test_the_head_reads_only_ordinary_tensors(change: Callable[[HSTL], None]) ->
 def test_another_default_device_changes_nothing() -> None:
     model, clip = narrow_model("casia-b"), walkers(6)
     expected = model.embed([clip])
-    clear_packed()
+    clear_caches()
     with torch.device("meta"):
         assert torch.equal(model.embed([clip]), expected)
 
@@ -316,7 +315,7 @@ def test_maxima_of_many_short_sequences_are_not_found_by_every_thread() -> None:
     """Where the threads' own maxima would be more than half of the maps, the map is written, and read again."""
     model, clips = narrow_model("casia-b").eval(), torch.cat([walkers(3, s) for s in range(8)])[None]
     before, asked = torch.get_num_threads(), []
-    native = _native.require_cpu()
+    native = library.require_cpu()
 
     class Asking:
         def __getattr__(self, name: str) -> Any:
@@ -346,7 +345,7 @@ def test_maps_share_two_blocks() -> None:
         sizes.append(size)
         return memory(size)
 
-    with mock.patch("hstl_fast._recorded.memory", counting):
+    with mock.patch("hstl_fast.models.cpu_plan.memory", counting):
         model.embed([walkers(30)])
     first, second, _ = sizes
     frame = 64 * 44 * 4

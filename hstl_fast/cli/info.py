@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 import hstl_fast.info
-from hstl_fast.cli._output import print_table
+from hstl_fast.cli.output import print_table
 
 
 @click.command(short_help="Show what is installed and what can run.")

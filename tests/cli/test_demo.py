@@ -16,12 +16,14 @@ from click.testing import Result
 import hstl_fast
 import hstl_fast.info
 from hstl_fast import HSTL, PRESETS
-from hstl_fast.cli import _demo_runs, _demo_scene, _report_pictures, _report_regions, demo
-from hstl_fast.cli._embedding import Network
-from hstl_fast.cli._report_page import page
-from hstl_fast.cli._report_text import short
+from hstl_fast.cli import demo
+from hstl_fast.demo import runs, scene
+from hstl_fast.demo.report import pictures, regions
+from hstl_fast.demo.report.page import page
+from hstl_fast.demo.report.text import short
 from hstl_fast.evaluation import part_distances
-from hstl_fast.ops import _algorithm, _native
+from hstl_fast.network import Network
+from hstl_fast.ops import _dispatch
 from hstl_fast.ops._dispatch import requested
 from hstl_fast.silhouettes import Track, walkers
 from tests.cli.helpers import run
@@ -54,7 +56,7 @@ class Run(NamedTuple):
     result: Result
     output: Path
     html: str
-    findings: _demo_runs.Findings
+    findings: runs.Findings
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +65,8 @@ def whole(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Run:
     output = tmp_path_factory.mktemp("demo") / "report.html"
     found = []
 
-    def keep(*arguments: object) -> _demo_runs.Findings:
-        found.append(_demo_runs.find_out(*arguments))
+    def keep(*arguments: object) -> runs.Findings:
+        found.append(runs.find_out(*arguments))
         return found[0]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -140,7 +142,7 @@ def test_report_is_complete(whole: Run) -> None:
     assert len(right_answers) == 12
     assert all(re.fullmatch(r"(walker\d)/\S+ to \1/\S+", names) for names in right_answers)
     assert len(found.of("right") + found.of("wrong")) == 2 * 12  # pictures and rows
-    assert len(found.of("round")) == 2 * _demo_runs.ROUNDS
+    assert len(found.of("round")) == 2 * runs.ROUNDS
     facts = hstl_fast.info.collect()
     for text in (facts["torch"], facts["cpu"], "untrained", "seed 0", "1 thread used", short(whole.findings.agreement)):
         assert text in found.text
@@ -197,7 +199,7 @@ def test_agreement_is_the_largest_difference(whole: Run, network: Network) -> No
     assert whole.findings.agreement == float((fast - plain).double().abs().max() / plain.double().abs().max())
     assert whole.findings.errors.fast == float((fast[0] - truth).abs().max() / truth.abs().max())
     assert whole.findings.errors.reference == float((plain[0] - truth).abs().max() / truth.abs().max())
-    off = _demo_runs.errors(network.model, whole.findings.scene.gallery[0], _demo_runs.Paths(0.5 * truth, 2 * truth))
+    off = runs.errors(network.model, whole.findings.scene.gallery[0], runs.Paths(0.5 * truth, 2 * truth))
     assert off == pytest.approx((0.5, 1.0))
     assert f"all sequences  {whole.findings.agreement:.1e}" in whole.result.stdout
 
@@ -254,7 +256,7 @@ def test_the_algorithm_of_the_environment_is_that_of_the_fast_path(
     whole = HSTL.embed
 
     def embed(self: HSTL, clips: object) -> torch.Tensor:
-        seen.append((requested(), _algorithm.requested()))
+        seen.append((requested(), _dispatch.ALGORITHM.value()))
         return whole(self, clips)
 
     monkeypatch.setattr(HSTL, "embed", embed)
@@ -285,12 +287,12 @@ def test_trained_weights_are_not_called_untrained(whole: Run) -> None:
     assert "sha256:0123456789abcdef" in text
 
 
-def test_paths_take_turns(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_are_interleaved(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    monkeypatch.setattr(_demo_runs, "_embed", lambda model, clip, backend: order.append(backend))
-    times = _demo_runs.take_turns(network.model, _demo_scene.rendered(2, 3).gallery[0], "cpu")
-    assert order == ["reference", "cpu"] * _demo_runs.ROUNDS
-    assert len(times.reference) == len(times.fast) == _demo_runs.ROUNDS
+    monkeypatch.setattr(runs, "_embed", lambda model, clip, backend: order.append(backend))
+    times = runs.interleaved_times(network.model, scene.rendered(2, 3).gallery[0], "cpu")
+    assert order == ["reference", "cpu"] * runs.ROUNDS
+    assert len(times.reference) == len(times.fast) == runs.ROUNDS
 
 
 def test_parts_alone() -> None:
@@ -299,13 +301,13 @@ def test_parts_alone() -> None:
     probes = gallery.clone()
     probes[2:, 1] = gallery[[0, 1], 1]  # in part 1, two of four look like somebody else
     same = torch.eye(4, dtype=torch.bool)
-    assert _demo_runs.rank_one_by_part(probes, gallery, same) == [1.0, 0.5, 1.0]
+    assert runs.rank_one_by_part(probes, gallery, same) == [1.0, 0.5, 1.0]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_levels_cover_every_part_once(preset: str) -> None:
     config = PRESETS[preset]
-    levels = list(_report_regions._levels(config))
+    levels = list(regions._levels(config))
     assert [level.first for level in levels] == np.cumsum([0, *(len(level.split) for level in levels[:-1])]).tolist()
     assert levels[-1].first + len(levels[-1].split) == config.parts
     assert [level.split for level in levels[:-1]] == [split for _, _, split in config.pools]
@@ -314,7 +316,7 @@ def test_levels_cover_every_part_once(preset: str) -> None:
 def test_film_strips_end_where_the_walk_begins_again() -> None:
     columns = np.arange(64)
     clip = np.stack([np.broadcast_to(255 * (abs(columns - 25 - t % 13) < 3), (64, 64)) for t in range(30)])
-    uri, frames = _report_pictures.film_strip(clip.astype(np.uint8))
+    uri, frames = pictures.film_strip(clip.astype(np.uint8))
     assert frames == 13
     assert uri.startswith("data:image/png;base64,")
 
@@ -338,20 +340,20 @@ def footage(tmp_path: Path) -> Path:
 
 def test_video_is_cut_in_halves(footage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracks = [track("track1", 9), track("track2", 6), track("track3", 12)]
-    monkeypatch.setattr(_demo_scene, "extract", lambda video, progress: tracks)
-    scene = _demo_scene.filmed(footage, 2, 5, lambda *_: None)
-    assert [walk.name for walk in scene.gallery] == ["track1/first-half", "track3/first-half"]
-    assert [walk.name for walk in scene.probes] == ["track1/second-half", "track3/second-half"]
-    assert np.array_equal(np.concatenate([scene.gallery[0].clip, scene.probes[0].clip]), tracks[0].silhouettes)
-    assert np.array_equal(scene.gallery[1].clip, tracks[2].silhouettes[:5])
-    assert np.array_equal(scene.probes[1].clip, tracks[2].silhouettes[6:11])
-    assert "the longest of 3" in scene.title
+    monkeypatch.setattr(scene, "extract", lambda video, progress: tracks)
+    cut = scene.filmed(footage, 2, 5, lambda *_: None)
+    assert [walk.name for walk in cut.gallery] == ["track1/first-half", "track3/first-half"]
+    assert [walk.name for walk in cut.probes] == ["track1/second-half", "track3/second-half"]
+    assert np.array_equal(np.concatenate([cut.gallery[0].clip, cut.probes[0].clip]), tracks[0].silhouettes)
+    assert np.array_equal(cut.gallery[1].clip, tracks[2].silhouettes[:5])
+    assert np.array_equal(cut.probes[1].clip, tracks[2].silhouettes[6:11])
+    assert "the longest of 3" in cut.title
 
 
 def test_names_of_videos_are_text_not_markup(
     narrow: None, footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_demo_scene, "extract", lambda video, progress: [track("track1", 6), track("track2", 6)])
+    monkeypatch.setattr(scene, "extract", lambda video, progress: [track("track1", 6), track("track2", 6)])
     output = tmp_path / "report.html"
     result = run("demo", "--video", footage, "-o", output)
     assert "2 tracks of <b>street & co.avi: 4 sequences, 12 frames" in result.stdout
@@ -362,15 +364,15 @@ def test_names_of_videos_are_text_not_markup(
 
 
 def test_a_name_that_is_no_text_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_demo_scene, "extract", lambda video, progress: [track("track1", 6), track("track2", 6)])
-    scene = _demo_scene.filmed(Path(os.fsdecode(b"str\xffeet.avi")), 2, 3, lambda *_: None)
-    assert scene.title.encode() == "2 tracks of str�eet.avi".encode()
+    monkeypatch.setattr(scene, "extract", lambda video, progress: [track("track1", 6), track("track2", 6)])
+    cut = scene.filmed(Path(os.fsdecode(b"str\xffeet.avi")), 2, 3, lambda *_: None)
+    assert cut.title.encode() == "2 tracks of str�eet.avi".encode()
 
 
 def test_one_person_alone_cannot_be_told_apart(
     narrow: None, footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_demo_scene, "extract", lambda video, progress: [track("track1", 6)])
+    monkeypatch.setattr(scene, "extract", lambda video, progress: [track("track1", 6)])
     result = run("demo", "--video", footage, "-o", tmp_path / "report.html", exit_code=1)
     assert "expected two people or more to tell apart, found one" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == [footage.name]
@@ -470,7 +472,7 @@ def test_interrupting_leaves_the_old_report(narrow: None, old_report: Path, monk
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_demo_runs, "embed_both", interrupted)
+    monkeypatch.setattr(runs, "embed_both", interrupted)
     result = run("demo", "--identities", 2, "-o", old_report, exit_code=1)
     assert result.stderr.strip() == "Aborted!"
 

@@ -9,8 +9,8 @@ from torch import Tensor, func
 from torch._C._dynamo.eval_frame import set_eval_frame
 
 from hstl_fast import HSTL, functional, reference, use_backend
+from hstl_fast.backends.cpu import library
 from hstl_fast.losses import cross_entropy, triplet_loss
-from hstl_fast.ops import _alone, _native
 from tests.networks import narrow_model, walkers
 from tests.ops.cases import CASES, OPERATORS, Case
 from tests.ops.holders import HOLDERS
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("native")
 def in_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """An entry for every gradient changed in place; by the binary, because a dispatch mode would hold gradients."""
     changed: list[int] = []
-    binary = _native.require_cpu()
+    binary = library.require_cpu()
     change = binary.leaky_backward
 
     def noted(*arguments: Any) -> None:

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from hstl_fast import functional
-from hstl_fast.ops import _memory
-from hstl_fast.ops._memory import idle_bytes, map_memory, memory
+from hstl_fast.backends.cpu.allocator import allocate_map, free_bytes, memory
 
 MIB = 1 << 20
 
@@ -18,9 +17,9 @@ MIB = 1 << 20
 def emptied(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv(_memory.ENVIRONMENT_VARIABLE, raising=False)
     gc.collect()
-    functional.clear_memory()
+    clear_caches()
     yield
-    functional.clear_memory()
+    clear_caches()
 
 
 def test_a_block_comes_back_and_is_used_again() -> None:
@@ -28,9 +27,9 @@ def test_a_block_comes_back_and_is_used_again() -> None:
     place = first.data_ptr()
     assert first.nbytes == 3 * MIB
     assert place % 64 == 0
-    assert idle_bytes() == 0
+    assert free_bytes() == 0
     del first
-    assert idle_bytes() >= 3 * MIB
+    assert free_bytes() >= 3 * MIB
     assert memory(3 * MIB).data_ptr() == place
 
 
@@ -47,7 +46,7 @@ def test_a_block_is_not_used_again_while_anything_refers_to_it(refer: Callable[[
     block = memory(3 * MIB)
     place, reference = block.data_ptr(), refer(block)
     del block
-    assert idle_bytes() == 0
+    assert free_bytes() == 0
     assert memory(3 * MIB).data_ptr() != place
     del reference
 
@@ -68,11 +67,11 @@ def test_no_more_is_kept_than_was_in_use_at_once() -> None:
         held = [memory(size * MIB), memory(MIB)]
         most = max(most, sum(block.nbytes for block in held))
         del held
-        assert idle_bytes() <= 1.25 * most + MIB  # sizes are rounded up by an eighth, and more for a larger block
+        assert free_bytes() <= 1.25 * most + MIB  # sizes are rounded up by an eighth, and more for a larger block
 
 
 def test_a_map_has_its_shape_in_memory() -> None:
-    y = map_memory(torch.empty(1, dtype=torch.float64), 2, 32, 10, 16, 11)
+    y = allocate_map(torch.empty(1, dtype=torch.float64), 2, 32, 10, 16, 11)
     assert y.shape == (2, 32, 10, 16, 11)
     assert y.dtype == torch.float64
     assert y.is_contiguous(memory_format=torch.channels_last_3d)
@@ -80,15 +79,15 @@ def test_a_map_has_its_shape_in_memory() -> None:
 
 def test_memory_is_given_back_when_asked() -> None:
     del [memory(8 * MIB)][0]
-    assert idle_bytes() > 0
-    functional.clear_memory()
-    assert idle_bytes() == 0
+    assert free_bytes() > 0
+    clear_caches()
+    assert free_bytes() == 0
 
 
 def test_nothing_is_kept_where_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(_memory.ENVIRONMENT_VARIABLE, "0")
     del [memory(8 * MIB)][0]
-    assert idle_bytes() == 0
+    assert free_bytes() == 0
 
 
 @pytest.mark.parametrize("retained", [False, True], ids=["graph not retained", "graph retained"])
@@ -111,7 +110,7 @@ def test_what_cannot_be_had_is_said_and_forgotten() -> None:
     with pytest.raises(MemoryError, match="cannot allocate"):
         memory(1 << 60)
     del [memory(2 * MIB)][0]
-    assert 0 < idle_bytes() < 4 * MIB
+    assert 0 < free_bytes() < 4 * MIB
 
 
 def test_threads_never_share_a_block() -> None:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from hstl_fast import functional, use_algorithm
+from hstl_fast.backends.cpu import library, weights
 from hstl_fast.nn import ARME
-from hstl_fast.ops import _native, _packed
 
 X = torch.rand(1, 8, 4, 6, 7, generator=torch.Generator().manual_seed(0))
 SPLIT = [4, 2]
@@ -23,9 +23,9 @@ SPLIT = [4, 2]
 @pytest.fixture(autouse=True)
 def nothing_kept(native: str) -> Iterator[None]:
     """Before a test and after it."""
-    functional.clear_packed()
+    clear_caches()
     yield
-    functional.clear_packed()
+    clear_caches()
 
 
 @pytest.fixture
@@ -74,9 +74,9 @@ def test_evaluation_packs_once(layer: ARME, packings: list[int]) -> None:
         answer(layer)
         answer(layer)
     assert len(packings) == 2
-    assert _packed.kept_bytes() > 5 * layer.weight.nbytes
-    functional.clear_packed()
-    assert _packed.kept_bytes() == 0
+    assert weights.cached_bytes() > 5 * layer.weight.nbytes
+    clear_caches()
+    assert weights.cached_bytes() == 0
     assert torch.equal(answer(layer), first)
     assert len(packings) == 3
 
@@ -215,7 +215,7 @@ def test_weights_that_are_not_numbers_are_packed_again(layer: ARME, packings: li
 
 
 def test_an_instruction_set_has_its_own(layer: ARME, packings: list[int]) -> None:
-    native = _native.require_cpu()
+    native = library.require_cpu()
     before = native.instruction_set()
     expected = answer(layer)
     try:
@@ -239,7 +239,7 @@ def test_the_environment_bounds_the_memory(layer: ARME, packings: list[int], mon
     for other in layers:
         answer(other)
         answer(layers[0])
-    assert _packed.kept_bytes() <= 3 << 20
+    assert weights.cached_bytes() <= 3 << 20
     assert len(packings) == 8  # the first was never the least recently used
     monkeypatch.setenv("HSTL_FAST_PACKED_CACHE", "much")
     with pytest.raises(ValueError, match=r"HSTL_FAST_PACKED_CACHE must be a number of MiB .* got 'much'"):
@@ -257,7 +257,7 @@ def test_threads_that_change_and_ask(layer: ARME) -> None:
             with torch.no_grad():
                 own.weight.mul_(1.1)
             wrong.extend([not torch.equal(answer(own), truth(own)), not torch.equal(answer(layer), shared)])
-            functional.clear_packed()
+            clear_caches()
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
     for thread in threads:

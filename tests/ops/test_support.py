@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hstl_fast import HSTL, functional, models, reference, use_algorithm, use_backend
 from hstl_fast.nn import ARME
-from hstl_fast.ops import _dispatch, _support
+from hstl_fast.ops import _dispatch
 from tests.networks import narrow_model, walkers
 from tests.ops.cases import CASES, LONG_ENOUGH, OPERATORS, Case
 

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 pytest.importorskip("cv2")
 pytest.importorskip("edgefirst.tracker")
 
-from hstl_fast.silhouettes.blobs import Blob, find_blobs, overlaps
-from hstl_fast.silhouettes.foreground import BackgroundModel, training_indices
-from hstl_fast.silhouettes.tracking import MAX_GAP, gapless, track_people
+from hstl_fast.silhouettes.video.blobs import Blob, find_blobs, overlaps
+from hstl_fast.silhouettes.video.foreground import BackgroundModel, training_indices
+from hstl_fast.silhouettes.video.tracking import MAX_GAP, gapless, track_people
 
 
 def scene(*people: tuple[int, int], size: tuple[int, int] = (70, 24)) -> NDArray[np.bool_]:

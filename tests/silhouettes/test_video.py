@@ -23,7 +23,7 @@ from hstl_fast.silhouettes import (
     read,
     video_to_silhouettes,
 )
-from hstl_fast.silhouettes.video import whole_frames
+from hstl_fast.silhouettes.video.extraction import untorn_frames
 from tests.silhouettes.footage import Walker, write_video
 
 STREET = Path(
@@ -104,8 +104,8 @@ def test_torn_bodies_are_not_whole_but_striding_ones_are() -> None:
     silhouettes[:, :, 26:38] = 255
     silhouettes[::4, 40:, 26:30] = 0
     silhouettes[11, 12:30, 26:33] = 0
-    assert np.flatnonzero(~whole_frames(silhouettes)).tolist() == [11]
-    assert whole_frames(np.zeros((3, 64, 64), np.uint8)).all()
+    assert np.flatnonzero(~untorn_frames(silhouettes)).tolist() == [11]
+    assert untorn_frames(np.zeros((3, 64, 64), np.uint8)).all()
 
 
 def test_writes_sequences_sheet_and_description(two_walkers: Path, tracks: list[Track], tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_output_folder_in_the_way(two_walkers: Path, tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_replaced_is_refused_before_the_work(
     two_walkers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hstl_fast.silhouettes.video.Footage", None)
+    monkeypatch.setattr("hstl_fast.silhouettes.video.extraction.Footage", None)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileExistsError, match=r"\.: expected a folder that can be replaced, got the one we are in"):
         video_to_silhouettes(two_walkers, ".")
@@ -200,7 +200,7 @@ def test_failure_while_writing_leaves_the_earlier_output(
     def full(*args: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("hstl_fast.silhouettes.video._write_png", full)
+    monkeypatch.setattr("hstl_fast.silhouettes.video.extraction._write_png", full)
     with pytest.raises(OSError, match="no space left"):
         video_to_silhouettes(two_walkers, tmp_path / "out", overwrite=True)
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hstl_fast.silhouettes import _walker_body, _walker_gait, _walker_noise, _walker_raster, align, walkers
-from hstl_fast.silhouettes.walkers import CASIA_B_TAKES, CASIA_B_VIEWS, recordings, render
+from hstl_fast.silhouettes import align, walkers
+from hstl_fast.silhouettes.walkers import CASIA_B_TAKES, CASIA_B_VIEWS, body, gait, raster, recordings, render
+from hstl_fast.silhouettes.walkers.noise import spoil
 
 Clip = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -42,8 +43,8 @@ def test_pixels_are_frozen() -> None:
 
 def placed_shapes() -> Floats:
     """Columns, rows and radii of everybody's bones in the picture."""
-    figures = [_walker_gait.figure(_walker_body.recording(i, "nm", 1, 2023), frames=30) for i in range(5)]
-    cameras = [_walker_raster.Camera(figure, view=36.0 * i) for i, figure in enumerate(figures)]
+    figures = [gait.figure(body.recording(i, "nm", 1, 2023), frames=30) for i in range(5)]
+    cameras = [raster.Camera(figure, view=36.0 * i) for i, figure in enumerate(figures)]
     return np.concatenate(
         [
             camera.place(bone.start, bone.start_radius)
@@ -207,9 +208,9 @@ def moments(clip: Clip) -> Floats:
 def numbers_of(identity: int, condition: str = "nm", take: int = 0) -> Floats:
     """Build, posture and gait of a person (take 0), or of a person in a recording."""
     if take == 0:
-        walker = _walker_body.person(identity, 2023)
+        walker = body.person(identity, 2023)
     else:
-        walker = _walker_body.recording(identity, condition, take, 2023)
+        walker = body.recording(identity, condition, take, 2023)
     return np.concatenate([astuple(part) for part in (walker.build, walker.posture, walker.gait)])
 
 
@@ -261,12 +262,12 @@ def test_bags_and_coats_change_the_outline() -> None:
     }
     assert mass["nm"] * 1.02 < mass["bg"]
     assert mass["nm"] * 1.03 < mass["cl"]
-    kinds = {walker.bag and walker.bag.kind for walker in (_walker_body.recording(i, "bg", 1, 2023) for i in range(30))}
-    assert kinds == set(_walker_body.BAGS)
+    kinds = {walker.bag and walker.bag.kind for walker in (body.recording(i, "bg", 1, 2023) for i in range(30))}
+    assert kinds == set(body.BAGS)
 
 
 def test_a_bag_is_carried_on_either_side() -> None:
-    sides = [_walker_body.recording(i, "bg", take, 2023).bag for i in range(10) for take in (1, 2)]
+    sides = [body.recording(i, "bg", take, 2023).bag for i in range(10) for take in (1, 2)]
     assert {bag.side for bag in sides if bag is not None} == {1, -1}
 
 
@@ -279,8 +280,8 @@ def test_more_noise_does_more_harm() -> None:
 
 def test_faults_come_and_go() -> None:
     """Outside a body that is not there, the only thing that can show is a blob, for five frames at a time."""
-    nobody = np.full((200, _walker_raster.ROWS, _walker_raster.COLUMNS), 100, np.float32)
-    blobs = _walker_raster.coverage(_walker_noise.spoil(nobody, 1.0, (3, 4))) > 127
+    nobody = np.full((200, raster.ROWS, raster.COLUMNS), 100, np.float32)
+    blobs = raster.coverage(spoil(nobody, 1.0, (3, 4))) > 127
     present = blobs.any(axis=(1, 2))
     assert 0.2 < present.mean() < 0.9
     np.testing.assert_array_equal(blobs.reshape(40, 5, -1), blobs[::5].reshape(40, 1, -1).repeat(5, axis=1))
@@ -289,8 +290,8 @@ def test_faults_come_and_go() -> None:
 
 def test_holes_and_lost_feet_move() -> None:
     """Inside a body that is everywhere, the only thing that can show is what is missing."""
-    everywhere = np.full((200, _walker_raster.ROWS, _walker_raster.COLUMNS), -100, np.float32)
-    missing = _walker_raster.coverage(_walker_noise.spoil(everywhere, 1.0, (3, 4))) < 128
+    everywhere = np.full((200, raster.ROWS, raster.COLUMNS), -100, np.float32)
+    missing = raster.coverage(spoil(everywhere, 1.0, (3, 4))) < 128
     holes, feet = missing[:, :50], missing[:, 63].all(axis=1)
     assert 0.01 < holes.mean() < 0.1
     assert holes.any(axis=0).mean() > 5 * holes.mean()
@@ -302,24 +303,24 @@ class TestGait:
     """People walk: at 25 frames a second, on their feet, one leg past the other."""
 
     @pytest.fixture(params=range(6))
-    def walker(self, request: pytest.FixtureRequest) -> _walker_body.Walker:
-        return _walker_body.recording(request.param, "nm", 1, 2023)
+    def walker(self, request: pytest.FixtureRequest) -> body.Walker:
+        return body.recording(request.param, "nm", 1, 2023)
 
     @pytest.fixture
-    def feet(self, walker: _walker_body.Walker) -> list[list[_walker_gait.Bone]]:
+    def feet(self, walker: body.Walker) -> list[list[gait.Bone]]:
         """The bones of the left and of the right foot in ten cycles."""
-        soles = _walker_gait.figure(walker, round(10 * walker.gait.period)).soles
+        soles = gait.figure(walker, round(10 * walker.gait.period)).soles
         return [soles[: len(soles) // 2], soles[len(soles) // 2 :]]
 
-    def test_a_cycle_takes_a_second_and_a_bit(self, walker: _walker_body.Walker) -> None:
+    def test_a_cycle_takes_a_second_and_a_bit(self, walker: body.Walker) -> None:
         assert 24 <= walker.gait.period <= 33
 
-    def test_legs_pass_twice_a_cycle(self, feet: list[list[_walker_gait.Bone]]) -> None:
+    def test_legs_pass_twice_a_cycle(self, feet: list[list[gait.Bone]]) -> None:
         ahead = feet[0][0].start[0] - feet[1][0].start[0]
         assert np.count_nonzero(np.diff(np.sign(ahead))) in (19, 20, 21)
         assert 0.3 < np.ptp(ahead) / 2 < 0.5
 
-    def test_one_foot_is_on_the_ground_and_sometimes_both(self, feet: list[list[_walker_gait.Bone]]) -> None:
+    def test_one_foot_is_on_the_ground_and_sometimes_both(self, feet: list[list[gait.Bone]]) -> None:
         heights = [
             np.min([np.minimum(b.start[2] - b.start_radius, b.end[2] - b.end_radius) for b in f], 0) for f in feet
         ]
@@ -329,8 +330,8 @@ class TestGait:
         assert 0.5 < down[0].mean() < 0.68
         assert np.max(heights - np.minimum(*heights)) < 0.2
 
-    def test_arms_go_with_the_other_leg(self, walker: _walker_body.Walker) -> None:
-        figure = _walker_gait.figure(walker, round(5 * walker.gait.period))
+    def test_arms_go_with_the_other_leg(self, walker: body.Walker) -> None:
+        figure = gait.figure(walker, round(5 * walker.gait.period))
         left_foot, left_hand = figure.soles[0].start[0], figure.bones[-5].end[0]
         assert np.corrcoef(left_foot, left_hand)[0, 1] < -0.8
 
