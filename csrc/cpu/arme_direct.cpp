@@ -23,17 +23,18 @@ int64_t panel_size(int64_t cin) {
 }
 
 template <class T>
-int64_t prepacked_elements(const Shape& s, int64_t cin, int64_t cout) {
-  return s.regions * ceil_div(cout, kOut<T>) * panel_size<T>(cin);
+int64_t prepacked_elements(int64_t regions, int64_t cin, int64_t cout) {
+  return regions * ceil_div(cout, kOut<T>) * panel_size<T>(cin);
 }
 
 // Bytes: every weight read and written once. The rows of a channel's taps lie a multiple of 4 KiB apart, so they are
 // put together in L1 first.
 template <class T>
-void prepack_weights(T* prepacked, const T* w, const Shape& s, int64_t cin, int64_t cout, WeightView view) {
+void prepack_weights(T* prepacked, const T* w, int64_t regions, int64_t cin, int64_t cout, WeightView view,
+                     int threads) {
   Channels channels = input_channels<T>(cin);
   int64_t panels = ceil_div(cout, kOut<T>), column = channels.chunk * kOut<T>, pair = 3 * channels.padded() * kOut<T>;
-  parallel_for(s.threads, s.regions * panels * channels.chunks(), [&](int64_t i, int) {
+  parallel_for(threads, regions * panels * channels.chunks(), [&](int64_t i, int) {
     int64_t chunk = i % channels.chunks(), panel = i / channels.chunks() % panels, r = i / channels.chunks() / panels;
     const T* from = w + r * cin * cout * 27 + panel * kOut<T> * view.out_stride;
     T* to = prepacked + (r * panels + panel) * panel_size<T>(cin) + chunk * 3 * column;
@@ -282,85 +283,86 @@ int64_t patch_size(const Shape& s, int64_t cin) {
 }
 
 template <class T>
-void compute(const Convolution<T>& conv, const T* prepacked, void* workspace, const Shape& s) {
+void compute(const Convolution<T>& conv, const void* prepacked, void* workspace, const Shape& s) {
   Arena arena(workspace);
   int64_t stride = round_up(patch_size<T>(s, conv.cin), kChunk<T>);
   T* patches = arena.allocate<T>(s.threads * stride);
   BlockSize size = block_size<T>(s, conv.cin);
   int64_t height = rows_of(s), across = frame_blocks(s, size);
-  int64_t region_panels = prepacked_elements<T>(s, conv.cin, conv.cout) / s.regions;
+  int64_t region_panels = prepacked_elements<T>(1, conv.cin, conv.cout);
   parallel_for(s.threads, row_blocks(s, size) * across, [&](int64_t i, int thread) {
     Chunk frames = chunk_at(s.seq_lens, size.frames, i % across), rows = chunk_at(s.split, size.rows, i / across);
     Patch<T> patch = {patches + thread * stride, input_channels<T>(conv.cin), s.width};
     if (worth_computing(conv, frames, rows, height, s.width)) {
       fill_patch(patch, conv, frames, rows, height);
-      compute_block(patch, prepacked + rows.owner * region_panels, conv, frames, rows, height);
+      compute_block(patch, static_cast<const T*>(prepacked) + rows.owner * region_panels, conv, frames, rows, height);
     }
     clear_outside(conv, frames, rows, height, s.width);
   });
 }
 
 template <class T>
-void forward(T* y, T*, T*, const T* x, const void* prepacked, void* workspace, const Shape& s, const Support& support,
-             int64_t cin, int64_t cout, T negative_slope, int) {
-  Convolution<T> conv = {y, x, nullptr, T(1), negative_slope, cin, cout, support.x, support.y, nullptr};
-  compute(conv, static_cast<const T*>(prepacked), workspace, s);
+void forward(const ArmeForward<T>& a) {
+  Convolution<T> conv = {a.y, a.x, nullptr, T(1), a.negative_slope, a.c_in, a.c_out, a.x_support, a.y_support, nullptr};
+  compute(conv, a.prepacked, a.workspace, shape_of(a));
 }
 
 template <class T>
-void silhouettes_forward(T* y, const uint8_t* silhouettes, const void* prepacked, void* workspace, const Shape& s,
-                         const uint8_t* support, int64_t cout, T negative_slope) {
-  Convolution<T> conv = {y, nullptr, nullptr, T(1), negative_slope, 1, cout, nullptr, support, silhouettes};
-  compute(conv, static_cast<const T*>(prepacked), workspace, s);
+void silhouettes_forward(const SilhouettesForward<T>& a) {
+  Convolution<T> conv = {a.y, nullptr, nullptr, T(1), a.negative_slope, 1, a.c_out, nullptr, a.support, a.silhouettes};
+  compute(conv, a.prepacked, a.workspace, shape_of(a));
 }
 
 template <class T>
-void dgrad(T* gx, const T* gy, const T* y, const void* prepacked, void* workspace, const Shape& s,
-           const Support& support, int64_t cin, int64_t cout, T negative_slope, int) {
-  const T* sign = negative_slope == 1 ? nullptr : y;
-  Convolution<T> conv = {gx, gy, sign, negative_slope, T(1), cout, cin, support.y, support.x, nullptr};
-  compute(conv, static_cast<const T*>(prepacked), workspace, s);
+void dgrad(const ArmeDgrad<T>& a) {
+  const T* sign = a.negative_slope == 1 ? nullptr : a.y;
+  Convolution<T> conv = {a.gx,    a.grad, sign,        a.negative_slope, T(1),
+                         a.c_out, a.c_in, a.y_support, a.x_support,      nullptr};
+  compute(conv, a.prepacked, a.workspace, shape_of(a));
 }
 
 template <class T>
-void scale_negative(T* gy, const T* y, int64_t count, T negative_slope) {
+void scale_negative(T* grad, const T* y, int64_t count, T negative_slope) {
   for (int64_t i = 0; i < count; i += lanes<T>) {
     int64_t valid = count - i;
-    store_some(gy + i, load_through(gy + i, y + i, negative_slope, valid), valid);
+    store_some(grad + i, load_through(grad + i, y + i, negative_slope, valid), valid);
   }
 }
 
-// Bytes: inside the support y is read, gy read and written.
+// Bytes: inside the support y is read, grad read and written.
 template <class T>
-void leaky_backward(T* gy, const T* y, const Shape& s, const uint8_t* support, int64_t c, T negative_slope) {
+void leaky_backward(const LeakyBackward<T>& a) {
+  const Shape s = shape_of(a);
   parallel_for(s.threads, frames_of(s) * rows_of(s), [&](int64_t row, int) {
     const int64_t end = (row + 1) * s.width;
     for (int64_t first = row * s.width; first < end;) {
-      int64_t last = support ? first : end;
-      while (last < end && support[last]) ++last;
-      scale_negative(gy + first * c, y + first * c, (last - first) * c, negative_slope);
-      for (first = last; first < end && !support[first];) ++first;
+      int64_t last = a.support ? first : end;
+      while (last < end && a.support[last]) ++last;
+      scale_negative(a.grad + first * a.c, a.y + first * a.c, (last - first) * a.c, a.negative_slope);
+      for (first = last; first < end && !a.support[first];) ++first;
     }
   });
 }
 
 template <class T>
-size_t prepacked_size(const Shape& s, int64_t cin, int64_t cout, int, bool transposed) {
-  return sizeof(T) * size_t(transposed ? prepacked_elements<T>(s, cout, cin) : prepacked_elements<T>(s, cin, cout));
+size_t prepacked_size(const ArmePrepackedSize<T>& a) {
+  int64_t inputs = a.transposed ? a.c_out : a.c_in, outputs = a.transposed ? a.c_in : a.c_out;
+  return sizeof(T) * size_t(prepacked_elements<T>(a.split.size, inputs, outputs));
 }
 
 template <class T>
-void prepack(void* prepacked, const T* w, const Shape& s, int64_t cin, int64_t cout, int, bool transposed) {
-  int64_t inputs = transposed ? cout : cin, outputs = transposed ? cin : cout;
-  prepack_weights(static_cast<T*>(prepacked), w, s, inputs, outputs, weight_view(cin, transposed));
+void prepack(const ArmePrepack<T>& a) {
+  int64_t inputs = a.transposed ? a.c_out : a.c_in, outputs = a.transposed ? a.c_in : a.c_out;
+  prepack_weights(static_cast<T*>(a.prepacked), a.weights, a.split.size, inputs, outputs,
+                  weight_view(a.c_in, a.transposed), team_of(a.threads));
 }
 
 template <class T>
-size_t workspace(const Shape& s, int64_t cin, int64_t cout, int, bool) {
-  int64_t forward = s.threads * round_up(patch_size<T>(s, cin), kChunk<T>);
-  int64_t backward = s.threads * round_up(patch_size<T>(s, cout), kChunk<T>);
+size_t workspace(const ArmeWorkspace<T>& a) {
+  const Shape s = shape_of(a);
+  int64_t both_ways = larger(patch_size<T>(s, a.c_in), patch_size<T>(s, a.c_out));
   Arena arena(nullptr);
-  arena.allocate<T>(larger(forward, backward));
+  arena.allocate<T>(s.threads * round_up(both_ways, kChunk<T>));
   return arena.bytes();
 }
 

@@ -64,7 +64,7 @@ struct Maps {
   const T* gy;  // [F, H, W, cout]
   const T* y;   // [F, H, W, cout] or null
   T negative_slope;
-  Support support;
+  const uint8_t *x_support, *y_support;  // [F, H, W] or null
 };
 
 template <class T>
@@ -72,10 +72,10 @@ void copy_group(const FrameGroup<T>& group, const Maps<T>& maps, const Shape& s,
   int64_t end_read = smaller(group.end + 1, frames_of(s));
   parallel_for(s.threads, (end_read - group.first_read) * z.height, [&](int64_t i, int) {
     int64_t row = group.first_read * z.height + i, group_row = row - group.first * z.height;
-    MapRow<T> from = {maps.x + row * z.width * z.cin, nullptr, T(1), row_of(maps.support.x, row, z.width)};
+    MapRow<T> from = {maps.x + row * z.width * z.cin, nullptr, T(1), row_of(maps.x_support, row, z.width)};
     copy_row<T>(group.x.data + i * group.x.row_size(), from, group.x);
     if (group_row < 0 || row >= group.end * z.height) return;
-    const uint8_t* inside = row_of(maps.support.y, row, z.width);
+    const uint8_t* inside = row_of(maps.y_support, row, z.width);
     Range columns = group.columns[group_row] = columns_inside(inside, z.width);
     T* to = group.g + group_row * group.g_row(z);
     for (int64_t first = 0; first < z.cout; first += kOut<T>, to += z.width * kOut<T>)
@@ -216,12 +216,12 @@ void unpack(T* gw, const FrameGroup<T>& group, const Shape& s, const Sizes& z) {
 }
 
 template <class T>
-void wgrad(T* gw, const T* x, const T* gy, const T* y, void* workspace, const Shape& s, const Support& support,
-           int64_t cin, int64_t cout, T negative_slope, int) {
-  Sizes z = sizes_of<T>(s, cin, cout);
-  Arena arena(workspace);
+void wgrad(const ArmeWgrad<T>& a) {
+  const Shape s = shape_of(a);
+  Sizes z = sizes_of<T>(s, a.c_in, a.c_out);
+  Arena arena(a.workspace);
   FrameGroup<T> group = allocate<T>(arena, s, z);
-  Maps<T> maps = {x, gy, negative_slope == 1 ? nullptr : y, negative_slope, support};
+  Maps<T> maps = {a.x, a.grad, a.negative_slope == 1 ? nullptr : a.y, a.negative_slope, a.x_support, a.y_support};
   int64_t region_size = z.units() * group.unit_size(z), frames = frames_of(s);
   parallel_for(s.threads, s.regions,
                [&](int64_t r, int) { __builtin_memset(group.totals + r * region_size, 0, region_size * sizeof(T)); });
@@ -231,13 +231,14 @@ void wgrad(T* gw, const T* x, const T* gy, const T* y, void* workspace, const Sh
     copy_group(group, maps, s, z);
     add_group(group, s, z);
   }
-  unpack(gw, group, s, z);
+  unpack(a.gw, group, s, z);
 }
 
 template <class T>
-size_t wgrad_workspace(const Shape& s, int64_t cin, int64_t cout, int) {
+size_t wgrad_workspace(const ArmeWgradWorkspace<T>& a) {
+  const Shape s = shape_of(a);
   Arena arena(nullptr);
-  allocate<T>(arena, s, sizes_of<T>(s, cin, cout));
+  allocate<T>(arena, s, sizes_of<T>(s, a.c_in, a.c_out));
   return arena.bytes();
 }
 

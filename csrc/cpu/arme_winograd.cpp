@@ -223,34 +223,36 @@ int64_t workspace_of(const Shape& s, int64_t cin, int64_t cout) {
   return int64_t(arena.bytes());
 }
 
-size_t workspace(const Shape& s, int64_t cin, int64_t cout, int algorithm, bool maximum) {
-  int64_t maxima = maximum ? (s.threads - 1) * s.sequences * rows_of(s) * s.width * cout * int64_t(sizeof(float)) : 0;
-  return with_frames(algorithm, [&](auto frames) {
-    int64_t both_ways = larger(workspace_of<frames.value>(s, cin, cout), workspace_of<frames.value>(s, cout, cin));
-    return size_t(both_ways + round_up(maxima, 64));
+size_t workspace(const ArmeWorkspace<float>& a) {
+  const Shape s = shape_of(a);
+  int64_t maximum_size = s.sequences * rows_of(s) * s.width * a.c_out * int64_t(sizeof(float));
+  int64_t maxima = a.maximum ? round_up((s.threads - 1) * maximum_size, 64) : 0;
+  return with_frames(a.algorithm, [&](auto frames) {
+    constexpr int N = frames.value;
+    return size_t(maxima + larger(workspace_of<N>(s, a.c_in, a.c_out), workspace_of<N>(s, a.c_out, a.c_in)));
   });
 }
 
-void forward(float* y, float* maximum, float* max_pooled, const float* x, const void* prepacked, void* workspace,
-             const Shape& s, const Support& support, int64_t cin, int64_t cout, float negative_slope, int algorithm) {
+void forward(const ArmeForward<float>& a) {
+  const Shape s = shape_of(a);
   int64_t height = rows_of(s);
-  Convolution conv = {{x, support.x, nullptr, cin, height, s.width},
+  Convolution conv = {{a.x, a.x_support, nullptr, a.c_in, height, s.width},
                       nullptr,
                       1.0f,
-                      {y, maximum, max_pooled, support.y, cout, height, s.width, negative_slope},
-                      static_cast<const float*>(prepacked)};
-  with_frames(algorithm, [&](auto frames) { compute<frames.value>(conv, workspace, s); });
+                      {a.y, a.maximum, a.max_pooled, a.y_support, a.c_out, height, s.width, a.negative_slope},
+                      static_cast<const float*>(a.prepacked)};
+  with_frames(a.algorithm, [&](auto frames) { compute<frames.value>(conv, a.workspace, s); });
 }
 
-void dgrad(float* gx, const float* gy, const float* y, const void* prepacked, void* workspace, const Shape& s,
-           const Support& support, int64_t cin, int64_t cout, float negative_slope, int algorithm) {
+void dgrad(const ArmeDgrad<float>& a) {
+  const Shape s = shape_of(a);
   int64_t height = rows_of(s);
-  Convolution conv = {{gy, support.y, nullptr, cout, height, s.width},
-                      negative_slope == 1 ? nullptr : y,
-                      negative_slope,
-                      {gx, nullptr, nullptr, support.x, cin, height, s.width, 1.0f},
-                      static_cast<const float*>(prepacked)};
-  with_frames(algorithm, [&](auto frames) { compute<frames.value>(conv, workspace, s); });
+  Convolution conv = {{a.grad, a.y_support, nullptr, a.c_out, height, s.width},
+                      a.negative_slope == 1 ? nullptr : a.y,
+                      a.negative_slope,
+                      {a.gx, nullptr, nullptr, a.x_support, a.c_in, height, s.width, 1.0f},
+                      static_cast<const float*>(a.prepacked)};
+  with_frames(a.algorithm, [&](auto frames) { compute<frames.value>(conv, a.workspace, s); });
 }
 
 }  // namespace

@@ -34,10 +34,11 @@ void transform_weights(float* to, const float* rows, int64_t pair_stride, int64_
 }
 
 template <int N>
-void prepack(float* prepacked, const float* w, const Shape& s, int64_t cin, int64_t cout, WeightView view) {
+void prepack_weights(float* prepacked, const float* w, int64_t regions, int64_t cin, int64_t cout, WeightView view,
+                     int threads) {
   int64_t panels = panels_of(cout), chunks = chunks_of(cin), product_stride = matrix_size(cin);
   int64_t pair_stride = panels * kProducts<N> * product_stride;
-  parallel_for(s.threads, s.regions * panels * chunks, [&](int64_t i, int) {
+  parallel_for(threads, regions * panels * chunks, [&](int64_t i, int) {
     int64_t chunk = i % chunks, panel = i / chunks % panels, r = i / chunks / panels;
     const float* from = w + r * cin * cout * 27 + panel * kPanel * view.out_stride;
     float* to = prepacked + r * region_size<N>(cin, cout) + panel * kProducts<N> * product_stride;
@@ -49,19 +50,18 @@ void prepack(float* prepacked, const float* w, const Shape& s, int64_t cin, int6
     }
   });
 }
-
-size_t prepacked_size(const Shape& s, int64_t cin, int64_t cout, int algorithm, bool transposed) {
-  int64_t inputs = transposed ? cout : cin, outputs = transposed ? cin : cout;
-  return sizeof(float) * size_t(s.regions * with_frames(algorithm, [&](auto frames) {
-                                  return region_size<frames.value>(inputs, outputs);
-                                }));
+size_t prepacked_size(const ArmePrepackedSize<float>& a) {
+  int64_t inputs = a.transposed ? a.c_out : a.c_in, outputs = a.transposed ? a.c_in : a.c_out;
+  return with_frames(a.algorithm, [&](auto frames) {
+    return sizeof(float) * size_t(a.split.size * region_size<frames.value>(inputs, outputs));
+  });
 }
 
-void prepack_for(void* prepacked, const float* w, const Shape& s, int64_t cin, int64_t cout, int algorithm,
-                 bool transposed) {
-  int64_t inputs = transposed ? cout : cin, outputs = transposed ? cin : cout;
-  with_frames(algorithm, [&](auto frames) {
-    prepack<frames.value>(static_cast<float*>(prepacked), w, s, inputs, outputs, weight_view(cin, transposed));
+void prepack(const ArmePrepack<float>& a) {
+  int64_t inputs = a.transposed ? a.c_out : a.c_in, outputs = a.transposed ? a.c_in : a.c_out;
+  with_frames(a.algorithm, [&](auto frames) {
+    prepack_weights<frames.value>(static_cast<float*>(a.prepacked), a.weights, a.split.size, inputs, outputs,
+                                  weight_view(a.c_in, a.transposed), team_of(a.threads));
   });
 }
 
@@ -69,7 +69,7 @@ void prepack_for(void* prepacked, const float* w, const Shape& s, int64_t cin, i
 
 void fill_arme_winograd_prepack(Tables& tables) {
   tables.single.winograd.prepacked_size = prepacked_size;
-  tables.single.winograd.prepack = prepack_for;
+  tables.single.winograd.prepack = prepack;
 }
 
 }  // namespace HSTL_ISA

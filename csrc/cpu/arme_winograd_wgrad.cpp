@@ -285,21 +285,23 @@ void wgrad_tiled(float* gw, const Buffers& b, const Shape& s, const Maps& maps, 
   }
 }
 
-void wgrad(float* gw, const float* x, const float* gy, const float* y, void* workspace, const Shape& s,
-           const Support& support, int64_t cin, int64_t cout, float negative_slope, int algorithm) {
-  Sizes z = sizes_of(s, cin, cout, algorithm);
-  Arena arena(workspace);
-  Buffers b = allocate(arena, s, z, algorithm);
-  find_active_tiles(b.tiling, s, support.y);
+void wgrad(const ArmeWgrad<float>& a) {
+  const Shape s = shape_of(a);
+  Sizes z = sizes_of(s, a.c_in, a.c_out, a.algorithm);
+  Arena arena(a.workspace);
+  Buffers b = allocate(arena, s, z, a.algorithm);
+  find_active_tiles(b.tiling, s, a.y_support);
   __builtin_memset(b.zeros, 0, reinterpret_cast<char*>(b.v) - reinterpret_cast<char*>(b.zeros));
-  Maps maps = {{x, support.x, b.zeros, cin, z.height, z.width},
-               {gy, negative_slope == 1 ? gy : y, support.y, b.zeros, cout, z.height, z.width, negative_slope}};
-  with_frames(algorithm, [&](auto frames) { wgrad_tiled<frames.value>(gw, b, s, maps, z); });
+  const float* signs = a.negative_slope == 1 ? a.grad : a.y;
+  Maps maps = {{a.x, a.x_support, b.zeros, a.c_in, z.height, z.width},
+               {a.grad, signs, a.y_support, b.zeros, a.c_out, z.height, z.width, a.negative_slope}};
+  with_frames(a.algorithm, [&](auto frames) { wgrad_tiled<frames.value>(a.gw, b, s, maps, z); });
 }
 
-size_t wgrad_workspace(const Shape& s, int64_t cin, int64_t cout, int algorithm) {
+size_t wgrad_workspace(const ArmeWgradWorkspace<float>& a) {
+  const Shape s = shape_of(a);
   Arena arena(nullptr);
-  allocate(arena, s, sizes_of(s, cin, cout, algorithm), algorithm);
+  allocate(arena, s, sizes_of(s, a.c_in, a.c_out, a.algorithm), a.algorithm);
   return arena.bytes();
 }
 

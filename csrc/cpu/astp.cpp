@@ -56,33 +56,35 @@ inline Range elements_inside(const uint8_t* support, int64_t positions, int64_t 
 }
 
 template <class T>
-void frame_maximum(T* maximum, int16_t* index, const T* x, const Shape& s, const uint8_t* support, int64_t c) {
-  int64_t positions = rows_of(s) * s.width, map = positions * c, chunks = ceil_div(map, kElements);
+void frame_maximum(const FrameMaximum<T>& a) {
+  const Shape s = undivided_shape_of(a);
+  int64_t positions = a.h * a.w, map = positions * a.c, chunks = ceil_div(map, kElements);
   parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int) {
     int64_t n = i / chunks, frames = s.seq_lens[n], before = total(s.seq_lens, n);
     Range chunk = {i % chunks * kElements, 0}, inside;
     chunk.end = inside.end = smaller(chunk.begin + kElements, map);
     inside.begin = chunk.begin;
-    if (support) inside = elements_inside(support + before * positions, positions, frames, c, chunk);
+    if (a.support) inside = elements_inside(a.support + before * positions, positions, frames, a.c, chunk);
     T best[kElements + lanes<T>] = {};
     typename Simd<T>::Lane first[kElements + lanes<T>] = {};
     if (inside.size() > 0)
-      maximum_of(best + inside.begin - chunk.begin, first + inside.begin - chunk.begin, x + before * map + inside.begin,
-                 map, inside.size(), frames);
-    T* maximum_out = maximum + n * map + chunk.begin;
-    for (int64_t e = 0; e < chunk.size(); ++e) maximum_out[e] = best[e];
-    for (int64_t e = 0; index && e < chunk.size(); ++e) index[n * map + chunk.begin + e] = int16_t(first[e]);
+      maximum_of(best + inside.begin - chunk.begin, first + inside.begin - chunk.begin,
+                 a.x + before * map + inside.begin, map, inside.size(), frames);
+    T* maximum = a.maximum + n * map + chunk.begin;
+    for (int64_t e = 0; e < chunk.size(); ++e) maximum[e] = best[e];
+    for (int64_t e = 0; a.index && e < chunk.size(); ++e) a.index[n * map + chunk.begin + e] = int16_t(first[e]);
   });
 }
 
 template <class T>
-void frame_maximum_backward(T* gx, const T* gmaximum, const int16_t* index, const Shape& s, int64_t c) {
-  int64_t map = rows_of(s) * s.width * c, chunks = ceil_div(map, kElements);
+void frame_maximum_backward(const FrameMaximumBackward<T>& a) {
+  const Shape s = undivided_shape_of(a);
+  int64_t map = a.h * a.w * a.c, chunks = ceil_div(map, kElements);
   parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int) {
     int64_t n = i / chunks, begin = i % chunks * kElements, size = smaller(kElements, map - begin);
-    const T* gradient = gmaximum + n * map + begin;
-    const int16_t* first = index + n * map + begin;
-    T* frame = gx + total(s.seq_lens, n) * map + begin;
+    const T* gradient = a.grad + n * map + begin;
+    const int16_t* first = a.index + n * map + begin;
+    T* frame = a.gx + total(s.seq_lens, n) * map + begin;
     for (int64_t t = 0; t < s.seq_lens[n]; ++t, frame += map)
       for (int64_t e = 0; e < size; ++e) frame[e] = first[e] == t ? gradient[e] : T(0);
   });
@@ -90,13 +92,14 @@ void frame_maximum_backward(T* gx, const T* gmaximum, const int16_t* index, cons
 
 // Bytes: those of one frame per sequence read and written, in whole cache lines, whatever the number of frames.
 template <class T>
-void frame_maximum_backward_add(T* gx, const T* gmaximum, const int16_t* index, const Shape& s, int64_t c) {
-  int64_t map = rows_of(s) * s.width * c, chunks = ceil_div(map, kElements);
+void frame_maximum_backward_add(const FrameMaximumBackwardAdd<T>& a) {
+  const Shape s = undivided_shape_of(a);
+  int64_t map = a.h * a.w * a.c, chunks = ceil_div(map, kElements);
   parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int) {
     int64_t n = i / chunks, begin = i % chunks * kElements, size = smaller(kElements, map - begin);
-    const T* gradient = gmaximum + n * map + begin;
-    const int16_t* first = index + n * map + begin;
-    T* frames = gx + total(s.seq_lens, n) * map + begin;
+    const T* gradient = a.grad + n * map + begin;
+    const int16_t* first = a.index + n * map + begin;
+    T* frames = a.gx + total(s.seq_lens, n) * map + begin;
     for (int64_t e = 0; e < size; ++e) frames[first[e] * map + e] += gradient[e];
   });
 }
@@ -262,10 +265,16 @@ Scratch<T> allocate(Arena& arena, const Shape& s, int64_t cin, int64_t cout) {
   return scratch;
 }
 
+// The shape of the maxima: one frame per sequence.
+template <class Arguments>
+Shape maxima_shape_of(const Arguments& a) {
+  return shape_of({nullptr, a.n}, a.split, a.w, a.threads);
+}
+
 template <class T>
-size_t astp_workspace(const Shape& s, int64_t cin, int64_t cout) {
+size_t astp_workspace(const AstpWorkspace<T>& a) {
   Arena arena(nullptr);
-  allocate<T>(arena, s, cin, cout);
+  allocate<T>(arena, maxima_shape_of(a), a.c_in, a.c_out);
   return arena.bytes();
 }
 
@@ -276,17 +285,17 @@ Projection<T> projection_of(T* panels, const T* proj, int64_t cin, int64_t cout)
 }
 
 template <class T>
-void astp_forward(T* pooled, const T* maximum, const T* proj, const T* p, void* workspace, const Shape& s, int64_t cin,
-                  int64_t cout) {
-  Arena arena(workspace);
-  Scratch<T> scratch = allocate<T>(arena, s, cin, cout);
-  Pooling<T> pooling = {maximum, p, projection_of(scratch.panels, proj, cin, cout)};
+void astp_forward(const AstpForward<T>& a) {
+  const Shape s = maxima_shape_of(a);
+  Arena arena(a.workspace);
+  Scratch<T> scratch = allocate<T>(arena, s, a.c_in, a.c_out);
+  Pooling<T> pooling = {a.maximum, a.p, projection_of(scratch.panels, a.proj, a.c_in, a.c_out)};
   const Projection<T>& projection = pooling.projection;
   parallel_for(s.threads, s.sequences * s.regions * projection.blocks(), [&](int64_t i, int thread) {
     Region<T> region = region_of(pooling, s, i);
     Projected<T> projected = project_region(scratch.kept + thread * scratch.kept_size, projection, region);
     Vec<T> result = projected.scale * exp(log(mean_power(projected, region)) / region.p);
-    store_some(pooled + i / projection.blocks() * cout + region.block * lanes<T>, result,
+    store_some(a.pooled + i / projection.blocks() * a.c_out + region.block * lanes<T>, result,
                projection.valid(region.block));
   });
 }
@@ -404,38 +413,38 @@ void reduce_gp(T* gp, const T* parts, const Shape& s, int64_t cout, int64_t padd
 }
 
 template <class T>
-void astp_backward(T* gmaximum, T* gproj, T* gp, const T* gpooled, const T* pooled, const T* maximum, const T* proj,
-                   const T* p, void* workspace, const Shape& s, int64_t cin, int64_t cout) {
-  Arena arena(workspace);
-  Scratch<T> scratch = allocate<T>(arena, s, cin, cout);
-  Pooling<T> pooling = {maximum, p, projection_of(scratch.panels, proj, cin, cout)};
+void astp_backward(const AstpBackward<T>& a) {
+  const Shape s = maxima_shape_of(a);
+  Arena arena(a.workspace);
+  Scratch<T> scratch = allocate<T>(arena, s, a.c_in, a.c_out);
+  Pooling<T> pooling = {a.maximum, a.p, projection_of(scratch.panels, a.proj, a.c_in, a.c_out)};
   const Projection<T>& projection = pooling.projection;
-  int64_t padded = round_up(cout, 2 * lanes<T>), map = rows_of(s) * s.width, units = s.regions * projection.blocks();
-  if (proj) copy_panels(scratch.panels_back, proj, cout, cin, cin, 1);
-  __builtin_memset(scratch.gproj, 0, cin * padded * sizeof(T));
+  int64_t padded = round_up(a.c_out, 2 * lanes<T>), map = rows_of(s) * s.width, units = s.regions * projection.blocks();
+  if (a.proj) copy_panels(scratch.panels_back, a.proj, a.c_out, a.c_in, a.c_in, 1);
+  __builtin_memset(scratch.gproj, 0, a.c_in * padded * sizeof(T));
   for (int64_t n = 0; n < s.sequences; n += scratch.group) {
     int64_t group = smaller(scratch.group, s.sequences - n);
-    T* gu = proj ? scratch.gu : gmaximum + n * map * cin;
-    int64_t stride = proj ? padded : cin;
+    T* gu = a.proj ? scratch.gu : a.gmaximum + n * map * a.c_in;
+    int64_t stride = a.proj ? padded : a.c_in;
     parallel_for(s.threads, group * units, [&](int64_t i, int thread) {
       Region<T> region = region_of(pooling, s, n * units + i);
       Projected<T> projected = project_region(scratch.kept + thread * scratch.kept_size, projection, region);
       int64_t first = region.block * lanes<T>, valid = projection.valid(region.block);
       int64_t part = n * s.regions + i / projection.blocks();
-      Arriving<T> arriving = {load_some(pooled + part * cout + first, valid),
-                              load_some(gpooled + part * cout + first, valid)};
-      T* to = gu + ((region.rows - maximum) / cin - n * map) * stride + first;
+      Arriving<T> arriving = {load_some(a.pooled + part * a.c_out + first, valid),
+                              load_some(a.grad + part * a.c_out + first, valid)};
+      T* to = gu + ((region.rows - a.maximum) / a.c_in - n * map) * stride + first;
       store(scratch.gp_parts + part * padded + first,
-            region_backward(to, stride, proj ? int64_t(lanes<T>) : valid, projected, region, arriving));
+            region_backward(to, stride, a.proj ? int64_t(lanes<T>) : valid, projected, region, arriving));
     });
-    if (!proj) continue;
-    maximum_backward(gmaximum + n * map * cin, Projection<T>{scratch.panels_back, cout, cin}, gu, padded, group * map,
-                     s.threads);
-    projection_backward(scratch.gproj, maximum + n * map * cin, gu, cin, padded, group * map, s.threads);
+    if (!a.proj) continue;
+    maximum_backward(a.gmaximum + n * map * a.c_in, Projection<T>{scratch.panels_back, a.c_out, a.c_in}, gu, padded,
+                     group * map, s.threads);
+    projection_backward(scratch.gproj, a.maximum + n * map * a.c_in, gu, a.c_in, padded, group * map, s.threads);
   }
-  reduce_gp(gp, scratch.gp_parts, s, cout, padded);
-  for (int64_t o = 0; proj && o < cout; ++o)
-    for (int64_t k = 0; k < cin; ++k) gproj[o * cin + k] = scratch.gproj[k * padded + o];
+  reduce_gp(a.gp, scratch.gp_parts, s, a.c_out, padded);
+  for (int64_t o = 0; a.proj && o < a.c_out; ++o)
+    for (int64_t k = 0; k < a.c_in; ++k) a.gproj[o * a.c_in + k] = scratch.gproj[k * padded + o];
 }
 
 template <class T>

@@ -119,9 +119,9 @@ Scratch<T> allocate(Arena& arena, const Shape& s, int64_t c) {
 }
 
 template <class T>
-size_t fta_workspace(const Shape& s, int64_t c) {
+size_t fta_workspace(const FtaWorkspace<T>& a) {
   Arena arena(nullptr);
-  allocate<T>(arena, s, c);
+  allocate<T>(arena, shape_of(a), a.c);
   return arena.bytes();
 }
 
@@ -142,17 +142,18 @@ void blend(T* y, const T* b, const T* shares, const Rows& region, int64_t c) {
 
 // Bytes: x is read once per window, 5/3 times in all; a waits in y and b in second-level cache until the gate is known.
 template <class T>
-void fta_forward(T* y, T* z, const T* x, const T* w, const T* biases, void* workspace, const Shape& s,
-                 const uint8_t* support, int64_t c) {
-  Map<T> map = {x, rows_of(s) * s.width * c};
-  Arena arena(workspace);
+void fta_forward(const FtaForward<T>& args) {
+  const Shape s = shape_of(args);
+  const int64_t c = args.c;
+  Map<T> map = {args.x, rows_of(s) * s.width * c};
+  Arena arena(args.workspace);
   Scratch<T> scratch = allocate<T>(arena, s, c);
   parallel_for(s.threads, total_windows(s) * s.regions, [&](int64_t i, int thread) {
     int64_t f = i / s.regions, r = i % s.regions;
     Window window = window_at(s.seq_lens, f);
-    Rows region = {region_rows(s, r), s.width, support ? support + f * (map.size / c) : nullptr};
+    Rows region = {region_rows(s, r), s.width, args.y_support ? args.y_support + f * (map.size / c) : nullptr};
     int64_t first = region.rows.begin * s.width * c;
-    T *means = z + i * c, *shares = scratch.gate + i * c, *a = y + f * map.size,
+    T *means = args.means + i * c, *shares = scratch.gate + i * c, *a = args.y + f * map.size,
       *b = scratch.b + thread * scratch.b_size;
     sum_region(means, region, c, [&](int64_t e, int64_t valid) {
       Maxima<T> m = maxima(map, window, e, valid);
@@ -161,7 +162,7 @@ void fta_forward(T* y, T* z, const T* x, const T* w, const T* biases, void* work
       return m.a + m.b;
     });
     for (int64_t k = 0; k < c; ++k) means[k] /= T(region.rows.size() * s.width);
-    gates(shares, means, w + r * 2 * c * c, biases + r * 2 * c, c);
+    gates(shares, means, args.weights + r * 2 * c * c, args.biases + r * 2 * c, c);
     blend(a, b, shares, region, c);
   });
 }
@@ -296,33 +297,36 @@ void column_backward(T* gx, const T* gy, const Map<T>& map, const Gradients<T>& 
 }
 
 template <class T>
-void fta_backward(T* gx, T* gw, T* gbiases, const T* gy, const T* x, const T* z, const T* w, const T* biases,
-                  void* workspace, const Shape& s, const uint8_t* support, int64_t c) {
-  Map<T> map = {x, rows_of(s) * s.width * c};
+void fta_backward(const FtaBackward<T>& a) {
+  const Shape s = shape_of(a);
+  const int64_t c = a.c;
+  Map<T> map = {a.x, rows_of(s) * s.width * c};
   int64_t outputs = total_windows(s), stride = s.regions * c, height = rows_of(s);
-  Arena arena(workspace);
+  Arena arena(a.workspace);
   Scratch<T> scratch = allocate<T>(arena, s, c);
   Gradients<T> all = {scratch.gate, scratch.gu, scratch.gz};
   parallel_for(s.threads, outputs * s.regions, [&](int64_t i, int) {
     int64_t f = i / s.regions, r = i % s.regions;
     Window window = window_at(s.seq_lens, f);
-    Rows region = {region_rows(s, r), s.width, support ? support + f * (map.size / c) : nullptr};
+    Rows region = {region_rows(s, r), s.width, a.y_support ? a.y_support + f * (map.size / c) : nullptr};
     Gradients<T> mine = {all.gate + i * c, all.gu + i * c, all.gz + i * c};
-    gates(mine.gate, z + i * c, w + r * 2 * c * c, biases + r * 2 * c, c);
+    gates(mine.gate, a.means + i * c, a.weights + r * 2 * c * c, a.biases + r * 2 * c, c);
     sum_region(mine.gu, region, c, [&](int64_t e, int64_t valid) {
       Maxima<T> m = maxima(map, window, e, valid);
-      return load_some(gy + f * map.size + e, valid) * (m.a - m.b);
+      return load_some(a.grad + f * map.size + e, valid) * (m.a - m.b);
     });
-    gate_backward(mine, w + r * 2 * c * c, region.rows.size() * s.width, c);
+    gate_backward(mine, a.weights + r * 2 * c * c, region.rows.size() * s.width, c);
   });
   parallel_for(s.threads, s.regions * c, [&](int64_t i, int) {
     int64_t r = i / c, o = i % c;
-    weights_backward(gw + (r * 2 * c + o) * c, gbiases + r * 2 * c + o, all.gu + i, z + r * c, outputs, stride, c);
+    weights_backward(a.gweights + (r * 2 * c + o) * c, a.gbiases + r * 2 * c + o, all.gu + i, a.means + r * c, outputs,
+                     stride, c);
   });
   int64_t chunks = smaller(ceil_div(s.width * c, kElements), s.width);
   parallel_for(s.threads, s.sequences * height * chunks, [&](int64_t i, int) {
     int64_t n = i / chunks / height, h = i / chunks % height;
-    column_backward(gx, gy, map, all, s, c, support, column_of(s, c, n, h, chunk_of(s.width, chunks, i % chunks)));
+    Column column = column_of(s, c, n, h, chunk_of(s.width, chunks, i % chunks));
+    column_backward(a.gx, a.grad, map, all, s, c, a.y_support, column);
   });
 }
 

@@ -23,17 +23,17 @@ struct Part {
 };
 
 template <class T>
-Vec<T> normalise(Vec<T> y, const Norm<T>& norm, int64_t o, int64_t valid) {
-  Vec<T> scale = load_some(norm.variance + o, valid) + norm.eps;
+Vec<T> normalise(Vec<T> y, const Head<T>& norm, int64_t o, int64_t valid) {
+  Vec<T> scale = load_some(norm.running_var + o, valid) + norm.eps;
   for (int i = 0; i < lanes<T>; ++i) scale[i] = T(1) / T(__builtin_sqrt(scale[i]));
   scale *= load_some(norm.weight + o, valid);
-  return (y - load_some(norm.mean + o, valid)) * scale + load_some(norm.bias + o, valid);
+  return (y - load_some(norm.running_mean + o, valid)) * scale + load_some(norm.bias + o, valid);
 }
 
 // R sequences and V vectors of outputs from `o` on. FLOPs: 2 * cin * R * V * lanes. Bytes: cin * V * sizeof(Vec<T>) of
 // weights, which are the cost where there are few sequences. Registers: R * V sums, V weights, 1 input.
 template <int R, int V, class T>
-void head_tile(const Part<T>& part, const Norm<T>& norm, int64_t o) {
+void head_tile(const Part<T>& part, const Head<T>& norm, int64_t o) {
   Vec<T> totals[R][V] = {};
   for (int64_t first = 0; first < part.cin; first += kSummed) {
     Vec<T> sums[R][V] = {};
@@ -57,25 +57,30 @@ void head_tile(const Part<T>& part, const Norm<T>& norm, int64_t o) {
 }
 
 template <int R, class T>
-void head_rows(const Part<T>& part, const Norm<T>& norm) {
+void head_rows(const Part<T>& part, const Head<T>& norm) {
   int64_t o = 0;
   for (; o + kVectors * lanes<T> <= part.cout; o += kVectors * lanes<T>) head_tile<R, kVectors>(part, norm, o);
   for (; o < part.cout; o += lanes<T>) head_tile<R, 1>(part, norm, o);
 }
 
 template <class T>
-void head(T* y, const T* x, const T* w, const Norm<T>& norm, int64_t n, int64_t parts, int64_t cin, int64_t cout,
-          int threads) {
-  parallel_for(threads, parts, [&](int64_t p, int) {
-    Part<T> part = {y + p * cout, x + p * cin, w + p * cin * cout, parts * cout, parts * cin, cin, cout};
-    int64_t left = n;
+void head(const Head<T>& a) {
+  parallel_for(team_of(a.threads), a.parts, [&](int64_t p, int) {
+    Part<T> part = {a.y + p * a.c_out,
+                    a.x + p * a.c_in,
+                    a.fc + p * a.c_in * a.c_out,
+                    a.parts * a.c_out,
+                    a.parts * a.c_in,
+                    a.c_in,
+                    a.c_out};
+    int64_t left = a.n;
     auto next = [&](int64_t rows) {
       part.y += rows * part.y_stride;
       part.x += rows * part.x_stride;
       left -= rows;
     };
-    for (; left >= kRows; next(kRows)) head_rows<kRows>(part, norm);
-    for (; left > 0; next(1)) head_rows<1>(part, norm);
+    for (; left >= kRows; next(kRows)) head_rows<kRows>(part, a);
+    for (; left > 0; next(1)) head_rows<1>(part, a);
   });
 }
 

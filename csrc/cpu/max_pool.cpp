@@ -29,13 +29,13 @@ void max_pool_rows(T* y, const T* upper, const T* lower, const uint8_t* inside, 
 }
 
 template <class T>
-void max_pool(T* y, const T* x, const uint8_t* support, int64_t frames, int64_t h, int64_t w, int64_t c, int threads) {
-  int64_t rows = h / 2, width = w / 2;
-  parallel_for(threads, frames, [&](int64_t f, int) {
+void max_pool(const MaxPool<T>& a) {
+  int64_t rows = a.h / 2, width = a.w / 2;
+  parallel_for(team_of(a.threads), a.frames, [&](int64_t f, int) {
     for (int64_t i = 0; i < rows; ++i) {
-      const T* upper = x + (f * h + 2 * i) * w * c;
+      const T* upper = a.x + (f * a.h + 2 * i) * a.w * a.c;
       int64_t at = (f * rows + i) * width;
-      max_pool_rows(y + at * c, upper, upper + w * c, support ? support + at : nullptr, width, c);
+      max_pool_rows(a.y + at * a.c, upper, upper + a.w * a.c, a.support ? a.support + at : nullptr, width, a.c);
     }
   });
 }

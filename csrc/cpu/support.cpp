@@ -59,24 +59,25 @@ void grow_rows(uint8_t* y, const uint8_t* const (&frames)[3], Range rows, int64_
     grow_run(y, x, all, {begin, smaller(begin + kRun, all.end)}, width);
 }
 
-void grow(uint8_t* y, const uint8_t* x, const Shape& s) {
+void grow(const GrowSupport& a) {
+  const Shape s = shape_of(a);
   int64_t size = rows_of(s) * s.width;
   for_each_frame(s.threads, frames_of(s), size, [&](int64_t f) {
     int64_t first = 0, n = 0;
     while (first + s.seq_lens[n] <= f) first += s.seq_lens[n++];
-    const uint8_t* own = x + f * size;
+    const uint8_t* own = a.x + f * size;
     const uint8_t* const frames[3] = {f > first ? own - size : own, own,
                                       f + 1 < first + s.seq_lens[n] ? own + size : own};
     for (int64_t r = 0; r < s.regions; ++r) {
       Range rows = region_rows(s, r);
       if (rows.size() < 3) {
         for (int64_t h = rows.begin; h < rows.end; ++h)
-          grow_rows(y + f * size, frames, {h, h + 1}, h > rows.begin, h + 1 < rows.end, s.width);
+          grow_rows(a.y + f * size, frames, {h, h + 1}, h > rows.begin, h + 1 < rows.end, s.width);
         continue;
       }
-      grow_rows(y + f * size, frames, {rows.begin, rows.begin + 1}, 0, 1, s.width);
-      grow_rows(y + f * size, frames, {rows.begin + 1, rows.end - 1}, 1, 1, s.width);
-      grow_rows(y + f * size, frames, {rows.end - 1, rows.end}, 1, 0, s.width);
+      grow_rows(a.y + f * size, frames, {rows.begin, rows.begin + 1}, 0, 1, s.width);
+      grow_rows(a.y + f * size, frames, {rows.begin + 1, rows.end - 1}, 1, 1, s.width);
+      grow_rows(a.y + f * size, frames, {rows.end - 1, rows.end}, 1, 0, s.width);
     }
   });
 }
@@ -89,18 +90,20 @@ void join_frames(uint8_t* __restrict y, const uint8_t* x, const Window& window, 
   for (int64_t i = 0; i < size; ++i) y[i] = v0[i] | v1[i] | v2[i] | v3[i] | v4[i];
 }
 
-void window(uint8_t* y, const uint8_t* x, const Shape& s) {
-  int64_t size = rows_of(s) * s.width;
+void window(const WindowSupport& a) {
+  const Shape s = undivided_shape_of(a);
+  int64_t size = a.h * a.w;
   for_each_frame(s.threads, total_windows(s), size,
-                 [&](int64_t f) { join_frames(y + f * size, x, window_at(s.seq_lens, f), size); });
+                 [&](int64_t f) { join_frames(a.y + f * size, a.x, window_at(s.seq_lens, f), size); });
 }
 
-void max_pool(uint8_t* y, const uint8_t* x, int64_t frames, int64_t h, int64_t w) {
-  for (int64_t f = 0; f < frames; ++f)
-    for (int64_t i = 0; i < h / 2; ++i) {
-      const uint8_t *upper = x + (f * h + 2 * i) * w, *lower = upper + w;
-      uint8_t* __restrict to = y + (f * (h / 2) + i) * (w / 2);
-      for (int64_t q = 0; q < w / 2; ++q) to[q] = upper[2 * q] | upper[2 * q + 1] | lower[2 * q] | lower[2 * q + 1];
+void max_pool(const MaxPoolSupport& a) {
+  int64_t rows = a.h / 2, width = a.w / 2;
+  for (int64_t f = 0; f < a.frames; ++f)
+    for (int64_t i = 0; i < rows; ++i) {
+      const uint8_t *upper = a.x + (f * a.h + 2 * i) * a.w, *lower = upper + a.w;
+      uint8_t* __restrict to = a.y + (f * rows + i) * width;
+      for (int64_t q = 0; q < width; ++q) to[q] = upper[2 * q] | upper[2 * q + 1] | lower[2 * q] | lower[2 * q + 1];
     }
 }
 

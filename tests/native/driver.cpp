@@ -91,8 +91,17 @@ const Case kCases[] = {
     {{4}, {6, 2}, 44, 5, 3},
 };
 
-hstl::Shape shape_of(const Case& c, int threads) {
-  return {c.seq_lens.data(), c.n(), c.split.data(), c.m(), c.w, threads};
+hstl::IntList list(const Sizes& sizes) { return {sizes.data(), int64_t(sizes.size())}; }
+
+// Sizes of a case, for a function's struct, whose other fields are set one by one.
+template <class Arguments>
+Arguments shaped(const Case& c, int threads) {
+  Arguments arguments = {};
+  arguments.seq_lens = list(c.seq_lens);
+  arguments.split = list(c.split);
+  arguments.w = c.w;
+  arguments.threads = threads;
+  return arguments;
 }
 
 // ---- judging
@@ -189,9 +198,9 @@ void test_supports(const Case& c) {
       Mask x = mask_of(c, kind), grown = naive::grown(c, x), windows = naive::windows_of(c, x);
       Mask half = naive::max_pooled(x, c.frames(), c.h(), c.w);
       Buffer<uint8_t> y(grown.size()), windowed(windows.size()), pooled(half.size());
-      hstl::supports().grow(y.data(), x.data(), shape_of(c, threads));
-      hstl::supports().window(windowed.data(), x.data(), shape_of(c, threads));
-      hstl::supports().max_pool(pooled.data(), x.data(), c.frames(), c.h(), c.w);
+      hstl::supports().grow({y.data(), x.data(), list(c.seq_lens), list(c.split), c.w, threads});
+      hstl::supports().window({windowed.data(), x.data(), list(c.seq_lens), c.h(), c.w, threads});
+      hstl::supports().max_pool({pooled.data(), x.data(), c.frames(), c.h(), c.w});
       if (std::memcmp(y.data(), grown.data(), grown.size())) fail("grow: " + text_of(c));
       if (!windows.empty() && std::memcmp(windowed.data(), windows.data(), windows.size()))
         fail("window: " + text_of(c));
@@ -210,7 +219,8 @@ void test_max_pool(const Case& c) {
   for (int threads : {1, 3})
     for (const uint8_t* support : {static_cast<const uint8_t*>(nullptr), static_cast<const uint8_t*>(half.data())}) {
       Buffer<T> given(x), y(expected.size());
-      hstl::operators<T>().max_pool(y.data(), given.data(), support, c.frames(), c.h(), c.w, c.cin, threads);
+      hstl::operators<T>().max_pool(
+          {y.data(), given.data(), support, c.frames(), c.h(), c.w, c.cin, sizeof(T), threads});
       if (error_of(y, expected) > 0) fail("max_pool: " + text_of(c));
     }
 }
@@ -277,40 +287,83 @@ void expect_maxima(const Case& c, Buffer<T>& y, const Forward& forward) {
   if (error_of(max_pooled_alone, expected) > 0) fail("arme forward: 2x2 maximum without the map at " + text_of(c));
 }
 
+// What all of a convolution's functions are given.
+template <template <class> class Arguments, class T>
+Arguments<T> arme_arguments(const ArmeTrial& trial, int algorithm, int threads, void* workspace) {
+  Arguments<T> arguments = shaped<Arguments<T>>(trial.c, threads);
+  arguments.c_in = trial.c.cin;
+  arguments.c_out = trial.c.cout;
+  arguments.algorithm = algorithm;
+  arguments.negative_slope = T(trial.slope);
+  arguments.workspace = workspace;
+  arguments.x_support = trial.x_support.empty() ? nullptr : trial.x_support.data();
+  arguments.y_support = trial.y_support.empty() ? nullptr : trial.y_support.data();
+  return arguments;
+}
+
+using Bytes = Buffer<unsigned char>;
+
+template <class T>
+Bytes prepacked_weights(const hstl::Arme<T>& arme, const Case& c, const T* weights, int algorithm, bool transposed,
+                        int threads) {
+  Bytes prepacked(arme.prepacked_size({list(c.split), c.cin, c.cout, algorithm, transposed, sizeof(T)}));
+  arme.prepack({prepacked.data(), weights, list(c.split), c.cin, c.cout, algorithm, transposed, sizeof(T), threads});
+  return prepacked;
+}
+
+template <class T>
+Bytes arme_workspace(const hstl::Arme<T>& arme, const Case& c, int algorithm, int threads, bool maximum) {
+  return Bytes(
+      arme.workspace({list(c.seq_lens), list(c.split), c.w, c.cin, c.cout, algorithm, sizeof(T), threads, maximum}));
+}
+
 template <class T>
 Outputs<T> run_arme(const hstl::Arme<T>& arme, int algorithm, const ArmeTrial& trial, int threads) {
   const Case& c = trial.c;
-  hstl::Shape shape = shape_of(c, threads);
-  hstl::Support support = {trial.x_support.empty() ? nullptr : trial.x_support.data(),
-                           trial.y_support.empty() ? nullptr : trial.y_support.data()};
   Buffer<T> w(trial.weights), x = with_rubbish<T>(trial.x, trial.x_support, c.cin);
-  Buffer<T> gy = with_rubbish<T>(trial.gy, trial.y_support, c.cout);
+  Buffer<T> grad = with_rubbish<T>(trial.gy, trial.y_support, c.cout);
   Buffer<T> sign = with_rubbish<T>(trial.y, trial.y_support, c.cout);
-  T* signs = trial.slope == 1 ? nullptr : sign.data();
-  T slope = T(trial.slope);
-  Buffer<unsigned char> packed(arme.prepacked_size(shape, c.cin, c.cout, algorithm, false));
-  Buffer<unsigned char> transposed(arme.prepacked_size(shape, c.cin, c.cout, algorithm, true));
-  Buffer<unsigned char> workspace(arme.workspace(shape, c.cin, c.cout, algorithm, false));
-  Buffer<unsigned char> weight_workspace(arme.wgrad_workspace(shape, c.cin, c.cout, algorithm));
-  arme.prepack(packed.data(), w.data(), shape, c.cin, c.cout, algorithm, false);
-  arme.prepack(transposed.data(), w.data(), shape, c.cin, c.cout, algorithm, true);
+  const T* signs = trial.slope == 1 ? nullptr : sign.data();
+  Bytes prepacked = prepacked_weights(arme, c, w.data(), algorithm, false, threads);
+  Bytes transposed = prepacked_weights(arme, c, w.data(), algorithm, true, threads);
+  Bytes workspace = arme_workspace(arme, c, algorithm, threads, false);
+  Bytes wgrad_workspace(
+      arme.wgrad_workspace({list(c.seq_lens), list(c.split), c.w, c.cin, c.cout, algorithm, sizeof(T), threads}));
   Outputs<T> out;
   out.emplace_back(trial.y.size());
   out.emplace_back(trial.x.size());
   out.emplace_back(trial.weights.size());
-  arme.forward(out[0].data(), nullptr, nullptr, x.data(), packed.data(), workspace.data(), shape, support, c.cin,
-               c.cout, slope, algorithm);
+
+  auto forward = arme_arguments<hstl::ArmeForward, T>(trial, algorithm, threads, workspace.data());
+  forward.y = out[0].data();
+  forward.x = x.data();
+  forward.prepacked = prepacked.data();
+  arme.forward(forward);
   if (algorithm != hstl::kDirect) {
     expect_maxima(c, out[0], [&](T* y, T* maximum, T* max_pooled) {
-      Buffer<unsigned char> more(arme.workspace(shape, c.cin, c.cout, algorithm, true));
-      arme.forward(y, maximum, max_pooled, x.data(), packed.data(), more.data(), shape, support, c.cin, c.cout, slope,
-                   algorithm);
+      Bytes more = arme_workspace(arme, c, algorithm, threads, true);
+      auto with_maxima = forward;
+      with_maxima.y = y;
+      with_maxima.maximum = maximum;
+      with_maxima.max_pooled = max_pooled;
+      with_maxima.workspace = more.data();
+      arme.forward(with_maxima);
     });
   }
-  arme.dgrad(out[1].data(), gy.data(), signs, transposed.data(), workspace.data(), shape, support, c.cin, c.cout, slope,
-             algorithm);
-  arme.wgrad(out[2].data(), x.data(), gy.data(), signs, weight_workspace.data(), shape, support, c.cin, c.cout, slope,
-             algorithm);
+
+  auto dgrad = arme_arguments<hstl::ArmeDgrad, T>(trial, algorithm, threads, workspace.data());
+  dgrad.gx = out[1].data();
+  dgrad.grad = grad.data();
+  dgrad.y = signs;
+  dgrad.prepacked = transposed.data();
+  arme.dgrad(dgrad);
+
+  auto wgrad = arme_arguments<hstl::ArmeWgrad, T>(trial, algorithm, threads, wgrad_workspace.data());
+  wgrad.gw = out[2].data();
+  wgrad.x = x.data();
+  wgrad.grad = grad.data();
+  wgrad.y = signs;
+  arme.wgrad(wgrad);
   return out;
 }
 
@@ -342,7 +395,8 @@ void test_leaky_backward(const ArmeTrial& trial, const std::string& where) {
   for (int threads : {1, 3}) {
     Buffer<T> gy = with_rubbish<T>(trial.gy, trial.y_support, c.cout);
     Buffer<T> y = with_rubbish<T>(trial.y, trial.y_support, c.cout);
-    hstl::operators<T>().leaky_backward(gy.data(), y.data(), shape_of(c, threads), support, c.cout, T(trial.slope));
+    hstl::operators<T>().leaky_backward({gy.data(), y.data(), support, list(c.seq_lens), list(c.split), c.w, c.cout,
+                                         T(trial.slope), sizeof(T), threads});
     for (size_t i = 0; i < gy.size(); ++i) {
       bool inside = naive::inside(trial.y_support, int64_t(i) / c.cout);
       T expected = T(trial.gy[i]) * (trial.y[i] > 0 ? T(1) : T(trial.slope)), got = gy.data()[i];
@@ -379,14 +433,21 @@ void test_silhouettes(Case c) {
   Buffer<T> w(random.map(c.m() * c.cout * 27)), given(x), expected(c.positions() * c.cout), y(expected.size());
   const hstl::Operators<T>& operators = hstl::operators<T>();
   for (int threads : {1, 3}) {
-    hstl::Shape shape = shape_of(c, threads);
-    Buffer<unsigned char> packed(operators.direct.prepacked_size(shape, 1, c.cout, hstl::kDirect, false));
-    Buffer<unsigned char> workspace(operators.direct.workspace(shape, 1, c.cout, hstl::kDirect, false));
-    operators.direct.prepack(packed.data(), w.data(), shape, 1, c.cout, hstl::kDirect, false);
-    operators.direct.forward(expected.data(), nullptr, nullptr, given.data(), packed.data(), workspace.data(), shape,
-                             {inside.data(), around.data()}, 1, c.cout, T(0.01), hstl::kDirect);
-    operators.silhouettes_forward(y.data(), bytes.data(), packed.data(), workspace.data(), shape, around.data(), c.cout,
-                                  T(0.01));
+    Bytes prepacked = prepacked_weights(operators.direct, c, w.data(), hstl::kDirect, false, threads);
+    Bytes workspace = arme_workspace(operators.direct, c, hstl::kDirect, threads, false);
+    auto forward = shaped<hstl::ArmeForward<T>>(c, threads);
+    forward.y = expected.data();
+    forward.x = given.data();
+    forward.prepacked = prepacked.data();
+    forward.workspace = workspace.data();
+    forward.x_support = inside.data();
+    forward.y_support = around.data();
+    forward.c_in = 1;
+    forward.c_out = c.cout;
+    forward.negative_slope = T(0.01);
+    operators.direct.forward(forward);
+    operators.silhouettes_forward({y.data(), bytes.data(), prepacked.data(), workspace.data(), around.data(),
+                                   list(c.seq_lens), list(c.split), c.w, c.cout, T(0.01), sizeof(T), threads});
     if (std::memcmp(y.data(), expected.data(), y.size() * sizeof(T))) fail("silhouettes: " + text_of(c));
   }
 }
@@ -423,17 +484,23 @@ void test_frame_maximum(const AstpTrial& trial, const std::string& where) {
   for (int threads : {1, 3}) {
     Buffer<T> x(trial.x), maximum(trial.maximum.values.size()), gx(trial.gx.size());
     Buffer<int16_t> index(maximum.size());
-    hstl::Shape shape = shape_of(c, threads);
-    hstl::operators<T>().frame_maximum(maximum.data(), index.data(), x.data(), shape, nullptr, c.cin);
+    const hstl::Operators<T>& operators = hstl::operators<T>();
+    const hstl::IntList lens = list(c.seq_lens);
+    auto maxima = [&](T* to, int16_t* index) -> hstl::FrameMaximum<T> {
+      return {to, index, x.data(), lens, c.h(), c.w, c.cin, sizeof(T), threads, nullptr};
+    };
+    operators.frame_maximum(maxima(maximum.data(), index.data()));
     Buffer<T> unindexed(maximum.size());
-    hstl::operators<T>().frame_maximum(unindexed.data(), nullptr, x.data(), shape, nullptr, c.cin);
+    operators.frame_maximum(maxima(unindexed.data(), nullptr));
     if (error_of(unindexed, trial.maximum.values) > 0) fail("frame_maximum without index at " + where);
-    hstl::operators<T>().frame_maximum_backward(gx.data(), maximum.data(), index.data(), shape, c.cin);
+    operators.frame_maximum_backward(
+        {gx.data(), maximum.data(), index.data(), lens, c.h(), c.w, c.cin, sizeof(T), threads});
     bool first = true;
     for (size_t i = 0; i < index.size(); ++i) first = first && index.data()[i] == trial.maximum.frames[i];
     if (!first || error_of(maximum, trial.maximum.values) > 0) fail("frame_maximum at " + where);
     if (error_of(gx, trial.gx) > 0) fail("frame_maximum_backward at " + where);
-    hstl::operators<T>().frame_maximum_backward_add(gx.data(), maximum.data(), index.data(), shape, c.cin);
+    operators.frame_maximum_backward_add(
+        {gx.data(), maximum.data(), index.data(), lens, c.h(), c.w, c.cin, sizeof(T), threads});
     for (size_t i = 0; i < gx.size(); ++i) gx.data()[i] /= 2;
     if (error_of(gx, trial.gx) > 0) fail("frame_maximum_backward_add at " + where);
   }
@@ -451,16 +518,17 @@ void test_astp(Report& report, const AstpTrial& trial, const std::string& where)
                                     {"gproj", trial.gradients.proj, bound}};
   std::string name = std::string(hstl::instruction_set()) + " " + type_name<T>() + " astp";
   judge<T>(report, name, where, expected, [&](int threads) {
-    hstl::Shape shape = shape_of(c, threads);
     Buffer<T> maximum(trial.maximum.values), proj(trial.proj), p(trial.p), gpooled(trial.gpooled);
-    Buffer<unsigned char> workspace(operators.astp_workspace(shape, c.cin, c.cout));
+    Bytes workspace(operators.astp_workspace({c.n(), list(c.split), c.w, c.cin, c.cout, sizeof(T), threads}));
     Outputs<T> out;
     for (const Expected& each : expected) out.emplace_back(each.truth.size());
     T* projection = trial.proj.empty() ? nullptr : proj.data();
     T* gproj = trial.proj.empty() ? nullptr : out[3].data();
-    operators.astp_forward(out[0].data(), maximum.data(), projection, p.data(), workspace.data(), shape, c.cin, c.cout);
-    operators.astp_backward(out[1].data(), gproj, out[2].data(), gpooled.data(), out[0].data(), maximum.data(),
-                            projection, p.data(), workspace.data(), shape, c.cin, c.cout);
+    operators.astp_forward({out[0].data(), maximum.data(), projection, p.data(), workspace.data(), c.n(), list(c.split),
+                            c.w, c.cin, c.cout, sizeof(T), threads});
+    operators.astp_backward({out[1].data(), gproj, out[2].data(), gpooled.data(), out[0].data(), maximum.data(),
+                             projection, p.data(), workspace.data(), c.n(), list(c.split), c.w, c.cin, c.cout,
+                             sizeof(T), threads});
     return out;
   });
 }
@@ -483,9 +551,8 @@ void test_head(Report& report, const Case& c) {
     const T* of = learned.data();
     Outputs<T> out;
     out.emplace_back(n * parts * c.cout);
-    hstl::operators<T>().head(out[0].data(), given.data(), weights.data(),
-                              {of, of + c.cout, of + 2 * c.cout, of + 3 * c.cout, T(eps)}, n, parts, c.cin, c.cout,
-                              threads);
+    hstl::operators<T>().head({out[0].data(), given.data(), weights.data(), of, of + c.cout, of + 2 * c.cout,
+                               of + 3 * c.cout, T(eps), n, parts, c.cin, c.cout, sizeof(T), threads});
     return out;
   });
 }
@@ -521,15 +588,15 @@ void test_fta(Report& report, const FtaTrial& trial, const std::string& where) {
                                     {"gbiases", trial.gradients.biases, bound}};
   std::string name = std::string(hstl::instruction_set()) + " " + type_name<T>() + " fta";
   judge<T>(report, name, where, expected, [&](int threads) {
-    hstl::Shape shape = shape_of(c, threads);
     Buffer<T> x(trial.x), w(trial.weights), biases(trial.biases), gy(trial.gy), z(c.windows() * c.m() * c.cin);
-    Buffer<unsigned char> workspace(operators.fta_workspace(shape, c.cin));
+    Bytes workspace(operators.fta_workspace({list(c.seq_lens), list(c.split), c.w, c.cin, sizeof(T), threads}));
     Outputs<T> out;
     for (const Expected& each : expected) out.emplace_back(each.truth.size());
-    operators.fta_forward(out[0].data(), z.data(), x.data(), w.data(), biases.data(), workspace.data(), shape, nullptr,
-                          c.cin);
-    operators.fta_backward(out[1].data(), out[2].data(), out[3].data(), gy.data(), x.data(), z.data(), w.data(),
-                           biases.data(), workspace.data(), shape, nullptr, c.cin);
+    operators.fta_forward({out[0].data(), z.data(), x.data(), w.data(), biases.data(), workspace.data(),
+                           list(c.seq_lens), list(c.split), c.w, c.cin, sizeof(T), threads, nullptr});
+    operators.fta_backward({out[1].data(), out[2].data(), out[3].data(), gy.data(), x.data(), z.data(), w.data(),
+                            biases.data(), workspace.data(), list(c.seq_lens), list(c.split), c.w, c.cin, sizeof(T),
+                            threads, nullptr});
     return out;
   });
 }
