@@ -1,4 +1,4 @@
-// What arme's direct and Winograd files share: reading maps through LeakyReLU, and weights when they are prepacked.
+// Shared by arme's direct and Winograd files: loads of maps through LeakyReLU, and of weights when they are prepacked.
 #pragma once
 
 #include "operators.h"
@@ -12,22 +12,22 @@ namespace {
 template <class T>
 constexpr int kOut = 2 * lanes<T>;
 
-// One vector of a map; where `y` is given, it is a gradient and goes back through LeakyReLU.
+// Loads a vector of a map; where `y` is given, it is a gradient and goes back through LeakyReLU.
 template <class T>
 HSTL_INLINE Vec<T> load_through(const T* from, const T* y, T negative_slope, int64_t valid) {
   Vec<T> v = load_some(from, valid);
   return y ? (load_some(y, valid) > Vec<T>{} ? v : v * negative_slope) : v;
 }
 
-// Strides of the weights [m, cout, cin, 27] as a convolution reads them: dgrad swaps the channels and flips the taps.
+// Strides of the weights [m, c_out, c_in, 27] as a convolution reads them: dgrad swaps the channels and flips the taps.
 struct WeightView {
   int64_t out_stride, in_stride;
   bool flipped;
 };
 
-inline WeightView weight_view(int64_t cin, bool transposed) {
-  if (transposed) return {27, cin * 27, true};
-  return {cin * 27, 27, false};
+inline WeightView weight_view(int64_t c_in, bool transposed) {
+  if (transposed) return {27, c_in * 27, true};
+  return {c_in * 27, 27, false};
 }
 
 // rows [27][kOut] of one input channel; the taps of a weight stand together in memory.

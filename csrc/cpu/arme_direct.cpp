@@ -1,6 +1,6 @@
-// arme's direct convolution of maps [F, H, W, cin] -> [F, H, W, cout], forward and dgrad: blocks of frames and rows of
-// one region are copied into a padded patch, and tiles of positions x output channels are accumulated over all taps and
-// input channels in registers. The inner kernel, gemm_tile, knows neither regions nor sequences.
+// arme's direct convolution of maps [F, H, W, c_in] -> [F, H, W, c_out], forward and dgrad: blocks of frames and rows
+// of one region are copied into a padded patch, and tiles of positions x output channels are accumulated over all taps
+// and input channels in registers. The inner kernel, gemm_tile, knows neither regions nor sequences.
 #include "arme_direct.h"
 
 namespace hstl {
@@ -18,29 +18,29 @@ constexpr int64_t kSummed = 192;
 // ---- weights: [m][blocks of kOut][3 frames][3 rows][chunks][3 columns][chunk][kOut]
 
 template <class T>
-int64_t panel_size(int64_t cin) {
-  return 27 * input_channels<T>(cin).padded() * kOut<T>;
+int64_t panel_size(int64_t c_in) {
+  return 27 * input_channels<T>(c_in).padded() * kOut<T>;
 }
 
 template <class T>
-int64_t prepacked_elements(int64_t regions, int64_t cin, int64_t cout) {
-  return regions * ceil_div(cout, kOut<T>) * panel_size<T>(cin);
+int64_t prepacked_elements(int64_t regions, int64_t c_in, int64_t c_out) {
+  return regions * ceil_div(c_out, kOut<T>) * panel_size<T>(c_in);
 }
 
 // Bytes: every weight read and written once. The rows of a channel's taps lie a multiple of 4 KiB apart, so they are
 // put together in L1 first.
 template <class T>
-void prepack_weights(T* prepacked, const T* w, int64_t regions, int64_t cin, int64_t cout, WeightView view,
+void prepack_weights(T* prepacked, const T* w, int64_t regions, int64_t c_in, int64_t c_out, WeightView view,
                      int threads) {
-  Channels channels = input_channels<T>(cin);
-  int64_t panels = ceil_div(cout, kOut<T>), column = channels.chunk * kOut<T>, pair = 3 * channels.padded() * kOut<T>;
+  Channels channels = input_channels<T>(c_in);
+  int64_t panels = ceil_div(c_out, kOut<T>), column = channels.chunk * kOut<T>, pair = 3 * channels.padded() * kOut<T>;
   parallel_for(threads, regions * panels * channels.chunks(), [&](int64_t i, int) {
     int64_t chunk = i % channels.chunks(), panel = i / channels.chunks() % panels, r = i / channels.chunks() / panels;
-    const T* from = w + r * cin * cout * 27 + panel * kOut<T> * view.out_stride;
-    T* to = prepacked + (r * panels + panel) * panel_size<T>(cin) + chunk * 3 * column;
+    const T* from = w + r * c_in * c_out * 27 + panel * kOut<T> * view.out_stride;
+    T* to = prepacked + (r * panels + panel) * panel_size<T>(c_in) + chunk * 3 * column;
     T rows[27 * kOut<T>];
     for (int64_t k = chunk * channels.chunk; k < (chunk + 1) * channels.chunk; ++k, to += kOut<T>) {
-      gather_taps(rows, from + k * view.in_stride, k < cin ? cout - panel * kOut<T> : 0, view);
+      gather_taps(rows, from + k * view.in_stride, k < c_in ? c_out - panel * kOut<T> : 0, view);
       for (int64_t tap = 0; tap < 27; ++tap)
         __builtin_memcpy(to + tap / 3 * pair + tap % 3 * column, rows + tap * kOut<T>, sizeof(T) * kOut<T>);
     }
@@ -61,7 +61,7 @@ struct Tile {
   T negative_slope;
 };
 
-// FLOPs: 2 * 27 * cin * P * N * lanes. Registers: P * N sums, N weights, 1 input. Per input channel N vector loads of
+// FLOPs: 2 * 27 * c_in * P * N * lanes. Registers: P * N sums, N weights, 1 input. Per input channel N vector loads of
 // weights (streamed from L2: 64 N bytes in P * N cycles) and P broadcasts from L1; every kSummed terms 2 P N loads and
 // stores of the totals, 1 % of the cycles.
 template <class T, int C, int P, int N>
@@ -138,8 +138,8 @@ struct BlockSize {
 
 // The block that copies least per output position and whose patch fits; never so large that threads starve.
 template <class T>
-BlockSize block_size(const Shape& s, int64_t cin) {
-  int64_t row_bytes = input_channels<T>(cin).padded() * (s.width + 2) * int64_t(sizeof(T));
+BlockSize block_size(const Shape& s, int64_t c_in) {
+  int64_t row_bytes = input_channels<T>(c_in).padded() * (s.width + 2) * int64_t(sizeof(T));
   int64_t rows_available = 0, frames_available = 0, positions = 0;
   for (int64_t r = 0; r < s.regions; ++r) rows_available = larger(rows_available, s.split[r]);
   for (int64_t n = 0; n < s.sequences; ++n) frames_available = larger(frames_available, s.seq_lens[n]);
@@ -174,12 +174,12 @@ Range grown(const Chunk& chunk) {
 
 template <class T>
 struct Convolution {
-  T* y;            // [F, H, W, cout]
-  const T* x;      // [F, H, W, cin]
-  const T* sign;   // [F, H, W, cin] output of the activation that x, a gradient, goes back through; or null
+  T* y;            // [F, H, W, c_out]
+  const T* x;      // [F, H, W, c_in]
+  const T* sign;   // [F, H, W, c_in] output of the activation that x, a gradient, goes back through; or null
   T input_slope;   // of that activation
   T output_slope;  // of the activation of y; 1: none
-  int64_t cin, cout;
+  int64_t c_in, c_out;
   const uint8_t *x_support, *y_support;  // [F, H, W] or null
   const uint8_t* silhouettes;            // [F, H, W], in place of x; or null
 };
@@ -190,7 +190,7 @@ void fill_patch(Patch<T>& patch, const Convolution<T>& conv, const Chunk& frames
   T* to = patch.data;
   for (int64_t f = t.begin; f < t.end; ++f)
     for (int64_t row = h.begin; row < h.end; ++row, to += patch.row_size()) {
-      int64_t offset = (f * height + row) * patch.width * conv.cin;
+      int64_t offset = (f * height + row) * patch.width * conv.c_in;
       if (conv.silhouettes) {
         copy_row(to, conv.silhouettes + offset, patch.width);
         continue;
@@ -234,12 +234,12 @@ void compute_block(const Patch<T>& patch, const T* panels, const Convolution<T>&
   tile.row_size = patch.row_size();
   tile.frame_size = h_read.size() * tile.row_size;
   tile.column_size = (patch.width + 2) * patch.channels.chunk;
-  tile.y_stride = conv.cout;
+  tile.y_stride = conv.c_out;
   tile.channels = patch.channels;
   tile.negative_slope = conv.output_slope;
-  for (int64_t first = 0; first < conv.cout; first += kOut<T>) {
-    tile.y_valid = smaller(conv.cout - first, kOut<T>);
-    tile.panel = panels + first / kOut<T> * panel_size<T>(conv.cin);
+  for (int64_t first = 0; first < conv.c_out; first += kOut<T>) {
+    tile.y_valid = smaller(conv.c_out - first, kOut<T>);
+    tile.panel = panels + first / kOut<T> * panel_size<T>(conv.c_in);
     for (int64_t f = frames.inside.begin; f < frames.inside.end; ++f)
       for (int64_t row = rows.inside.begin; row < rows.inside.end; ++row) {
         tile.frames = taps_inside(f, frames.whole);
@@ -247,7 +247,7 @@ void compute_block(const Patch<T>& patch, const T* panels, const Convolution<T>&
         int64_t at = f * height + row;
         compute_row(
             tile, patch.data + (f - 1 - t_read.begin) * tile.frame_size + (row - 1 - h_read.begin) * tile.row_size,
-            conv.y + at * patch.width * conv.cout + first, row_of(conv.y_support, at, patch.width), patch.width);
+            conv.y + at * patch.width * conv.c_out + first, row_of(conv.y_support, at, patch.width), patch.width);
       }
   }
 }
@@ -271,28 +271,28 @@ void clear_outside(const Convolution<T>& conv, const Chunk& frames, const Chunk&
     for (; run.begin < end; run.begin = run.end) {
       while (run.begin < end && conv.y_support[run.begin]) ++run.begin;
       for (run.end = run.begin; run.end < end && !conv.y_support[run.end];) ++run.end;
-      __builtin_memset(conv.y + run.begin * conv.cout, 0, run.size() * conv.cout * sizeof(T));
+      __builtin_memset(conv.y + run.begin * conv.c_out, 0, run.size() * conv.c_out * sizeof(T));
     }
   }
 }
 
 template <class T>
-int64_t patch_size(const Shape& s, int64_t cin) {
-  BlockSize size = block_size<T>(s, cin);
-  return (size.frames + 2) * (size.rows + 2) * input_channels<T>(cin).padded() * (s.width + 2);
+int64_t patch_size(const Shape& s, int64_t c_in) {
+  BlockSize size = block_size<T>(s, c_in);
+  return (size.frames + 2) * (size.rows + 2) * input_channels<T>(c_in).padded() * (s.width + 2);
 }
 
 template <class T>
 void compute(const Convolution<T>& conv, const void* prepacked, void* workspace, const Shape& s) {
   Arena arena(workspace);
-  int64_t stride = round_up(patch_size<T>(s, conv.cin), kChunk<T>);
+  int64_t stride = round_up(patch_size<T>(s, conv.c_in), kChunk<T>);
   T* patches = arena.allocate<T>(s.threads * stride);
-  BlockSize size = block_size<T>(s, conv.cin);
+  BlockSize size = block_size<T>(s, conv.c_in);
   int64_t height = rows_of(s), across = frame_blocks(s, size);
-  int64_t region_panels = prepacked_elements<T>(1, conv.cin, conv.cout);
+  int64_t region_panels = prepacked_elements<T>(1, conv.c_in, conv.c_out);
   parallel_for(s.threads, row_blocks(s, size) * across, [&](int64_t i, int thread) {
     Chunk frames = chunk_at(s.seq_lens, size.frames, i % across), rows = chunk_at(s.split, size.rows, i / across);
-    Patch<T> patch = {patches + thread * stride, input_channels<T>(conv.cin), s.width};
+    Patch<T> patch = {patches + thread * stride, input_channels<T>(conv.c_in), s.width};
     if (worth_computing(conv, frames, rows, height, s.width)) {
       fill_patch(patch, conv, frames, rows, height);
       compute_block(patch, static_cast<const T*>(prepacked) + rows.owner * region_panels, conv, frames, rows, height);

@@ -1,5 +1,5 @@
-// How the direct kernels of arme see a map: patches, whose rows are chunks of channels with a column of zeros on both
-// sides; and the chunks into which frames and rows are divided.
+// Patches, the copies of a map that arme's direct kernels read: rows of chunks of channels with a column of zeros on
+// both sides; and the chunks into which frames and rows are divided.
 #pragma once
 
 #include "arena.h"
@@ -10,11 +10,11 @@ namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
-// Channels that stand together in a patch: one cache line, so that a tile's positions are at constant distances.
+// Channels of one chunk of a patch: a cache line, so that a tile's positions are at constant distances.
 template <class T>
 constexpr int kChunk = 64 / int(sizeof(T));
 
-// Channels and their division into chunks of C.
+// The channels of a map and their division into chunks.
 struct Channels {
   int64_t count, chunk;
   int64_t chunks() const { return ceil_div(count, chunk); }
@@ -44,7 +44,7 @@ struct MapRow {
   const uint8_t* inside;  // [width]
 };
 
-// One row of a map, through LeakyReLU where `y` is given, 0 outside its support.
+// Copies a row of a map, through LeakyReLU where `y` is given, and zeros outside its support.
 template <class T>
 void copy_row(T* to, const MapRow<T>& row, const Patch<T>& patch) {
   const Channels& channels = patch.channels;
@@ -74,7 +74,7 @@ void copy_row(T* to, const MapRow<T>& row, const Patch<T>& patch) {
   }
 }
 
-// One row of silhouettes.
+// Copies a row of silhouettes.
 template <class T>
 void copy_row(T* to, const uint8_t* silhouettes, int64_t width) {
   to[0] = to[width + 1] = 0;
@@ -95,6 +95,7 @@ inline Range columns_inside(const uint8_t* inside, int64_t width) {
   return columns;
 }
 
+// A chunk of a sequence's frames or of a region's rows.
 struct Chunk {
   int64_t owner;        // sequence or region
   Range whole, inside;  // the owner's range and the chunk of it

@@ -1,4 +1,4 @@
-// arme's direct wgrad, gw [m, cout, cin, 27]: a GEMM over positions. Frames are copied in groups; then each chunk of
+// arme's direct wgrad, gw [m, c_out, c_in, 27]: a GEMM over positions. Frames are copied in groups; then each chunk of
 // the weights is summed over all positions of the group by whichever thread takes it, so nothing depends on the number
 // of threads.
 #include "arme_direct.h"
@@ -16,7 +16,7 @@ constexpr int64_t kGroupBytes = 16 << 20;
 constexpr int64_t kSummed = 384;
 
 struct Sizes {
-  int64_t cin, cout, height, width;
+  int64_t c_in, c_out, height, width;
   int64_t panels;  // of output channels
   int64_t inputs;  // input channels of a tile
   int64_t tiles;   // of input channels
@@ -25,9 +25,9 @@ struct Sizes {
 };
 
 template <class T>
-Sizes sizes_of(const Shape& s, int64_t cin, int64_t cout) {
-  int64_t inputs = cin == 1 ? 1 : kInputs;
-  return {cin, cout, rows_of(s), s.width, ceil_div(cout, kOut<T>), inputs, ceil_div(cin, inputs)};
+Sizes sizes_of(const Shape& s, int64_t c_in, int64_t c_out) {
+  int64_t inputs = c_in == 1 ? 1 : kInputs;
+  return {c_in, c_out, rows_of(s), s.width, ceil_div(c_out, kOut<T>), inputs, ceil_div(c_in, inputs)};
 }
 
 // A group of frames, the memory that they are copied into, and the totals of all groups.
@@ -47,7 +47,7 @@ struct FrameGroup {
 template <class T>
 FrameGroup<T> allocate(Arena& arena, const Shape& s, const Sizes& z) {
   FrameGroup<T> group;
-  group.x = {nullptr, input_channels<T>(z.cin), z.width};
+  group.x = {nullptr, input_channels<T>(z.c_in), z.width};
   int64_t x_frame = z.height * group.x.row_size(), g_frame = z.height * group.g_row(z);
   int64_t fitting = kGroupBytes / int64_t(sizeof(T)) / (x_frame + g_frame);
   group.most_frames = smaller(larger(fitting, 1), frames_of(s));
@@ -60,9 +60,9 @@ FrameGroup<T> allocate(Arena& arena, const Shape& s, const Sizes& z) {
 
 template <class T>
 struct Maps {
-  const T* x;   // [F, H, W, cin]
-  const T* gy;  // [F, H, W, cout]
-  const T* y;   // [F, H, W, cout] or null
+  const T* x;   // [F, H, W, c_in]
+  const T* gy;  // [F, H, W, c_out]
+  const T* y;   // [F, H, W, c_out] or null
   T negative_slope;
   const uint8_t *x_support, *y_support;  // [F, H, W] or null
 };
@@ -72,18 +72,18 @@ void copy_group(const FrameGroup<T>& group, const Maps<T>& maps, const Shape& s,
   int64_t end_read = smaller(group.end + 1, frames_of(s));
   parallel_for(s.threads, (end_read - group.first_read) * z.height, [&](int64_t i, int) {
     int64_t row = group.first_read * z.height + i, group_row = row - group.first * z.height;
-    MapRow<T> from = {maps.x + row * z.width * z.cin, nullptr, T(1), row_of(maps.x_support, row, z.width)};
+    MapRow<T> from = {maps.x + row * z.width * z.c_in, nullptr, T(1), row_of(maps.x_support, row, z.width)};
     copy_row<T>(group.x.data + i * group.x.row_size(), from, group.x);
     if (group_row < 0 || row >= group.end * z.height) return;
     const uint8_t* inside = row_of(maps.y_support, row, z.width);
     Range columns = group.columns[group_row] = columns_inside(inside, z.width);
     T* to = group.g + group_row * group.g_row(z);
-    for (int64_t first = 0; first < z.cout; first += kOut<T>, to += z.width * kOut<T>)
+    for (int64_t first = 0; first < z.c_out; first += kOut<T>, to += z.width * kOut<T>)
       for (int64_t q = columns.begin; q < columns.end; ++q)
         for (int64_t v = 0; v < kOut<T>; v += lanes<T>) {
-          int64_t at = (row * z.width + q) * z.cout + first + v;
+          int64_t at = (row * z.width + q) * z.c_out + first + v;
           const T* sign = maps.y ? maps.y + at : nullptr;
-          Vec<T> g = load_through(maps.gy + at, sign, maps.negative_slope, z.cout - first - v);
+          Vec<T> g = load_through(maps.gy + at, sign, maps.negative_slope, z.c_out - first - v);
           store(to + q * kOut<T> + v, inside && !inside[q] ? Vec<T>{} : g);
         }
   });
@@ -127,7 +127,7 @@ void gemm_rows(T* total, const Rows<T>& from) {
   }
 }
 
-// What of `some` has its neighbour at tap 0, 1 or 2 inside `whole`.
+// The part of `some` whose neighbour at tap 0, 1 or 2 is inside `whole`.
 inline Range with_tap(const Range& some, const Range& whole, int64_t tap) {
   return {larger(some.begin, whole.begin + 1 - tap), smaller(some.end, whole.end + 1 - tap)};
 }
@@ -204,11 +204,11 @@ void unpack(T* gw, const FrameGroup<T>& group, const Shape& s, const Sizes& z) {
     int64_t tile = i % z.tiles, panel = i / z.tiles % z.panels, r = i / z.tiles / z.panels;
     const T* from = group.totals + ((r * z.panels + panel) * 9 * z.tiles + tile) * group.unit_size(z);
     T rows[27 * kOut<T>];
-    for (int64_t k = tile * z.inputs; k < smaller((tile + 1) * z.inputs, z.cin); ++k, from += kOut<T>) {
+    for (int64_t k = tile * z.inputs; k < smaller((tile + 1) * z.inputs, z.c_in); ++k, from += kOut<T>) {
       for (int64_t tap = 0; tap < 27; ++tap)
         __builtin_memcpy(rows + tap * kOut<T>, from + tap / 3 * pair + tap % 3 * column, sizeof(T) * kOut<T>);
-      for (int64_t o = panel * kOut<T>; o < smaller((panel + 1) * kOut<T>, z.cout); ++o) {
-        T* to = gw + ((r * z.cout + o) * z.cin + k) * 27;
+      for (int64_t o = panel * kOut<T>; o < smaller((panel + 1) * kOut<T>, z.c_out); ++o) {
+        T* to = gw + ((r * z.c_out + o) * z.c_in + k) * 27;
         for (int64_t tap = 0; tap < 27; ++tap) to[tap] = rows[tap * kOut<T> + o % kOut<T>];
       }
     }

@@ -1,4 +1,4 @@
-// arme's forward and dgrad, [F, H, W, cin] -> [F, H, W, cout], in the Winograd domain: F(4, 3) in rows and columns,
+// arme's forward and dgrad, [F, H, W, c_in] -> [F, H, W, c_out], in the Winograd domain: F(4, 3) in rows and columns,
 // F(n, 3) in time. Blocks of tiles of one region are transformed, multiplied frequency by frequency, and transformed
 // back; the rows' frequencies in three pairs, so that a third of the products is alive at a time and a block stays in
 // the second-level cache.
@@ -27,7 +27,7 @@ struct Convolution {
   const float* prepacked;
 };
 
-// One thread's memory for a block.
+// The memory that a thread needs for a block.
 template <int N>
 struct Scratch {
   InputPositions<N>* inputs;    // [tiles]
@@ -35,17 +35,17 @@ struct Scratch {
   float* v;                     // [chunks][products][kBlock][lanes]
   float* products;              // [products][kBlock][kPanel]
   float* sums;                  // [panels][kBlock][N][4][4][kPanel]
-  float* maxima;                // of what this thread computed, [N, H, W, cout] or null
+  float* maxima;                // of what this thread computed, [N, H, W, c_out] or null
 };
 
 template <int N>
-Scratch<N> allocate_scratch(Arena& arena, int64_t cin, int64_t cout) {
+Scratch<N> allocate_scratch(Arena& arena, int64_t c_in, int64_t c_out) {
   Scratch<N> scratch;
   scratch.inputs = arena.allocate<InputPositions<N>>(kBlock);
   scratch.outputs = arena.allocate<OutputPositions<N>>(kBlock);
-  scratch.v = arena.allocate<float>(chunks_of(cin) * kInputChunk<N>);
+  scratch.v = arena.allocate<float>(chunks_of(c_in) * kInputChunk<N>);
   scratch.products = arena.allocate<float>(kProducts<N> * kBlock * kPanel);
-  scratch.sums = arena.allocate<float>(panels_of(cout) * kBlock * kTileSums<N>);
+  scratch.sums = arena.allocate<float>(panels_of(c_out) * kBlock * kTileSums<N>);
   scratch.maxima = nullptr;
   return scratch;
 }
@@ -98,21 +98,21 @@ inline float* from(float* channels, int64_t channel) { return channels ? channel
 
 template <int N, int Pair>
 void compute_pair(const Scratch<N>& scratch, const Convolution& conv, const Block& block) {
-  const int64_t cin = conv.input.channels, cout = conv.output.channels, panels = panels_of(cout);
-  const int64_t chunks = chunks_of(cin), tiles = block.tiles.size();
+  const int64_t c_in = conv.input.channels, c_out = conv.output.channels, panels = panels_of(c_out);
+  const int64_t chunks = chunks_of(c_in), tiles = block.tiles.size();
   const bool streams = conv.output.streams();
   transform_inputs<N, Pair>(scratch, conv, tiles);
-  const float* u = conv.prepacked + block.r * region_size<N>(cin, cout) +
-                   (Pair * panels + block.panels.begin) * kProducts<N> * matrix_size(cin);
+  const float* u = conv.prepacked + block.r * region_size<N>(c_in, c_out) +
+                   (Pair * panels + block.panels.begin) * kProducts<N> * matrix_size(c_in);
   const Gemm gemm_tiles = gemm_of(tiles);
   for (int64_t panel = block.panels.begin; panel < block.panels.end; ++panel) {
-    for (int f = 0; f < kProducts<N>; ++f, u += matrix_size(cin))
+    for (int f = 0; f < kProducts<N>; ++f, u += matrix_size(c_in))
       gemm_tiles(scratch.products + f * kBlock * kPanel, scratch.v + f * kBlock * kLanes, kInputChunk<N>, u, chunks);
     for (int64_t tile = 0; tile < tiles; ++tile)
-      for (int64_t k = 0; k < kPanel && panel * kPanel + k < cout; k += kLanes) {
+      for (int64_t k = 0; k < kPanel && panel * kPanel + k < c_out; k += kLanes) {
         int64_t channel = panel * kPanel + k;
         Destination to = {from(conv.output.data, channel), from(scratch.maxima, channel),
-                          from(conv.output.max_pooled, channel), cout - channel, streams};
+                          from(conv.output.max_pooled, channel), c_out - channel, streams};
         transform_output<N, Pair>(scratch.sums + (panel * kBlock + tile) * kTileSums<N> + k, scratch.outputs[tile],
                                   scratch.products + tile * kPanel + k, to, conv.output.slope);
       }
@@ -141,46 +141,46 @@ struct Division {
 
 // Blocks of tiles, a multiple of the threads, so that all read the same weights at about the same time. Where they
 // would be too small to pay for reading the weights, the panels are divided instead and the inputs transformed by each.
-inline Division division_of(int64_t tiles, int64_t cout, int threads) {
+inline Division division_of(int64_t tiles, int64_t c_out, int threads) {
   if (tiles == 0) return {0, 0};
   int64_t divided = smaller(tiles, threads * ceil_div(tiles, threads * kBlock));
   if (threads == 1 || tiles >= divided * kFewest) return {divided, 1};
   int64_t whole = ceil_div(tiles, kBlock);
-  return {whole, smaller(panels_of(cout), ceil_div(threads, whole))};
+  return {whole, smaller(panels_of(c_out), ceil_div(threads, whole))};
 }
 
-inline Block block_of(const Tiling& tiling, const Shape& s, int64_t cout, int64_t i) {
+inline Block block_of(const Tiling& tiling, const Shape& s, int64_t c_out, int64_t i) {
   for (int64_t r = 0;; ++r) {
-    Division division = division_of(tiling.count(r), cout, s.threads);
+    Division division = division_of(tiling.count(r), c_out, s.threads);
     if (i < division.blocks()) {
       Range tiles = chunk_of(tiling.count(r), division.tiles, i / division.panels);
       return {{tiling.begin(r) + tiles.begin, tiling.begin(r) + tiles.end},
               region_rows(s, r),
               r,
-              chunk_of(panels_of(cout), division.panels, i % division.panels)};
+              chunk_of(panels_of(c_out), division.panels, i % division.panels)};
     }
     i -= division.blocks();
   }
 }
 
-// What the threads take one after another: blocks, as long as there is one for each; the panels of those that are left
-// are divided among the threads, which would wait for one another otherwise.
+// The units of work that threads take one after another: blocks, as long as there is one for each; the panels of those
+// that are left are divided among the threads, which would wait for one another otherwise.
 struct Work {
   int64_t whole, left, chunks;  // of each that is left
   int64_t size() const { return whole + left * chunks; }
 };
 
-inline Work work_of(const Tiling& tiling, const Shape& s, int64_t cout) {
+inline Work work_of(const Tiling& tiling, const Shape& s, int64_t c_out) {
   int64_t blocks = 0;
-  for (int64_t r = 0; r < s.regions; ++r) blocks += division_of(tiling.count(r), cout, s.threads).blocks();
+  for (int64_t r = 0; r < s.regions; ++r) blocks += division_of(tiling.count(r), c_out, s.threads).blocks();
   int64_t left = blocks % s.threads;
-  return {blocks - left, left, left ? smaller(s.threads / left, panels_of(cout)) : 1};
+  return {blocks - left, left, left ? smaller(s.threads / left, panels_of(c_out)) : 1};
 }
 
-inline Block work_at(const Tiling& tiling, const Shape& s, int64_t cout, const Work& work, int64_t i) {
-  if (i < work.whole) return block_of(tiling, s, cout, i);
+inline Block work_at(const Tiling& tiling, const Shape& s, int64_t c_out, const Work& work, int64_t i) {
+  if (i < work.whole) return block_of(tiling, s, c_out, i);
   int64_t of_left = i - work.whole;
-  Block block = block_of(tiling, s, cout, work.whole + of_left / work.chunks);
+  Block block = block_of(tiling, s, c_out, work.whole + of_left / work.chunks);
   Range chunk = chunk_of(block.panels.end - block.panels.begin, work.chunks, of_left % work.chunks);
   block.panels = {block.panels.begin + chunk.begin, block.panels.begin + chunk.end};
   return block;
@@ -213,12 +213,12 @@ void compute(Convolution conv, void* workspace, const Shape& s) {
 }
 
 template <int N>
-int64_t workspace_of(const Shape& s, int64_t cin, int64_t cout) {
+int64_t workspace_of(const Shape& s, int64_t c_in, int64_t c_out) {
   Arena sizes(nullptr);
-  allocate_scratch<N>(sizes, cin, cout);
+  allocate_scratch<N>(sizes, c_in, c_out);
   Arena arena(nullptr);
   allocate_tiling(arena, s, N);
-  arena.allocate<float>(cin);
+  arena.allocate<float>(c_in);
   arena.allocate<char>(s.threads * int64_t(sizes.bytes()));
   return int64_t(arena.bytes());
 }

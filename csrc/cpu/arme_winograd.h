@@ -1,4 +1,4 @@
-// What the files of arme's Winograd forward and dgrad agree on: the sizes of a block of tiles, and where the prepacked
+// Shared by the files of arme's Winograd forward and dgrad: the sizes of a block of tiles, and where the prepacked
 // weights, the transformed inputs, and the products of a block lie in memory.
 #pragma once
 
@@ -24,12 +24,12 @@ constexpr int kProducts = 2 * kFrequencies * (N + 2);
 inline int64_t chunks_of(int64_t channels) { return ceil_div(channels, kLanes); }
 inline int64_t panels_of(int64_t channels) { return ceil_div(channels, kPanel); }
 
-// Prepacked weights are [m][pairs][panels][2][6][N + 2][cin padded][kPanel].
-inline int64_t matrix_size(int64_t cin) { return chunks_of(cin) * kLanes * kPanel; }
+// Prepacked weights are [m][pairs][panels][2][6][N + 2][c_in padded][kPanel].
+inline int64_t matrix_size(int64_t c_in) { return chunks_of(c_in) * kLanes * kPanel; }
 
 template <int N>
-int64_t region_size(int64_t cin, int64_t cout) {
-  return kPairs * panels_of(cout) * kProducts<N> * matrix_size(cin);
+int64_t region_size(int64_t c_in, int64_t c_out) {
+  return kPairs * panels_of(c_out) * kProducts<N> * matrix_size(c_in);
 }
 
 // A block's transformed inputs of one pair are [chunks][products][kBlock][lanes], its products

@@ -21,8 +21,8 @@ HSTL_INLINE void transform_rows(Floats& first, Floats& second, const Floats* d) 
   }
 }
 
-// One vector of channels of one tile, one pair of the rows' frequencies. Per frame 24 or 36 loads and about 80 FLOPs a
-// lane, then 12 transforms in time.
+// Transforms a vector of channels of a tile for one pair of the rows' frequencies. Per frame 24 or 36 loads and about
+// 80 FLOPs a lane, then 12 transforms in time.
 template <int N, int Pair, class Get>
 HSTL_INLINE void transform_input(float* to, const Get& get) {
   constexpr int first = Pair ? 1 : 0, last = Pair ? 4 : 5;

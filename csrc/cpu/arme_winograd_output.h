@@ -10,7 +10,7 @@ namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
-// Where a tile's outputs are in the map; -1 outside it.
+// The places of a tile's outputs in the map; -1 outside it.
 template <int N>
 struct OutputPositions {
   int64_t at[N][kSide][kSide];  // [frame][row][column]
@@ -55,7 +55,7 @@ void find_outputs(OutputPositions<N>& positions, const TimeTile& time, const Til
   }
 }
 
-// One column of four outputs, from a pair of the rows' products: A^T by rows. `sums` holds what the pairs before gave,
+// Adds a pair of the rows' products to a column of four outputs: A^T by rows. `sums` holds what the pairs before gave,
 // a row of tiles apart; the last pair finishes the outputs.
 template <int Pair>
 HSTL_INLINE void add_rows(float* sums, Floats first, Floats second) {
@@ -73,7 +73,7 @@ HSTL_INLINE void add_rows(float* sums, Floats first, Floats second) {
   }
 }
 
-// Where a vector of channels of a tile's outputs goes: the map, this thread's maxima so far, the 2x2 maxima.
+// Destinations of a vector of channels of a tile's outputs: the map, this thread's maxima so far, the 2x2 maxima.
 struct Destination {
   float *map, *maxima, *max_pooled;  // or null
   int64_t valid;                     // channels
@@ -124,8 +124,8 @@ HSTL_INLINE void put_max_pooled(const Destination& to, const int64_t (&at)[2][2]
     }
 }
 
-// One vector of channels of one tile, one pair: 12 transforms in time, then per frame two by columns and one by rows.
-// `sums` is [N][4][4][kPanel].
+// Transforms a vector of channels of a tile's products of one pair: 12 transforms in time, then per frame two by
+// columns and one by rows. `sums` is [N][4][4][kPanel].
 template <int N, int Pair>
 HSTL_INLINE void transform_output(float* sums, const OutputPositions<N>& positions, const float* products,
                                   const Destination& to, float slope) {

@@ -1,4 +1,4 @@
-// The weights [m, cout, cin, 27] of arme in the Winograd domain, prepacked as forward and dgrad read them.
+// The weights [m, c_out, c_in, 27] of arme in the Winograd domain, prepacked as forward and dgrad read them.
 #include "arme_winograd.h"
 #include "parallel.h"
 
@@ -6,7 +6,7 @@ namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
-// One vector of output channels of one input channel. FLOPs: about 700 per lane for N = 5.
+// Transforms a vector of output channels of one input channel. FLOPs: about 700 per lane for N = 5.
 template <int N>
 void transform_weights(float* to, const float* rows, int64_t pair_stride, int64_t product_stride) {
   Floats by_row[3][3][kFrequencies];  // [dt][dx][row]
@@ -34,17 +34,17 @@ void transform_weights(float* to, const float* rows, int64_t pair_stride, int64_
 }
 
 template <int N>
-void prepack_weights(float* prepacked, const float* w, int64_t regions, int64_t cin, int64_t cout, WeightView view,
+void prepack_weights(float* prepacked, const float* w, int64_t regions, int64_t c_in, int64_t c_out, WeightView view,
                      int threads) {
-  int64_t panels = panels_of(cout), chunks = chunks_of(cin), product_stride = matrix_size(cin);
+  int64_t panels = panels_of(c_out), chunks = chunks_of(c_in), product_stride = matrix_size(c_in);
   int64_t pair_stride = panels * kProducts<N> * product_stride;
   parallel_for(threads, regions * panels * chunks, [&](int64_t i, int) {
     int64_t chunk = i % chunks, panel = i / chunks % panels, r = i / chunks / panels;
-    const float* from = w + r * cin * cout * 27 + panel * kPanel * view.out_stride;
-    float* to = prepacked + r * region_size<N>(cin, cout) + panel * kProducts<N> * product_stride;
+    const float* from = w + r * c_in * c_out * 27 + panel * kPanel * view.out_stride;
+    float* to = prepacked + r * region_size<N>(c_in, c_out) + panel * kProducts<N> * product_stride;
     alignas(64) float rows[27 * kPanel];
     for (int64_t k = chunk * kLanes; k < (chunk + 1) * kLanes; ++k) {
-      gather_taps(rows, from + k * view.in_stride, k < cin ? cout - panel * kPanel : 0, view);
+      gather_taps(rows, from + k * view.in_stride, k < c_in ? c_out - panel * kPanel : 0, view);
       for (int v = 0; v < kPanel; v += kLanes)
         transform_weights<N>(to + k * kPanel + v, rows + v, pair_stride, product_stride);
     }

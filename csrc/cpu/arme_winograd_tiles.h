@@ -152,7 +152,7 @@ struct InputPositions {
   const float* at[N + 2][kFrequencies][kFrequencies];  // [frame][row][column]
 };
 
-// What a tile's inputs are read from.
+// The map that a tile's inputs are read from.
 struct InputMap {
   const float* data;       // [F, H, W, channels]
   const uint8_t* support;  // [F, H, W] or null

@@ -1,4 +1,4 @@
-// arme's wgrad, gw [m, cout, cin, 27], in the Winograd domain: gw = G^T [sum over tiles of (B^T x) (A gy)^T]. Per
+// arme's wgrad, gw [m, c_out, c_in, 27], in the Winograd domain: gw = G^T [sum over tiles of (B^T x) (A gy)^T]. Per
 // region, a group of tiles at a time: inputs and gradients are transformed, then multiplied at every frequency; the
 // products of all groups go back to 3 x 3 x 3 taps. Where there are few channels, each thread takes a share of the
 // tiles with products of their own, and waits for the others once; else all work on one group, over its tiles, then
@@ -26,14 +26,14 @@ constexpr int64_t kShareGroupBytes = 2 << 20, kLeastGroupBytes = 4 << 20, kMostG
 constexpr int64_t kMostSummed = 128;
 
 struct Sizes {
-  int64_t cin, cout, height, width;
+  int64_t c_in, c_out, height, width;
   int64_t frequencies;  // computed at once
   int64_t shares;       // of a region's tiles
   int64_t group;        // tiles, at most
 
-  int64_t chunks() const { return ceil_div(cin, kLanes); }
-  int64_t panels() const { return ceil_div(cout, kOut<float>); }
-  int64_t inputs() const { return round_up(cin, kInputs); }
+  int64_t chunks() const { return ceil_div(c_in, kLanes); }
+  int64_t panels() const { return ceil_div(c_out, kOut<float>); }
+  int64_t inputs() const { return round_up(c_in, kInputs); }
   // Distances; an odd number of vectors, so that a tile's frequencies do not meet in the same cache sets.
   int64_t v_chunk() const { return (group | 1) * kLanes; }
   int64_t g_panel() const { return group * kOut<float> + kLanes; }
@@ -43,8 +43,8 @@ struct Sizes {
   int64_t m_share() const { return frequencies * m_frequency(); }
 };
 
-Sizes sizes_of(const Shape& s, int64_t cin, int64_t cout, int frames) {
-  Sizes z = {cin, cout, rows_of(s), s.width, kFrequencies * kFrequencies * (frames + 2), 1, 1};
+Sizes sizes_of(const Shape& s, int64_t c_in, int64_t c_out, int frames) {
+  Sizes z = {c_in, c_out, rows_of(s), s.width, kFrequencies * kFrequencies * (frames + 2), 1, 1};
   int64_t fitting = kProductBytes / int64_t(sizeof(float)) / z.m_share();
   if (fitting < 1) z.frequencies /= 3;
   if (fitting >= kLeastShares) z.shares = smaller(fitting, kMostShares);
@@ -115,8 +115,8 @@ void transform_inputs(const Buffers& b, const Group& group, Range mine, const In
     for (int64_t c = 0; c < z.chunks(); ++c) {
       int64_t channel = c * kLanes;
       fetch<kPositions>(&next.at[0][0][0], channel);
-      if (z.cin - channel < kLanes) {
-        tail.fill(&from.at[0][0][0], channel, z.cin - channel);
+      if (z.c_in - channel < kLanes) {
+        tail.fill(&from.at[0][0][0], channel, z.c_in - channel);
         channel = 0;
       }
       transform_input<N, Rows>(b.v + c * z.v_chunk() + k * kLanes, z.v_frequency(), from, channel);
@@ -138,9 +138,9 @@ void transform_gradients(const Buffers& b, const Group& group, Range mine, const
       int64_t channel = c * kLanes;
       fetch<kPositions>(&next.gradient[0][0][0], channel);
       fetch<kPositions>(&next.output[0][0][0], channel);
-      if (z.cout - channel < kLanes) {
-        gradient_tail.fill(&from.gradient[0][0][0], channel, z.cout - channel);
-        output_tail.fill(&from.output[0][0][0], channel, z.cout - channel);
+      if (z.c_out - channel < kLanes) {
+        gradient_tail.fill(&from.gradient[0][0][0], channel, z.c_out - channel);
+        output_tail.fill(&from.output[0][0][0], channel, z.c_out - channel);
         channel = 0;
       }
       transform_gradient<N, Rows>(b.g + c / 2 * z.g_panel() + k * kOut<float> + c % 2 * kLanes, z.g_frequency(), from,
@@ -254,14 +254,14 @@ void add_rows(const Buffers& b, int64_t r, bool first, const Shape& s, const Map
   add_products<N, Rows>(b, first, z, s.threads);
 }
 
-// gw [cout, cin, 27] of one region from w.
+// gw [c_out, c_in, 27] of one region from w.
 void unpack(float* gw, const float* w, const Sizes& z, int threads) {
   parallel_for(threads, z.panels() * z.inputs() / kInputs, [&](int64_t i, int) {
     int64_t panel = i * kInputs / z.inputs(), first = i * kInputs % z.inputs();
-    for (int64_t o = panel * kOut<float>; o < smaller((panel + 1) * kOut<float>, z.cout); ++o)
-      for (int64_t k = first; k < smaller(first + kInputs, z.cin); ++k) {
+    for (int64_t o = panel * kOut<float>; o < smaller((panel + 1) * kOut<float>, z.c_out); ++o)
+      for (int64_t k = first; k < smaller(first + kInputs, z.c_in); ++k) {
         const float* from = w + (panel * z.inputs() + k) * 27 * kOut<float> + o % kOut<float>;
-        float* to = gw + (o * z.cin + k) * 27;
+        float* to = gw + (o * z.c_in + k) * 27;
         for (int64_t tap = 0; tap < 27; ++tap) to[tap] = from[tap * kOut<float>];
       }
   });
@@ -269,9 +269,9 @@ void unpack(float* gw, const float* w, const Sizes& z, int threads) {
 
 template <int N>
 void wgrad_tiled(float* gw, const Buffers& b, const Shape& s, const Maps& maps, const Sizes& z) {
-  for (int64_t r = 0; r < s.regions; ++r, gw += 27 * z.cin * z.cout) {
+  for (int64_t r = 0; r < s.regions; ++r, gw += 27 * z.c_in * z.c_out) {
     if (b.tiling.count(r) == 0) {
-      __builtin_memset(gw, 0, sizeof(float) * 27 * z.cin * z.cout);
+      __builtin_memset(gw, 0, sizeof(float) * 27 * z.c_in * z.c_out);
       continue;
     }
     if (z.frequencies == kFrequencies * kFrequencies * (N + 2)) {

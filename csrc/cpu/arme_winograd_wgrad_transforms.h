@@ -83,8 +83,9 @@ struct Tail {
   }
 };
 
-// One vector of channels. Cycles: about 6 for every frequency, for the multiplier (20 FLOPs a lane) as for the stores
-// (3, of 2 cycles each); without fetching ahead, waiting for the positions takes as long again.
+// Transforms a vector of channels of a tile's inputs. Cycles: about 6 for every frequency, for the multiplier (20 FLOPs
+// a lane) as for the stores (3, of 2 cycles each); without fetching ahead, waiting for the positions takes as long
+// again.
 template <int N, class Rows>
 void transform_input(float* to, int64_t distance, const InputPositions<N>& from, int64_t channel) {
   Floats v[Rows::count][kFrequencies][N + 2];

@@ -1,5 +1,5 @@
-// astp: the maximum of maps [F, H, W, cin] over the frames of each sequence, then, of its projection u [N, H, W, cout],
-// the mean of max(u, 1e-6)^p over each region, to the power 1 / p: pooled [N, m, cout].
+// astp: the maximum of maps [F, H, W, c_in] over the frames of each sequence, then, of its projection u [N, H, W,
+// c_out], the mean of max(u, 1e-6)^p over each region, to the power 1 / p: pooled [N, m, c_out].
 #include "arena.h"
 #include "operators.h"
 #include "parallel.h"
@@ -137,8 +137,8 @@ void copy_panels(T* panels, const T* w, int64_t inputs, int64_t outputs, int64_t
         *panels++ = o < outputs ? w[o * output_stride + k * input_stride] : T(0);
 }
 
-// One block of outputs at P rows, `stride` apart. FLOPs: 2 * inputs * P * lanes. Per input one vector load of weights
-// (from L1) and P broadcasts; registers: P sums, 1 weight, 1 input.
+// Computes a block of outputs at P rows, `stride` apart. FLOPs: 2 * inputs * P * lanes. Per input one vector load of
+// weights (from L1) and P broadcasts; registers: P sums, 1 weight, 1 input.
 template <int P, class T>
 HSTL_INLINE void project(Vec<T> (&u)[P], const Projection<T>& projection, int64_t block, const T* rows,
                          int64_t stride) {
@@ -178,10 +178,10 @@ HSTL_INLINE Vec<T> clamped(Vec<T> u) {
   return u < T(1e-6) ? Vec<T>{} + T(1e-6) : u;
 }
 
-// One region of one sequence, one block of channels.
+// A region of a sequence, and a block of its channels.
 template <class T>
 struct Region {
-  const T* rows;  // [positions, cin]
+  const T* rows;  // [positions, c_in]
   int64_t positions, stride, block;
   T p;
 };
@@ -193,7 +193,7 @@ struct Projected {
   Vec<T> scale;  // the one whose power is largest, clamped: makes that power 1
 };
 
-// FLOPs: 2 cin per element.
+// FLOPs: 2 c_in per element.
 template <class T>
 Projected<T> project_region(T* kept, const Projection<T>& projection, const Region<T>& region) {
   Vec<T> scale = Vec<T>{} + (region.p < 0 ? T(__builtin_inf()) : T(0));
@@ -221,7 +221,7 @@ Vec<T> mean_power(const Projected<T>& projected, const Region<T>& region) {
 
 template <class T>
 struct Pooling {
-  const T* maximum;  // [N, H, W, cin]
+  const T* maximum;  // [N, H, W, c_in]
   const T* p;        // [m]
   Projection<T> projection;
 };
@@ -244,24 +244,24 @@ struct Scratch {
   T* kept;         // [threads][kept_size]
   T* gp_parts;     // [N][m][blocks * lanes]
   T* gu;           // [group][H][W][padded to 2 vectors], past the last block neither written nor of use
-  T* gproj;        // [cin][padded to 2 vectors]
+  T* gproj;        // [c_in][padded to 2 vectors]
   int64_t group;   // sequences
   int64_t kept_size;
 };
 
 template <class T>
-Scratch<T> allocate(Arena& arena, const Shape& s, int64_t cin, int64_t cout) {
+Scratch<T> allocate(Arena& arena, const Shape& s, int64_t c_in, int64_t c_out) {
   Scratch<T> scratch;
-  int64_t padded = round_up(cout, 2 * lanes<T>), map = rows_of(s) * s.width * padded, rows = 0;
+  int64_t padded = round_up(c_out, 2 * lanes<T>), map = rows_of(s) * s.width * padded, rows = 0;
   for (int64_t r = 0; r < s.regions; ++r) rows = larger(rows, s.split[r]);
   scratch.kept_size = rows * s.width * lanes<T>;
   scratch.group = smaller(larger(kGroupBytes / (map * int64_t(sizeof(T))), s.threads), s.sequences);
-  scratch.panels = arena.allocate<T>(panels_size<T>(cin, cout));
-  scratch.panels_back = arena.allocate<T>(panels_size<T>(cout, cin));
+  scratch.panels = arena.allocate<T>(panels_size<T>(c_in, c_out));
+  scratch.panels_back = arena.allocate<T>(panels_size<T>(c_out, c_in));
   scratch.kept = arena.allocate<T>(s.threads * scratch.kept_size);
   scratch.gp_parts = arena.allocate<T>(s.sequences * s.regions * padded);
   scratch.gu = arena.allocate<T>(scratch.group * map);
-  scratch.gproj = arena.allocate<T>(cin * padded);
+  scratch.gproj = arena.allocate<T>(c_in * padded);
   return scratch;
 }
 
@@ -279,9 +279,9 @@ size_t astp_workspace(const AstpWorkspace<T>& a) {
 }
 
 template <class T>
-Projection<T> projection_of(T* panels, const T* proj, int64_t cin, int64_t cout) {
-  if (proj) copy_panels(panels, proj, cin, cout, 1, cin);
-  return {proj ? panels : nullptr, cin, cout};
+Projection<T> projection_of(T* panels, const T* proj, int64_t c_in, int64_t c_out) {
+  if (proj) copy_panels(panels, proj, c_in, c_out, 1, c_in);
+  return {proj ? panels : nullptr, c_in, c_out};
 }
 
 template <class T>
@@ -300,7 +300,7 @@ void astp_forward(const AstpForward<T>& a) {
   });
 }
 
-// What arrives at the result of a region and block of channels.
+// The result of a region and block of channels, and the gradient that arrives at it.
 template <class T>
 struct Arriving {
   Vec<T> pooled, gradient;
@@ -348,9 +348,9 @@ Vec<T> region_backward(T* gu, int64_t stride, int64_t valid, const Projected<T>&
 // FLOPs: 4 J lanes per position, with J broadcasts and 2 vector loads from L1 or L2. Registers: 2 J sums, 2 vectors of
 // gu, 1 input.
 template <int J, class T>
-void add_products(T* totals, const T* maximum, int64_t cin, const T* gu, int64_t padded, int64_t positions) {
+void add_products(T* totals, const T* maximum, int64_t c_in, const T* gu, int64_t padded, int64_t positions) {
   Vec<T> sums[J][2] = {};
-  for (int64_t q = 0; q < positions; ++q, maximum += cin, gu += padded) {
+  for (int64_t q = 0; q < positions; ++q, maximum += c_in, gu += padded) {
     Vec<T> g0 = load(gu), g1 = load(gu + lanes<T>);
 #pragma GCC unroll 8
     for (int j = 0; j < J; ++j) {
@@ -380,11 +380,11 @@ void maximum_backward(T* gmaximum, const Projection<T>& back, const T* gu, int64
   });
 }
 
-// gproj [cin][padded] += maximum^T gu: every chunk of its tiles walks over all positions, a few at a time.
+// gproj [c_in][padded] += maximum^T gu: every chunk of its tiles walks over all positions, a few at a time.
 template <class T>
-void projection_backward(T* gproj, const T* maximum, const T* gu, int64_t cin, int64_t padded, int64_t positions,
+void projection_backward(T* gproj, const T* maximum, const T* gu, int64_t c_in, int64_t padded, int64_t positions,
                          int threads) {
-  int64_t across = padded / (2 * lanes<T>), tiles = ceil_div(cin, kInputs) * across;
+  int64_t across = padded / (2 * lanes<T>), tiles = ceil_div(c_in, kInputs) * across;
   int64_t chunks = smaller(threads == 1 ? 1 : 4 * threads, tiles);
   parallel_for(threads, chunks, [&](int64_t i, int) {
     Range mine = chunk_of(tiles, chunks, i);
@@ -392,22 +392,22 @@ void projection_backward(T* gproj, const T* maximum, const T* gu, int64_t cin, i
       for (int64_t tile = mine.begin; tile < mine.end; ++tile) {
         int64_t k = tile / across * kInputs, first = tile % across * 2 * lanes<T>,
                 some = smaller(kSummed, positions - q);
-        const T *x = maximum + q * cin + k, *g = gu + q * padded + first;
+        const T *x = maximum + q * c_in + k, *g = gu + q * padded + first;
         T* totals = gproj + k * padded + first;
-        if (k + kInputs <= cin)
-          add_products<kInputs>(totals, x, cin, g, padded, some);
+        if (k + kInputs <= c_in)
+          add_products<kInputs>(totals, x, c_in, g, padded, some);
         else
-          for (; k < cin; ++k, ++x, totals += padded) add_products<1>(totals, x, cin, g, padded, some);
+          for (; k < c_in; ++k, ++x, totals += padded) add_products<1>(totals, x, c_in, g, padded, some);
       }
   });
 }
 
 template <class T>
-void reduce_gp(T* gp, const T* parts, const Shape& s, int64_t cout, int64_t padded) {
+void reduce_gp(T* gp, const T* parts, const Shape& s, int64_t c_out, int64_t padded) {
   for (int64_t r = 0; r < s.regions; ++r) {
     double sum = 0;
     for (int64_t n = 0; n < s.sequences; ++n)
-      for (int64_t o = 0; o < cout; ++o) sum += double(parts[(n * s.regions + r) * padded + o]);
+      for (int64_t o = 0; o < c_out; ++o) sum += double(parts[(n * s.regions + r) * padded + o]);
     gp[r] = T(sum);
   }
 }

@@ -42,7 +42,7 @@ HSTL_INLINE Maxima<T> maxima(const Map<T>& x, const Window& window, int64_t e, i
   return m;
 }
 
-// Some rows of a map's frame, and the frame's support or null: outside, nothing is read.
+// Rows of a map's frame, and the frame's support or null: outside, nothing is read.
 struct Rows {
   Range rows;
   int64_t width;
@@ -67,7 +67,7 @@ HSTL_INLINE void sum_channels(T* sums, const Rows& region, int64_t c, int64_t k,
   for (int v = 0; v < V; ++v) store_some(sums + k + v * lanes<T>, totals[v], c - k - v * lanes<T>);
 }
 
-// The same for all channels. Bytes: 5 frames of the region, each element read once.
+// Sums all channels, some at a time. Bytes: 5 frames of the region, each element read once.
 template <class T, class Term>
 HSTL_INLINE void sum_region(T* sums, const Rows& region, int64_t c, const Term& term) {
   int64_t k = 0;
@@ -167,8 +167,8 @@ void fta_forward(const FtaForward<T>& args) {
   });
 }
 
-// For every window and region: gate [F', m, C] as in the forward; gu, the gradient of W_a z + b_a (that of W_b z + b_b
-// is its negative); gz, the gradient of a and b through their mean.
+// Vectors [F', m, C] of every window and region: gate, as in the forward; gu, the gradient of W_a z + b_a (that of W_b
+// z + b_b is its negative); gz, the gradient of a and b through their mean.
 template <class T>
 struct Gradients {
   T *gate, *gu, *gz;
@@ -186,7 +186,7 @@ void gate_backward(const Gradients<T>& to, const T* w, int64_t positions, int64_
   }
 }
 
-// One row of gweights[r] = sum over windows of gu z^T, in two levels, and its negative; the same for the biases.
+// Computes a row of gweights[r] = sum over windows of gu z^T, in two levels, and its negative; the same for the biases.
 template <class T>
 void weights_backward(T* gw, T* gbiases, const T* gu, const T* z, int64_t outputs, int64_t stride, int64_t c) {
   constexpr int64_t kSummed = 32;
@@ -210,7 +210,7 @@ void weights_backward(T* gw, T* gbiases, const T* gu, const T* z, int64_t output
 // Elements of one row that are followed through a sequence: their frames of x and gx stay in L1.
 constexpr int64_t kElements = 1024;
 
-// What a window gives to the gradients of its five frames.
+// A window's part in the gradients of its five frames.
 template <class T>
 struct FrameGradients {
   Vec<T> of[kWindowFrames];

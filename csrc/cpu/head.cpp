@@ -1,5 +1,5 @@
-// The head: a fully connected layer for every part, then batch norm with fixed statistics, of vectors [N, parts, cin]
-// -> [N, parts, cout].
+// The head: a fully connected layer for every part, then batch norm with fixed statistics, of vectors [N, parts, c_in]
+// -> [N, parts, c_out].
 #include "operators.h"
 #include "parallel.h"
 #include "simd.h"
@@ -18,8 +18,8 @@ template <class T>
 struct Part {
   T* y;        // of the first sequence
   const T* x;  // of the first sequence
-  const T* w;  // [cin, cout] of the part
-  int64_t y_stride, x_stride, cin, cout;
+  const T* w;  // [c_in, c_out] of the part
+  int64_t y_stride, x_stride, c_in, c_out;
 };
 
 template <class T>
@@ -30,18 +30,18 @@ Vec<T> normalise(Vec<T> y, const Head<T>& norm, int64_t o, int64_t valid) {
   return (y - load_some(norm.running_mean + o, valid)) * scale + load_some(norm.bias + o, valid);
 }
 
-// R sequences and V vectors of outputs from `o` on. FLOPs: 2 * cin * R * V * lanes. Bytes: cin * V * sizeof(Vec<T>) of
-// weights, which are the cost where there are few sequences. Registers: R * V sums, V weights, 1 input.
+// R sequences and V vectors of outputs from `o` on. FLOPs: 2 * c_in * R * V * lanes. Bytes: c_in * V * sizeof(Vec<T>)
+// of weights, which are the cost where there are few sequences. Registers: R * V sums, V weights, 1 input.
 template <int R, int V, class T>
 void head_tile(const Part<T>& part, const Head<T>& norm, int64_t o) {
   Vec<T> totals[R][V] = {};
-  for (int64_t first = 0; first < part.cin; first += kSummed) {
+  for (int64_t first = 0; first < part.c_in; first += kSummed) {
     Vec<T> sums[R][V] = {};
-    for (int64_t k = first; k < smaller(first + kSummed, part.cin); ++k) {
-      const T* w = part.w + k * part.cout + o;
+    for (int64_t k = first; k < smaller(first + kSummed, part.c_in); ++k) {
+      const T* w = part.w + k * part.c_out + o;
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
-        Vec<T> weights = load_some(w + v * lanes<T>, part.cout - o - v * lanes<T>);
+        Vec<T> weights = load_some(w + v * lanes<T>, part.c_out - o - v * lanes<T>);
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) sums[r][v] += weights * part.x[r * part.x_stride + k];
       }
@@ -51,7 +51,7 @@ void head_tile(const Part<T>& part, const Head<T>& norm, int64_t o) {
   }
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) {
-      int64_t at = o + v * lanes<T>, valid = part.cout - at;
+      int64_t at = o + v * lanes<T>, valid = part.c_out - at;
       store_some(part.y + r * part.y_stride + at, normalise(totals[r][v], norm, at, valid), valid);
     }
 }
@@ -59,8 +59,8 @@ void head_tile(const Part<T>& part, const Head<T>& norm, int64_t o) {
 template <int R, class T>
 void head_rows(const Part<T>& part, const Head<T>& norm) {
   int64_t o = 0;
-  for (; o + kVectors * lanes<T> <= part.cout; o += kVectors * lanes<T>) head_tile<R, kVectors>(part, norm, o);
-  for (; o < part.cout; o += lanes<T>) head_tile<R, 1>(part, norm, o);
+  for (; o + kVectors * lanes<T> <= part.c_out; o += kVectors * lanes<T>) head_tile<R, kVectors>(part, norm, o);
+  for (; o < part.c_out; o += lanes<T>) head_tile<R, 1>(part, norm, o);
 }
 
 template <class T>

@@ -7,8 +7,8 @@ namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
-// One row of outputs from two rows of inputs. Bytes: 5 vectors a position and vector of channels, read and written
-// once.
+// Computes a row of outputs from two rows of inputs. Bytes: 5 vectors a position and vector of channels, read and
+// written once.
 template <class T>
 void max_pool_rows(T* y, const T* upper, const T* lower, const uint8_t* inside, int64_t width, int64_t c) {
   for (int64_t q = 0; q < width; ++q, y += c, upper += 2 * c, lower += 2 * c) {

@@ -146,7 +146,7 @@ struct ArmeDgrad {
                 negative_slope, algorithm, itemsize, threads)
 };
 
-// The gradient of the weights.
+// gw = the gradient of the weights.
 template <class T>
 struct ArmeWgrad {
   T* gw;                     // [m, c_out, c_in, 3, 3, 3]
@@ -249,6 +249,7 @@ struct AstpForward {
   HSTL_FUNCTION("astp_forward", pooled, maximum, proj, p, workspace, n, split, w, c_in, c_out, itemsize, threads)
 };
 
+// The gradients of all inputs of astp_forward.
 template <class T>
 struct AstpBackward {
   T* gmaximum;       // [N, H, W, c_in]
@@ -300,6 +301,7 @@ struct FtaForward {
                 y_support)
 };
 
+// The gradients of all inputs of fta_forward.
 template <class T>
 struct FtaBackward {
   T* gx;             // [F, H, W, C]
@@ -382,7 +384,7 @@ struct MaxPoolSupport {
 
 // ---- tables of functions
 
-// One way to compute the region-wise convolution.
+// The functions of one algorithm of the region-wise convolution.
 template <class T>
 struct Arme {
   size_t (*prepacked_size)(const ArmePrepackedSize<T>&);
@@ -441,7 +443,7 @@ struct Tables {
   X(max_pool)                  \
   X(support)
 
-// Those of the instruction set in use.
+// The functions for the instruction set in use.
 template <class T>
 const Operators<T>& operators();
 const Supports& supports();

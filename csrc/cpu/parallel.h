@@ -10,7 +10,7 @@ namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
-// One compiled copy of a body: two inlined ones may round differently.
+// Keeps one compiled copy of a body: two inlined ones may round differently.
 template <class Body>
 __attribute__((noinline)) void call(const Body& body, int64_t i, int thread) {
   body(i, thread);

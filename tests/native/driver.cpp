@@ -287,7 +287,7 @@ void expect_maxima(const Case& c, Buffer<T>& y, const Forward& forward) {
   if (error_of(max_pooled_alone, expected) > 0) fail("arme forward: 2x2 maximum without the map at " + text_of(c));
 }
 
-// What all of a convolution's functions are given.
+// The arguments that all functions of a convolution have in common.
 template <template <class> class Arguments, class T>
 Arguments<T> arme_arguments(const ArmeTrial& trial, int algorithm, int threads, void* workspace) {
   Arguments<T> arguments = shaped<Arguments<T>>(trial.c, threads);

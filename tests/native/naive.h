@@ -268,7 +268,7 @@ inline AstpGradients astp_backward(const Case& c, const Map& maximum, const Map&
 
 // ---- fta: weights [m, 2, C, C], biases [m, 2, C], C = cin
 
-// For every element of y: the elements of x that its two windows take, the first of equals.
+// The elements of x that the two windows of every element of y take, the first of equals.
 struct Taken {
   Sizes three, five;
 };
