@@ -34,5 +34,5 @@ def clear_caches() -> None:
     `weight.data` or a NumPy array, where only a sample of values is compared; and before parameters are swapped by
     `torch.utils.swap_tensors`, which the weak references of the cache forbid.
     """
-    for cache in _caches.values():
+    for cache in reversed(_caches.values()):  # the allocator, registered first, gets back what the others hold
         cache.clear()

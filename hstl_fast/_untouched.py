@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.module import _has_any_global_hook
 from torch.nn.utils import parametrize
 
 # The forward of every known class, as it was when the class became known.
@@ -32,11 +31,6 @@ def has_hooks(module: nn.Module) -> bool:
     return bool(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )
-
-
-def has_global_hooks() -> bool:
-    """Return whether hooks are registered that run when any module is called."""
-    return bool(_has_any_global_hook())
 
 
 def has_own_forward(module: nn.Module) -> bool:

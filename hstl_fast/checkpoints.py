@@ -1,4 +1,4 @@
-"""Checkpoints in the released form, with the state of their optimiser.
+"""Reading and writing of checkpoints in the released form, with the state of their optimiser.
 
 A released `.pt` file is a dict with `model`, `optimizer`, `scheduler` and `iteration`.
 """
@@ -23,10 +23,14 @@ BUFFERS = ("Bn.running_mean", "Bn.running_var", "Bn.num_batches_tracked")
 
 @dataclass
 class Checkpoint:
-    """A released checkpoint, read.
+    """The content of a released checkpoint.
 
-    optimizer: a state for the same optimiser over `model.parameters()`, None if there was none or it was malformed.
-    scheduler: as stored. not_carried: one sentence for everything in the file that has no place here.
+    Attributes:
+        model: The network with the stored weights.
+        optimizer: A state for the same optimiser over `model.parameters()`; None if there was none or it was malformed.
+        scheduler: The scheduler's state as stored, or None.
+        iteration: The number of training steps.
+        not_carried: A sentence for everything in the file that has no place here.
     """
 
     model: HSTL
@@ -39,9 +43,17 @@ class Checkpoint:
 def load_checkpoint(path: str | os.PathLike[str], preset: str | None = None) -> Checkpoint:
     """Read a released checkpoint without running any code from it.
 
-    preset: its network; None finds it, and the number of identities always, from the tensors' shapes. `grew` has
-    `oumvlp`'s shape and must be named. Raises OSError for a file that cannot be opened; ValueError, naming the file,
-    for one that is truncated, holds pickled code, is another network's checkpoint or lacks keys.
+    Args:
+        path: The file.
+        preset: The published network that it holds. None finds it from the tensors' shapes; `grew` has the shape of
+            `oumvlp` and must be named. The number of identities is always found.
+
+    Returns:
+        The model, and what else the file holds.
+
+    Raises:
+        OSError: The file cannot be opened.
+        ValueError: The file is truncated, holds pickled code, is another network's checkpoint or lacks keys.
     """
     content = read(path)
     model = model_in(content, path, preset, HSTL)
@@ -62,8 +74,15 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint in the released form, whole or not at all.
 
-    optimizer: the `state_dict()` of an optimiser over `model.parameters()`; scheduler: its `state_dict()`.
-    Raises ValueError for an optimiser that has no counterpart over the released network's parameters.
+    Args:
+        path: The file.
+        model: The network.
+        optimizer: The `state_dict()` of an optimiser over `model.parameters()`.
+        scheduler: The scheduler's `state_dict()`.
+        iteration: The number of training steps.
+
+    Raises:
+        ValueError: The optimiser has no counterpart over the released network's parameters.
     """
     content = {
         "model": model.official_state_dict(),
@@ -76,11 +95,18 @@ def save_checkpoint(
 
 
 def load_optimizer_state(state: Mapping[str, Any], model: HSTL) -> tuple[dict[str, Any] | None, list[str]]:
-    """The released optimiser's `state_dict()` for `model.parameters()`, and a sentence for everything left behind.
+    """Translate the state of an optimiser over the released network's parameters.
 
     The released optimiser numbers its parameters in the order of the released names. Tensors of a parameter's shape
     are stacked over regions like the parameters; a parameter whose state is incomplete or misshaped starts afresh.
-    There is no state if anything that holds the tensors has the wrong type.
+
+    Args:
+        state: The released optimiser's `state_dict()`.
+        model: The network.
+
+    Returns:
+        A `state_dict()` for the same optimiser over `model.parameters()`, and a sentence for everything left behind.
+        The first is None if anything that holds the tensors has the wrong type.
     """
     fault = _malformed(state)
     if fault:
@@ -104,10 +130,18 @@ def load_optimizer_state(state: Mapping[str, Any], model: HSTL) -> tuple[dict[st
 
 
 def official_optimizer_state(state: Mapping[str, Any], model: HSTL) -> dict[str, Any]:
-    """The `state_dict()` of one optimiser over `model.parameters()`, for the released network's parameters.
+    """Translate the state of an optimiser over `model.parameters()` for the released network's parameters.
 
-    Raises ValueError if the optimiser is not over all of the model's parameters in one group, or keeps more than
-    numbers and tensors of its parameters' shapes.
+    Args:
+        state: The optimiser's `state_dict()`.
+        model: The network.
+
+    Returns:
+        The `state_dict()` of the same optimiser over the released network's parameters.
+
+    Raises:
+        ValueError: The optimiser is not over all of the model's parameters in one group, or its state has more than
+            numbers and tensors of its parameters' shapes.
     """
     parameters = dict(model.named_parameters())
     names = list(parameters)
@@ -132,7 +166,7 @@ def official_optimizer_state(state: Mapping[str, Any], model: HSTL) -> dict[str,
 
 
 def _malformed(state: object) -> str | None:
-    """What has the wrong type in an optimiser's state, down to its entries' names; None if nothing has."""
+    """Return what has the wrong type in an optimiser's state, down to its entries' names; None if nothing has."""
     if not isinstance(state, Mapping):
         return f"must be a dict, got {type(state).__name__}"
     groups, entries = state.get("param_groups"), state.get("state")
@@ -156,7 +190,7 @@ def _are_numbers(params: object) -> bool:
 
 
 def _numbered(state: Mapping[str, Any], params: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """The entries by the parameters' positions in their group, whatever numbers the file gave them."""
+    """Return the entries by the parameters' positions in their group, whatever numbers the file gave them."""
     entries = state.get("state") or {}
     return {position: entries[number] for position, number in enumerate(params) if number in entries}
 
@@ -219,7 +253,7 @@ def _number(value: Any) -> Any:
 
 
 def _is_dense(value: object) -> bool:
-    """A tensor whose numbers can be indexed and copied."""
+    """Return whether `value` is a tensor whose numbers can be indexed and copied."""
     if not isinstance(value, Tensor) or value.is_nested or value.is_quantized or value.is_meta:
         return False
     return value.layout is torch.strided

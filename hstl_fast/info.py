@@ -1,4 +1,4 @@
-"""What this installation can do: versions, backends (and why one cannot run), and a check of agreement."""
+"""Facts about this installation: versions, backends (and why one cannot run), caches, and a check of the backends."""
 
 import os
 import platform
@@ -12,16 +12,26 @@ import torch
 from torch import Tensor
 
 from hstl_fast import backends, functional, reference
+from hstl_fast._caches import cache_bytes
 from hstl_fast.backends.cpu import library
 from hstl_fast.ops import _dispatch
 from hstl_fast.version import __version__
 
+# The largest error of an operator relative to its largest value; gradients may have ten times as much.
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
-"""Largest error of an operator relative to its largest value; gradients get ten times as much."""
 
 
 class Check(NamedTuple):
-    """One comparison of a backend with the float64 reference: `error` is relative to the largest value."""
+    """One comparison of a backend with the float64 reference.
+
+    Attributes:
+        backend: The backend's name.
+        operator: The operator, and what is compared: its output or one of its gradients.
+        device: The device's type.
+        dtype: The type computed in.
+        error: The largest error, relative to the largest value.
+        tolerance: The largest error that passes.
+    """
 
     backend: str
     operator: str
@@ -32,15 +42,19 @@ class Check(NamedTuple):
 
     @property
     def passed(self) -> bool:
+        """Whether the error is within the tolerance."""
         return self.error <= self.tolerance
 
 
 def collect() -> dict[str, Any]:
-    """Versions, machine, threads, native binary and backends as plain values that `json.dumps` takes.
+    """Collect what can be said about this installation and this process.
 
-    `backends` has a row for each operator, device and backend: {"operator", "device", "backend", "available",
-    "reason" (None if available), "automatic" (True for the one "auto" picks), "verified" (False for kernels that have
-    not been seen to compute the right thing on a GPU)}.
+    Returns:
+        Versions, machine, threads, native library, caches and backends as plain values that `json.dumps` takes.
+        `caches` has the bytes that each cache of this process holds for later calls.
+        `backends` has a row for each operator, device and backend: {"operator", "device", "backend", "available",
+        "reason" (None if available), "automatic" (True for the one "auto" picks), "verified" (False for kernels that
+        have not been seen to compute the right thing on a GPU)}.
     """
     return {
         "hstl_fast": __version__,
@@ -55,13 +69,19 @@ def collect() -> dict[str, Any]:
         "native_cpu": _native_cpu(),
         "requested_backend": _dispatch.BACKEND.value(),
         "requested_algorithm": _dispatch.ALGORITHM.value(),
+        "caches": cache_bytes(),
         "backends": _backends(),
     }
 
 
 def check() -> list[Check]:
-    """Run every operator, forward and backward, on every backend that can run here against the float64 reference:
-    ARME by every algorithm that its backend has, whichever the environment asks for."""
+    """Compare every operator, forward and backward, on every backend that can run here with the float64 reference.
+
+    ARME is computed by every algorithm that its backend has, whichever the environment asks for.
+
+    Returns:
+        One comparison for every output and gradient, in float64 and float32.
+    """
     results = []
     with _without_tf32():
         for device in _devices():
@@ -76,7 +96,7 @@ def check() -> list[Check]:
 
 @contextmanager
 def _without_tf32() -> Iterator[None]:
-    """Convolutions in full float32, which the tolerances are for."""
+    """Compute convolutions in full float32, which the tolerances are for."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -134,7 +154,7 @@ def _processor() -> str:
 
 
 def _algorithms(operator: str, backend: str, dtype: torch.dtype) -> list[str | None]:
-    """Those that the operator can be asked for; None for the only way there is."""
+    """Return the algorithms that the operator can be asked for; None stands for the only one there is."""
     if operator != "arme":
         return [None]
     return ["direct"] if _dispatch.why_no_winograd(backend, dtype) else ["direct", "winograd"]
@@ -142,10 +162,10 @@ def _algorithms(operator: str, backend: str, dtype: torch.dtype) -> list[str | N
 
 def _compare(operator: str, backend: str, device: str, dtype: torch.dtype, algorithm: str | None) -> list[Check]:
     inputs = _inputs(operator)
-    truth = _run(getattr(reference, operator), inputs, {})
-    own = [value.to(device, dtype) for value in inputs]
+    expected = _run(getattr(reference, operator), inputs, {})
+    arguments = [value.to(device, dtype) for value in inputs]
     options = {"backend": backend} if algorithm is None else {"backend": backend, "algorithm": algorithm}
-    got = _run(getattr(functional, operator), own, options)
+    got = _run(getattr(functional, operator), arguments, options)
     title = f"{operator} by Winograd" if algorithm == "winograd" else operator
     names = ["forward", *(f"gradient of {name}" for name in _ARGUMENTS[operator])]
     return [
@@ -154,10 +174,10 @@ def _compare(operator: str, backend: str, device: str, dtype: torch.dtype, algor
             operator=f"{title}, {name}",
             device=device,
             dtype=str(dtype).removeprefix("torch."),
-            error=float((g.cpu().double() - t).abs().max() / t.abs().max()),
+            error=float((y.cpu().double() - e).abs().max() / e.abs().max()),
             tolerance=TOLERANCES[dtype] * (1 if name == "forward" else 10),
         )
-        for name, g, t in zip(names, got, truth, strict=True)
+        for name, y, e in zip(names, got, expected, strict=True)
     ]
 
 
@@ -166,7 +186,7 @@ _SPLIT, _SEQ_LENS = [5, 1, 3], [4, 7, 3]
 
 
 def _inputs(operator: str) -> list[Tensor]:
-    """Values of well separated maxima, so that rounding cannot change which frame wins."""
+    """Return arguments with well separated maxima, so that rounding cannot change which frame wins."""
     generator = torch.Generator().manual_seed(1)
     c, t, h, w, m = 6, sum(_SEQ_LENS), sum(_SPLIT), 7, len(_SPLIT)
     x = torch.randperm(c * t * h * w, generator=generator).double().view(1, c, t, h, w) / (c * t * h * w) - 0.3

@@ -33,13 +33,13 @@ def _recorded(compute: Callable[[], Tensor], room: Any) -> tuple[Tensor, Callabl
 
 def stand_in(patch: pytest.MonkeyPatch) -> None:
     """Let the CPU take the part of the GPU."""
-    patch.setattr(_replayed, "_event", _Event)
-    patch.setattr(_replayed, "_new_room", object)
-    patch.setattr(_replayed, "_pinned_like", torch.empty_like)
-    patch.setattr(_replayed, "_recorded", _recorded)
-    patch.setattr(_replayed, "_on", lambda _: nullcontext())
-    patch.setattr(_replayed, "is_capturing", lambda: False)
-    patch.setattr(_replayed, "DEVICE_TYPE", "cpu")
+    patch.setattr(cuda_graphs, "_event", _Event)
+    patch.setattr(cuda_graphs, "_new_room", object)
+    patch.setattr(cuda_graphs, "_pinned_like", torch.empty_like)
+    patch.setattr(cuda_graphs, "_recorded", _recorded)
+    patch.setattr(cuda_graphs, "_on", lambda _: nullcontext())
+    patch.setattr(cuda_graphs, "is_capturing", lambda: False)
+    patch.setattr(cuda_graphs, "DEVICE_TYPE", "cpu")
 
 
 def counted(patch: pytest.MonkeyPatch) -> list[int]:
@@ -50,5 +50,5 @@ def counted(patch: pytest.MonkeyPatch) -> list[int]:
         count[0] += 1
         return record(compute, room)
 
-    patch.setattr(_replayed, "_recorded", recorded)
+    patch.setattr(cuda_graphs, "_recorded", recorded)
     return count

@@ -29,6 +29,7 @@ from benchmarks.workloads import Workload
 from hstl_fast import HSTL, PRESETS, use_algorithm, use_backend
 from hstl_fast.backends.cpu import library
 from hstl_fast.models.cpu_plan import PlannedMaps
+from hstl_fast.models.eligibility import is_made_of_own_layers
 from hstl_fast.nn import ARME
 from tests.golden import recipe
 from tests.networks import narrow_config, narrow_model, walkers
@@ -375,18 +376,18 @@ def test_clips_given_are_given_to_one_rival() -> None:
 def test_what_is_timed_is_what_users_run() -> None:
     """The network still knows its layers for its own, which is when it records them and leaves the background out."""
     seen: list[bool] = []
-    finish = PlannedMaps.finish
+    run_step = PlannedMaps.run_step
 
     def step(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
         assert isinstance(network, HSTL)
-        seen.append(network._is_made_of_own_layers())
-        assert PlannedMaps.finish is not finish
+        seen.append(is_made_of_own_layers(network))
+        assert PlannedMaps.run_step is not run_step
         return Answer([network.embed(inputs)])
 
     workload = workloads.embedding("casia-b", (3,))._replace(network=narrow_model("casia-b", divisor=8), step=step)
     divide.divide(workload, Prepared(), rounds=1)
     assert seen == [True, True]
-    assert PlannedMaps.finish is finish
+    assert PlannedMaps.run_step is run_step
 
 
 @pytest.mark.parametrize("preset", ["casia-b", "gait3d"])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hstl_fast import HSTL
 from hstl_fast.backends.triton.available import slots
-from hstl_fast.models import cuda_graphs
+from hstl_fast.models import cuda_graphs, eligibility
 from hstl_fast.nn import SeparateFCs
 from hstl_fast.reference import fta_lengths
 from tests import graphs
@@ -155,7 +155,7 @@ def test_other_settings_record_again(recorded: list[int]) -> None:
 
 
 def test_graphs_not_used_for_long_are_let_go(recorded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_replayed, "MOST_GRAPHS", 2)
+    monkeypatch.setattr(cuda_graphs, "MOST_GRAPHS", 2)
     kept = cuda_graphs.Graphs()
     for t, count in ((30, 1), (60, 2), (30, 2), (120, 3), (30, 3), (60, 4)):
         assert torch.equal(kept.embed(clips(t), sums, SETTINGS, CPU), answer(clips(t)))
@@ -252,7 +252,7 @@ def test_what_a_graph_would_not_see_is_part_of_its_settings(
 
 
 def test_autocast_is_part_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_replayed, "DEVICE_TYPE", "cpu")
+    monkeypatch.setattr(cuda_graphs, "DEVICE_TYPE", "cpu")
     found = [cuda_graphs.settings_of(Layer())]
     for dtype in (torch.float16, torch.bfloat16):
         with torch.autocast("cpu", dtype):
@@ -299,9 +299,9 @@ def test_who_is_replayed(
 ) -> None:
     model = narrow_model("casia-b")
     given = prepare(model)
-    skipping = "triton" if model._is_made_of_own_layers() else "reference"
-    monkeypatch.setattr(HSTL, "_backend_that_skips", lambda _: skipping)
-    assert model._is_replayable(given) == is_replayed
+    skipping = "triton" if eligibility.is_made_of_own_layers(model) else "reference"
+    monkeypatch.setattr(eligibility, "backend_with_support", lambda _: skipping)
+    assert eligibility.may_replay(model, given, "cpu", lambda: False) == is_replayed
 
 
 def test_batches_of_many_short_clips_are_not_small() -> None:

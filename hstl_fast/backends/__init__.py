@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from hstl_fast._torch_private import constant_when_compiled
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # Backends with kernels of their own. The reference is plain torch and needs no folder.
@@ -71,21 +73,25 @@ def why_not(backend: str, device_type: str, dtype: torch.dtype) -> str | None:
     return reason
 
 
+@constant_when_compiled
 def fuses_leaky_backward(backend: str) -> bool:
     """Whether the backend's dgrad and wgrad apply LeakyReLU's slope to the gradients they read."""
     return bool(package(backend).FUSES_LEAKY_BACKWARD)
 
 
+@constant_when_compiled
 def reads_outside_support(backend: str) -> bool:
     """Whether the backend's convolutions read what stands outside the input's support, which then has to be 0."""
     return bool(package(backend).READS_OUTSIDE_SUPPORT)
 
 
+@constant_when_compiled
 def widens_maps(backend: str) -> bool:
     """Whether the backend computes frame maxima of float16 and bfloat16 maps as float32."""
     return bool(package(backend).WIDENS_MAPS)
 
 
+@constant_when_compiled
 def finds_power_gradient(backend: str) -> bool:
     """Whether the backend's `astp_forward` also returns the derivative by the powers."""
     return bool(package(backend).FINDS_POWER_GRADIENT)

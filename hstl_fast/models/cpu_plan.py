@@ -177,7 +177,7 @@ class PlannedMaps:
         if batch_statistics or not may_plan_head(network):
             return apply_head(network, [pooled.transpose(1, 2) for pooled in self._pooled], batch_statistics)
         embeddings, step = self._planned_head(network)
-        self._run(step)
+        self.run_step(step)
         return embeddings
 
     def run(self) -> None:
@@ -185,9 +185,9 @@ class PlannedMaps:
         for buffer in (*self._buffers, self._workspace):
             buffer.allocate()
         for step in self._steps:
-            self._run(step)
+            self.run_step(step)
 
-    def _run(self, step: Step) -> None:
+    def run_step(self, step: Step) -> None:
         """Run one step; the benchmarks put a stopwatch here."""
         step.call()
 

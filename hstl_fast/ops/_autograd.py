@@ -21,8 +21,9 @@ FIRST_DERIVATIVE_ONLY = (
 class NativeFunction(OwningFunction):
     """An operator: `forward(ctx, *tensors, *arguments)` saves what it made, then its tensors, and sets `arguments`."""
 
-    # Whether the result is the first of the saved tensors.
+    # Whether the result is the first of the saved tensors, and whether the map, the first of its inputs, is saved.
     saves_result: ClassVar[bool] = True
+    saves_map: ClassVar[bool] = True
 
 
 def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,7 +82,10 @@ def _transformed(function: type[NativeFunction], *inputs: Any) -> Tensor:
 
 
 class _Context:
-    """What a NativeFunction sees of autograd while a transform applies it."""
+    """What a NativeFunction sees of autograd while a transform applies it: no gradient is owned, no output changed."""
+
+    owns_gradient = False
+    probe = None
 
     def __init__(
         self, saved: tuple[Any, ...] = (), arguments: tuple[Any, ...] = (), needed: tuple[Any, ...] = ()
@@ -104,7 +108,7 @@ class _Transformed(torch.autograd.Function):
     def forward(function: type[NativeFunction], *inputs: Any) -> tuple[Tensor, ...]:
         context = _Context()
         result = function.forward(context, *inputs)
-        made = context.saved_tensors[: -len(_tensors(inputs))]
+        made = context.saved_tensors[: int(not function.saves_map) - len(_tensors(inputs))]
         return (result, *made[int(function.saves_result) :])
 
     @staticmethod
@@ -118,11 +122,12 @@ class _Transformed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
         count = len(ctx.needs_input_grad) - 1 - len(ctx.arguments)
-        inputs = ctx.saved_tensors[-count:]
+        made, inputs = ctx.saved_tensors[:-count], ctx.saved_tensors[-count:]
         wanted = tuple(
             needed and tensor is not None for needed, tensor in zip(ctx.needs_input_grad[1:], inputs, strict=False)
         )
-        found = iter(_Gradients.apply(ctx.function, wanted, ctx.arguments, grad, *ctx.saved_tensors))
+        read = inputs[int(not ctx.function.saves_map) :]
+        found = iter(_Gradients.apply(ctx.function, wanted, ctx.arguments, grad, *made, *read))
         gradients = tuple(next(found) if want else None for want in wanted)
         return None, *gradients, *(None for _ in ctx.arguments)
 

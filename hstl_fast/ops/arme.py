@@ -62,7 +62,8 @@ class _Arme(NativeFunction):
     """LeakyReLU keeps the sign, so its derivative is read off the output: x, weights and y are all that is saved.
 
     The caller may change the output in place. Then it is computed again in the backward pass, so it is saved under a
-    version counter of its own; a network that keeps its maps to itself saves it as it is.
+    version counter of its own; a compiler, which has no counters, saves a copy. A network that keeps its maps to itself
+    saves the output as it is.
     """
 
     @staticmethod
@@ -78,6 +79,7 @@ class _Arme(NativeFunction):
         algorithm: int,
         cache_weights: bool,
         training: bool,
+        keeps_output: bool,
         owns_gradient: bool,
         backend: str,
     ) -> Tensor:
@@ -86,11 +88,16 @@ class _Arme(NativeFunction):
             x, weights, x_support, y_support, *layer, cache_weights, training, backend
         )
         ctx.owns_gradient = owns_gradient and _Arme.NOTICES_HOOKS
-        ctx.arguments = (*layer, cache_weights, training, owns_gradient, backend)
+        ctx.arguments = (*layer, cache_weights, training, keeps_output, owns_gradient, backend)
         ctx.probe = None
-        saved = y
-        if not (owns_gradient or torch.compiler.is_compiling() or under_transforms()):
-            ctx.probe, saved = VersionProbe(y), y.data
+        saved: Tensor | None = y
+        if torch.compiler.is_compiling():
+            saved = None if negative_slope == 1.0 else y if keeps_output else y.clone()
+        elif not under_transforms():
+            if negative_slope == 1.0:
+                saved = None
+            elif not keeps_output:
+                ctx.probe, saved = VersionProbe(y), y.data
         ctx.save_for_backward(saved, x, weights, x_support, y_support)
         return y
 
@@ -98,7 +105,7 @@ class _Arme(NativeFunction):
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         y, x, weights, *supports = ctx.saved_tensors
-        split, seq_lens, slope, algorithm, cache_weights, training, _, backend = ctx.arguments
+        split, seq_lens, slope, algorithm, cache_weights, training, *_, backend = ctx.arguments
         if slope != 1.0 and ctx.probe is not None and ctx.probe.is_changed():
             layer = (split, seq_lens, slope, algorithm, cache_weights, training)
             y = torch.ops.hstl_fast.arme_forward(x, weights, *supports, *layer, backend)
@@ -117,7 +124,7 @@ class _Arme(NativeFunction):
             gw = torch.ops.hstl_fast.arme_wgrad(grad, y, x, weights, *layer)
         if needs_x:
             gx = torch.ops.hstl_fast.arme_dgrad(grad, y, weights, *layer)
-        return gx, gw, *(None for _ in range(10))
+        return gx, gw, *(None for _ in range(11))
 
 
 def _free_saved(ctx: Any) -> None:
@@ -193,6 +200,7 @@ def arme(
                 x.to(dtype), w.to(dtype), rows, negative_slope=slope, seq_lens=lens or None, support=within
             )
             return channels_last(y.to(x.dtype))
+    keeps_output = isinstance(support, Support)
     owns_gradient = isinstance(support, Support) and support.owns_gradient
     if isinstance(support, Tensor):
         support = grown(support, rows, lens, chosen)
@@ -201,7 +209,8 @@ def arme(
     supports = (None, None) if support is None else (support.x, support.y)
     cache_weights = w is weights and not _is_trained(w)
     training = _is_trained(x) or _is_trained(w)
-    return apply(_Arme, x, w, *supports, rows, lens, slope, code, cache_weights, training, owns_gradient, chosen)
+    options = (cache_weights, training, keeps_output, owns_gradient)
+    return apply(_Arme, x, w, *supports, rows, lens, slope, code, *options, chosen)
 
 
 def arme_of_silhouettes(
@@ -218,7 +227,7 @@ def arme_of_silhouettes(
     Computed in the weights' type, or autocast's; the silhouettes get no gradient.
     """
     slope, w = _checks.slope(negative_slope), under_autocast(weights)
-    supports, options = (support.x, support.y), (AUTO, False, _is_trained(w), support.owns_gradient)
+    supports, options = (support.x, support.y), (AUTO, False, _is_trained(w), True, support.owns_gradient)
     return apply(_Arme, x, w, *supports, split, lens, slope, *options, backend)
 
 

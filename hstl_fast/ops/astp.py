@@ -23,11 +23,15 @@ define(
     " -> (Tensor pooled, Tensor maximum, Tensor index, Tensor by_power)"
 )
 define(
-    "astp_backward(Tensor grad, Tensor pooled, Tensor maximum, Tensor index, Tensor by_power, Tensor x, Tensor? proj,"
-    " Tensor p, int[] split, SymInt[] seq_lens, str backend) -> (Tensor gx, Tensor gproj, Tensor gp)"
+    "astp_backward(Tensor grad, Tensor pooled, Tensor maximum, Tensor index, Tensor by_power, Tensor? proj, Tensor p,"
+    " SymInt[] x_shape, ScalarType dtype, int[] split, SymInt[] seq_lens, str backend)"
+    " -> (Tensor gx, Tensor gproj, Tensor gp)"
 )
 define("frame_maximum(Tensor x, Tensor? support, SymInt[] seq_lens, str backend) -> (Tensor maximum, Tensor index)")
-define("frame_maximum_backward(Tensor grad, Tensor index, Tensor x, SymInt[] seq_lens, str backend) -> Tensor")
+define(
+    "frame_maximum_backward(Tensor grad, Tensor index, SymInt[] x_shape, ScalarType dtype, SymInt[] seq_lens,"
+    " str backend) -> Tensor"
+)
 define("frame_maximum_backward_add(Tensor(a!) gx, Tensor grad, Tensor index, SymInt[] seq_lens, str backend) -> ()")
 
 
@@ -39,8 +43,10 @@ def _maximum_fake(x: Tensor, support: Tensor | None, seq_lens: list[int], backen
 
 
 @torch.library.register_fake("hstl_fast::frame_maximum_backward", lib=LIBRARY)
-def _maximum_backward_fake(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list[int], backend: str) -> Tensor:
-    return empty_map(x, *x.shape)
+def _maximum_backward_fake(
+    grad: Tensor, index: Tensor, x_shape: list[int], dtype: torch.dtype, seq_lens: list[int], backend: str
+) -> Tensor:
+    return _map_of(grad, x_shape, dtype)
 
 
 @torch.library.register_fake("hstl_fast::frame_maximum_backward_add", lib=LIBRARY)
@@ -75,37 +81,51 @@ def _backward_fake(
     maximum: Tensor,
     index: Tensor,
     by_power: Tensor,
-    x: Tensor,
     proj: Tensor | None,
     p: Tensor,
+    x_shape: list[int],
+    dtype: torch.dtype,
     split: list[int],
     seq_lens: list[int],
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    n, c_in, t, h, w = x.shape
     gproj = p.new_empty(0) if proj is None else torch.empty_like(proj, memory_format=torch.contiguous_format)
-    return empty_map(x, n, c_in, t, h, w), gproj, torch.empty_like(p, memory_format=torch.contiguous_format)
+    return _map_of(grad, x_shape, dtype), gproj, torch.empty_like(p, memory_format=torch.contiguous_format)
+
+
+def _map_of(like: Tensor, shape: list[int], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=torch.channels_last_3d)
 
 
 @notices_hooks
 class _FrameMaximum(NativeFunction):
-    """Saves the two-byte frame index, and the input, for its sizes."""
+    """Saves the two-byte frame index; the caller may change the map afterwards."""
 
     saves_result = False
+    saves_map = False
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, support: Tensor | None, seq_lens: list[int], backend: str) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        support: Tensor | None,
+        x_shape: list[int],
+        dtype: torch.dtype,
+        seq_lens: list[int],
+        backend: str,
+    ) -> Tensor:
         maximum: Tensor
         maximum, index = torch.ops.hstl_fast.frame_maximum(x, support, seq_lens, backend)
-        ctx.save_for_backward(index, x, support)
-        ctx.arguments = (seq_lens, backend)
+        ctx.save_for_backward(index, support)
+        ctx.arguments = (x_shape, dtype, seq_lens, backend)
         return maximum
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        index, x, _ = ctx.saved_tensors
-        return torch.ops.hstl_fast.frame_maximum_backward(grad, index, x, *ctx.arguments), None, None, None
+        index, _ = ctx.saved_tensors
+        gx: Tensor = torch.ops.hstl_fast.frame_maximum_backward(grad, index, *ctx.arguments)
+        return gx, *(None for _ in range(5))
 
 
 def frame_maximum(x: Tensor, support: Support, lens: list[int], backend: str) -> Tensor:
@@ -113,7 +133,7 @@ def frame_maximum(x: Tensor, support: Support, lens: list[int], backend: str) ->
 
     A map that is pooled twice is read once, and has one gradient: pools of its maximum are pools of the map.
     """
-    return apply(_FrameMaximum, x, support.x, lens, backend)
+    return apply(_FrameMaximum, x, support.x, list(x.shape), x.dtype, lens, backend)
 
 
 @notices_hooks
@@ -128,8 +148,8 @@ class _WithFrameMaximum(OwningFunction):
         ctx: Any, x: Tensor, support: Tensor | None, seq_lens: list[int], owns_gradient: bool, backend: str
     ) -> tuple[Tensor, Tensor]:
         maximum, index = torch.ops.hstl_fast.frame_maximum(x, support, seq_lens, backend)
-        ctx.save_for_backward(index, x)
-        ctx.arguments = (seq_lens, backend)
+        ctx.save_for_backward(index)
+        ctx.arguments, ctx.map = (seq_lens, backend), (list(x.shape), x.dtype)
         ctx.owns_gradient = owns_gradient and _WithFrameMaximum.NOTICES_HOOKS
         ctx.set_materialize_grads(False)
         return x, maximum
@@ -140,11 +160,11 @@ class _WithFrameMaximum(OwningFunction):
         nothing = (None, None, None, None)
         if gmaximum is None:
             return gx, *nothing
-        index, x = ctx.saved_tensors
+        (index,) = ctx.saved_tensors
         if gx is not None and may_overwrite(ctx, gx):
             torch.ops.hstl_fast.frame_maximum_backward_add(gx, gmaximum, index, *ctx.arguments)
             return gx, *nothing
-        of_maximum: Tensor = torch.ops.hstl_fast.frame_maximum_backward(gmaximum, index, x, *ctx.arguments)
+        of_maximum: Tensor = torch.ops.hstl_fast.frame_maximum_backward(gmaximum, index, *ctx.map, *ctx.arguments)
         return of_maximum if gx is None else gx + of_maximum, *nothing
 
 
@@ -159,10 +179,11 @@ def with_frame_maximum(x: Tensor, support: Support, lens: list[int], backend: st
 class _Astp(NativeFunction):
     """Saves the frame maximum and its two-byte frame index; the projection is computed again in backward.
 
-    The result is a copy of what is saved, so that the caller may change it in place.
+    The result is a copy of what is saved, so that the caller may change it in place, and the map as well.
     """
 
     saves_result = False
+    saves_map = False
 
     @staticmethod
     def forward(
@@ -171,13 +192,15 @@ class _Astp(NativeFunction):
         proj: Tensor | None,
         p: Tensor,
         support: Tensor | None,
+        x_shape: list[int],
+        dtype: torch.dtype,
         split: list[int],
         seq_lens: list[int],
         backend: str,
     ) -> Tensor:
         made = torch.ops.hstl_fast.astp_forward(x, proj, p, support, split, seq_lens, backend)
-        ctx.save_for_backward(*made, x, proj, p, support)
-        ctx.arguments = (split, seq_lens, backend)
+        ctx.save_for_backward(*made, proj, p, support)
+        ctx.arguments = (x_shape, dtype, split, seq_lens, backend)
         pooled: Tensor = made[0]
         return pooled.transpose(1, 2).clone(memory_format=torch.contiguous_format)
 
@@ -186,7 +209,7 @@ class _Astp(NativeFunction):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *inputs, _ = ctx.saved_tensors
         gx, gproj, gp = torch.ops.hstl_fast.astp_backward(grad.transpose(1, 2), *inputs, *ctx.arguments)
-        return gx, None if gproj.numel() == 0 else gproj, gp, None, None, None, None
+        return gx, None if gproj.numel() == 0 else gproj, gp, *(None for _ in range(6))
 
 
 def astp(
@@ -296,4 +319,4 @@ def _astp(
             return reference.astp(y, proj, p, rows, seq_lens=lens or None, support=of_input(support))
     if isinstance(support, Tensor):
         x, support = masked(x, support), Support(support.contiguous())
-    return apply(_Astp, x, proj, p, of_input(support), rows, lens, chosen)
+    return apply(_Astp, x, proj, p, of_input(support), list(x.shape), x.dtype, rows, lens, chosen)

@@ -16,6 +16,7 @@ from click.testing import Result
 import hstl_fast
 import hstl_fast.info
 from hstl_fast import HSTL, PRESETS
+from hstl_fast.backends.cpu import library
 from hstl_fast.cli import demo
 from hstl_fast.demo import runs, scene
 from hstl_fast.demo.report import pictures, regions
@@ -24,7 +25,6 @@ from hstl_fast.demo.report.text import short
 from hstl_fast.evaluation import part_distances
 from hstl_fast.network import Network
 from hstl_fast.ops import _dispatch
-from hstl_fast.ops._dispatch import requested
 from hstl_fast.silhouettes import Track, walkers
 from tests.cli.helpers import run
 from tests.cli.test_program import process
@@ -216,7 +216,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, change: float) -> None:
 
     def embed(self: HSTL, clips: object) -> torch.Tensor:
         vectors = whole(self, clips).clone()
-        if requested() != "reference":
+        if _dispatch.BACKEND.value() != "reference":
             vectors[0, 3, 1] += change
         return vectors
 
@@ -256,7 +256,7 @@ def test_the_algorithm_of_the_environment_is_that_of_the_fast_path(
     whole = HSTL.embed
 
     def embed(self: HSTL, clips: object) -> torch.Tensor:
-        seen.append((requested(), _dispatch.ALGORITHM.value()))
+        seen.append((_dispatch.BACKEND.value(), _dispatch.ALGORITHM.value()))
         return whole(self, clips)
 
     monkeypatch.setattr(HSTL, "embed", embed)
@@ -274,7 +274,7 @@ def test_an_algorithm_that_cannot_run_is_refused_before_the_work(
     result = run("demo", "-o", tmp_path / "report.html", exit_code=1)
     assert "HSTL_FAST_ALGORITHM must be one of auto, winograd, direct, got 'winnograd'" in result.stderr
     monkeypatch.setenv("HSTL_FAST_ALGORITHM", "winograd")
-    monkeypatch.setattr(_native, "cpu", lambda: None)
+    monkeypatch.setattr(library, "cpu", lambda: None)
     result = run("demo", "-o", tmp_path / "report.html", exit_code=1)
     assert "algorithm 'winograd' cannot run arme: the reference backend has no Winograd convolution" in result.stderr
     assert not list(tmp_path.iterdir())

@@ -12,6 +12,8 @@ from torch import Tensor, func, nn
 import hstl_fast
 from hstl_fast import functional, reference, use_algorithm
 from hstl_fast.backends.cpu import algorithm
+from hstl_fast.backends.cpu import arme as native_arme
+from hstl_fast.ops import _dispatch
 from tests.ops.cases import CASES, OPERATORS, Case
 
 ARME = OPERATORS[0]
@@ -30,7 +32,7 @@ def codes(native: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(right(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(_algorithm, "native_code", noting)
+    monkeypatch.setattr(native_arme, "resolve", noting)
     return seen
 
 
@@ -118,7 +120,7 @@ LAYERS = [*CASES[1:8], WIDE, Case(64, 32, [9, 7], 22, [10], False), Case(8, 16, 
 @pytest.mark.parametrize("tile", algorithm.TILES)
 @pytest.mark.parametrize("case", LAYERS, ids=str)
 def test_winograd_is_near_the_definition(case: Case, tile: int, native: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_algorithm, "tile_frames", lambda lens, tiles: tile)
+    monkeypatch.setattr(algorithm, "tile_frames", lambda lens, tiles: tile)
     inputs = [value.float() for value in ARME.inputs(case)]
     options = {"seq_lens": case.lens if case.packed else None}
 

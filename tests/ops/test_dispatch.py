@@ -60,9 +60,9 @@ def test_unknown_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_binary(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(_native, "cpu", lambda: None)
-    monkeypatch.setattr(_native, "cpu_error", lambda: "no such file")
-    monkeypatch.setattr(_dispatch, "_said", set())
+    monkeypatch.setattr(library, "cpu", lambda: None)
+    monkeypatch.setattr(library, "cpu_error", lambda: "no such file")
+    monkeypatch.setattr(_dispatch, "_logged", set())
     with caplog.at_level(logging.WARNING, logger="hstl_fast"):
         automatic = functional.arme(X, W, [4])
         functional.arme(X, W, [4])

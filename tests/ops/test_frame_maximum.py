@@ -10,9 +10,10 @@ from torch import Tensor, func
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from hstl_fast import HSTL, functional, models, reference, use_backend
+from hstl_fast import HSTL, functional, reference, use_backend
 from hstl_fast.backends.cpu import library
 from hstl_fast.losses import cross_entropy, triplet_loss
+from hstl_fast.models.feature_maps import EagerMaps
 from hstl_fast.ops.astp import with_frame_maximum
 from hstl_fast.ops.support import Support
 from tests.networks import narrow_model, walkers
@@ -230,7 +231,7 @@ def test_gradients_of_operators_are_added_to(reader: Callable[..., Tensor]) -> N
 @contextmanager
 def maps_read_apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
-        patch.setattr(models._Maps, "_has_other_readers", lambda self: False)
+        patch.setattr(EagerMaps, "_has_other_readers", lambda self: False)
         yield
 
 

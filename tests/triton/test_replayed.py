@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hstl_fast import HSTL, HSTLConfig, use_backend
-from hstl_fast.models import Stage
+from hstl_fast.models import Stage, cuda_graphs
 from tests import graphs
 from tests.networks import walkers
 
@@ -42,7 +42,7 @@ def small(pool: bool) -> HSTL:
 
 def layer_by_layer(model: HSTL, clips: list[Tensor]) -> Tensor:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_replayed, "MOST_FRAMES", 0)
+        patch.setattr(cuda_graphs, "MOST_FRAMES", 0)
         return model.embed(clips)
 
 

@@ -121,12 +121,14 @@ def frame_maximum(x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tup
 
 
 @implements("frame_maximum_backward", "cpu")
-def frame_maximum_backward(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list[int]) -> Tensor:
-    """The gradient of `x` from that of its maxima."""
-    g = dense(grad, computing_dtype(x.dtype))
-    gx = allocate_map(g, *x.shape)
-    FrameMaximumBackwardCall(gx, g, index, _map_sizes(gx, frames_of(x, seq_lens)))()
-    return gx.to(x.dtype)
+def frame_maximum_backward(
+    grad: Tensor, index: Tensor, x_shape: list[int], dtype: torch.dtype, seq_lens: list[int]
+) -> Tensor:
+    """The gradient of the map from that of its maxima."""
+    g = dense(grad, computing_dtype(dtype))
+    gx = allocate_map(g, *x_shape)
+    FrameMaximumBackwardCall(gx, g, index, _map_sizes(gx, frames_of(gx, seq_lens)))()
+    return gx.to(dtype)
 
 
 @implements("frame_maximum_backward_add", "cpu")
@@ -162,23 +164,24 @@ def backward(
     maximum: Tensor,
     index: Tensor,
     by_power: Tensor,
-    x: Tensor,
     proj: Tensor | None,
     p: Tensor,
+    x_shape: list[int],
+    dtype: torch.dtype,
     split: list[int],
     seq_lens: list[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of `x`, the projection (empty without one) and the powers; `grad` is `[n, m, c_out]`."""
-    dtype = pooled.dtype
-    g, p_, proj_ = grad.to(dtype).contiguous(), p.to(dtype).contiguous(), _matrix(proj, dtype)
+    """The gradients of the map, the projection (empty without one) and the powers; `grad` is `[n, m, c_out]`."""
+    wide = pooled.dtype
+    g, p_, proj_ = grad.to(wide).contiguous(), p.to(wide).contiguous(), _matrix(proj, wide)
     gmaximum, gp = torch.empty_like(maximum), torch.empty_like(p_)
     gproj = None if proj_ is None else torch.empty_like(proj_)
     sizes = _pool_sizes(maximum, split, g.shape[2])
     BackwardCall(gmaximum, gproj, gp, g, pooled.contiguous(), maximum, proj_, p_, None, sizes).run()
-    gx = allocate_map(gmaximum, *x.shape)
-    FrameMaximumBackwardCall(gx, gmaximum, index, _map_sizes(gx, frames_of(x, seq_lens)))()
+    gx = allocate_map(gmaximum, *x_shape)
+    FrameMaximumBackwardCall(gx, gmaximum, index, _map_sizes(gx, frames_of(gx, seq_lens)))()
     gproj = p.new_empty(0) if gproj is None or proj is None else gproj.to(proj.dtype)
-    return gx.to(x.dtype), gproj, gp.to(p.dtype)
+    return gx.to(dtype), gproj, gp.to(p.dtype)
 
 
 def _matrix(proj: Tensor | None, dtype: torch.dtype) -> Tensor | None:

@@ -236,12 +236,14 @@ def frame_maximum(x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tup
     return maximum, index
 
 
-def frame_maximum_backward(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list[int]) -> Tensor:
-    """The gradient of `x`, from that of the maxima, [n, c, 1, h, w]."""
-    lens = frames_of(x, seq_lens)
-    frames, size = frames_table(lens, x.device), index[0].numel()
-    gx = empty_map(x, *x.shape)
-    with on_device_of(x):
+def frame_maximum_backward(
+    grad: Tensor, index: Tensor, x_shape: list[int], dtype: torch.dtype, seq_lens: list[int]
+) -> Tensor:
+    """The gradient of a map, from that of the maxima, [n, c, 1, h, w]."""
+    gx = torch.empty(x_shape, dtype=dtype, device=grad.device, memory_format=torch.channels_last_3d)
+    lens = frames_of(gx, seq_lens)
+    frames, size = frames_table(lens, grad.device), index[0].numel()
+    with on_device_of(gx):
         _frame_maximum_backward[(sum(lens), triton.cdiv(size, MAXIMUM_BLOCK))](
             gx, grad, index, frames.ends, frames.sequence, size, BLOCK=MAXIMUM_BLOCK
         )

@@ -84,8 +84,10 @@ def _frame_maximum(x: Tensor, within: Tensor | None, seq_lens: list[int]) -> tup
 
 
 @implements("frame_maximum_backward", "triton")
-def _frame_maximum_backward(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list[int]) -> Tensor:
-    return astp.frame_maximum_backward(channels_last(grad), index, x, frames_of(x, seq_lens))
+def _frame_maximum_backward(
+    grad: Tensor, index: Tensor, x_shape: list[int], dtype: torch.dtype, seq_lens: list[int]
+) -> Tensor:
+    return astp.frame_maximum_backward(channels_last(grad), index, x_shape, dtype, seq_lens)
 
 
 @implements("frame_maximum_backward_add", "triton")
@@ -110,9 +112,10 @@ def _astp_backward(
     maximum: Tensor,
     index: Tensor,
     by_power: Tensor,
-    x: Tensor,
     proj: Tensor | None,
     p: Tensor,
+    x_shape: list[int],
+    dtype: torch.dtype,
     split: list[int],
     seq_lens: list[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,10 +125,10 @@ def _astp_backward(
     if proj is None or matrix is None:
         gmaximum, gproj = gu, p.new_empty(0)
     else:
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(grad.device.type, enabled=False):
             gmaximum = gu @ matrix
             gproj = (gu.flatten(0, 2).T @ maximum.flatten(0, 2).float()).to(proj.dtype)
-    gx = astp.frame_maximum_backward(gmaximum, index, x, frames_of(x, seq_lens))
+    gx = astp.frame_maximum_backward(gmaximum, index, x_shape, dtype, seq_lens)
     return gx, gproj, gp
 
 

@@ -1,4 +1,4 @@
-"""HSTL as people write it for OpenGait: the layers of plain torch, under the released names, that `accelerate` meets.
+"""HSTL in the style of OpenGait: layers of plain torch under the released names, as `accelerate` meets them.
 
 Written from the definition of the layers alone. `width` divides the channels; 1 is the published network.
 """
@@ -152,7 +152,7 @@ class PartMaps(nn.Module):
         self.fc_bin = nn.Parameter(nn.init.xavier_uniform_(torch.zeros(parts, c_in, c_out)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` and the answer are [p, n, c]."""
+        """Map `x` [p, n, c] to [p, n, c]."""
         return x.matmul(self.fc_bin)
 
 
