@@ -20,8 +20,8 @@ from hstl_fast.layout import computing_dtype, dense, frames_of, is_native_map
 class Supports(NamedTuple):
     """Where the input and the output may be non-zero, bool `[n, t, h, w]`; None: everywhere."""
 
-    x: Tensor | None
-    y: Tensor | None
+    x_support: Tensor | None
+    y_support: Tensor | None
 
 
 class Sizes(NamedTuple):
@@ -94,7 +94,7 @@ class SilhouettesForwardCall(NativeCallWithWorkspace):
     def workspace_bytes(self) -> int:
         """Bytes of the workspace."""
         shape = (self.seq_lens, self.split, self.w, 1, self.c_out)
-        size: int = library.require_cpu().arme_workspace(*shape, DIRECT, self.itemsize, self.threads)
+        size: int = library.require_cpu().arme_workspace(*shape, DIRECT, self.itemsize, self.threads, False)
         return size
 
 
@@ -102,7 +102,7 @@ class SilhouettesForwardCall(NativeCallWithWorkspace):
 class DgradCall(NativeCallWithWorkspace):
     """The gradient of the input, from that of the activation and the output, whose signs tell LeakyReLU's slope."""
 
-    name: ClassVar[str] = "arme_backward_data"
+    name: ClassVar[str] = "arme_dgrad"
     gx: Tensor
     grad: Tensor
     y: Tensor | None
@@ -114,7 +114,7 @@ class DgradCall(NativeCallWithWorkspace):
 
     def workspace_bytes(self) -> int:
         """Bytes of the workspace."""
-        size: int = library.require_cpu().arme_workspace(*self.sizes, *self.method[1:])
+        size: int = library.require_cpu().arme_workspace(*self.sizes, *self.method[1:], False)
         return size
 
 
@@ -122,7 +122,7 @@ class DgradCall(NativeCallWithWorkspace):
 class WgradCall(NativeCallWithWorkspace):
     """The gradient of the weights."""
 
-    name: ClassVar[str] = "arme_backward_weight"
+    name: ClassVar[str] = "arme_wgrad"
     gw: Tensor
     x: Tensor
     grad: Tensor
@@ -134,7 +134,7 @@ class WgradCall(NativeCallWithWorkspace):
 
     def workspace_bytes(self) -> int:
         """Bytes of the workspace."""
-        size: int = library.require_cpu().arme_weight_workspace(*self.sizes, *self.method[1:])
+        size: int = library.require_cpu().arme_wgrad_workspace(*self.sizes, *self.method[1:])
         return size
 
 

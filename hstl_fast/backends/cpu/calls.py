@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_type_hints
 
 from torch import Tensor
 
@@ -29,8 +29,9 @@ class Memory(Protocol):
 class NativeCall:
     """One call of the native function `name`, whose positional arguments are the fields, in order.
 
-    A tensor or buffer stands for the address of its memory, which is asked for when the call runs; None stands for no
-    memory; a tuple stands for its elements.
+    The fields are those of the function's struct in csrc/cpu/operators.h; the first call compares their names. A tensor
+    or buffer stands for the address of its memory, which is asked for when the call runs; None stands for no memory; a
+    tuple stands for its elements.
     """
 
     name: ClassVar[str]
@@ -51,9 +52,21 @@ class NativeCall:
 
 
 @functools.cache
-def _values_of(kind: type) -> Callable[[NativeCall], tuple[Any, ...]]:
+def _values_of(kind: type[NativeCall]) -> Callable[[NativeCall], tuple[Any, ...]]:
     """A function that reads the fields of a call, in order."""
+    names, expected = argument_names(kind), library.require_cpu().fields[kind.name]
+    if names != expected:
+        raise RuntimeError(f"{kind.name}: the native function expects {expected}, its call has {names}")
     return attrgetter(*(field.name for field in fields(kind)))
+
+
+def argument_names(kind: type[NativeCall]) -> tuple[str, ...]:
+    """Names of a call's arguments: its fields, and in place of a tuple that tuple's own."""
+    hints = get_type_hints(kind)
+    names: list[str] = []
+    for field in fields(kind):
+        names.extend(getattr(hints[field.name], "_fields", (field.name,)))
+    return tuple(names)
 
 
 class NativeCallWithWorkspace(NativeCall):

@@ -14,7 +14,7 @@ from hstl_fast.backends.cpu.calls import Memory, NativeCall
 class MaxPoolCall(NativeCall):
     """The 2x2 maximum of every frame, stride 2."""
 
-    name: ClassVar[str] = "halve"
+    name: ClassVar[str] = "max_pool"
     y: Memory
     x: Memory
     support: Tensor
@@ -39,7 +39,7 @@ class Norm(NamedTuple):
 class HeadCall(NativeCall):
     """Batch norm with fixed statistics of a linear map per part: `x` `[n, parts, c_in]` to `y` `[n, parts, c_out]`."""
 
-    name: ClassVar[str] = "map_parts"
+    name: ClassVar[str] = "head"
     y: Tensor
     x: Tensor
     fc: Tensor

@@ -8,7 +8,7 @@ import torch  # noqa: F401  its libgomp must be mapped before the binary asks fo
 _ADVICE = "install again with a C++ compiler (GCC or Clang) and HSTL_FAST_CPU=1, which makes a failing build say why"
 
 # The interface that this code calls, `kInterface` in csrc. A binary of an earlier build may have another.
-INTERFACE = 7
+INTERFACE = 8
 
 
 def _load(name: str) -> tuple[ModuleType | None, str]:

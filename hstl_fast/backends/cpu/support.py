@@ -44,7 +44,7 @@ class WindowCall(NativeCall):
 class MaxPoolCall(NativeCall):
     """Any of 2x2 positions."""
 
-    name: ClassVar[str] = "halve_support"
+    name: ClassVar[str] = "max_pool_support"
     y: Tensor
     x: Tensor
     frames: int

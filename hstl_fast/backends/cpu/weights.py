@@ -115,6 +115,6 @@ def _prepacked(weights: Tensor, dtype: torch.dtype, split: list[int], algorithm:
     native, dense = library.require_cpu(), weights.detach().to(dtype).contiguous()
     _, c_out, c_in = weights.shape[:3]
     sizes = (split, c_in, c_out, algorithm, transposed, dtype.itemsize)
-    prepacked = allocate(native.arme_packed_size(*sizes))
-    native.arme_pack(prepacked.data_ptr(), dense.data_ptr(), *sizes, torch.get_num_threads())
+    prepacked = allocate(native.arme_prepacked_size(*sizes))
+    native.arme_prepack(prepacked.data_ptr(), dense.data_ptr(), *sizes, torch.get_num_threads())
     return prepacked

@@ -1,10 +1,7 @@
-// Direct convolution, forward and data gradient: blocks of frames and rows of one region are copied into a padded
-// patch, and tiles of positions x output channels are accumulated over all taps and input channels in registers. The
-// inner kernel knows neither regions nor sequences.
-#include "arme.h"
-
-#include "tables.h"
-#include "taps.h"
+// arme's direct convolution of maps [F, H, W, c_in] -> [F, H, W, c_out], forward and dgrad: blocks of frames and rows
+// of one region are copied into a padded patch, and tiles of positions x output channels are accumulated over all taps
+// and input channels in registers. The inner kernel, gemm_tile, knows neither regions nor sequences.
+#include "arme_direct.h"
 
 namespace hstl {
 namespace HSTL_ISA {
@@ -12,7 +9,7 @@ namespace {
 
 // A tile of kTile positions x 2 vectors of output channels fills the registers.
 constexpr int kTile = kVectorRegisters == 32 ? 14 : 6;
-// Bytes of a patch: with a panel of packed weights it stays in a second-level cache of 1 MiB.
+// Bytes of a patch: with a panel of prepacked weights it stays in a second-level cache of 1 MiB.
 constexpr int64_t kPatchBytes = 448 << 10;
 
 // Terms summed in a row before their sum is added to the total: keeps float32's rounding at torch's.
@@ -21,40 +18,41 @@ constexpr int64_t kSummed = 192;
 // ---- weights: [m][blocks of kOut][3 frames][3 rows][chunks][3 columns][chunk][kOut]
 
 template <class T>
-int64_t panel_size(int64_t cin) {
-  return 27 * input_channels<T>(cin).padded() * kOut<T>;
+int64_t panel_size(int64_t c_in) {
+  return 27 * input_channels<T>(c_in).padded() * kOut<T>;
 }
 
 template <class T>
-int64_t packed_elements(const Shape& s, int64_t cin, int64_t cout) {
-  return s.regions * ceil_div(cout, kOut<T>) * panel_size<T>(cin);
+int64_t prepacked_elements(int64_t regions, int64_t c_in, int64_t c_out) {
+  return regions * ceil_div(c_out, kOut<T>) * panel_size<T>(c_in);
 }
 
 // Bytes: every weight read and written once. The rows of a channel's taps lie a multiple of 4 KiB apart, so they are
 // put together in L1 first.
 template <class T>
-void pack_weights(T* packed, const T* w, const Shape& s, int64_t cin, int64_t cout, WeightView view) {
-  Channels channels = input_channels<T>(cin);
-  int64_t panels = ceil_div(cout, kOut<T>), column = channels.chunk * kOut<T>, pair = 3 * channels.padded() * kOut<T>;
-  parallel_for(s.threads, s.regions * panels * channels.chunks(), [&](int64_t i, int) {
+void prepack_weights(T* prepacked, const T* w, int64_t regions, int64_t c_in, int64_t c_out, WeightView view,
+                     int threads) {
+  Channels channels = input_channels<T>(c_in);
+  int64_t panels = ceil_div(c_out, kOut<T>), column = channels.chunk * kOut<T>, pair = 3 * channels.padded() * kOut<T>;
+  parallel_for(threads, regions * panels * channels.chunks(), [&](int64_t i, int) {
     int64_t chunk = i % channels.chunks(), panel = i / channels.chunks() % panels, r = i / channels.chunks() / panels;
-    const T* from = w + r * cin * cout * 27 + panel * kOut<T> * view.out_stride;
-    T* to = packed + (r * panels + panel) * panel_size<T>(cin) + chunk * 3 * column;
+    const T* from = w + r * c_in * c_out * 27 + panel * kOut<T> * view.out_stride;
+    T* to = prepacked + (r * panels + panel) * panel_size<T>(c_in) + chunk * 3 * column;
     T rows[27 * kOut<T>];
     for (int64_t k = chunk * channels.chunk; k < (chunk + 1) * channels.chunk; ++k, to += kOut<T>) {
-      gather_taps(rows, from + k * view.in_stride, k < cin ? cout - panel * kOut<T> : 0, view);
+      gather_taps(rows, from + k * view.in_stride, k < c_in ? c_out - panel * kOut<T> : 0, view);
       for (int64_t tap = 0; tap < 27; ++tap)
         __builtin_memcpy(to + tap / 3 * pair + tap % 3 * column, rows + tap * kOut<T>, sizeof(T) * kOut<T>);
     }
   });
 }
 
-// ---- the inner kernel
+// ---- the inner kernel: an implicit GEMM
 
 template <class T>
 struct Tile {
   const T* patch;                             // frame and row of tap (0, 0, 0), first position
-  const T* panel;                             // packed weights of these output channels
+  const T* panel;                             // prepacked weights of these output channels
   T* y;                                       // first position, first channel
   int64_t frame_size, row_size, column_size;  // of the patch: to the next frame, row, chunk
   int64_t y_stride, y_valid;                  // channels of y; channels to store
@@ -63,11 +61,11 @@ struct Tile {
   T negative_slope;
 };
 
-// FLOPs: 2 * 27 * cin * P * N * lanes. Registers: P * N sums, N weights, 1 input. Per input channel N vector loads of
+// FLOPs: 2 * 27 * c_in * P * N * lanes. Registers: P * N sums, N weights, 1 input. Per input channel N vector loads of
 // weights (streamed from L2: 64 N bytes in P * N cycles) and P broadcasts from L1; every kSummed terms 2 P N loads and
 // stores of the totals, 1 % of the cycles.
 template <class T, int C, int P, int N>
-void multiply_tile(const Tile<T>& tile) {
+void gemm_tile(const Tile<T>& tile) {
   Vec<T> totals[P][N] = {}, sums[P][N] = {};
   const int64_t pair_size = 3 * tile.channels.padded() * kOut<T>;
   int64_t terms = 0;
@@ -118,9 +116,9 @@ using TileKernel = void (*)(const Tile<T>&);
 template <class T, int C, int N, int P = kTile>
 TileKernel<T> kernel_of(int64_t positions) {
   if constexpr (P == 1) {
-    return multiply_tile<T, C, 1, N>;
+    return gemm_tile<T, C, 1, N>;
   } else {
-    return positions == P ? multiply_tile<T, C, P, N> : kernel_of<T, C, N, P - 1>(positions);
+    return positions == P ? gemm_tile<T, C, P, N> : kernel_of<T, C, N, P - 1>(positions);
   }
 }
 
@@ -140,8 +138,8 @@ struct BlockSize {
 
 // The block that copies least per output position and whose patch fits; never so large that threads starve.
 template <class T>
-BlockSize block_size(const Shape& s, int64_t cin) {
-  int64_t row_bytes = input_channels<T>(cin).padded() * (s.width + 2) * int64_t(sizeof(T));
+BlockSize block_size(const Shape& s, int64_t c_in) {
+  int64_t row_bytes = input_channels<T>(c_in).padded() * (s.width + 2) * int64_t(sizeof(T));
   int64_t rows_available = 0, frames_available = 0, positions = 0;
   for (int64_t r = 0; r < s.regions; ++r) rows_available = larger(rows_available, s.split[r]);
   for (int64_t n = 0; n < s.sequences; ++n) frames_available = larger(frames_available, s.seq_lens[n]);
@@ -170,29 +168,29 @@ int64_t row_blocks(const Shape& s, BlockSize size) {
   return count;
 }
 
-Range grown(const Piece& piece) {
-  return {larger(piece.inside.begin - 1, piece.whole.begin), smaller(piece.inside.end + 1, piece.whole.end)};
+Range grown(const Chunk& chunk) {
+  return {larger(chunk.inside.begin - 1, chunk.whole.begin), smaller(chunk.inside.end + 1, chunk.whole.end)};
 }
 
 template <class T>
 struct Convolution {
-  T* y;            // [F, H, W, cout]
-  const T* x;      // [F, H, W, cin]
-  const T* sign;   // [F, H, W, cin] output of the activation that x, a gradient, goes back through; or null
+  T* y;            // [F, H, W, c_out]
+  const T* x;      // [F, H, W, c_in]
+  const T* sign;   // [F, H, W, c_in] output of the activation that x, a gradient, goes back through; or null
   T input_slope;   // of that activation
   T output_slope;  // of the activation of y; 1: none
-  int64_t cin, cout;
+  int64_t c_in, c_out;
   const uint8_t *x_support, *y_support;  // [F, H, W] or null
   const uint8_t* silhouettes;            // [F, H, W], in place of x; or null
 };
 
 template <class T>
-void fill_patch(Patch<T>& patch, const Convolution<T>& conv, const Piece& frames, const Piece& rows, int64_t height) {
+void fill_patch(Patch<T>& patch, const Convolution<T>& conv, const Chunk& frames, const Chunk& rows, int64_t height) {
   Range t = grown(frames), h = grown(rows);
   T* to = patch.data;
   for (int64_t f = t.begin; f < t.end; ++f)
     for (int64_t row = h.begin; row < h.end; ++row, to += patch.row_size()) {
-      int64_t offset = (f * height + row) * patch.width * conv.cin;
+      int64_t offset = (f * height + row) * patch.width * conv.c_in;
       if (conv.silhouettes) {
         copy_row(to, conv.silhouettes + offset, patch.width);
         continue;
@@ -206,7 +204,7 @@ void fill_patch(Patch<T>& patch, const Convolution<T>& conv, const Piece& frames
 // Taps -1, 0, 1 (as 0, 1, 2) around `at` that stay inside.
 Range taps_inside(int64_t at, const Range& whole) { return {at == whole.begin ? 1 : 0, at == whole.end - 1 ? 2 : 3}; }
 
-bool any_inside(const uint8_t* inside, Slice columns) {
+bool any_inside(const uint8_t* inside, Range columns) {
   if (!inside) return true;
   for (int64_t q = columns.begin; q < columns.end; ++q)
     if (inside[q]) return true;
@@ -216,10 +214,10 @@ bool any_inside(const uint8_t* inside, Slice columns) {
 // Tiles of one panel over one row, as few and as equal as they can be.
 template <class T>
 void compute_row(Tile<T>& tile, const T* patch, T* y, const uint8_t* inside, int64_t width) {
-  Slice span = columns_inside(inside, width);
+  Range span = columns_inside(inside, width);
   int64_t tiles = ceil_div(span.end - span.begin, kTile);
   for (int64_t i = 0; i < tiles; ++i) {
-    Slice columns = slice_of(span.end - span.begin, tiles, i);
+    Range columns = chunk_of(span.end - span.begin, tiles, i);
     columns = {columns.begin + span.begin, columns.end + span.begin};
     if (!any_inside(inside, columns)) continue;
     tile.patch = patch + columns.begin * tile.channels.chunk;
@@ -229,19 +227,19 @@ void compute_row(Tile<T>& tile, const T* patch, T* y, const uint8_t* inside, int
 }
 
 template <class T>
-void compute_block(const Patch<T>& patch, const T* panels, const Convolution<T>& conv, const Piece& frames,
-                   const Piece& rows, int64_t height) {
+void compute_block(const Patch<T>& patch, const T* panels, const Convolution<T>& conv, const Chunk& frames,
+                   const Chunk& rows, int64_t height) {
   Range t_read = grown(frames), h_read = grown(rows);
   Tile<T> tile;
   tile.row_size = patch.row_size();
   tile.frame_size = h_read.size() * tile.row_size;
   tile.column_size = (patch.width + 2) * patch.channels.chunk;
-  tile.y_stride = conv.cout;
+  tile.y_stride = conv.c_out;
   tile.channels = patch.channels;
   tile.negative_slope = conv.output_slope;
-  for (int64_t first = 0; first < conv.cout; first += kOut<T>) {
-    tile.y_valid = smaller(conv.cout - first, kOut<T>);
-    tile.panel = panels + first / kOut<T> * panel_size<T>(conv.cin);
+  for (int64_t first = 0; first < conv.c_out; first += kOut<T>) {
+    tile.y_valid = smaller(conv.c_out - first, kOut<T>);
+    tile.panel = panels + first / kOut<T> * panel_size<T>(conv.c_in);
     for (int64_t f = frames.inside.begin; f < frames.inside.end; ++f)
       for (int64_t row = rows.inside.begin; row < rows.inside.end; ++row) {
         tile.frames = taps_inside(f, frames.whole);
@@ -249,14 +247,14 @@ void compute_block(const Patch<T>& patch, const T* panels, const Convolution<T>&
         int64_t at = f * height + row;
         compute_row(
             tile, patch.data + (f - 1 - t_read.begin) * tile.frame_size + (row - 1 - h_read.begin) * tile.row_size,
-            conv.y + at * patch.width * conv.cout + first, row_of(conv.y_support, at, patch.width), patch.width);
+            conv.y + at * patch.width * conv.c_out + first, row_of(conv.y_support, at, patch.width), patch.width);
       }
   }
 }
 
 // Whether a block has an output inside the support.
 template <class T>
-bool worth_computing(const Convolution<T>& conv, const Piece& frames, const Piece& rows, int64_t height,
+bool worth_computing(const Convolution<T>& conv, const Chunk& frames, const Chunk& rows, int64_t height,
                      int64_t width) {
   for (int64_t f = frames.inside.begin; conv.y_support && f < frames.inside.end; ++f)
     if (any_inside(conv.y_support + (f * height + rows.inside.begin) * width, {0, rows.inside.size() * width}))
@@ -266,124 +264,124 @@ bool worth_computing(const Convolution<T>& conv, const Piece& frames, const Piec
 
 // Zeros outside the support: where nothing was computed, and where a tile reached beyond.
 template <class T>
-void clear_outside(const Convolution<T>& conv, const Piece& frames, const Piece& rows, int64_t height, int64_t width) {
+void clear_outside(const Convolution<T>& conv, const Chunk& frames, const Chunk& rows, int64_t height, int64_t width) {
   for (int64_t f = frames.inside.begin; conv.y_support && f < frames.inside.end; ++f) {
     Range run = {(f * height + rows.inside.begin) * width, 0};
     const int64_t end = (f * height + rows.inside.end) * width;
     for (; run.begin < end; run.begin = run.end) {
       while (run.begin < end && conv.y_support[run.begin]) ++run.begin;
       for (run.end = run.begin; run.end < end && !conv.y_support[run.end];) ++run.end;
-      __builtin_memset(conv.y + run.begin * conv.cout, 0, run.size() * conv.cout * sizeof(T));
+      __builtin_memset(conv.y + run.begin * conv.c_out, 0, run.size() * conv.c_out * sizeof(T));
     }
   }
 }
 
 template <class T>
-int64_t patch_size(const Shape& s, int64_t cin) {
-  BlockSize size = block_size<T>(s, cin);
-  return (size.frames + 2) * (size.rows + 2) * input_channels<T>(cin).padded() * (s.width + 2);
+int64_t patch_size(const Shape& s, int64_t c_in) {
+  BlockSize size = block_size<T>(s, c_in);
+  return (size.frames + 2) * (size.rows + 2) * input_channels<T>(c_in).padded() * (s.width + 2);
 }
 
 template <class T>
-void convolve(const Convolution<T>& conv, const T* packed, void* workspace, const Shape& s) {
-  Carver carver(workspace);
-  int64_t stride = round_up(patch_size<T>(s, conv.cin), kChunk<T>);
-  T* patches = carver.take<T>(s.threads * stride);
-  BlockSize size = block_size<T>(s, conv.cin);
+void compute(const Convolution<T>& conv, const void* prepacked, void* workspace, const Shape& s) {
+  Arena arena(workspace);
+  int64_t stride = round_up(patch_size<T>(s, conv.c_in), kChunk<T>);
+  T* patches = arena.allocate<T>(s.threads * stride);
+  BlockSize size = block_size<T>(s, conv.c_in);
   int64_t height = rows_of(s), across = frame_blocks(s, size);
-  int64_t region_panels = packed_elements<T>(s, conv.cin, conv.cout) / s.regions;
+  int64_t region_panels = prepacked_elements<T>(1, conv.c_in, conv.c_out);
   parallel_for(s.threads, row_blocks(s, size) * across, [&](int64_t i, int thread) {
-    Piece frames = piece_of(s.seq_lens, size.frames, i % across), rows = piece_of(s.split, size.rows, i / across);
-    Patch<T> patch = {patches + thread * stride, input_channels<T>(conv.cin), s.width};
+    Chunk frames = chunk_at(s.seq_lens, size.frames, i % across), rows = chunk_at(s.split, size.rows, i / across);
+    Patch<T> patch = {patches + thread * stride, input_channels<T>(conv.c_in), s.width};
     if (worth_computing(conv, frames, rows, height, s.width)) {
       fill_patch(patch, conv, frames, rows, height);
-      compute_block(patch, packed + rows.owner * region_panels, conv, frames, rows, height);
+      compute_block(patch, static_cast<const T*>(prepacked) + rows.owner * region_panels, conv, frames, rows, height);
     }
     clear_outside(conv, frames, rows, height, s.width);
   });
 }
 
 template <class T>
-void forward(T* y, T*, T*, const T* x, const void* packed, void* workspace, const Shape& s, const Support& support,
-             int64_t cin, int64_t cout, T negative_slope, int) {
-  Convolution<T> conv = {y, x, nullptr, T(1), negative_slope, cin, cout, support.x, support.y, nullptr};
-  convolve(conv, static_cast<const T*>(packed), workspace, s);
+void forward(const ArmeForward<T>& a) {
+  Convolution<T> conv = {a.y, a.x, nullptr, T(1), a.negative_slope, a.c_in, a.c_out, a.x_support, a.y_support, nullptr};
+  compute(conv, a.prepacked, a.workspace, shape_of(a));
 }
 
 template <class T>
-void silhouettes_forward(T* y, const uint8_t* silhouettes, const void* packed, void* workspace, const Shape& s,
-                         const uint8_t* support, int64_t cout, T negative_slope) {
-  Convolution<T> conv = {y, nullptr, nullptr, T(1), negative_slope, 1, cout, nullptr, support, silhouettes};
-  convolve(conv, static_cast<const T*>(packed), workspace, s);
+void silhouettes_forward(const SilhouettesForward<T>& a) {
+  Convolution<T> conv = {a.y, nullptr, nullptr, T(1), a.negative_slope, 1, a.c_out, nullptr, a.support, a.silhouettes};
+  compute(conv, a.prepacked, a.workspace, shape_of(a));
 }
 
 template <class T>
-void backward_data(T* gx, const T* gy, const T* y, const void* packed, void* workspace, const Shape& s,
-                   const Support& support, int64_t cin, int64_t cout, T negative_slope, int) {
-  const T* sign = negative_slope == 1 ? nullptr : y;
-  Convolution<T> conv = {gx, gy, sign, negative_slope, T(1), cout, cin, support.y, support.x, nullptr};
-  convolve(conv, static_cast<const T*>(packed), workspace, s);
+void dgrad(const ArmeDgrad<T>& a) {
+  const T* sign = a.negative_slope == 1 ? nullptr : a.y;
+  Convolution<T> conv = {a.gx,    a.grad, sign,        a.negative_slope, T(1),
+                         a.c_out, a.c_in, a.y_support, a.x_support,      nullptr};
+  compute(conv, a.prepacked, a.workspace, shape_of(a));
 }
 
 template <class T>
-void scale_negative(T* gy, const T* y, int64_t count, T negative_slope) {
+void scale_negative(T* grad, const T* y, int64_t count, T negative_slope) {
   for (int64_t i = 0; i < count; i += lanes<T>) {
     int64_t valid = count - i;
-    store_some(gy + i, load_through(gy + i, y + i, negative_slope, valid), valid);
+    store_some(grad + i, load_through(grad + i, y + i, negative_slope, valid), valid);
   }
 }
 
-// Bytes: inside the support y is read, gy read and written.
+// Bytes: inside the support y is read, grad read and written.
 template <class T>
-void leaky_backward(T* gy, const T* y, const Shape& s, const uint8_t* support, int64_t c, T negative_slope) {
+void leaky_backward(const LeakyBackward<T>& a) {
+  const Shape s = shape_of(a);
   parallel_for(s.threads, frames_of(s) * rows_of(s), [&](int64_t row, int) {
     const int64_t end = (row + 1) * s.width;
     for (int64_t first = row * s.width; first < end;) {
-      int64_t last = support ? first : end;
-      while (last < end && support[last]) ++last;
-      scale_negative(gy + first * c, y + first * c, (last - first) * c, negative_slope);
-      for (first = last; first < end && !support[first];) ++first;
+      int64_t last = a.support ? first : end;
+      while (last < end && a.support[last]) ++last;
+      scale_negative(a.grad + first * a.c, a.y + first * a.c, (last - first) * a.c, a.negative_slope);
+      for (first = last; first < end && !a.support[first];) ++first;
     }
   });
 }
 
 template <class T>
-size_t packed_size(const Shape& s, int64_t cin, int64_t cout, int, bool transposed) {
-  return sizeof(T) * size_t(transposed ? packed_elements<T>(s, cout, cin) : packed_elements<T>(s, cin, cout));
+size_t prepacked_size(const ArmePrepackedSize<T>& a) {
+  int64_t inputs = a.transposed ? a.c_out : a.c_in, outputs = a.transposed ? a.c_in : a.c_out;
+  return sizeof(T) * size_t(prepacked_elements<T>(a.split.size, inputs, outputs));
 }
 
 template <class T>
-void pack(void* packed, const T* w, const Shape& s, int64_t cin, int64_t cout, int, bool transposed) {
-  T* to = static_cast<T*>(packed);
-  if (transposed) return pack_weights(to, w, s, cout, cin, {27, cin * 27, true});
-  pack_weights(to, w, s, cin, cout, {cin * 27, 27, false});
+void prepack(const ArmePrepack<T>& a) {
+  int64_t inputs = a.transposed ? a.c_out : a.c_in, outputs = a.transposed ? a.c_in : a.c_out;
+  prepack_weights(static_cast<T*>(a.prepacked), a.weights, a.split.size, inputs, outputs,
+                  weight_view(a.c_in, a.transposed), team_of(a.threads));
 }
 
 template <class T>
-size_t workspace(const Shape& s, int64_t cin, int64_t cout, int, bool) {
-  int64_t forward = s.threads * round_up(patch_size<T>(s, cin), kChunk<T>);
-  int64_t backward = s.threads * round_up(patch_size<T>(s, cout), kChunk<T>);
-  Carver carver(nullptr);
-  carver.take<T>(larger(forward, backward));
-  return carver.bytes();
+size_t workspace(const ArmeWorkspace<T>& a) {
+  const Shape s = shape_of(a);
+  int64_t both_ways = larger(patch_size<T>(s, a.c_in), patch_size<T>(s, a.c_out));
+  Arena arena(nullptr);
+  arena.allocate<T>(s.threads * round_up(both_ways, kChunk<T>));
+  return arena.bytes();
 }
 
 template <class T>
 void fill(Operators<T>& table) {
-  table.direct.packed_size = packed_size<T>;
-  table.direct.pack = pack<T>;
+  table.direct.prepacked_size = prepacked_size<T>;
+  table.direct.prepack = prepack<T>;
   table.direct.workspace = workspace<T>;
   table.direct.forward = forward<T>;
   table.silhouettes_forward = silhouettes_forward<T>;
-  table.direct.backward_data = backward_data<T>;
+  table.direct.dgrad = dgrad<T>;
   table.leaky_backward = leaky_backward<T>;
 }
 
 }  // namespace
 
-void fill_arme(Operators<float>& single, Operators<double>& dual) {
-  fill(single);
-  fill(dual);
+void fill_arme_direct(Tables& tables) {
+  fill(tables.single);
+  fill(tables.dual);
 }
 
 }  // namespace HSTL_ISA

@@ -1,16 +1,16 @@
-// The 2x2 spatial maximum of feature maps.
+// max_pool 2x2, stride 2: the spatial maximum of maps [frames, h, w, C] -> [frames, h / 2, w / 2, C].
+#include "operators.h"
 #include "parallel.h"
 #include "simd.h"
-#include "tables.h"
 
 namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
-// One row of outputs from two rows of inputs. Bytes: 5 vectors a position and vector of channels, read and written
-// once.
+// Computes a row of outputs from two rows of inputs. Bytes: 5 vectors a position and vector of channels, read and
+// written once.
 template <class T>
-void halve_rows(T* y, const T* upper, const T* lower, const uint8_t* inside, int64_t width, int64_t c) {
+void max_pool_rows(T* y, const T* upper, const T* lower, const uint8_t* inside, int64_t width, int64_t c) {
   for (int64_t q = 0; q < width; ++q, y += c, upper += 2 * c, lower += 2 * c) {
     if (inside && !inside[q]) {
       __builtin_memset(y, 0, c * sizeof(T));
@@ -29,22 +29,22 @@ void halve_rows(T* y, const T* upper, const T* lower, const uint8_t* inside, int
 }
 
 template <class T>
-void halve(T* y, const T* x, const uint8_t* support, int64_t frames, int64_t h, int64_t w, int64_t c, int threads) {
-  int64_t rows = h / 2, width = w / 2;
-  parallel_for(threads, frames, [&](int64_t f, int) {
+void max_pool(const MaxPool<T>& a) {
+  int64_t rows = a.h / 2, width = a.w / 2;
+  parallel_for(team_of(a.threads), a.frames, [&](int64_t f, int) {
     for (int64_t i = 0; i < rows; ++i) {
-      const T* upper = x + (f * h + 2 * i) * w * c;
+      const T* upper = a.x + (f * a.h + 2 * i) * a.w * a.c;
       int64_t at = (f * rows + i) * width;
-      halve_rows(y + at * c, upper, upper + w * c, support ? support + at : nullptr, width, c);
+      max_pool_rows(a.y + at * a.c, upper, upper + a.w * a.c, a.support ? a.support + at : nullptr, width, a.c);
     }
   });
 }
 
 }  // namespace
 
-void fill_halve(Operators<float>& single, Operators<double>& dual) {
-  single.halve = halve<float>;
-  dual.halve = halve<double>;
+void fill_max_pool(Tables& tables) {
+  tables.single.max_pool = max_pool<float>;
+  tables.dual.max_pool = max_pool<double>;
 }
 
 }  // namespace HSTL_ISA

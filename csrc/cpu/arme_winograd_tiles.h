@@ -1,15 +1,29 @@
-// How Winograd's tiles lie on a map: 4 x 4 positions of one region times a few frames. Only tiles with an output inside
-// the support are listed.
+// How Winograd's tiles lie on a map [F, H, W, C]: 4 x 4 positions of one region times N frames. Only active tiles,
+// those with an output inside the support, are found.
 #pragma once
 
-#include "geometry.h"
+#include "arena.h"
 #include "winograd.h"
 
 namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
+constexpr int kLanes = lanes<float>;
 constexpr int kMostFrames = 5;
+
+// Calls f with the frames of a tile as a type.
+template <int N>
+struct Frames {
+  static constexpr int value = N;
+};
+
+template <class F>
+auto with_frames(int algorithm, const F& f) {
+  if (algorithm == 2) return f(Frames<2>());
+  if (algorithm == 4) return f(Frames<4>());
+  return f(Frames<5>());
+}
 
 // The frames of a tile, -1 where there is none. Sequences stand one after another with one empty frame between them,
 // which is the padding of both; a tile that begins with a sequence needs no empty frame.
@@ -46,13 +60,13 @@ inline int64_t most_tiles(const Shape& s, int frames) {
   return most_times(s, frames) * down * tiles_across(s);
 }
 
-inline Tiling carve_tiling(Carver& carver, const Shape& s, int frames) {
+inline Tiling allocate_tiling(Arena& arena, const Shape& s, int frames) {
   Tiling tiling;
   tiling.frames = frames;
   tiling.align = 1;
-  tiling.times = carver.take<TimeTile>(most_times(s, frames));
-  tiling.tiles = carver.take<Tile>(most_tiles(s, frames));
-  tiling.ends = carver.take<int64_t>(s.regions);
+  tiling.times = arena.allocate<TimeTile>(most_times(s, frames));
+  tiling.tiles = arena.allocate<Tile>(most_tiles(s, frames));
+  tiling.ends = arena.allocate<int64_t>(s.regions);
   tiling.time_count = 0;
   return tiling;
 }
@@ -73,7 +87,7 @@ inline void add_frame(Tiling& tiling, int& slot, int32_t frame, int32_t n, bool 
   if (slot == 0 && !last) tile.inputs[tiling.frames + 1] = frame + 1;
 }
 
-inline void list_times(Tiling& tiling, const Shape& s) {
+inline void make_time_tiles(Tiling& tiling, const Shape& s) {
   int slot = 0;
   int32_t frame = 0;
   for (int64_t n = 0; n < s.sequences; ++n) {
@@ -116,9 +130,9 @@ void cover_strip(const Tiling& tiling, const Shape& s, const uint8_t* support, i
 inline Range strip_of(int64_t row, Range region) { return {row, smaller(row + kSide, region.end)}; }
 
 // The frames of the tiles, and the active tiles of every region: by time, then rows, then columns, so that neighbours
-// in the list share inputs. Where there is a support they begin at its first column, not at multiples of 4.
-inline void list_tiles(Tiling& tiling, const Shape& s, const uint8_t* support) {
-  list_times(tiling, s);
+// share inputs. Where there is a support they begin at its first column, not at multiples of 4.
+inline void find_active_tiles(Tiling& tiling, const Shape& s, const uint8_t* support) {
+  make_time_tiles(tiling, s);
   int64_t found = 0;
   for (int64_t r = 0; r < s.regions; ++r) {
     Range region = region_rows(s, r);
@@ -138,7 +152,7 @@ struct InputPositions {
   const float* at[N + 2][kFrequencies][kFrequencies];  // [frame][row][column]
 };
 
-// What a tile's inputs are read from.
+// The map that a tile's inputs are read from.
 struct InputMap {
   const float* data;       // [F, H, W, channels]
   const uint8_t* support;  // [F, H, W] or null
