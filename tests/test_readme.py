@@ -1,48 +1,113 @@
-"""What the README prints is true: its Python runs, its definitions are the package's, its commands exist."""
+"""What the documents say is true: their code runs, their links lead somewhere, their commands and options exist."""
 
+import os
 import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 import torch
 from torch import Tensor
 
-from hstl_fast import functional
+from hstl_fast import backends, functional
+from tests.helpers.drop_in import network
 from tests.networks import narrow_model
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+EXAMPLES = ROOT / "examples"
+# A block of another language would be looked at by no test.
+LANGUAGES = {"sh", "bibtex", "python", "python definitions", "python onnx"}
+LONGEST_README = 150
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
-def test_python_snippets_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a page in one language, those in lists too."""
+    found = re.finditer(
+        rf"^( *)```{language}\n(.*?)^\1```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    return [textwrap.dedent(match[2]) for match in found]
+
+
+def commands(page: Path) -> list[str]:
+    """The commands in a page's shell blocks, one after another."""
+    lines = "\n".join(blocks(page, "sh")).splitlines()
+    return [command.strip() for line in lines for command in line.split(" #")[0].split("&&") if command.strip()]
+
+
+def run_blocks(page: Path, language: str, **names: Any) -> dict[str, Any]:
+    """Run a page's blocks of one language one after another, and return the names that they leave."""
+    for block in blocks(page, language):
+        exec(compile(block, name_of(page), "exec"), names)
+    return names
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory that looks like a checkout to what is read, and may be written to."""
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), names)
+    return tmp_path
+
+
+def check_readme(names: dict[str, Any]) -> None:
+    assert names["gallery"].shape == (3, 73, 128)
+    assert names["probe"].shape == (1, 73, 128)
+    assert names["report"].replaced
+
+
+def check_python(names: dict[str, Any]) -> None:
     assert names["embeddings"].shape == (2, 73, 128)
     assert names["out"].logits.shape == (3, 73, 74)
     assert names["distances"].diagonal().abs().max() == 0
+    assert names["checkpoint"].iteration == 100
     assert names["z"].shape == (2, 64, 2)
 
 
-def test_the_onnx_snippet_writes_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def check_data(names: dict[str, Any]) -> None:
+    assert names["aligned"].shape == (2, 64, 64)
+    assert dict(names["found"]).keys() == {f"walker{i}" for i in range(1, 7)}
+    assert names["same"].names == ("walker6",)
+
+
+CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "README.md": check_readme,
+    "docs/python.md": check_python,
+    "docs/data.md": check_data,
+}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
+def test_python_of_a_page_runs(page: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "_implementations", dict(backends._implementations))  # a page adds a backend
+    # The blocks of operators.md go on where its definitions end, and README accelerates a network of the reader's.
+    before = {"torch": torch} if name_of(page) == "docs/operators.md" else {}
+    before |= {"network": network()} if name_of(page) == "README.md" else {}
+    names = run_blocks(page, "python", **before)
+    CHECKS.get(name_of(page), lambda names: None)(names)
+
+
+@pytest.mark.slow
+def test_the_onnx_block_writes_a_file(scratch: Path) -> None:
     pytest.importorskip("onnxscript", reason="needs the extra [onnx]")
-    monkeypatch.chdir(tmp_path)
-    (block,) = blocks("python onnx")
-    exec(compile(block, "README.md", "exec"), {"model": narrow_model("casia-b")})
-    assert (tmp_path / "hstl.onnx").stat().st_size > 0
+    run_blocks(ROOT / "docs" / "python.md", "python onnx", model=narrow_model("casia-b"))
+    assert (scratch / "hstl.onnx").stat().st_size > 0
 
 
 def test_definitions_are_what_the_package_computes() -> None:
-    (block,) = blocks("python definitions")
-    names: dict[str, object] = {}
-    exec(compile(block, "README.md", "exec"), names)
+    names = run_blocks(ROOT / "docs" / "operators.md", "python definitions")
     torch.manual_seed(0)
     x, split = torch.randn(2, 6, 7, 9, 5, dtype=torch.float64), [5, 1, 3]
 
@@ -60,13 +125,113 @@ def test_definitions_are_what_the_package_computes() -> None:
         assert torch.allclose(names[name](*arguments), expected, rtol=1e-9, atol=1e-12), name
 
 
-def test_commands_and_their_options_exist() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_block_is_of_a_language_that_is_tested(page: Path) -> None:
+    opened = re.findall(r"^ *```(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(opened[::2]) <= LANGUAGES
+    assert set(opened[1::2]) <= {""}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=name_of)
+def test_commands_and_their_options_exist(page: Path) -> None:
     from hstl_fast.cli.app import program
 
-    commands = re.findall(r"^(?:.*&& )?hstl-fast ([^#\n]*)", "\n".join(blocks("sh")), re.MULTILINE)
-    calls = [call.split() for line in commands for call in re.sub(r".*?hstl-fast ", "", line).split("&& hstl-fast ")]
-    assert {call[0] for call in calls} >= {"demo", "silhouettes", "embed", "identify"}
-    for command, *arguments in calls:
-        options = {name for option in program.commands[command].params for name in option.opts}
-        assert {argument for argument in arguments if argument.startswith("-")} <= options
-        assert isinstance(program.commands[command], click.Command)
+    for words in (command.split() for command in commands(page)):
+        if words[0] == "hstl-fast":
+            command = program.commands[words[1]]
+            assert isinstance(command, click.Command)
+            options = {name for option in command.params for name in option.opts}
+            assert {word for word in words if word.startswith("-")} <= options
+        elif words[0].startswith("."):
+            assert words[0] == "." or (ROOT / words[0]).is_file()
+        else:
+            assert words[0] in ("pip", "pytest", "python", "python3")
+
+
+def test_every_command_of_the_program_is_described() -> None:
+    from hstl_fast.cli.app import program
+
+    page = ROOT / "docs" / "command-line.md"
+    assert {words[1] for words in map(str.split, commands(page)) if words[0] == "hstl-fast"} == set(program.commands)
+
+
+def test_a_new_backend_is_told_of_every_private_operator() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = text.partition("The private operators are ")[2].partition(". One that is missing")[0]
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "hstl_fast" / "ops").glob("*.py"))
+    defined = re.findall(r'^define\(\s*"(\w+)\(', pages, re.MULTILINE)
+    assert len(defined) > 10
+    assert sorted(re.findall(r"`(\w+)`", listed)) == sorted(defined)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that the headings of a page can be linked by."""
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if not re.match(r"[a-z]+:", link):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), f"{name_of(page)}: {link}"
+            assert not anchor or anchor in anchors(target), f"{name_of(page)}: {link}"
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    links = set(re.findall(r"\]\(([^)\s#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert links >= {name_of(page) for page in PAGES} - {"README.md"}
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= LONGEST_README
+
+
+def test_the_readme_has_two_commands_for_a_new_machine() -> None:
+    """One line each: what the demo needs and the demo, what the tests need and the tests."""
+    lines = [line for line in "\n".join(blocks(ROOT / "README.md", "sh")).splitlines() if "venv" in line]
+    install = "python3 -m venv .venv && . .venv/bin/activate && pip install -c .ci/constraints.txt -e "
+    assert all(line.startswith(install) for line in lines)
+    assert [line.removeprefix(install) for line in lines] == [
+        "'.[cli]' && hstl-fast demo",
+        "'.[cli,video,test]' && pytest",
+    ]
+
+
+def run_example(name: str, *arguments: str, folder: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.getenv("PYTHONPATH", "")])}
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_embed_names_a_walk_for_each_probe(tmp_path: Path) -> None:
+    lines = run_example("embed.py", folder=tmp_path).splitlines()
+    assert [line.split(" is most like walker")[0] for line in lines] == [f"walker{i}" for i in range(1, 7)]
+
+
+def test_drop_in_replaces_a_stage_and_computes_the_same(tmp_path: Path) -> None:
+    printed = run_example("drop_in.py", folder=tmp_path)
+    assert re.search(r"stage +plain stage +replaced", printed)
+    assert float(printed.split("largest difference: ")[1].split()[0]) < 1e-5
+
+
+def test_video_to_identity_says_what_it_needs(tmp_path: Path) -> None:
+    assert run_example("video_to_identity.py", folder=tmp_path).startswith("Skipped: ")
+
+
+@pytest.mark.slow
+def test_video_to_identity_names_every_track(tmp_path: Path) -> None:
+    pytest.importorskip("edgefirst.tracker", reason="needs the extra [video]")
+    from tests.silhouettes.video.footage import Walker, write_video
+
+    for name, height in (("known.avi", 100), ("street.avi", 110)):
+        write_video(tmp_path / name, [Walker(start=40, speed=4, height=height)], frames=90)
+    printed = run_example("video_to_identity.py", "known.avi", "street.avi", folder=tmp_path)
+    assert re.search(r"^track01, frames \d+ to \d+: most like track01$", printed, re.MULTILINE)
