@@ -190,15 +190,43 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= LONGEST_README
 
 
-def test_the_readme_has_two_commands_for_a_new_machine() -> None:
-    """One line each: what the demo needs and the demo, what the tests need and the tests."""
+def test_the_readme_states_the_figures_of_the_committed_results() -> None:
+    """One clip of casia-b: our time, eager's, that of the fastest other in float32, and our error."""
+    performance = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r"^\| embed casia-b, 30 frames, people (\|.*)$", performance, re.MULTILINE)[:1]
+    times = re.findall(r"([\d.]+) \(([\de-]+)\)", row)
+    ours, error = times[0]
+    eager, *others = (float(time) for time, _ in times[1:])
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"takes {float(ours):.0f} ms. PyTorch eager takes {eager:.0f} ms" in readme
+    assert f"the fastest other float32 engine {min(eager, *others):.0f} ms" in readme
+    assert f"The error of the embedding is {error} of its largest value" in readme
+
+
+INSTALL = "python3 -m venv .venv && . .venv/bin/activate && pip install -c .ci/constraints.txt -e "
+
+
+def first_commands() -> list[tuple[set[str], str]]:
+    """README's commands for a new machine, one a line: the extras that each installs, and the program that it runs."""
     lines = [line for line in "\n".join(blocks(ROOT / "README.md", "sh")).splitlines() if "venv" in line]
-    install = "python3 -m venv .venv && . .venv/bin/activate && pip install -c .ci/constraints.txt -e "
-    assert all(line.startswith(install) for line in lines)
-    assert [line.removeprefix(install) for line in lines] == [
-        "'.[cli]' && hstl-fast demo",
-        "'.[cli,video,test]' && pytest",
-    ]
+    assert all(line.startswith(INSTALL) for line in lines)
+    parts = [re.fullmatch(r"'\.\[([\w,]+)\]' && (.*)", line.removeprefix(INSTALL)) for line in lines]
+    return [(set(part[1].split(",")), part[2]) for part in parts if part]
+
+
+def test_the_readme_has_two_commands_for_a_new_machine() -> None:
+    (demo_extras, demo), (test_extras, tests) = first_commands()
+    assert (demo_extras, demo) == ({"cli"}, "hstl-fast demo")
+    assert test_extras == {"cli", "video", "test"}
+    assert tests.split()[0] == "pytest"
+
+
+def test_continuous_integration_runs_what_the_readme_says() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    installed = {name for extras in re.findall(r"'\.\[([\w,]+)\]'", script) for name in extras.split(",")}
+    for extras, program in first_commands():
+        assert extras <= installed
+        assert any(line.startswith(program) for line in script.splitlines()), program
 
 
 def run_example(name: str, *arguments: str, folder: Path) -> str:
