@@ -184,7 +184,7 @@ def test_compiled_networks_refuse_what_networks_refuse(silhouettes: Tensor, lens
 def test_exported_programs_call_the_operators(preset: str, backend: str) -> None:
     model = narrow_model(preset, divisor=16).eval()
     program = torch.export.export(model, (clips(1, 7),))
-    supports = {"grow_support", "window_support"} | ({"halve_support"} if model.config.pool else set())
+    supports = {"grow_support", "window_support"} | ({"max_pool_support"} if model.config.pool else set())
     expected_names = {"frame_maximum", "arme_forward", "astp_forward", "fta_forward", *supports}
     assert operators_in(program) == {f"hstl_fast::{name}" for name in expected_names}
     file = io.BytesIO()

@@ -14,7 +14,8 @@ from torch import Tensor
 import hstl_fast
 from hstl_fast import HSTL, PRESETS, HSTLConfig
 from hstl_fast.models import Stage
-from tests.networks import narrow_config, narrow_model, walkers
+from hstl_fast.models.inputs import check_values
+from tests.networks import narrow_model, walkers
 
 NAMES = ("casia-b", "oumvlp", "gait3d")
 each_preset = pytest.mark.parametrize("preset", NAMES)
@@ -320,9 +321,9 @@ def test_a_whole_preset_compiles_with_inductor(preset: str) -> None:
 
 def test_checks_of_values_on_an_accelerator_are_asked_for() -> None:
     fractions = torch.empty(1, 3, 64, 44, device="meta")
-    HSTL(narrow_config("casia-b", 16))._check_values(fractions, "silhouettes")
+    check_values(fractions, "silhouettes", check_on_gpu=False)
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
-        HSTL(narrow_config("casia-b", 16), check_input=True)._check_values(fractions, "silhouettes")
+        check_values(fractions, "silhouettes", check_on_gpu=True)
 
 
 def test_the_package_names_the_model() -> None:

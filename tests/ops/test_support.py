@@ -129,7 +129,7 @@ def test_supports_of_any_body(sample: Sample) -> None:
         sequences = support.float().split(lens or [support.shape[1]], 1)
         windows = [nn.functional.max_pool3d(s[:, None], (5, 1, 1), (3, 1, 1), (1, 0, 0))[:, 0] for s in sequences]
         assert torch.equal(ops.window_support(support, lens, "cpu"), torch.cat(windows, 1) > 0)
-    assert torch.equal(ops.halve_support(support, "cpu"), nn.functional.max_pool2d(support.float(), 2) > 0)
+    assert torch.equal(ops.max_pool_support(support, "cpu"), nn.functional.max_pool2d(support.float(), 2) > 0)
 
 
 @pytest.fixture(params=["reference", "cpu"])
