@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks import divide, machine, memory, table
-from benchmarks.compare import FULL, LATENCY, QUICK, Prepared, Row, compare, describe, take_turns
-from benchmarks.interleave import Call, turn, without_garbage_collection
-from benchmarks.names import OURS
-from benchmarks.workloads import Workload
+from benchmarks.core import machine
+from benchmarks.core.interleaving import Call, turn, without_garbage_collection
+from benchmarks.core.names import OURS
+from benchmarks.cpu import division, memory, table
+from benchmarks.cpu.compare import FULL, LATENCY, QUICK, Prepared, Row, compare, describe, take_turns
+from benchmarks.cpu.workloads import Workload
 
 COMPARISONS = pytest.StashKey[list[dict[str, Any]]]()
 PEAKS = pytest.StashKey[dict[str, float | None]]()
@@ -73,7 +74,7 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[Workloa
         rows = compare(workload, effort, timer, config.stash[PREPARED])
         described = describe(workload, rows, OURS, {} if quick else _peaks_of_memory(workload, rows))
         if workload.divided and "median" in described["rivals"][OURS]:
-            described["division"] = divide.divide(workload, config.stash[PREPARED]).described()
+            described["division"] = division.divide(workload, config.stash[PREPARED]).described()
         benchmark.group = workload.group
         benchmark.extra_info.update(described)
         config.stash[COMPARISONS].append(described)

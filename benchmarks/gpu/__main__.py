@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu import contestants, environment, stages, table, tune
+from benchmarks.gpu import baselines, environment, stages, table, tune
 from benchmarks.gpu.stages import STAGES, Setup
 from benchmarks.gpu.store import LOG, Store, Unusable
 from benchmarks.gpu.supervise import NOT_REACHED, CannotStart, Job, Row, supervise
@@ -72,7 +72,7 @@ def _verdict(plan: Plan, store: Store) -> int:
             status = rows.get(key, {"status": NOT_REACHED})["status"]
             if status == NOT_REACHED:
                 missing += 1
-            elif stage == "check" or contestants.is_ours(key):
+            elif stage == "check" or baselines.is_ours(key):
                 wrong += status not in RIGHT
     if wrong:
         print(f"benchmarks.gpu: {wrong} rows that must be right are not", file=sys.stderr)
@@ -88,7 +88,7 @@ def _run(stage: str, planned: Sequence[Job], setup: Setup, store: Store, options
     jobs = [job for job in left if job.keys]
 
     def record(key: str, row: Row) -> None:
-        ours = {"sources": sources} if stage in ("check", "tune") or contestants.is_ours(key) else {}
+        ours = {"sources": sources} if stage in ("check", "tune") or baselines.is_ours(key) else {}
         store.put(stage, key, {**row, **ours})
         if row["status"] != NOT_REACHED:
             print(f"{stage}: {key}: {_short(row)}", flush=True)

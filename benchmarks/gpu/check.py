@@ -5,14 +5,14 @@ import warnings
 
 import torch
 
-from benchmarks.gate import Bounds, Errors
+from benchmarks.core.correctness import Bounds, Errors
 from benchmarks.gpu import check_endurance, check_networks, check_operators
-from benchmarks.gpu.attempts import attempt
 from benchmarks.gpu.check_networks import Seed
 from benchmarks.gpu.check_operators import Operands
+from benchmarks.gpu.guarded import attempt
 from benchmarks.gpu.numerics import Numerics, double
-from benchmarks.gpu.problems import NETWORK_GRADIENT_BOUNDS, OUTPUT_BOUNDS
 from benchmarks.gpu.supervise import Job, Row, Say
+from benchmarks.gpu.workloads import NETWORK_GRADIENT_BOUNDS, OUTPUT_BOUNDS
 from hstl_fast import functional, reference
 
 SEEDS = 5

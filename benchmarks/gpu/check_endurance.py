@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import clips, contestants
+from benchmarks.core.plain import frozen
+from benchmarks.gpu import baselines, clips
 from benchmarks.gpu.numerics import Numerics
 from benchmarks.gpu.supervise import Row
-from benchmarks.plain import frozen
 from hstl_fast import losses, use_backend
 
 MODE = Numerics(torch.float16, autocast=True)
@@ -33,7 +33,7 @@ CASES = (Case("people"), Case("background"))
 
 def keys(case: Case, device: torch.device) -> Iterator[tuple[str, str]]:
     """Key and backend of each row: those with kernels, and what "auto" picks."""
-    for backend in ("auto", *contestants.backends(device, MODE.dtype)):
+    for backend in ("auto", *baselines.backends(device, MODE.dtype)):
         if backend != "reference":
             yield f"{case.name} | {MODE} | {backend}", backend
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from benchmarks.gate import Answer, Errors, errors
-from benchmarks.gpu import clips, contestants, numerics
+from benchmarks.core.correctness import Answer, Errors, errors
+from benchmarks.core.plain import frozen, plain
+from benchmarks.gpu import baselines, clips, numerics
 from benchmarks.gpu.numerics import Numerics, double
-from benchmarks.plain import frozen, plain
 from hstl_fast import HSTL, PRESETS, losses, use_backend
 
 TASKS = ("embedding", "ragged embedding", "training step")
@@ -43,7 +43,7 @@ def keys(case: Case, device: torch.device) -> Iterator[tuple[str, Numerics, str]
     for mode in numerics.checked(device):
         if case.task == "training step" and mode.parameters != torch.float32:
             continue
-        for backend in ("auto", *contestants.backends(device, mode.dtype)):
+        for backend in ("auto", *baselines.backends(device, mode.dtype)):
             yield f"{case.name} | {mode} | {backend}", mode, backend
 
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks import flops
-from benchmarks.gate import Answer, Errors, errors
+from benchmarks.core import flops
+from benchmarks.core.correctness import Answer, Errors, errors
 from benchmarks.gpu import clips, numerics
 from benchmarks.gpu.numerics import Numerics, double
 from hstl_fast import reference

@@ -80,7 +80,7 @@ def sources() -> str:
 
 def kit() -> str:
     """A fingerprint of what the rivals' figures come from: another makes other results."""
-    shared = [ROOT / "benchmarks" / f"{name}.py" for name in ("gate", "interleave", "plain")]
+    shared = [ROOT / "benchmarks" / "core" / f"{name}.py" for name in ("correctness", "interleaving", "plain")]
     definitions = [ROOT / "hstl_fast" / f"{name}.py" for name in ("reference", "losses")]
     return _fingerprint([*Path(__file__).parent.glob("*.py"), *shared, *definitions])
 

@@ -11,11 +11,11 @@ import torch
 from torch.autograd.profiler_util import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.gpu import clock, contestants, workloads
-from benchmarks.gpu.attempts import attempt
-from benchmarks.gpu.contestants import Contestant
+from benchmarks.gpu import baselines, suite, timing
+from benchmarks.gpu.baselines import Contestant
+from benchmarks.gpu.guarded import attempt
+from benchmarks.gpu.suite import Workload
 from benchmarks.gpu.supervise import Job, Row, Say
-from benchmarks.gpu.workloads import Workload
 
 CALLS = 3
 """Profiled after as many that are not."""
@@ -26,11 +26,11 @@ LONGEST_NAME = 160
 
 def jobs(device: torch.device, tiny: bool) -> list[Job]:
     """A job for each workload and contestant, those that compile last."""
-    everybody = sorted(contestants.contestants(device), key=lambda c: c.compiled)
+    everybody = sorted(baselines.contestants(device), key=lambda c: c.compiled)
     return [
         Job("profile", workload.name, (f"{workload.name} | {contestant.name}",), 300 if contestant.compiled else 90)
         for compiled in (False, True)
-        for workload in workloads.profiled(tiny)
+        for workload in suite.profiled(tiny)
         for contestant in everybody
         if contestant.compiled == compiled
     ]
@@ -38,8 +38,8 @@ def jobs(device: torch.device, tiny: bool) -> list[Job]:
 
 def execute(job: Job, say: Say, device: torch.device, tiny: bool, traces: Path | None) -> None:
     """Profile one contestant on one workload; its chrome trace goes to the folder `traces`, if there is one."""
-    workload = workloads.find(job.name, tiny)
-    for contestant in contestants.contestants(device):
+    workload = suite.find(job.name, tiny)
+    for contestant in baselines.contestants(device):
         key = f"{workload.name} | {contestant.name}"
         if key in job.keys:
             say.doing(key)
@@ -75,12 +75,12 @@ def _profile(workload: Workload, contestant: Contestant, device: torch.device, t
     with contestant.on(device):
         for _ in range(CALLS):
             runner.step()
-        clock.synchronise(device)
+        timing.synchronise(device)
         with profile(activities=activities) as recorded:
             start = time.perf_counter()
             for _ in range(CALLS):
                 runner.step()
-            clock.synchronise(device)
+            timing.synchronise(device)
             wall = time.perf_counter() - start
     if traces is not None:
         traces.mkdir(exist_ok=True)

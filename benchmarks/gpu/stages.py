@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.gpu import bench, check, profiling, tune
+from benchmarks.gpu import check, compare, profiling, tune
 from benchmarks.gpu.supervise import Job, Say
 
 STAGES = ("check", "tune", "bench", "profile")
@@ -21,7 +21,7 @@ class Setup(NamedTuple):
 
 def jobs(stage: str, setup: Setup) -> list[Job]:
     """A stage's jobs, most important first."""
-    of_stage = {"check": check.jobs, "tune": tune.jobs, "bench": bench.jobs, "profile": profiling.jobs}
+    of_stage = {"check": check.jobs, "tune": tune.jobs, "bench": compare.jobs, "profile": profiling.jobs}
     return of_stage[stage](torch.device(setup.device), setup.tiny)
 
 
@@ -33,6 +33,6 @@ def execute(job: Job, say: Say, setup: Setup) -> None:
     elif job.stage == "tune":
         tune.execute(job, say, device, setup.tiny)
     elif job.stage == "bench":
-        bench.execute(job, say, device, setup.tiny)
+        compare.execute(job, say, device, setup.tiny)
     else:
         profiling.execute(job, say, device, setup.tiny, setup.traces)

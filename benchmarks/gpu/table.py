@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from benchmarks.gpu.bench import CEILINGS
-from benchmarks.gpu.ceilings import COPY
+from benchmarks.gpu.compare import CEILINGS
+from benchmarks.gpu.peaks import COPY
 from benchmarks.gpu.supervise import NOT_REACHED, Row
 
 COLUMNS = (

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.gpu import clips, clock
-from benchmarks.gpu.attempts import attempt
+from benchmarks.gpu import clips, timing
+from benchmarks.gpu.guarded import attempt
 from benchmarks.gpu.supervise import Job, Row, Say
 from hstl_fast.ops import _dispatch
 
@@ -49,7 +49,7 @@ def measure(product: "Product", device: torch.device, tiny: bool) -> Row:
     from hstl_fast.triton_kernels import tuning
 
     def seconds(call: Callable[[], object]) -> float:
-        return median(clock.device_seconds(call, device, 1e-4) for _ in range(REPEATS))
+        return median(timing.device_seconds(call, device, 1e-4) for _ in range(REPEATS))
 
     count = 1 if tiny else tuning.CLIPS
     found = tuning.measure(product, device, DTYPE, count, seconds, 2 if tiny else None)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from benchmarks.names import IN_CLIPS, ONE_THREAD
+from benchmarks.core.names import IN_CLIPS, ONE_THREAD
 from benchmarks.report.results import SOURCES, Results, Rival, Workload, fastest
 from benchmarks.report.tables import NONE, Table
 

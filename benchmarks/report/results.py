@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.names import PEOPLE, WALKERS
+from benchmarks.core.names import PEOPLE, WALKERS
 from benchmarks.report.fields import (
     ANY_ERROR,
     COUNT,

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from benchmarks.names import WALKERS
+from benchmarks.core.names import WALKERS
 from benchmarks.report.look import (
     FAINT,
     INK,

@@ -13,7 +13,7 @@ import pytest
 
 import hstl_fast
 from hstl_fast.cli import bench
-from tests import measured
+from tests.benchmarks.report import measured
 from tests.cli.helpers import run
 
 pytest.importorskip("matplotlib", reason="bench draws with matplotlib, from the extra [bench]")

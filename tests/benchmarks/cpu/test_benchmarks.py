@@ -17,15 +17,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import divide, executed, flops, interleave, machine, memory, runtimes, table, workloads
-from benchmarks.compare import FULL, Effort, Prepared, Row, compare, describe, take_turns, truth
-from benchmarks.executed import Products, Support
-from benchmarks.gate import Answer, Bounds, errors
-from benchmarks.memory import Peak
-from benchmarks.names import IN_CLIPS, ONE_THREAD, PEOPLE, WALKERS
-from benchmarks.plain import PlainHSTL, PlainLayer, frozen
-from benchmarks.rivals import NETWORKS, OURS, Rival, Unavailable, against_clips, against_one_thread, arranged, named
-from benchmarks.workloads import Workload
+from benchmarks.core import flops, interleaving, machine
+from benchmarks.core.correctness import Answer, Bounds, errors
+from benchmarks.core.names import IN_CLIPS, ONE_THREAD, PEOPLE, WALKERS
+from benchmarks.core.plain import PlainHSTL, PlainLayer, frozen
+from benchmarks.cpu import division, executed, memory, runtimes, table, workloads
+from benchmarks.cpu.baselines import (
+    NETWORKS,
+    OURS,
+    Rival,
+    Unavailable,
+    against_clips,
+    against_one_thread,
+    arranged,
+    named,
+)
+from benchmarks.cpu.compare import FULL, Effort, Prepared, Row, compare, describe, take_turns, truth
+from benchmarks.cpu.executed import Products, Support
+from benchmarks.cpu.memory import Peak
+from benchmarks.cpu.workloads import Workload
 from hstl_fast import HSTL, PRESETS, use_algorithm, use_backend
 from hstl_fast._recorded import RecordedMaps
 from hstl_fast.nn import ARME
@@ -33,7 +43,7 @@ from hstl_fast.ops import _native
 from tests.golden import recipe
 from tests.networks import narrow_config, narrow_model, walkers
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[3]
 PROBES = Effort(seconds=0.0, fewest=2, most=2)
 EAGER, OURSELVES = named("eager", OURS)
 
@@ -384,7 +394,7 @@ def test_what_is_timed_is_what_users_run() -> None:
         return Answer([network.embed(inputs)])
 
     workload = workloads.embedding("casia-b", (3,))._replace(network=narrow_model("casia-b", divisor=8), step=step)
-    divide.divide(workload, Prepared(), rounds=1)
+    division.divide(workload, Prepared(), rounds=1)
     assert seen == [True, True]
     assert RecordedMaps.finish is finish
 
@@ -394,19 +404,19 @@ def test_our_time_is_divided_among_all_layers(preset: str) -> None:
     model = narrow_model(preset)
     workload = workloads.embedding(preset, (6,))._replace(network=model, divided=True)
     prepared = Prepared()
-    division = divide.divide(workload, prepared, rounds=2)
+    found = division.divide(workload, prepared, rounds=2)
     layers = flops.layers(model.config, 6)
-    assert set(division.parts) == {*divide.part_names(model, 6).values(), divide.REST}
-    assert len(division.parts) == sum(layer.kind == "arme" for layer in layers) + 5
-    assert all(seconds > 0 for seconds in division.parts.values())
-    assert sum(division.parts.values()) == pytest.approx(division.total)  # medians of two rounds are means
+    assert set(found.parts) == {*division.part_names(model, 6).values(), division.REST}
+    assert len(found.parts) == sum(layer.kind == "arme" for layer in layers) + 5
+    assert all(seconds > 0 for seconds in found.parts.values())
+    assert sum(found.parts.values()) == pytest.approx(found.total)  # medians of two rounds are means
     supports = executed.supports(model.config, workload.inputs[0])
     flop = sum(2 * executed.of_layer(layer, supports.get(layer.name)).executed for layer in layers)
-    assert sum(count or 0 for count in division.executed_flop.values()) == flop
-    assert division.executed_flop["strips"] is None
-    parts = json.loads(json.dumps(division.described()))["parts"]
-    assert [part["name"] for part in parts] == list(division.parts)
-    assert "stage 2, 8-16" in division.parts
+    assert sum(count or 0 for count in found.executed_flop.values()) == flop
+    assert found.executed_flop["strips"] is None
+    parts = json.loads(json.dumps(found.described()))["parts"]
+    assert [part["name"] for part in parts] == list(found.parts)
+    assert "stage 2, 8-16" in found.parts
 
 
 def test_the_gradient_that_is_sent_back_avoids_the_kink() -> None:
@@ -426,14 +436,14 @@ def test_rivals_take_turns() -> None:
 
 
 def test_a_series_is_its_median_and_quartiles() -> None:
-    assert interleave.summarise([5.0, 1.0, 2.0, 4.0, 3.0]) == (3.0, 2.0, 4.0, 1.0, 5)
-    assert interleave.summarise([7.0]) == (7.0, 7.0, 7.0, 7.0, 1)
+    assert interleaving.summarise([5.0, 1.0, 2.0, 4.0, 3.0]) == (3.0, 2.0, 4.0, 1.0, 5)
+    assert interleaving.summarise([7.0]) == (7.0, 7.0, 7.0, 7.0, 1)
 
 
 def test_rounds_fill_the_time_within_their_limits() -> None:
-    assert interleave.rounds_within(10, 0.5, fewest=5, most=50) == 20
-    assert interleave.rounds_within(10, 60, fewest=5, most=50) == 5
-    assert interleave.rounds_within(10, 0, fewest=5, most=50) == 50
+    assert interleaving.rounds_within(10, 0.5, fewest=5, most=50) == 20
+    assert interleaving.rounds_within(10, 60, fewest=5, most=50) == 5
+    assert interleaving.rounds_within(10, 0, fewest=5, most=50) == 50
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -542,13 +552,13 @@ def test_a_network_is_prepared_once_for_workloads_that_share_it() -> None:
         return frozen(network, training)
 
     workload, prepared = small_workload(Rival("counted", make)), Prepared()
-    before = torch.get_num_threads()
-    for threads in (None, before, 1, 1):
-        compare(workload._replace(threads=threads), PROBES, take_turns, prepared)
-    assert made == [before, 1]
-    assert torch.get_num_threads() == before
-    compare(small_workload(*workload.rivals), PROBES, take_turns, prepared)
-    assert made == [before, 1, before]
+    with machine.threads(2):
+        for threads in (None, 2, 1, 1):
+            compare(workload._replace(threads=threads), PROBES, take_turns, prepared)
+        assert made == [2, 1]
+        assert torch.get_num_threads() == 2
+        compare(small_workload(*workload.rivals), PROBES, take_turns, prepared)
+    assert made == [2, 1, 2]
 
 
 def test_long_rounds_are_fewer() -> None:
@@ -759,8 +769,8 @@ def test_the_machine_is_named_and_its_best_measured(monkeypatch: pytest.MonkeyPa
 
 Run = tuple[Path, "subprocess.CompletedProcess[str]"]
 BENCHMARK = """
-from benchmarks.rivals import OURS, Rival
-from tests.test_benchmarks import EAGER, OURSELVES, Broken, small_workload, spoilt
+from benchmarks.cpu.baselines import OURS, Rival
+from tests.benchmarks.cpu.test_benchmarks import EAGER, OURSELVES, Broken, small_workload, spoilt
 
 def test_right(measure):
     measure(small_workload(EAGER, OURSELVES))

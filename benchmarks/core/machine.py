@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.interleave import timed
+from benchmarks.core.interleaving import timed
 from hstl_fast import info
 
 SIZE = 2048

@@ -9,18 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks import executed, flops, rivals
-from benchmarks.executed import Products
-from benchmarks.flops import Layer
-from benchmarks.gate import Answer, Bounds
-from benchmarks.names import PEOPLE, WALKERS
-from benchmarks.plain import PlainHSTL, PlainLayer, frozen, plain
-from benchmarks.rivals import NETWORKS, OPERATORS, Rival
+from benchmarks.core import flops
+from benchmarks.core.correctness import Answer, Bounds
+from benchmarks.core.flops import Layer
+from benchmarks.core.names import PEOPLE, WALKERS
+from benchmarks.core.plain import PlainHSTL, PlainLayer, frozen, plain
+from benchmarks.cpu import baselines, executed
+from benchmarks.cpu.baselines import NETWORKS, OPERATORS, Rival
+from benchmarks.cpu.executed import Products
 from hstl_fast import HSTL, PRESETS, losses, silhouettes
 from hstl_fast.names import one_of
 from hstl_fast.silhouettes import walkers
 
-STREET = Path(__file__).parent.parent / "tests" / "data" / "street"
+STREET = Path(__file__).parents[2] / "tests" / "data" / "street"
 FRAMES = 30
 RAGGED = (12, 30, 57)
 """Lengths of the clips in one batch."""
@@ -55,7 +56,7 @@ class Workload(NamedTuple):
     bounds: the errors allowed, by the rival's dtype. products: of one step, dense and as our native code executes it.
     silhouettes: whose they are, one of `SOURCES`; None where feature maps are given. bytes: what it must move at least,
     where that is what limits it. clips, frames: sequences and all their frames. rivals: who runs. threads: None for
-    torch's. memory: the arguments for `benchmarks.memory` that name this workload, None where memory is not measured.
+    torch's. memory: the arguments for `benchmarks.cpu.memory` that name this workload, None where it is not measured.
     divided: whether our time is divided among the layers. truth: what `network` should make of the inputs, in float64;
     None for the reference's step.
     """
@@ -165,7 +166,7 @@ def gallery(preset: str, source: str) -> Workload:
     return embedding(preset, MANY, source)._replace(
         group="variations",
         step=_embed_and_show_some,
-        rivals=rivals.against_clips(clips),
+        rivals=baselines.against_clips(clips),
         truth=lambda network, inputs: _true_embeddings(network, inputs[::JUDGED]),
     )
 
@@ -174,7 +175,7 @@ def two_threads(preset: str, source: str) -> Workload:
     """The embedding of one clip on two threads, by ours alone; beside it, on one."""
     workload = embedding(preset, source=source)
     return workload._replace(
-        name=f"{workload.name}, threads: 2", group="variations", rivals=rivals.against_one_thread(), threads=2
+        name=f"{workload.name}, threads: 2", group="variations", rivals=baselines.against_one_thread(), threads=2
     )
 
 

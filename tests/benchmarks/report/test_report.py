@@ -17,7 +17,7 @@ pytest.importorskip("matplotlib", reason="drawing needs matplotlib, from the ext
 
 import matplotlib as mpl
 
-from benchmarks.names import IN_CLIPS
+from benchmarks.core.names import IN_CLIPS
 from benchmarks.report import tables
 from benchmarks.report.__main__ import differences, main, write
 from benchmarks.report.goals import goals
@@ -26,10 +26,10 @@ from benchmarks.report.pictures import PICTURES, svg
 from benchmarks.report.readme import PART, drawn
 from benchmarks.report.results import load
 from benchmarks.report.words import number
-from tests import measured
-from tests.measured import OURS, rival, untimed, workload
+from tests.benchmarks.report import measured
+from tests.benchmarks.report.measured import OURS, rival, untimed, workload
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 BEGIN, END = f"<!-- begin: {PART} -->", f"<!-- end: {PART} -->"
 PICTURE_FILES = {picture.file for picture in PICTURES}
 

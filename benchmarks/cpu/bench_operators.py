@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks import workloads
-from benchmarks.flops import Layer
-from benchmarks.workloads import Workload
+from benchmarks.core.flops import Layer
+from benchmarks.cpu import workloads
+from benchmarks.cpu.workloads import Workload
 
 QUICK_FORWARD = ("casia-b-stages.0.1", "casia-b-pools.1", "casia-b-fta", "casia-b-strips")
 QUICK_BACKWARD = QUICK_FORWARD[:1]

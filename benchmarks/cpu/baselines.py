@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from benchmarks import machine, runtimes
-from benchmarks.names import IN_CLIPS, ONE_THREAD, OURS
-from benchmarks.plain import PlainLayer, frozen, plain
-from benchmarks.runtimes import Unavailable
+from benchmarks.core import machine
+from benchmarks.core.names import IN_CLIPS, ONE_THREAD, OURS
+from benchmarks.core.plain import PlainLayer, frozen, plain
+from benchmarks.cpu import runtimes
+from benchmarks.cpu.runtimes import Unavailable
 from hstl_fast import use_backend
 
 

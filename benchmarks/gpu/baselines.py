@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from benchmarks.core.plain import frozen, plain
 from benchmarks.gpu.numerics import Numerics
-from benchmarks.plain import frozen, plain
 from hstl_fast import use_backend
 from hstl_fast.nn import ARME
 from hstl_fast.ops import _dispatch

@@ -1,6 +1,6 @@
 """Memory of one step above a prepared network and its inputs, measured in a process of its own for every rival:
-`python -m benchmarks.memory RIVAL embedding casia-b people 30` or `... RIVAL training_step casia-b walkers` prints it
-in bytes."""
+`python -m benchmarks.cpu.memory RIVAL embedding casia-b people 30` or `... RIVAL training_step casia-b walkers`
+prints it in bytes."""
 
 import ctypes
 import gc
@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks import machine, workloads
-from benchmarks.rivals import RIVALS, Rival, Unavailable, arranged, named
-from benchmarks.workloads import Workload
+from benchmarks.core import machine
+from benchmarks.cpu import workloads
+from benchmarks.cpu.baselines import RIVALS, Rival, Unavailable, arranged, named
+from benchmarks.cpu.workloads import Workload
 from hstl_fast import PRESETS
 from hstl_fast.functional import clear_memory
 from hstl_fast.names import one_of
@@ -37,12 +38,12 @@ def peak(recipe: Sequence[str], rival: str) -> Peak:
     """Of one step of the workload `recipe` by this rival, in a new process with this one's number of threads."""
     if not PEAK_RESET.exists():
         return Peak(None, "needs Linux")
-    command = [sys.executable, "-m", "benchmarks.memory", rival, *recipe]
+    command = [sys.executable, "-m", "benchmarks.cpu.memory", rival, *recipe]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     try:
         run = subprocess.run(
             command,
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parents[2],
             env=environment,
             capture_output=True,
             text=True,

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from benchmarks import workloads
-from benchmarks.names import OURS, PEOPLE, WALKERS
-from benchmarks.rivals import SCALING, STRONGEST, named
-from benchmarks.workloads import FRAMES, Scaling, Workload
+from benchmarks.core.names import OURS, PEOPLE, WALKERS
+from benchmarks.cpu import workloads
+from benchmarks.cpu.baselines import SCALING, STRONGEST, named
+from benchmarks.cpu.workloads import FRAMES, Scaling, Workload
 
 LENGTHS = (10, 30, 60, 120)
 BATCHES = (1, 2, 4)

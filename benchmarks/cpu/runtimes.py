@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.plain import frozen, plain
+from benchmarks.core.plain import frozen, plain
 
 
 class Unavailable(Exception):

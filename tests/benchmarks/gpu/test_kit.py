@@ -14,35 +14,35 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.gate import Bounds, Errors
+from benchmarks.core.correctness import Bounds, Errors
 from benchmarks.gpu import __main__ as kit
 from benchmarks.gpu import (
-    bench,
+    baselines,
     check,
     check_endurance,
     check_networks,
     check_operators,
-    clock,
-    contestants,
+    compare,
     environment,
     numerics,
-    problems,
     profiling,
     stages,
+    suite,
     supervise,
     table,
+    timing,
     workloads,
 )
-from benchmarks.gpu.contestants import Contestant
+from benchmarks.gpu.baselines import Contestant
 from benchmarks.gpu.numerics import Numerics
 from benchmarks.gpu.stages import Setup
 from benchmarks.gpu.store import Store, Unusable
 from benchmarks.gpu.supervise import CannotStart, Job, Row, Say
 from hstl_fast import functional
 from hstl_fast.ops import _dispatch
-from tests import gpu_kit_jobs
+from tests.benchmarks.gpu import jobs
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[3]
 CPU = torch.device("cpu")
 IDENTITY = {"kit": "k", "torch": "2", "device": "d", "tiny": True}
 FLOAT32 = Numerics(torch.float32)
@@ -109,7 +109,7 @@ def statuses(rows: dict[str, Row]) -> dict[str, str]:
 
 
 def test_what_ends_its_process_costs_one_row(tmp_path: Path) -> None:
-    rows = supervised(gpu_kit_jobs.obey, [("a", "die-1", "b"), ("raise-1", "c"), ("break-1", "d")], tmp_path)
+    rows = supervised(jobs.obey, [("a", "die-1", "b"), ("raise-1", "c"), ("break-1", "d")], tmp_path)
     assert statuses(rows) == {
         "a": "ok",
         "die-1": "died",
@@ -126,29 +126,29 @@ def test_what_ends_its_process_costs_one_row(tmp_path: Path) -> None:
 
 
 def test_rows_made_together_are_tried_alone_after_a_death(tmp_path: Path) -> None:
-    rows = supervised(gpu_kit_jobs.die_together, [("a", "die-1", "b")], tmp_path)
+    rows = supervised(jobs.die_together, [("a", "die-1", "b")], tmp_path)
     assert statuses(rows) == {"a": "ok", "die-1": "died", "b": "ok"}
     assert rows["die-1"]["reason"] == "its process ended with exit code 7"
 
 
 def test_limits_of_a_row_and_of_the_stage(tmp_path: Path) -> None:
-    rows = supervised(gpu_kit_jobs.obey, [("hang-1", "a"), ("hang-2", "b")], tmp_path, limit=1, budget=60)
+    rows = supervised(jobs.obey, [("hang-1", "a"), ("hang-2", "b")], tmp_path, limit=1, budget=60)
     assert rows["hang-1"] == {"status": "stopped", "reason": "stopped after 1 seconds, its limit"}
     assert statuses(rows) == {"hang-1": "stopped", "a": "ok", "hang-2": "stopped", "b": "ok"}
-    rows = supervised(gpu_kit_jobs.obey, [("hang-1", "a"), ("b",)], tmp_path, budget=3)
+    rows = supervised(jobs.obey, [("hang-1", "a"), ("b",)], tmp_path, budget=3)
     assert statuses(rows) == {"hang-1": "not reached", "a": "not reached", "b": "not reached"}
 
 
 def test_a_job_without_all_its_rows(tmp_path: Path) -> None:
-    rows = supervised(gpu_kit_jobs.skip_a_row, [("a", "b")], tmp_path)
+    rows = supervised(jobs.skip_a_row, [("a", "b")], tmp_path)
     assert statuses(rows) == {"a": "ok", "b": "failed"}
-    rows = supervised(gpu_kit_jobs.leave_at_once, [("a",)], tmp_path)
+    rows = supervised(jobs.leave_at_once, [("a",)], tmp_path)
     assert rows["a"] == {"status": "died", "reason": "its device no longer answered"}
 
 
 def test_a_process_that_cannot_start(tmp_path: Path) -> None:
     with pytest.raises(CannotStart, match=r"ended at once \(ended with exit code 1\)"):
-        supervised(gpu_kit_jobs.Unimportable(), [("a",)], tmp_path)
+        supervised(jobs.Unimportable(), [("a",)], tmp_path)
 
 
 def test_the_store_is_whole_and_continues(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_a_killed_run_keeps_what_it_had(tmp_path: Path, environment: dict[str, s
 
 def test_figures_and_ceilings_reach_the_table(tmp_path: Path) -> None:
     assert run(tmp_path, "--stage", "bench", "--only", "ceilings") == 0
-    layer = next(w.name for w in workloads.workloads(tiny=True) if w.group == "arme forward and backward")
+    layer = next(w.name for w in suite.workloads(tiny=True) if w.group == "arme forward and backward")
     assert run(tmp_path, "--stage", "bench", "--only", layer) == 0
     rows = rows_in(tmp_path)["bench"]
     assert rows["ceilings | float32 product"]["flop_per_second"] > 0
@@ -367,10 +367,10 @@ def test_figures_and_ceilings_reach_the_table(tmp_path: Path) -> None:
     released = measured[f"{layer} | eager float16 autocast, released setting"]
     assert (released["cudnn_deterministic"], released["cudnn_benchmark"]) == (True, False)
     ours = measured[f"{layer} | hstl_fast auto, float32"]
-    assert ours["backends"] == dict.fromkeys(_dispatch.OPERATORS, "cpu") or "cpu" not in contestants.backends(
+    assert ours["backends"] == dict.fromkeys(_dispatch.OPERATORS, "cpu") or "cpu" not in baselines.backends(
         CPU, torch.float32
     )
-    assert ours["device"]["rounds"] == bench.TINY_ROUNDS
+    assert ours["device"]["rounds"] == compare.TINY_ROUNDS
     text = (tmp_path / "table.md").read_text()
     assert f"| hstl_fast auto, float32 | {ours['device']['median'] * 1e3:.3f} |" in text
     assert "- float32 product: " in text
@@ -396,10 +396,10 @@ def test_the_table_gives_the_share_of_the_ceiling() -> None:
 
 def test_bytes_are_those_of_the_passes() -> None:
     found = {}
-    for workload in workloads.workloads(tiny=True):
+    for workload in suite.workloads(tiny=True):
         if workload.group.split()[0] in ("arme", "astp", "strip_pool", "fta"):
             problem = workload.build(CPU)
-            assert isinstance(problem, problems.Operator)
+            assert isinstance(problem, workloads.Operator)
             x = problem.x.numel()
             moved = problem.moved(2)
             found[workload.group] = moved if moved is None else moved / x
@@ -419,7 +419,7 @@ def test_many_steps_in_float16_are_a_row(tmp_path: Path) -> None:
     assert run(tmp_path, "--stage", "check", "--only", "steps on") == 0
     rows = rows_in(tmp_path)["check"]
     assert len(rows) == 2 * len(
-        [name for name in ("auto", *contestants.backends(CPU, torch.float16)) if name != "reference"]
+        [name for name in ("auto", *baselines.backends(CPU, torch.float16)) if name != "reference"]
     )
     for row in rows.values():
         assert row["status"] == "pass"
@@ -435,10 +435,10 @@ def test_losses_that_are_not_finite_fail() -> None:
 
 
 def test_embedding_from_the_host_is_the_same() -> None:
-    workload = next(w for w in workloads.workloads(tiny=True) if w.name.startswith("embedding from the host"))
+    workload = next(w for w in suite.workloads(tiny=True) if w.name.startswith("embedding from the host"))
     say = Heard()
     wanted = [Contestant("plain", FLOAT32), Contestant("ours", FLOAT32, torch.channels_last_3d, "auto")]
-    bench.compare(workload, wanted, CPU, say, rounds=2)
+    compare.compare(workload, wanted, CPU, say, rounds=2)
     assert set(statuses(say.rows).values()) == {"ok"}
 
 
@@ -461,11 +461,11 @@ def test_nothing_in_the_results_names_the_host(tmp_path: Path) -> None:
 
 
 def test_wrong_and_broken_contestants_do_not_stop_the_others() -> None:
-    workload = next(w for w in workloads.workloads(tiny=True) if w.group == "fta forward and backward")
+    workload = next(w for w in suite.workloads(tiny=True) if w.group == "fta forward and backward")
     right = Contestant("right", FLOAT32, torch.channels_last_3d, "reference")
     spoilt = [Spoilt(name, FLOAT32, torch.channels_last_3d, "reference") for name in SPOIL]
     say = Heard()
-    bench.compare(workload, [*spoilt, right], CPU, say, rounds=2)
+    compare.compare(workload, [*spoilt, right], CPU, say, rounds=2)
     found = {key.rsplit(" | ")[1]: row for key, row in say.rows.items()}
     assert {name: row["status"] for name, row in found.items()} == {
         "wrong": "wrong",
@@ -482,9 +482,9 @@ def test_wrong_and_broken_contestants_do_not_stop_the_others() -> None:
 def test_torch_compile_is_timed_beside_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compilation itself is left out: this is about who is measured with whom."""
     monkeypatch.setattr(nn.Module, "compile", lambda *arguments, **options: None)
-    workload = next(w for w in workloads.workloads(tiny=True) if w.group == "strip_pool forward")
+    workload = next(w for w in suite.workloads(tiny=True) if w.group == "strip_pool forward")
     say = Heard()
-    bench.compare(workload, [c for c in contestants.COMPILED if c.layout == torch.channels_last_3d], CPU, say, rounds=2)
+    compare.compare(workload, [c for c in baselines.COMPILED if c.layout == torch.channels_last_3d], CPU, say, rounds=2)
     (row,) = say.rows.values()
     assert (row["status"], row["torch_compile"]) == ("ok", "max-autotune")
     assert row["beside hstl_fast auto, bfloat16 autocast"]["wall"]["rounds"] == 2
@@ -588,8 +588,8 @@ def test_everything_asked_for_is_planned() -> None:
     assert {case.operator for case in published} == set(check_operators.NAMES)
     tasks = {(case.preset, case.task) for case in check_networks.cases(tiny=False)}
     assert {(preset, task) for preset in ("casia-b", "oumvlp", "gait3d") for task in check_networks.TASKS} < tasks
-    jobs = bench.jobs(CPU, tiny=False)
-    assert jobs[0].name == bench.CEILINGS
+    jobs = compare.jobs(CPU, tiny=False)
+    assert jobs[0].name == compare.CEILINGS
     assert jobs[1].name == "training step: casia-b, 8 x 8 clips x 30 frames"
     compiled = [any("torch.compile" in key for key in job.keys) for job in jobs]
     assert compiled == sorted(compiled), "those that compile come last"
@@ -606,15 +606,15 @@ def test_kernels_added_later_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
         return None if backend == "triton" else before(operator, backend, *arguments, **options)
 
     gpu = torch.device("cuda")
-    assert contestants.backends(gpu, torch.bfloat16) == ["reference"]
+    assert baselines.backends(gpu, torch.bfloat16) == ["reference"]
     monkeypatch.setattr(_dispatch, "why_not", with_triton)
-    assert contestants.backends(gpu, torch.bfloat16) == ["reference", "triton"]
-    names = [contestant.name for contestant in contestants.contestants(gpu)]
+    assert baselines.backends(gpu, torch.bfloat16) == ["reference", "triton"]
+    names = [contestant.name for contestant in baselines.contestants(gpu)]
     assert "hstl_fast triton, bfloat16 autocast" in names
     assert "hstl_fast triton, float16 autocast" in names
     assert "hstl_fast reference, bfloat16 autocast" not in names, "it is what auto picks"
     monkeypatch.setattr(_dispatch, "UNVERIFIED", frozenset())
-    names = [contestant.name for contestant in contestants.contestants(gpu)]
+    names = [contestant.name for contestant in baselines.contestants(gpu)]
     assert "hstl_fast reference, bfloat16 autocast" in names
     assert "hstl_fast triton, bfloat16 autocast" not in names, "it is what auto picks"
     keys = [key for key, _, _ in check_operators.keys(_case("astp"), gpu)]
@@ -667,7 +667,7 @@ def test_the_device_is_kept_busy_while_work_is_queued(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: happened.append("wait"))
     monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: happened.append(f"sleep {cycles}"))
-    seconds = clock.device_seconds(lambda: happened.append("call"), torch.device("cuda"), queueing=0.01)
+    seconds = timing.device_seconds(lambda: happened.append("call"), torch.device("cuda"), queueing=0.01)
     assert seconds == 0.0025
     assert happened == ["wait", "sleep 30000000", "event", "call", "event", "wait"]
 
@@ -679,8 +679,8 @@ def test_memory_is_what_one_call_adds(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("synchronize", "reset_peak_memory_stats"):
         monkeypatch.setattr(torch.cuda, name, lambda device: None)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    assert clock.peak_memory(lambda: None, torch.device("cuda")) == (7, 9)
-    assert clock.peak_memory(lambda: None, CPU) is None
+    assert timing.peak_memory(lambda: None, torch.device("cuda")) == (7, 9)
+    assert timing.peak_memory(lambda: None, CPU) is None
 
 
 def test_nvidia_smi_is_asked_for_this_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -696,7 +696,7 @@ def test_nvidia_smi_is_asked_for_this_device(tmp_path: Path, monkeypatch: pytest
 
 
 def test_channels_last_weights_are_the_same_weights() -> None:
-    workload = next(w for w in workloads.workloads(tiny=True) if w.group == "arme forward")
+    workload = next(w for w in suite.workloads(tiny=True) if w.group == "arme forward")
     problem = workload.build(CPU)
     plain, last = (
         Contestant("a", FLOAT32, layout).prepare(problem.network, False)

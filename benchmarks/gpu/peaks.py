@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.gpu import clock, environment
+from benchmarks.gpu import environment, timing
 from benchmarks.gpu.numerics import Numerics
 from benchmarks.gpu.supervise import Row
 
@@ -62,5 +62,5 @@ def _product(numerics: Numerics, rows: int, device: torch.device) -> Row:
 def _rates(call: Callable[[], object], amount: int, unit: str, device: torch.device) -> Row:
     for _ in range(3):
         call()
-    seconds = [clock.device_seconds(call, device, queueing=1e-4) for _ in range(REPEATS)]
+    seconds = [timing.device_seconds(call, device, queueing=1e-4) for _ in range(REPEATS)]
     return {"status": "ok", unit: amount / min(seconds), f"median_{unit}": amount / median(seconds)}

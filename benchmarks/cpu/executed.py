@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks import flops
-from benchmarks.flops import Layer
+from benchmarks.core import flops
+from benchmarks.core.flops import Layer
 from hstl_fast import HSTLConfig, reference
 from hstl_fast.ops import _algorithm, _native
 from hstl_fast.ops._algorithm import DIRECT, TILES

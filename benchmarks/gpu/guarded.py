@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu import clock
+from benchmarks.gpu import timing
 from benchmarks.gpu.supervise import Say, plain_words
 
 
@@ -21,7 +21,7 @@ def attempt(call: Callable[[], Any], device: torch.device, say: Say, key: str) -
         row = {"status": "failed", "reason": plain_words(error)}
     gc.collect()
     try:
-        clock.synchronise(device)
+        timing.synchronise(device)
         if device.type == "cuda":
             torch.cuda.empty_cache()
     except Exception:

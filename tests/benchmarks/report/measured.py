@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.names import IN_CLIPS, ONE_THREAD, OURS
+from benchmarks.core.names import IN_CLIPS, ONE_THREAD, OURS
 
 
 def rival(milliseconds: float, error: float = 2e-7, **more: Any) -> dict[str, Any]:

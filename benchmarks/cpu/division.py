@@ -10,13 +10,14 @@ from unittest import mock
 
 from torch import nn
 
-from benchmarks import executed, flops
-from benchmarks.compare import Prepared
-from benchmarks.flops import Layer
-from benchmarks.interleave import timed, without_garbage_collection
-from benchmarks.names import OURS
-from benchmarks.rivals import named
-from benchmarks.workloads import Workload
+from benchmarks.core import flops
+from benchmarks.core.flops import Layer
+from benchmarks.core.interleaving import timed, without_garbage_collection
+from benchmarks.core.names import OURS
+from benchmarks.cpu import executed
+from benchmarks.cpu.baselines import named
+from benchmarks.cpu.compare import Prepared
+from benchmarks.cpu.workloads import Workload
 from hstl_fast import HSTL
 from hstl_fast._recorded import RecordedMaps
 from hstl_fast.nn import SeparateFCs

@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks import interleave
-from benchmarks.gate import Answer, errors
-from benchmarks.gpu import ceilings, clock, contestants, workloads
-from benchmarks.gpu.attempts import attempt
-from benchmarks.gpu.clock import Call
-from benchmarks.gpu.contestants import Contestant
-from benchmarks.gpu.problems import Problem, Runner
+from benchmarks.core import interleaving
+from benchmarks.core.correctness import Answer, errors
+from benchmarks.gpu import baselines, peaks, suite, timing
+from benchmarks.gpu.baselines import Contestant
+from benchmarks.gpu.guarded import attempt
+from benchmarks.gpu.suite import Workload
 from benchmarks.gpu.supervise import Job, Row, Say
-from benchmarks.gpu.workloads import Workload
+from benchmarks.gpu.timing import Call
+from benchmarks.gpu.workloads import Problem, Runner
 
 FEWEST, MOST = 5, 40
 """How many rounds there may be."""
@@ -35,11 +35,11 @@ class Entry(NamedTuple):
 
 def jobs(device: torch.device, tiny: bool) -> list[Job]:
     """The ceilings, every workload with all that run eagerly, and then what torch.compile makes of each."""
-    everybody = contestants.contestants(device)
-    measured = [Job("bench", CEILINGS, tuple(_key(CEILINGS, name) for name in ceilings.NAMES), 120)]
+    everybody = baselines.contestants(device)
+    measured = [Job("bench", CEILINGS, tuple(_key(CEILINGS, name) for name in peaks.NAMES), 120)]
     compiled = []
-    for workload in workloads.workloads(tiny):
-        taking_part = [c for c in everybody if workloads.takes_part(c, workload)]
+    for workload in suite.workloads(tiny):
+        taking_part = [c for c in everybody if suite.takes_part(c, workload)]
         eager = tuple(_key(workload.name, c.name) for c in taking_part if not c.compiled)
         measured.append(Job("bench", workload.name, eager, 150))
         compiled += [
@@ -51,14 +51,14 @@ def jobs(device: torch.device, tiny: bool) -> list[Job]:
 def execute(job: Job, say: Say, device: torch.device, tiny: bool) -> None:
     """Measure the rows of a job."""
     if job.name == CEILINGS:
-        for name in ceilings.NAMES:
+        for name in peaks.NAMES:
             key = _key(CEILINGS, name)
             if key in job.keys:
                 say.doing(key)
-                say.row(key, attempt(functools.partial(ceilings.measure, name, device, tiny), device, say, key))
+                say.row(key, attempt(functools.partial(peaks.measure, name, device, tiny), device, say, key))
         return
-    wanted = [c for c in contestants.contestants(device) if _key(job.name, c.name) in job.keys]
-    compare(workloads.find(job.name, tiny), wanted, device, say, TINY_ROUNDS if tiny else None)
+    wanted = [c for c in baselines.contestants(device) if _key(job.name, c.name) in job.keys]
+    compare(suite.find(job.name, tiny), wanted, device, say, TINY_ROUNDS if tiny else None)
 
 
 def compare(
@@ -108,9 +108,9 @@ def admit(problem: Problem, contestant: Contestant, truth: Answer, device: torch
     with contestant.on(device):
         for _ in range(2):
             call()
-        memory = clock.peak_memory(call, device)
+        memory = timing.peak_memory(call, device)
         row["peak_bytes"] = memory and memory._asdict()
-        queueing = clock.queueing_seconds(call, device)
+        queueing = timing.queueing_seconds(call, device)
     return Entry(contestant, call, row, queueing)
 
 
@@ -125,18 +125,18 @@ def take_turns(
         for entry in entries:
             times = found[entry.contestant.name]
             with entry.contestant.on(device):
-                times["wall"].append(clock.wall_seconds(entry.call, device))
-                times["device"].append(clock.device_seconds(entry.call, device, entry.queueing))
+                times["wall"].append(timing.wall_seconds(entry.call, device))
+                times["device"].append(timing.device_seconds(entry.call, device, entry.queueing))
 
-    with interleave.without_garbage_collection():
+    with interleaving.without_garbage_collection():
         start = time.perf_counter()
         one_round()
         if rounds is None:
-            rounds = interleave.rounds_within(budget, time.perf_counter() - start, FEWEST, MOST)
+            rounds = interleaving.rounds_within(budget, time.perf_counter() - start, FEWEST, MOST)
         for _ in range(rounds - 1):
             one_round()
     return {
-        name: {kind: interleave.summarise(seconds)._asdict() for kind, seconds in times.items()}
+        name: {kind: interleaving.summarise(seconds)._asdict() for kind, seconds in times.items()}
         for name, times in found.items()
     }
 
@@ -148,7 +148,7 @@ def _prepared(problem: Problem, contestant: Contestant, device: torch.device) ->
 
 def _beside(problem: Problem, truth: Answer, device: torch.device, say: Say, key: str) -> list[Entry]:
     """What a compiled contestant is timed in turns with: ours, as its users get it."""
-    ours = next(c for c in contestants.contestants(device) if c.backend == "auto")
+    ours = next(c for c in baselines.contestants(device) if c.backend == "auto")
     entry = attempt(functools.partial(admit, problem, ours, truth, device), device, say, key)
     return [entry] if isinstance(entry, Entry) else []
 

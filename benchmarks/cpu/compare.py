@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from benchmarks import interleave, machine
-from benchmarks.gate import Answer, Bounds, Errors, errors
-from benchmarks.interleave import Call, Series
-from benchmarks.memory import Peak
-from benchmarks.plain import frozen, plain
-from benchmarks.rivals import Rival, Unavailable, arranged
-from benchmarks.workloads import Workload
+from benchmarks.core import interleaving, machine
+from benchmarks.core.correctness import Answer, Bounds, Errors, errors
+from benchmarks.core.interleaving import Call, Series
+from benchmarks.core.plain import frozen, plain
+from benchmarks.cpu.baselines import Rival, Unavailable, arranged
+from benchmarks.cpu.memory import Peak
+from benchmarks.cpu.workloads import Workload
 
 LONGEST_REASON = 200
 """Characters of an exception that are shown."""
@@ -32,7 +32,7 @@ class Effort(NamedTuple):
     def rounds(self, one_round: float) -> int:
         """How many rounds to run, each of so many seconds."""
         fewest = self.fewest if self.fewest * one_round <= self.enough else min(self.fewest, self.fewest_long)
-        return interleave.rounds_within(self.seconds, one_round, fewest, self.most)
+        return interleaving.rounds_within(self.seconds, one_round, fewest, self.most)
 
 
 FULL = Effort(seconds=2, fewest=5, most=25)
@@ -56,7 +56,7 @@ class Row(NamedTuple):
 
     @property
     def series(self) -> Series:
-        return interleave.summarise(list(self.seconds))
+        return interleaving.summarise(list(self.seconds))
 
 
 Timer = Callable[[Mapping[str, Call], int], Mapping[str, list[float]]]
@@ -114,7 +114,7 @@ def compare(workload: Workload, effort: Effort, timer: Timer, prepared: Prepared
     with machine.threads(workload.threads):
         admitted = [_admit(_given(workload, r.given), r, expected[r.given], prepared) for r in workload.rivals]
         calls = {row.rival: Guarded(step) for row, step in admitted if step is not None}
-        one_round = sum(interleave.timed(call) for call in calls.values())
+        one_round = sum(interleaving.timed(call) for call in calls.values())
         seconds = timer(calls, effort.rounds(one_round)) if calls else {}
     return [_timed(row, seconds.get(row.rival, ()), calls.get(row.rival)) for row, _ in admitted]
 
@@ -122,9 +122,9 @@ def compare(workload: Workload, effort: Effort, timer: Timer, prepared: Prepared
 def take_turns(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
     """The plain timer: A B C, A B C, ..."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    with interleave.without_garbage_collection():
+    with interleaving.without_garbage_collection():
         for _ in range(rounds):
-            interleave.turn(calls, seconds)
+            interleaving.turn(calls, seconds)
     return seconds
 
 
