@@ -1,9 +1,9 @@
 """HSTL gait recognition with fast native layers. See README.md; `hstl_fast.functional` holds the operators."""
 
-from hstl_fast.accelerate import accelerate
+from hstl_fast._caches import clear_caches
+from hstl_fast.drop_in import accelerate
 from hstl_fast.models import HSTL, PRESETS, HSTLConfig, HSTLOutput
-from hstl_fast.ops._algorithm import use_algorithm
-from hstl_fast.ops._dispatch import use_backend
+from hstl_fast.ops._dispatch import use_algorithm, use_backend
 from hstl_fast.version import __version__
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "HSTLOutput",
     "__version__",
     "accelerate",
+    "clear_caches",
     "use_algorithm",
     "use_backend",
 ]

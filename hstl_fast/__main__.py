@@ -1,12 +1,13 @@
-"""`python -m hstl_fast`, the same program as `hstl-fast`."""
+"""The program `python -m hstl_fast`, the same as `hstl-fast`."""
 
 import sys
 
+# The extra `[cli]` installs these modules.
 _FROM_THE_EXTRA = ("click", "rich")
 
 
 def main() -> None:
-    """Run the command line on `sys.argv`; without the extra `[cli]`, say what to install."""
+    """Run the command line on `sys.argv`; without the extra `[cli]`, exit with what to install."""
     try:
         from hstl_fast.cli import app
     except ModuleNotFoundError as error:

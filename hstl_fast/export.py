@@ -1,4 +1,4 @@
-"""The network for other compilers and runtimes: an embedding module to export, and files in the ONNX format."""
+"""Export for other compilers and runtimes: a module that computes embeddings, and files in the ONNX format."""
 
 import copy
 import importlib.util
@@ -13,18 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hstl_fast.files import whole_file
-from hstl_fast.models import COLUMNS, FEWEST_FRAMES, HSTL, ROWS
+from hstl_fast._torch_private import children_of, with_children
+from hstl_fast.files import atomic_file
+from hstl_fast.models import HSTL
+from hstl_fast.models.config import COLUMNS, FEWEST_FRAMES, ROWS
+from hstl_fast.models.inputs import check_silhouettes
 from hstl_fast.nn import Layer
-from hstl_fast.ops._algorithm import use_algorithm
-from hstl_fast.ops._dispatch import use_backend
+from hstl_fast.ops._dispatch import use_algorithm, use_backend
 from hstl_fast.version import __version__
 
+# The ONNX operator set of the files. ONNX Runtime 1.14, OpenVINO 2023 and everything newer can read it.
 OPSET = 18
-"""The ONNX operator set of the files: what ONNX Runtime 1.14, OpenVINO 2023 and everything newer can read."""
+# The length of the example for a graph of any length: two windows of FTA, as one would be taken for a constant.
 TRACED_FRAMES = 7
-"""Frames of the example for a graph of any length: two windows of FTA, as one would be taken for a constant."""
 
+# A function in ONNX's own notation that repeats every sequence until it has 3 frames.
 REPETITION = f"""
 repetition (uint8[n, frames, 64, 44] silhouettes) => (uint8[n, enough, 64, 44] repeated)
 {{
@@ -37,42 +40,63 @@ repetition (uint8[n, frames, 64, 44] silhouettes) => (uint8[n, enough, 64, 44] r
     repeated = Tile (silhouettes, repeats)
 }}
 """
-"""In ONNX's own notation: every sequence after itself until it has 3 frames."""
 
 
 class Embedder(Layer):
     """The part of an `HSTL` that is used after training: silhouettes to embeddings, without the classifier.
 
     `Embedder(model)(silhouettes, seq_lens)` equals `model.eval()(silhouettes, seq_lens).embeddings`, whatever mode
-    either is in, with gradients. Parameters are shared with `model`; the classifier's are not among them, so that a
-    compiled or exported embedder does not carry them. For `torch.compile` and `torch.export.export`.
-    Raises TypeError if `model` is not an `HSTL`.
+    either is in, with gradients. Parameters are shared with `model`; the classifier's are not among them, so that an
+    embedder given to `torch.compile` or `torch.export.export` does not carry them.
+
+    Args:
+        model: The network.
+
+    Raises:
+        TypeError: `model` is not an `HSTL`.
     """
 
     def __init__(self, model: HSTL) -> None:
         super().__init__()
         if not isinstance(model, HSTL):
             raise TypeError(f"model must be an HSTL, got {type(model).__name__}")
-        self.body = copy.copy(model)
-        self.body._modules = {name: child for name, child in model._modules.items() if name != "classifier"}
+        self.body = with_children(
+            model, {name: child for name, child in children_of(model).items() if name != "classifier"}
+        )
 
     def forward(self, silhouettes: Tensor, seq_lens: Sequence[int] | Tensor | None = None) -> Tensor:
-        """Embeddings `[N, P, C]`; both arguments are those of `HSTL.forward`."""
-        lengths = self.body._lengths(silhouettes, seq_lens)
+        """Compute embeddings.
+
+        Args:
+            silhouettes: `[N, T, 64, 44]`, as for `HSTL.forward`.
+            seq_lens: Lengths of packed sequences, as for `HSTL.forward`.
+
+        Returns:
+            Embeddings `[N, P, C]`.
+        """
+        silhouettes, lengths = check_silhouettes(silhouettes, seq_lens, self.body.check_input)
         return self.body._embeddings(silhouettes, lengths, batch_statistics=False)
 
 
 def export_onnx(model: HSTL, path: str | os.PathLike[str], frames: int | None = None) -> None:
-    """Write the embedding network in evaluation mode as an ONNX file of its own, whole or not at all.
+    """Write the network that computes embeddings in evaluation mode as one ONNX file, whole or not at all.
 
     The graph has one input, `silhouettes` uint8 `[n, frames, 64, 44]` (0..255, sequences of one length), and one
-    output, `embeddings` float32 `[n, parts, c]`, both for any n. `frames`: their number in every sequence, for a graph
-    of that length alone, or None for a graph of any length from one frame on: sequences of one or two frames are
-    repeated as by the model. Only operators of the standard's set 18, computed as the backend `reference` does.
+    output, `embeddings` float32 `[n, parts, c]`, both for any n. It holds only operators of the standard's set 18 and
+    computes as the backend `reference` does. Exporting needs the packages onnx and onnxscript, and takes about a
+    minute.
 
-    model: float32, on any device; neither it nor its mode is touched. Needs the packages onnx and onnxscript. Takes
-    a minute or so. Raises ImportError without the packages, TypeError or ValueError for an argument outside
-    this contract and OSError for a file that cannot be written, all before the work begins.
+    Args:
+        model: The network in float32, on any device; neither it nor its mode is changed.
+        path: The file to write.
+        frames: The length of the sequences that the graph takes. None is a graph for any length from one frame on:
+            sequences of one or two frames are repeated as by the model.
+
+    Raises:
+        ImportError: A package is missing.
+        TypeError: `model` is not an `HSTL` in float32, or `path` is no path.
+        ValueError: `frames` is not a positive integer, or the model has no values (it is on the meta device).
+        OSError: The file cannot be written.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be a str or an os.PathLike, got {type(path).__name__}")
@@ -87,7 +111,7 @@ def export_onnx(model: HSTL, path: str | os.PathLike[str], frames: int | None = 
         raise FileNotFoundError(f"{path}: its folder does not exist")
     import onnx
 
-    with whole_file(path) as draft:
+    with atomic_file(path) as draft:
         graph = _traced(Embedder(model), frames)
         if frames is None:
             _repeat_short(graph.graph)
@@ -116,7 +140,7 @@ def _check_model(model: object) -> None:
 
 
 def _traced(embedder: Embedder, frames: int | None) -> Any:
-    """The embedder as an `onnx.ModelProto`; a graph of any length knows no repetition of short sequences yet."""
+    """Return the embedder as an `onnx.ModelProto`; a graph of any length does not repeat short sequences yet."""
     network = copy.deepcopy(embedder).cpu().eval().requires_grad_(False)
     example = torch.zeros((2, TRACED_FRAMES if frames is None else frames, ROWS, COLUMNS), dtype=torch.uint8)
     sizes: dict[int, Any] = {0: torch.export.Dim("n", min=1)}
@@ -139,7 +163,7 @@ def _traced(embedder: Embedder, frames: int | None) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without torch's remarks on packages of its own that it does not find, and on its own deprecations."""
+    """Silence torch's remarks on optional packages that it does not find, and on its own deprecations."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -153,7 +177,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _repeat_short(graph: Any) -> None:
-    """Put before `graph` what makes a sequence of one frame three of it, and of two frames 0, 1, 0, 1."""
+    """Put a repetition of short sequences before `graph`: frame 0 becomes 0, 0, 0, and 0, 1 become 0, 1, 0, 1."""
     from onnx import parser
 
     for node in graph.node:
@@ -165,7 +189,7 @@ def _repeat_short(graph: Any) -> None:
 
 
 def _describe(model: Any, frames: int | None) -> None:
-    """Say in the file what it is, and leave out the tracer's notes, which name source files of this machine."""
+    """Describe the network in the file, and remove the tracer's metadata, which names source files."""
     from onnx import helper
 
     graph = model.graph

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writes: a file or folder appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -11,19 +11,28 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not.
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Replace a file atomically: the block writes a temporary file, which is renamed when the block ends without error.
 
-    A symbolic link stays and what it points to is replaced; the permissions of an earlier file stay. OSError, naming
-    `path`, where something other than a file stands or its folder cannot be written.
+    After an error the temporary file is removed and an earlier file at `path` stays. A symbolic link stays, and what
+    it points to is replaced. The permissions of an earlier file stay.
+
+    Args:
+        path: The file to write; its folder has to exist.
+
+    Yields:
+        The path of the temporary file, beside `path`; the block has to create it.
+
+    Raises:
+        OSError: Something other than a file stands at `path`, or its folder cannot be written; the error names `path`.
     """
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise IsADirectoryError(f"{path}: expected a file to write, got a folder")
     if os.path.lexists(target) and not target.is_file():
         raise OSError(f"{path}: expected a file to write, got something else of that name")
-    with _workshop(path, target) as workshop:
-        draft = workshop / path.name
+    with _temporary_folder(path, target) as folder:
+        draft = folder / path.name
         yield draft
         if target.exists():
             draft.chmod(stat.S_IMODE(target.stat().st_mode))
@@ -31,12 +40,12 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _workshop(path: Path, target: Path) -> Iterator[Path]:
+def _temporary_folder(path: Path, target: Path) -> Iterator[Path]:
     """A temporary folder beside `target`; an OSError that names it, or what is in it, names `path` instead."""
     prefix = f".{target.name[:40]}."
     try:
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as workshop:
-            yield Path(workshop)
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as folder:
+            yield Path(folder)
     except OSError as error:
         if not str(error.filename).startswith(str(target.parent / prefix)):
             raise
@@ -44,7 +53,14 @@ def _workshop(path: Path, target: Path) -> Iterator[Path]:
 
 
 def refuse_if_fixed(path: Path) -> None:
-    """Raise FileExistsError for a folder that another one cannot take the place of."""
+    """Check that a folder can be replaced by another one.
+
+    Args:
+        path: The folder, which need not exist.
+
+    Raises:
+        FileExistsError: `path` is the working directory or a mount point.
+    """
     if path.resolve() == Path.cwd():
         raise FileExistsError(f"{path}: expected a folder that can be replaced, got the one we are in")
     if path.is_mount():
@@ -52,14 +68,26 @@ def refuse_if_fixed(path: Path) -> None:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """An empty temporary folder beside `path`, renamed to it when the block ends well (in place of what stood there)
-    and removed when it does not. FileExistsError for a folder that cannot be renamed."""
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Replace a folder atomically: the block fills a temporary one, which is renamed when the block ends without error.
+
+    After an error the temporary folder is removed and an earlier folder at `path` stays.
+
+    Args:
+        path: The folder to write; missing folders above it are made.
+
+    Yields:
+        The path of an empty temporary folder beside `path`.
+
+    Raises:
+        FileExistsError: `path` is the working directory or a mount point.
+        OSError: The folder of `path` cannot be written; the error names `path`.
+    """
     refuse_if_fixed(path)
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _workshop(path, path) as workshop:
-        draft, previous = workshop / "new", workshop / "previous"
+    with _temporary_folder(path, path) as folder:
+        draft, previous = folder / "new", folder / "previous"
         draft.mkdir()
         yield draft
         if path.exists():

@@ -1,9 +1,7 @@
 """The operators of HSTL as functions; each chooses a backend, checks its arguments and is differentiable."""
 
-from hstl_fast.ops._memory import clear_memory
-from hstl_fast.ops._packed import clear_packed
 from hstl_fast.ops.arme import arme
 from hstl_fast.ops.astp import astp, strip_pool
 from hstl_fast.ops.fta import fta, fta_lengths
 
-__all__ = ["arme", "astp", "clear_memory", "clear_packed", "fta", "fta_lengths", "strip_pool"]
+__all__ = ["arme", "astp", "fta", "fta_lengths", "strip_pool"]

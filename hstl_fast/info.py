@@ -1,4 +1,4 @@
-"""What this installation can do: versions, backends (and why one cannot run), and a check of agreement."""
+"""Facts about this installation: versions, backends (and why one cannot run), caches, and a check of the backends."""
 
 import os
 import platform
@@ -11,16 +11,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hstl_fast import functional, reference
-from hstl_fast.ops import _algorithm, _dispatch, _native
+from hstl_fast import backends, functional, options, reference
+from hstl_fast._caches import cache_bytes
+from hstl_fast.backends.cpu import library
+from hstl_fast.ops import _dispatch
 from hstl_fast.version import __version__
 
+# The largest error of an operator relative to its largest value; gradients may have ten times as much.
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
-"""Largest error of an operator relative to its largest value; gradients get ten times as much."""
 
 
 class Check(NamedTuple):
-    """One comparison of a backend with the float64 reference: `error` is relative to the largest value."""
+    """One comparison of a backend with the float64 reference.
+
+    Attributes:
+        backend: The backend's name.
+        operator: The operator, and what is compared: its output or one of its gradients.
+        device: The device's type.
+        dtype: The type computed in.
+        error: The largest error, relative to the largest value.
+        tolerance: The largest error that passes.
+    """
 
     backend: str
     operator: str
@@ -31,15 +42,19 @@ class Check(NamedTuple):
 
     @property
     def passed(self) -> bool:
+        """Whether the error is within the tolerance."""
         return self.error <= self.tolerance
 
 
 def collect() -> dict[str, Any]:
-    """Versions, machine, threads, native binary and backends as plain values that `json.dumps` takes.
+    """Collect what can be said about this installation and this process.
 
-    `backends` has a row for each operator, device and backend: {"operator", "device", "backend", "available",
-    "reason" (None if available), "automatic" (True for the one "auto" picks), "verified" (False for kernels that have
-    not been seen to compute the right thing on a GPU)}.
+    Returns:
+        Versions, machine, threads, native library, caches and backends as plain values that `json.dumps` takes.
+        `caches` has the bytes that each cache of this process holds for later calls.
+        `backends` has a row for each operator, device and backend: {"operator", "device", "backend", "available",
+        "reason" (None if available), "automatic" (True for the one "auto" picks), "verified" (False for kernels that
+        have not been seen to compute the right thing on a GPU)}.
     """
     return {
         "hstl_fast": __version__,
@@ -52,15 +67,21 @@ def collect() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "native_cpu": _native_cpu(),
-        "requested_backend": _dispatch.requested(),
-        "requested_algorithm": _algorithm.requested(),
+        "requested_backend": options.BACKEND.value(),
+        "requested_algorithm": options.ALGORITHM.value(),
+        "caches": cache_bytes(),
         "backends": _backends(),
     }
 
 
 def check() -> list[Check]:
-    """Run every operator, forward and backward, on every backend that can run here against the float64 reference:
-    ARME by every algorithm that its backend has, whichever the environment asks for."""
+    """Compare every operator, forward and backward, on every backend that can run here with the float64 reference.
+
+    ARME is computed by every algorithm that its backend has, whichever the environment asks for.
+
+    Returns:
+        One comparison for every output and gradient, in float64 and float32.
+    """
     results = []
     with _without_tf32():
         for device in _devices():
@@ -75,7 +96,7 @@ def check() -> list[Check]:
 
 @contextmanager
 def _without_tf32() -> Iterator[None]:
-    """Convolutions in full float32, which the tolerances are for."""
+    """Compute convolutions in full float32, which the tolerances are for."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -85,9 +106,9 @@ def _without_tf32() -> Iterator[None]:
 
 
 def _native_cpu() -> dict[str, Any]:
-    binary = _native.cpu()
+    binary = library.cpu()
     if binary is None:
-        return {"loaded": False, "reason": _native.cpu_error()}
+        return {"loaded": False, "reason": library.cpu_error()}
     return {
         "loaded": True,
         "instruction_set": binary.instruction_set(),
@@ -113,7 +134,7 @@ def _backends() -> list[dict[str, Any]]:
                     "available": reason is None,
                     "reason": reason,
                     "automatic": name == automatic,
-                    "verified": name not in _dispatch.UNVERIFIED,
+                    "verified": name not in backends.UNVERIFIED,
                 }
                 for name, reason in reasons.items()
             ]
@@ -133,18 +154,18 @@ def _processor() -> str:
 
 
 def _algorithms(operator: str, backend: str, dtype: torch.dtype) -> list[str | None]:
-    """Those that the operator can be asked for; None for the only way there is."""
+    """Return the algorithms that the operator can be asked for; None stands for the only one there is."""
     if operator != "arme":
         return [None]
-    return ["direct"] if _algorithm.why_no_winograd(backend, dtype) else ["direct", "winograd"]
+    return ["direct"] if _dispatch.why_no_winograd(backend, dtype) else ["direct", "winograd"]
 
 
 def _compare(operator: str, backend: str, device: str, dtype: torch.dtype, algorithm: str | None) -> list[Check]:
     inputs = _inputs(operator)
-    truth = _run(getattr(reference, operator), inputs, {})
-    own = [value.to(device, dtype) for value in inputs]
+    expected = _run(getattr(reference, operator), inputs, {})
+    arguments = [value.to(device, dtype) for value in inputs]
     options = {"backend": backend} if algorithm is None else {"backend": backend, "algorithm": algorithm}
-    got = _run(getattr(functional, operator), own, options)
+    got = _run(getattr(functional, operator), arguments, options)
     title = f"{operator} by Winograd" if algorithm == "winograd" else operator
     names = ["forward", *(f"gradient of {name}" for name in _ARGUMENTS[operator])]
     return [
@@ -153,10 +174,10 @@ def _compare(operator: str, backend: str, device: str, dtype: torch.dtype, algor
             operator=f"{title}, {name}",
             device=device,
             dtype=str(dtype).removeprefix("torch."),
-            error=float((g.cpu().double() - t).abs().max() / t.abs().max()),
+            error=float((y.cpu().double() - e).abs().max() / e.abs().max()),
             tolerance=TOLERANCES[dtype] * (1 if name == "forward" else 10),
         )
-        for name, g, t in zip(names, got, truth, strict=True)
+        for name, y, e in zip(names, got, expected, strict=True)
     ]
 
 
@@ -165,7 +186,7 @@ _SPLIT, _SEQ_LENS = [5, 1, 3], [4, 7, 3]
 
 
 def _inputs(operator: str) -> list[Tensor]:
-    """Values of well separated maxima, so that rounding cannot change which frame wins."""
+    """Return arguments with well separated maxima, so that rounding cannot change which frame wins."""
     generator = torch.Generator().manual_seed(1)
     c, t, h, w, m = 6, sum(_SEQ_LENS), sum(_SPLIT), 7, len(_SPLIT)
     x = torch.randperm(c * t * h * w, generator=generator).double().view(1, c, t, h, w) / (c * t * h * w) - 0.3

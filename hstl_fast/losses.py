@@ -1,4 +1,4 @@
-"""The two losses HSTL is trained with, in plain torch. Their sum, unweighted, is minimised."""
+"""The two losses that HSTL is trained with, in plain torch; training minimises their unweighted sum."""
 
 import torch
 import torch.nn.functional as F
@@ -6,12 +6,22 @@ from torch import Tensor
 
 
 def triplet_loss(embeddings: Tensor, labels: Tensor, margin: float = 0.2) -> Tensor:
-    """Batch-all triplet loss, a scalar.
+    """Compute the batch-all triplet loss.
 
-    embeddings: `[N, P, C]`; labels: `[N]` integers. For every part, the mean of the terms
-    `max(0, d(anchor, positive) - d(anchor, negative) + margin)` that are not zero (0 if all are), over all anchors,
-    all positives (the anchor itself among them) and all negatives; then the mean over parts. `d` is the Euclidean
-    distance. Identities may have unequal numbers of sequences. Computed in float32 at least.
+    For every part, this is the mean of the terms `max(0, d(anchor, positive) - d(anchor, negative) + margin)` that are
+    not zero (0 if all are), over all anchors, all positives (the anchor itself among them) and all negatives; then the
+    mean over parts is taken. `d` is the Euclidean distance. Identities may have unequal numbers of sequences.
+
+    Args:
+        embeddings: `[N, P, C]`.
+        labels: Integers `[N]`.
+        margin: How much farther than a positive a negative is to be.
+
+    Returns:
+        A scalar, computed in float32 at least.
+
+    Raises:
+        ValueError: The embeddings or the labels have another shape, or the labels are no integers.
     """
     if embeddings.dim() != 3:
         raise ValueError(f"embeddings must be [N, P, C], got {list(embeddings.shape)}")
@@ -25,10 +35,20 @@ def triplet_loss(embeddings: Tensor, labels: Tensor, margin: float = 0.2) -> Ten
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, scale: float = 1.0, smoothing: float = 0.0) -> Tensor:
-    """Cross entropy of `scale * logits`, a scalar: the mean over N and parts.
+    """Compute the cross entropy of `scale * logits`, averaged over sequences and parts.
 
-    logits: `[N, P, K]`; labels: `[N]` integers in 0..K-1. With label smoothing e the loss is
-    `e * mean over classes of (-log p) + (1 - e) * CE`. Computed in float32 at least.
+    Args:
+        logits: `[N, P, K]`.
+        labels: Integers `[N]` in 0..K-1.
+        scale: A factor of the logits.
+        smoothing: Label smoothing e, with which the loss is `e * mean over classes of (-log p) + (1 - e) * CE`.
+
+    Returns:
+        A scalar, computed in float32 at least.
+
+    Raises:
+        ValueError: The logits or the labels have another shape, or the labels are no integers in 0..K-1 (their range
+            is checked on the CPU only).
     """
     if logits.dim() != 3:
         raise ValueError(f"logits must be [N, P, K], got {list(logits.shape)}")
@@ -41,9 +61,9 @@ def cross_entropy(logits: Tensor, labels: Tensor, scale: float = 1.0, smoothing:
 
 
 def _distances(x: Tensor) -> Tensor:
-    """Euclidean distances `[P, N, N]` of `x` `[P, N, C]`; a distance that is exactly zero has gradient 0, not NaN.
+    """Return Euclidean distances `[P, N, N]` of `x` `[P, N, C]`; a distance of exactly zero has gradient 0, not NaN.
 
-    A sequence is exactly 0 away from itself: what rounding leaves there, the root and its gradient would magnify.
+    The distance of a sequence to itself is set to 0, for the root and its gradient would magnify its rounding error.
     """
     norms = x.square().sum(-1)
     with torch.autocast(x.device.type, enabled=False):

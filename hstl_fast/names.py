@@ -1,11 +1,23 @@
-"""Names that a caller chooses from."""
+"""Checks of names that a caller chooses from a list."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def one_of(name: str, choices: Iterable[str], source: str) -> str:
-    """`name` if it is one of `choices`; otherwise ValueError naming `source`, the choices and the nearest of them."""
+    """Check that a name is one of a list.
+
+    Args:
+        name: The name to check.
+        choices: The names that are allowed.
+        source: Where the name comes from, such as an argument or a variable; the error begins with it.
+
+    Returns:
+        `name`.
+
+    Raises:
+        ValueError: `name` is not one of `choices`; the message lists them and names the nearest one.
+    """
     names = list(choices)
     if name in names:
         return name
@@ -13,6 +25,16 @@ def one_of(name: str, choices: Iterable[str], source: str) -> str:
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest choice, or nothing if none is near."""
-    near = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.4)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    """Write the end of a message about an unknown name.
+
+    Args:
+        name: The name that was given.
+        choices: The names that are allowed.
+
+    Returns:
+        A question such as `; did you mean 'cpu'?` with the nearest choice, where upper and lower case count as the
+        same, or nothing if none is near.
+    """
+    lower_case = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(str(name).lower(), lower_case, n=1, cutoff=0.5)
+    return f"; did you mean {lower_case[near[0]]!r}?" if near else ""

@@ -1,4 +1,4 @@
-"""The version of the package, also where it is imported from a checkout that was never installed."""
+"""The version of the package, `0+unknown` where it is imported from a checkout that was never installed."""
 
 from importlib.metadata import PackageNotFoundError, version
 

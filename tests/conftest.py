@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import hstl_fast
-from hstl_fast.ops import _native, _triton
+from hstl_fast.backends.cpu import library
+from hstl_fast.backends.triton import available
 
 # Without a GPU, tests/test_triton.py runs these in a process whose Triton interprets.
-collect_ignore = [] if torch.cuda.is_available() or _triton.is_interpreted() else ["triton"]
+collect_ignore = [] if torch.cuda.is_available() or available.is_interpreted() else ["triton"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,7 +44,7 @@ def skip_without_binary(backend: str) -> None:
     """Skip a test of the native backend where it was not built; a binary that is there must load."""
     built = any(Path(hstl_fast.__file__).parent.glob("_cpu*.so"))
     if backend == "cpu" and not built:
-        pytest.skip(_native.cpu_error())
+        pytest.skip(library.cpu_error())
 
 
 @pytest.fixture(params=["reference", "cpu"])

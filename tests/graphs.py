@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hstl_fast import _replayed
+from hstl_fast.models import cuda_graphs
 
 
 class _Event:
@@ -33,22 +33,22 @@ def _recorded(compute: Callable[[], Tensor], room: Any) -> tuple[Tensor, Callabl
 
 def stand_in(patch: pytest.MonkeyPatch) -> None:
     """Let the CPU take the part of the GPU."""
-    patch.setattr(_replayed, "_event", _Event)
-    patch.setattr(_replayed, "_new_room", object)
-    patch.setattr(_replayed, "_pinned_like", torch.empty_like)
-    patch.setattr(_replayed, "_recorded", _recorded)
-    patch.setattr(_replayed, "_on", lambda _: nullcontext())
-    patch.setattr(_replayed, "is_capturing", lambda: False)
-    patch.setattr(_replayed, "DEVICE_TYPE", "cpu")
+    patch.setattr(cuda_graphs, "_event", _Event)
+    patch.setattr(cuda_graphs, "_new_room", object)
+    patch.setattr(cuda_graphs, "_pinned_like", torch.empty_like)
+    patch.setattr(cuda_graphs, "_recorded", _recorded)
+    patch.setattr(cuda_graphs, "_on", lambda _: nullcontext())
+    patch.setattr(cuda_graphs, "is_capturing", lambda: False)
+    patch.setattr(cuda_graphs, "DEVICE_TYPE", "cpu")
 
 
 def counted(patch: pytest.MonkeyPatch) -> list[int]:
     """How many will be recorded, in its only element."""
-    count, record = [0], _replayed._recorded
+    count, record = [0], cuda_graphs._recorded
 
     def recorded(compute: Callable[[], Tensor], room: Any) -> tuple[Tensor, Callable[[], None]]:
         count[0] += 1
         return record(compute, room)
 
-    patch.setattr(_replayed, "_recorded", recorded)
+    patch.setattr(cuda_graphs, "_recorded", recorded)
     return count

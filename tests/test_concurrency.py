@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import hstl_fast
-from hstl_fast import HSTL
-from hstl_fast.ops import _native
-from hstl_fast.ops._packed import clear_packed
+from hstl_fast import HSTL, clear_caches
+from hstl_fast.backends.cpu import library
 from tests.networks import narrow_model, walkers
 from tests.processes import run_python
 
@@ -127,7 +126,7 @@ def test_any_number_of_threads(model: HSTL, backend: str) -> None:
 
 # ---- the native backend: both algorithms, with the background skipped, forward and backward
 
-needs_native = pytest.mark.skipif(_native.cpu() is None, reason=_native.cpu_error())
+needs_native = pytest.mark.skipif(library.cpu() is None, reason=library.cpu_error())
 each_algorithm = pytest.mark.parametrize("algorithm", ["direct", "winograd"])
 
 
@@ -202,7 +201,7 @@ def test_threads_of_one_model_pack_its_weights_at_once() -> None:
     model = narrow_model("casia-b").eval()
     expected = model.embed(CLIPS[0])
     for _ in range(5):
-        clear_packed()
+        clear_caches()
         together = threading.Barrier(4)
 
         def embed(_: int, together: threading.Barrier = together) -> Tensor:
@@ -215,7 +214,7 @@ def test_threads_of_one_model_pack_its_weights_at_once() -> None:
 
 FORKED_WHILE_LOCKED = """
 import os, signal, threading
-from hstl_fast.ops import _memory
+from hstl_fast.backends.cpu import allocator
 held, forked = threading.Event(), threading.Event()
 
 def hold():

@@ -1,4 +1,4 @@
-"""Files and folders appear whole, where they were asked for, and keep what was there of links and permissions."""
+"""Atomic writes: files and folders appear complete, where they were asked for, and keep links and permissions."""
 
 import errno
 import os
@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from hstl_fast.files import whole_file, whole_folder
+from hstl_fast.files import atomic_file, atomic_folder
 
 
 def write(path: Path) -> None:
-    with whole_file(path) as draft:
+    with atomic_file(path) as draft:
         draft.write_text("new")
 
 
@@ -65,21 +65,21 @@ def test_what_is_no_file_stays(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(TypeError), whole_file(path) as draft:
+    with pytest.raises(TypeError), atomic_file(path) as draft:
         draft.write_text(3)  # type: ignore[arg-type]
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+@pytest.mark.parametrize("write_atomically", [atomic_file, atomic_folder])
 def test_an_unwritable_folder_is_an_error_about_the_path(
-    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write_atomically: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: str, mode: int) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
     monkeypatch.setattr(tempfile._os, "mkdir", refuse)  # type: ignore[attr-defined]
-    with pytest.raises(PermissionError) as caught, whole(tmp_path / "a.onnx"):
+    with pytest.raises(PermissionError) as caught, write_atomically(tmp_path / "a.onnx"):
         pass
     assert str(caught.value) == f"[Errno {errno.EACCES}] Permission denied: '{tmp_path / 'a.onnx'}'"
 
@@ -91,7 +91,7 @@ def test_a_missing_folder_is_an_error_about_the_path(tmp_path: Path) -> None:
 
 
 def test_other_errors_keep_their_own_path(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError) as caught, whole_file(tmp_path / "file"):
+    with pytest.raises(FileNotFoundError) as caught, atomic_file(tmp_path / "file"):
         (tmp_path / "source").read_bytes()
     assert caught.value.filename == str(tmp_path / "source")
 

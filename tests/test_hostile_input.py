@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from hstl_fast import functional as F
-from hstl_fast.ops import _native
+from hstl_fast.backends.cpu import library
 from tests.processes import run_python
 
-if _native.cpu() is None:
-    pytest.skip(_native.cpu_error(), allow_module_level=True)
-cpu = _native.require_cpu()
+if library.cpu() is None:
+    pytest.skip(library.cpu_error(), allow_module_level=True)
+cpu = library.require_cpu()
 
 SPLIT, LENS = [9, 4], [11, 3]
 RANDOM = torch.Generator().manual_seed(3)
@@ -122,12 +122,12 @@ def test_an_algorithm_by_environment_that_is_none(monkeypatch: pytest.MonkeyPatc
 def test_the_native_functions_know_their_algorithms(algorithm: int, itemsize: int) -> None:
     sizes = ([1], 1, 1, 1, algorithm, itemsize, 1)
     calls: list[Callable[[], object]] = [
-        lambda: cpu.arme_packed_size([1], 1, 1, algorithm, False, itemsize),
-        lambda: cpu.arme_pack(0, 0, [1], 1, 1, algorithm, False, itemsize, 1),
-        lambda: cpu.arme_workspace([1], *sizes),
-        lambda: cpu.arme_forward(0, 0, 0, 0, 0, 0, [1], *sizes[:4], 1.0, *sizes[4:]),
-        lambda: cpu.arme_backward_data(0, 0, 0, 0, 0, 0, 0, [1], *sizes[:4], 1.0, *sizes[4:]),
-        lambda: cpu.arme_backward_weight(0, 0, 0, 0, 0, 0, 0, [1], *sizes[:4], 1.0, *sizes[4:]),
+        lambda: cpu.arme_prepacked_size([1], 1, 1, algorithm, False, itemsize),
+        lambda: cpu.arme_prepack(0, 0, [1], 1, 1, algorithm, False, itemsize, 1),
+        lambda: cpu.arme_workspace([1], *sizes, False),
+        lambda: cpu.arme_forward(0, 0, 0, 0, 0, 0, [1], *sizes[:4], 1.0, *sizes[4:], 0, 0),
+        lambda: cpu.arme_dgrad(0, 0, 0, 0, 0, 0, 0, [1], *sizes[:4], 1.0, *sizes[4:]),
+        lambda: cpu.arme_wgrad(0, 0, 0, 0, 0, 0, 0, [1], *sizes[:4], 1.0, *sizes[4:]),
     ]
     for call in calls:
         with pytest.raises(ValueError, match=rf"algorithm: expected 0 .* got {algorithm}$"):

@@ -1,13 +1,14 @@
 """The native CPU functions called directly, against `hstl_fast.reference` in float64.
 
 Outputs lie between guard words and are full of NaN before the call; workspaces have exactly the size asked for and
-guard words of their own. Maps are `[F, H, W, C]` as in csrc/hstl.h.
+guard words of their own. Maps are `[F, H, W, C]` as in csrc/cpu/operators.h.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -22,11 +23,11 @@ import torch
 from torch import Tensor
 
 from hstl_fast import reference
-from hstl_fast.ops import _native
+from hstl_fast.backends.cpu import calls, head, library, operators  # noqa: F401  calls are defined when imported
 
-if _native.cpu() is None:
-    pytest.skip(_native.cpu_error(), allow_module_level=True)
-cpu = _native.require_cpu()
+if library.cpu() is None:
+    pytest.skip(library.cpu_error(), allow_module_level=True)
+cpu = library.require_cpu()
 
 GUARD = 32  # elements before and after every buffer
 GUARD_VALUE = 77
@@ -213,23 +214,23 @@ def arme_native(
     dtype, last = x.dtype, (case.c_in, case.c_out, algorithm, x.dtype.itemsize, threads)
     sizes = (case.seq_lens, case.split, case.w, case.c_in, case.c_out, slope, *last[2:])
     memory = Buffers()
-    needed = max(cpu.arme_workspace(*sizes[:3], *last), cpu.arme_weight_workspace(*sizes[:3], *last))
+    needed = max(cpu.arme_workspace(*sizes[:3], *last, False), cpu.arme_wgrad_workspace(*sizes[:3], *last))
     workspace = memory.workspace(needed)
     packed, packed_back = (packed_weights(memory, case, w, algorithm, transposed) for transposed in (False, True))
     y, gx, gw = (memory.output(*t.shape, dtype=dtype) for t in (gy, x, w))
     sign = 0 if slope == 1 else address(y)
     where = (workspace, *((0, 0) if support is None else (address(support.x), address(support.y))))
-    cpu.arme_forward(address(y), address(x), packed, *where, *sizes)
-    cpu.arme_backward_data(address(gx), address(gy), sign, packed_back, *where, *sizes)
-    cpu.arme_backward_weight(address(gw), address(x), address(gy), sign, *where, *sizes)
+    cpu.arme_forward(address(y), address(x), packed, *where, *sizes, 0, 0)
+    cpu.arme_dgrad(address(gx), address(gy), sign, packed_back, *where, *sizes)
+    cpu.arme_wgrad(address(gw), address(x), address(gy), sign, *where, *sizes)
     memory.check()
     return {"y": y, "gx": gx, "gw": gw}
 
 
 def packed_weights(memory: Buffers, case: Case, w: Tensor, algorithm: int, transposed: bool) -> int:
     sizes = (case.split, case.c_in, case.c_out, algorithm, transposed, w.dtype.itemsize)
-    packed = memory.workspace(cpu.arme_packed_size(*sizes))
-    cpu.arme_pack(packed, address(w), *sizes, 2)
+    packed = memory.workspace(cpu.arme_prepacked_size(*sizes))
+    cpu.arme_prepack(packed, address(w), *sizes, 2)
     return packed
 
 
@@ -350,7 +351,7 @@ def blank_support(case: Case) -> Tensor:
 def test_support_of_the_2x2_maximum(frames: int, h: int, w: int, isa: str) -> None:
     x, memory = random_support(frames, h, w, share=0.2), Buffers()
     y = memory.output(frames, h // 2, w // 2, dtype=torch.uint8)
-    cpu.halve_support(address(y), address(x), frames, h, w)
+    cpu.max_pool_support(address(y), address(x), frames, h, w)
     memory.check()
     if y.numel():
         assert torch.equal(y, torch.nn.functional.max_pool2d(x[None].float(), 2)[0].to(torch.uint8))
@@ -368,10 +369,11 @@ def test_silhouettes_are_their_own_scale_and_support(case: Case, supported: bool
     around = grown(case, inside)
     packed = packed_weights(memory, case, arme_trial(case, dtype).inputs["w"], 0, False)
     sizes, last = (case.seq_lens, case.split, case.w), (dtype.itemsize, 2)
-    workspace = memory.workspace(cpu.arme_workspace(*sizes, 1, case.c_out, 0, *last))
+    workspace = memory.workspace(cpu.arme_workspace(*sizes, 1, case.c_out, 0, *last, False))
     expected, y = (memory.output(case.frames, case.h, case.w, case.c_out, dtype=dtype) for _ in range(2))
     supports = (address(inside), address(around)) if supported else (0, 0)
-    cpu.arme_forward(address(expected), address(x), packed, workspace, *supports, *sizes, 1, case.c_out, 0.01, 0, *last)
+    method = (1, case.c_out, 0.01, 0, *last, 0, 0)
+    cpu.arme_forward(address(expected), address(x), packed, workspace, *supports, *sizes, *method)
     given = (address(silhouettes), packed, workspace, supports[1])
     cpu.silhouettes_forward(address(y), *given, *sizes, case.c_out, 0.01, *last)
     memory.check()
@@ -387,8 +389,8 @@ def test_2x2_maximum(frames: int, h: int, w: int, c: int, dtype: torch.dtype, is
     x, memory = Random(dtype)(frames, h, w, c) * inside[..., None], Buffers()
     some, whole = (memory.output(frames, h // 2, w // 2, c, dtype=dtype) for _ in range(2))
     support = torch.nn.functional.max_pool2d(inside[None].float(), 2)[0].to(torch.uint8) if h > 1 else inside[:, :0]
-    cpu.halve(address(some), address(x), address(support), frames, h, w, c, dtype.itemsize, 2)
-    cpu.halve(address(whole), address(x), 0, frames, h, w, c, dtype.itemsize, 1)
+    cpu.max_pool(address(some), address(x), address(support), frames, h, w, c, dtype.itemsize, 2)
+    cpu.max_pool(address(whole), address(x), 0, frames, h, w, c, dtype.itemsize, 1)
     memory.check()
     if some.numel():
         expected = torch.nn.functional.max_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
@@ -399,7 +401,7 @@ def test_2x2_maximum(frames: int, h: int, w: int, c: int, dtype: torch.dtype, is
 def test_2x2_maximum_keeps_nan() -> None:
     x, y = torch.ones(1, 2, 2, 20), torch.zeros(1, 1, 1, 20)
     x[0, 1, 0, 7] = math.nan
-    cpu.halve(address(y), address(x), 0, 1, 2, 2, 20, 4, 1)
+    cpu.max_pool(address(y), address(x), 0, 1, 2, 2, 20, 4, 1)
     assert y.flatten().isnan().nonzero().tolist() == [[7]]
 
 
@@ -530,7 +532,7 @@ def test_winograd_finds_the_frame_maximum(
         workspace = memory.workspace(cpu.arme_workspace(*sizes, *last, True))
         where = (0, 0) if support is None else (address(support.x), address(support.y))
         inputs = (address(trial.inputs["x"]), packed, workspace, *where)
-        cpu.arme_forward(address(map_), *inputs, *sizes, 0.01, *last, address(maximum))
+        cpu.arme_forward(address(map_), *inputs, *sizes, 0.01, *last, address(maximum), 0)
     memory.check()
     expected = torch.stack([frames.amax(0) for frames in y.split(case.seq_lens)])
     assert torch.equal(again, y)
@@ -579,7 +581,7 @@ def test_winograd_of_many_channels() -> None:
 @pytest.mark.parametrize(("algorithm", "itemsize"), [(1, 4), (3, 4), (-1, 4), (2, 8), (5, 8)])
 def test_unknown_algorithms_are_refused(algorithm: int, itemsize: int) -> None:
     with pytest.raises(ValueError, match=f"algorithm: expected 0 .*, got {algorithm}"):
-        cpu.arme_workspace([4], [3], 5, 3, 3, algorithm, itemsize, 1)
+        cpu.arme_workspace([4], [3], 5, 3, 3, algorithm, itemsize, 1, False)
 
 
 # ---- astp
@@ -810,7 +812,7 @@ def test_parts_are_mapped_and_normalised(
     variance = random(c_out).square() + 0.1
     y = memory.output(n, parts, c_out, dtype=dtype)
     tensors = (y, x, w, mean, variance, weight, bias)
-    cpu.map_parts(*map(address, tensors), 1e-5, n, parts, c_in, c_out, dtype.itemsize, 2)
+    cpu.head(*map(address, tensors), 1e-5, n, parts, c_in, c_out, dtype.itemsize, 2)
     memory.check()
     mapped = torch.einsum("npi,pio->npo", x.double(), w.double())
     truth = (mapped - mean.double()) / (variance.double() + 1e-5).sqrt() * weight.double() + bias.double()
@@ -823,16 +825,55 @@ def test_nan_reaches_the_output(isa: str) -> None:
     x = trial.inputs["x"].clone()
     x[2, 1, 2, 1] = math.nan
     maximum, index = torch.empty(1, 3, 5, 3, dtype=x.dtype), torch.empty(1, 3, 5, 3, dtype=torch.int16)
-    cpu.frame_maximum(address(maximum), address(index), address(x), [4], 3, 5, 3, 8, 1)
+    cpu.frame_maximum(address(maximum), address(index), address(x), [4], 3, 5, 3, 8, 1, 0)
     assert maximum[0, 1, 2, 1].isnan()
     assert index[0, 1, 2, 1] == 2
     assert maximum.isnan().sum() == 1
     memory = Buffers()
     w, y = trial.inputs["w"], torch.empty(4, 3, 5, 3, dtype=x.dtype)
-    workspace = memory.workspace(cpu.arme_workspace([4], [3], 5, 3, 3, 0, 8, 1))
+    workspace = memory.workspace(cpu.arme_workspace([4], [3], 5, 3, 3, 0, 8, 1, False))
     packed = packed_weights(memory, case, w, 0, False)
-    cpu.arme_forward(address(y), address(x), packed, workspace, 0, 0, [4], [3], 5, 3, 3, 0.01, 0, 8, 1)
+    cpu.arme_forward(address(y), address(x), packed, workspace, 0, 0, [4], [3], 5, 3, 3, 0.01, 0, 8, 1, 0, 0)
     assert torch.equal(y.isnan(), trial.forward(x, w).isnan())
+
+
+class Wrong:
+    """An argument that is no number, no sequence, and neither true nor false."""
+
+    def __bool__(self) -> bool:
+        raise TypeError("neither true nor false")
+
+
+@pytest.mark.parametrize("function", cpu.fields)
+def test_arguments_are_counted_and_named(function: str) -> None:
+    names = cpu.fields[function]
+    arguments = [[1] if name in ("seq_lens", "split") else 4 for name in names]
+    call = getattr(cpu, function)
+    for given in ([], arguments[:-1], [*arguments, 1]):
+        expected = f"{function}: expected {len(names)} arguments ({', '.join(names)}), got {len(given)}"
+        with pytest.raises(TypeError, match=re.escape(expected)):
+            call(*given)
+    for i, name in enumerate(names):
+        with pytest.raises(TypeError, match=rf"^{function}: {name}: "):
+            call(*arguments[:i], Wrong(), *arguments[i + 1 :])
+
+
+def every_call(kind: type = calls.NativeCall) -> Iterator[type]:
+    for each in kind.__subclasses__():
+        yield from every_call(each)
+        if "name" in vars(each):
+            yield each
+
+
+def test_every_call_has_the_fields_of_its_function() -> None:
+    assert {"arme_forward", "astp_forward", "fta_forward", "max_pool", "grow_support"} <= {c.name for c in every_call()}
+    for each in every_call():
+        assert calls.argument_names(each) == cpu.fields[each.name], each
+
+
+def test_unknown_types_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"itemsize: expected 4 \(float32\) or 8 \(float64\), got 2"):
+        cpu.astp_workspace(1, [1], 1, 1, 1, 2, 1)
 
 
 def test_instruction_sets_are_named_and_unknown_ones_refused() -> None:
@@ -845,7 +886,7 @@ def test_instruction_sets_are_named_and_unknown_ones_refused() -> None:
 
 @pytest.mark.parametrize(("name", "printed"), [(cpu.instruction_sets()[-1], None), ("sse9", "got 'sse9'")])
 def test_instruction_set_by_environment(name: str, printed: str | None) -> None:
-    code = "from hstl_fast.ops import _native as n; print(n.cpu_error() or n.cpu().instruction_set())"
+    code = "from hstl_fast.backends.cpu import library as n; print(n.cpu_error() or n.cpu().instruction_set())"
     environment = {**os.environ, "HSTL_FAST_CPU_ISA": name}
     root = Path(__file__).parents[1]
     output = subprocess.check_output([sys.executable, "-c", code], env=environment, cwd=root, text=True)

@@ -1,6 +1,7 @@
 """The native operators without Python, where it would be in the way: for Arm in an emulator, and watched for races.
 
-The program, tests/native/driver.cpp, compares every function of csrc/hstl.h with loops; .ci/sanitize runs it, too.
+The program, tests/native/driver.cpp, compares every function of csrc/cpu/operators.h with loops; .ci/sanitize runs it
+as well.
 """
 
 import shutil

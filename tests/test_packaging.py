@@ -2,7 +2,9 @@
 
 import json
 import os
+import platform
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -11,12 +13,14 @@ import tarfile
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 
 import hstl_fast
-from hstl_fast.ops import _native
+from hstl_fast.backends.cpu import library
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -114,8 +118,9 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_sdist_holds_what_a_build_needs(archives: tuple[Path, Path]) -> None:
     with tarfile.open(archives[0]) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    native = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").rglob("*") if path.suffix in {".h", ".cpp"}}
-    assert native
+    sources = (path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".h", ".cpp", ".py"})
+    native = {path.relative_to(ROOT).as_posix() for path in sources}
+    assert "csrc/build.py" in native
     assert native | {"setup.py", "pyproject.toml", "LICENSE", "README.md", "hstl_fast/py.typed"} <= names
     assert not [name for name in names if name.endswith((".so", ".o", ".pyc"))]
 
@@ -147,6 +152,191 @@ def test_wheel_installs_in_a_clean_environment(archives: tuple[Path, Path], tmp_
     assert {row["backend"] for row in facts["backends"] if row["automatic"]} == {"cpu" if BINARIES else "reference"}
 
 
+# ---- the build of the native module
+
+
+def load_build(root: Path = ROOT) -> SimpleNamespace:
+    """csrc/build.py of a source tree."""
+    return SimpleNamespace(**runpy.run_path(str(root / "csrc" / "build.py")))
+
+
+BUILD = load_build()
+# A compiler for whatever processor `machine` names: it compiles nothing, but says and links what a test wants it to.
+COMPILER = """\
+#!{python}
+import shutil, sys
+arguments = sys.argv[1:]
+if "-dumpmachine" in arguments:
+    print("{machine}-unknown-linux-gnu")
+elif "-shared" in arguments:
+    shutil.copy({module!r}, arguments[-1])
+elif {complaint!r} and "-c" in arguments:
+    sys.exit({complaint!r})
+else:
+    open(arguments[arguments.index("-o") + 1], "w").close()
+"""
+
+
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Puts a compiler of the kind above into the environment."""
+    if sys.platform == "win32" or not shutil.which("ninja"):
+        pytest.skip("needs ninja")
+    monkeypatch.setitem(sys.modules, "pybind11", SimpleNamespace(get_include=lambda: "include"))
+    monkeypatch.setitem(sys.modules, "ninja", None)
+    for name in ("HSTL_FAST_CPU", "MAX_JOBS", "HSTL_FAST_SANITIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def make(module: Path, complaint: str = "", machine: str = platform.machine()) -> None:
+        program = tmp_path / "fake-c++"
+        text = COMPILER.format(python=sys.executable, module=str(module), complaint=complaint, machine=machine)
+        program.write_text(text, encoding="utf-8")
+        program.chmod(0o755)
+        monkeypatch.setenv("CXX", str(program))
+
+    return make
+
+
+def build_module(root: Path, folder: Path, build: SimpleNamespace = BUILD) -> Path:
+    output = root / "hstl_fast" / "_cpu.so"
+    build.build_module(build.Settings.from_environment(), folder, output, "1.0")
+    return output
+
+
+@pytest.fixture
+def no_module(tmp_path: Path) -> Path:
+    """A file that no interpreter can load."""
+    path = tmp_path / "text.so"
+    path.write_text("not a library")
+    return path
+
+
+@needs_binary
+@pytest.mark.parametrize("name", ["plain", "a|b", "a b", "a$b", "a:b", "a'b"])
+def test_builds_in_any_path(name: str, tmp_path: Path, compiler: Any) -> None:
+    shutil.copytree(ROOT / "csrc", tmp_path / name / "csrc", ignore=shutil.ignore_patterns("__pycache__"))
+    compiler(BINARIES[0])
+    output = build_module(tmp_path / name, tmp_path / name / "build" / "temp", load_build(tmp_path / name))
+    assert output.read_bytes() == BINARIES[0].read_bytes()
+
+
+def test_what_cannot_be_loaded_is_not_called_built(tmp_path: Path, compiler: Any, no_module: Path) -> None:
+    compiler(no_module)
+    with pytest.raises(BUILD.CannotBuildError, match=r"fake-c\+\+ built cannot be loaded: ImportError: .*CXX must be"):
+        build_module(tmp_path, tmp_path / "temp")
+    assert not (tmp_path / "hstl_fast" / "_cpu.so").exists()
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
+def test_a_c_compiler_is_told_from_a_cpp_compiler(tmp_path: Path, compiler: Any) -> None:
+    """gcc compiles C++, but what it links lacks the C++ library."""
+    source, module = tmp_path / "module.cpp", tmp_path / "module.so"
+    source.write_text('extern "C" void* PyInit__cpu() { throw 1; }\n')
+    subprocess.check_call(["gcc", "-shared", "-fPIC", str(source), "-o", str(module)])
+    compiler(module)
+    with pytest.raises(
+        BUILD.CannotBuildError, match=r"cannot be loaded: .*undefined symbol.*\(CXX must be a C\+\+ compiler"
+    ):
+        build_module(tmp_path, tmp_path / "temp")
+
+
+def test_what_is_built_for_other_processors_is_not_loaded(tmp_path: Path, compiler: Any, no_module: Path) -> None:
+    compiler(no_module, machine="riscv64")
+    assert build_module(tmp_path, tmp_path / "temp").read_text() == "not a library"
+
+
+def test_what_is_built_with_sanitizers_is_not_loaded(
+    tmp_path: Path, compiler: Any, no_module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It needs their runtimes first in the process."""
+    compiler(no_module)
+    monkeypatch.setenv("HSTL_FAST_SANITIZE", "address,undefined")
+    assert build_module(tmp_path, tmp_path / "temp").read_text() == "not a library"
+    assert "-fsanitize=address,undefined" in (tmp_path / "temp" / "build.ninja").read_text()
+
+
+def test_a_failing_compiler_is_quoted(tmp_path: Path, compiler: Any, no_module: Path) -> None:
+    compiler(no_module, complaint="arme.cpp:7: error: expected a tile")
+    with pytest.raises(
+        BUILD.CannotBuildError, match=r"(?s)the compiler failed:\n.*arme\.cpp:7: error: expected a tile"
+    ):
+        build_module(tmp_path, tmp_path / "temp")
+
+
+def test_a_failing_ninja_is_quoted(tmp_path: Path) -> None:
+    if not shutil.which("ninja"):
+        pytest.skip("needs ninja")
+    (tmp_path / "build.ninja").write_text("build nothing\n")
+    with pytest.raises(BUILD.CannotBuildError, match=r"(?s)failed:\n.*ninja: error: build\.ninja:1"):
+        BUILD.run_ninja(tmp_path, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("HSTL_FAST_CPU", "yes", "HSTL_FAST_CPU: expected auto, 1 or 0, got 'yes'"),
+        ("MAX_JOBS", "many", "MAX_JOBS: expected a number of parallel compilations, at least 1, got 'many'"),
+        ("MAX_JOBS", "0", "MAX_JOBS: expected a number of parallel compilations, at least 1, got '0'"),
+        ("MAX_JOBS", "-2", "MAX_JOBS: expected a number of parallel compilations, at least 1, got '-2'"),
+        (
+            "HSTL_FAST_SANITIZE",
+            "address memory",
+            "HSTL_FAST_SANITIZE: expected sanitizers such as address,undefined, got",
+        ),
+        ("CXX", "g++ 'x", 'CXX: expected the command of a C++ compiler (No closing quotation), got "g++ \'x"'),
+    ],
+)
+def test_variables_of_the_build_are_checked_alike(
+    name: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BUILD.InvalidVariableError, match="^" + re.escape(sentence)):
+        BUILD.Settings.from_environment()
+
+
+@pytest.mark.parametrize("name", ["HSTL_FAST_CPU", "MAX_JOBS", "HSTL_FAST_SANITIZE", "CXX"])
+def test_an_empty_variable_counts_as_unset(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for each in ("HSTL_FAST_CPU", "MAX_JOBS", "HSTL_FAST_SANITIZE", "CXX"):
+        monkeypatch.delenv(each, raising=False)
+    unset = BUILD.Settings.from_environment()
+    monkeypatch.setenv(name, "")
+    assert BUILD.Settings.from_environment() == unset == ("auto", [], None, "")
+
+
+def run_setup(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    pytest.importorskip("setuptools", minversion="77")
+    folders = ["--build-lib", str(tmp_path / "lib"), "--build-temp", str(tmp_path / "temp")]
+    return subprocess.run(
+        [sys.executable, "setup.py", "build_ext", *folders],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_setup_fails_or_warns_as_it_is_asked_to(tmp_path: Path) -> None:
+    missing = "CXX: expected a command that can be run, got 'no-such-compiler'"
+    asked = run_setup(tmp_path, CXX="no-such-compiler", HSTL_FAST_CPU="1")
+    assert asked.returncode
+    assert f"HSTL_FAST_CPU=1, but {missing}" in asked.stderr
+    tried = run_setup(tmp_path, CXX="no-such-compiler", HSTL_FAST_CPU="auto")
+    assert tried.returncode == 0, tried.stderr
+    assert f"WARNING: hstl_fast has NO native CPU code: {missing}" in tried.stderr
+    malformed = run_setup(tmp_path, MAX_JOBS="many", HSTL_FAST_CPU="auto")
+    assert malformed.returncode
+    assert malformed.stderr.strip().splitlines()[-1].startswith("MAX_JOBS: expected a number")
+
+
+def test_one_list_of_operator_files() -> None:
+    """What is compiled is what fills the tables of functions."""
+    header = (ROOT / "csrc" / "cpu" / "operators.h").read_text(encoding="utf-8")
+    listed = re.search(r"#define HSTL_OPERATOR_FILES\(X\)(.*?[^\\])\n", header, re.DOTALL)[1]
+    assert sorted(re.findall(r"X\((\w+)\)", listed)) == BUILD.operators()
+
+
 def project() -> dict:
     if sys.version_info < (3, 11):
         pytest.skip("reads TOML with Python 3.11 or newer")
@@ -167,8 +357,8 @@ def test_version_is_the_installed_one() -> None:
     if hstl_fast.__version__ == "0+unknown":
         pytest.skip("runs from a checkout that was not installed")
     assert hstl_fast.__version__ == version("hstl_fast") == metadata_version()
-    if _native.cpu() is not None:
-        assert _native.cpu().build_info()["version"] == metadata_version()
+    if library.cpu() is not None:
+        assert library.cpu().build_info()["version"] == metadata_version()
 
 
 def test_base_install_is_torch_and_numpy_without_upper_bounds() -> None:

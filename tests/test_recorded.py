@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hstl_fast import HSTL, PRESETS, use_algorithm, use_backend
-from hstl_fast._recorded import RecordedMaps
-from hstl_fast.functional import clear_packed
+from hstl_fast import HSTL, PRESETS, clear_caches, use_algorithm, use_backend
+from hstl_fast.backends.cpu import library
+from hstl_fast.backends.cpu.allocator import allocate
+from hstl_fast.models.cpu_plan import PlannedMaps
 from hstl_fast.nn import ARME, ASTP, FTA, StripPool
-from hstl_fast.ops import _dispatch, _native
-from hstl_fast.ops._memory import memory
+from hstl_fast.ops import _dispatch
 from tests.networks import narrow_model, walkers
 
 NO_BINARY = _dispatch.why_not("arme", "cpu", "cpu", torch.float32)
@@ -24,22 +24,22 @@ LENGTHS = (17, 30, 1, 2, 3, 6)
 
 
 @contextmanager
-def counted() -> Iterator[list[RecordedMaps]]:
+def counted() -> Iterator[list[PlannedMaps]]:
     """The recordings that are computed."""
-    finished: list[RecordedMaps] = []
-    finish = RecordedMaps.finish
+    finished: list[PlannedMaps] = []
+    run = PlannedMaps.run
 
-    def finishing(maps: RecordedMaps) -> None:
+    def finishing(maps: PlannedMaps) -> None:
         finished.append(maps)
-        finish(maps)
+        run(maps)
 
-    with mock.patch.object(RecordedMaps, "finish", finishing):
+    with mock.patch.object(PlannedMaps, "run", finishing):
         yield finished
 
 
 def by_layers(model: HSTL, *arguments: Any) -> Tensor:
     """What the layers make of the silhouettes one after another."""
-    with mock.patch.object(HSTL, "_is_recordable", return_value=False), torch.no_grad():
+    with mock.patch("hstl_fast.models.hstl.may_plan", return_value=False), torch.no_grad():
         embeddings: Tensor = model(*arguments).embeddings
     return embeddings
 
@@ -58,7 +58,7 @@ def recorded(model: HSTL, *arguments: Any, own_head: bool = False) -> Tensor:
         if own_head:
             embeddings: Tensor = model(*arguments).embeddings
         else:
-            with mock.patch.object(HSTL, "_has_own_head", return_value=False):
+            with mock.patch("hstl_fast.models.cpu_plan.may_plan_head", return_value=False):
                 embeddings = model(*arguments).embeddings
     assert len(recordings) == 1
     return embeddings
@@ -282,7 +282,7 @@ def test_the_head_reads_only_ordinary_tensors(change: Callable[[HSTL], None]) ->
 def test_another_default_device_changes_nothing() -> None:
     model, clip = narrow_model("casia-b"), walkers(6)
     expected = model.embed([clip])
-    clear_packed()
+    clear_caches()
     with torch.device("meta"):
         assert torch.equal(model.embed([clip]), expected)
 
@@ -316,7 +316,7 @@ def test_maxima_of_many_short_sequences_are_not_found_by_every_thread() -> None:
     """Where the threads' own maxima would be more than half of the maps, the map is written, and read again."""
     model, clips = narrow_model("casia-b").eval(), torch.cat([walkers(3, s) for s in range(8)])[None]
     before, asked = torch.get_num_threads(), []
-    native = _native.require_cpu()
+    native = library.require_cpu()
 
     class Asking:
         def __getattr__(self, name: str) -> Any:
@@ -328,7 +328,7 @@ def test_maxima_of_many_short_sequences_are_not_found_by_every_thread() -> None:
 
     try:
         torch.set_num_threads(3)
-        with mock.patch.object(_native, "require_cpu", Asking):
+        with mock.patch.object(library, "require_cpu", Asking):
             embeddings = recorded(model, clips, [3] * 8)
         torch.set_num_threads(1)
         assert torch.equal(recorded(model, clips, [3] * 8), embeddings)
@@ -344,9 +344,9 @@ def test_maps_share_two_blocks() -> None:
 
     def counting(size: int) -> Tensor:
         sizes.append(size)
-        return memory(size)
+        return allocate(size)
 
-    with mock.patch("hstl_fast._recorded.memory", counting):
+    with mock.patch("hstl_fast.models.cpu_plan.allocate", counting):
         model.embed([walkers(30)])
     first, second, _ = sizes
     frame = 64 * 44 * 4

@@ -9,20 +9,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hstl_fast import HSTL, _replayed
+from hstl_fast import HSTL
+from hstl_fast.backends.triton.available import slots
+from hstl_fast.models import cuda_graphs, eligibility
 from hstl_fast.nn import SeparateFCs
-from hstl_fast.ops._triton import slots
 from hstl_fast.reference import fta_lengths
 from tests import graphs
 from tests.networks import narrow_model
 
 CPU = torch.device("cpu")
-SETTINGS = _replayed.Settings("model", "arithmetic")
+SETTINGS = cuda_graphs.Settings("model", "arithmetic")
 LENS = [[3], [30], [3, 3, 3, 3], [5, 3, 4], [30, 12, 57, 8, 3], [64] * 33, [2047]]
 
 
-def size_of(lens: list[int]) -> _replayed.Size:
-    return _replayed.size_for(lens)
+def size_of(lens: list[int]) -> cuda_graphs.Size:
+    return cuda_graphs.size_for(lens)
 
 
 @pytest.mark.parametrize("lens", [*LENS, *([3] * n for n in range(1, 70)), *([t] for t in range(3, 300))], ids=str)
@@ -45,7 +46,7 @@ def test_there_are_few_sizes() -> None:
 
 @pytest.mark.parametrize("lens", LENS, ids=str)
 def test_tables_in_slots_are_those_of_the_sequences(lens: list[int]) -> None:
-    from hstl_fast.triton_kernels.tables import frames_table, windows_table
+    from hstl_fast.backends.triton.tables import frames_table, windows_table
 
     size = size_of(lens)
     kept = slots(*size, CPU)
@@ -91,7 +92,7 @@ def test_tables_are_aligned_for_what_is_compiled() -> None:
 
 
 def test_tables_that_were_asked_for_are_kept_with_the_slots() -> None:
-    from hstl_fast.triton_kernels import tables
+    from hstl_fast.backends.triton import tables
 
     kept = slots(21, 5, CPU)
     with kept.standing_in():
@@ -103,7 +104,7 @@ def test_tables_that_were_asked_for_are_kept_with_the_slots() -> None:
 
 def sums(silhouettes: Tensor, lens: list[int]) -> Tensor:
     """Of each sequence's bytes, and of all there are, `[n, 2, 1]`, found as kernels find sequences."""
-    from hstl_fast.triton_kernels.tables import frames_table
+    from hstl_fast.backends.triton.tables import frames_table
 
     table, of_frames = frames_table(lens, CPU), silhouettes.double().sum((0, 2, 3))
     own = [of_frames[begin:end].sum() for begin, end in pairwise(table.starts.tolist())]
@@ -127,7 +128,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_graph_computes_what_it_is_given_last(recorded: list[int]) -> None:
-    kept = _replayed.Graphs()
+    kept = cuda_graphs.Graphs()
     for lens in ([9, 12, 9], [30], [4, 6, 13, 3], [3, 4, 5, 6], [28], [3, 3, 3], [29]):
         batch = clips(*lens)
         assert torch.equal(kept.embed(batch, sums, SETTINGS, CPU), answer(batch))
@@ -135,7 +136,7 @@ def test_a_graph_computes_what_it_is_given_last(recorded: list[int]) -> None:
 
 
 def test_answers_are_not_overwritten(recorded: list[int]) -> None:
-    kept, batches = _replayed.Graphs(), [clips(5, t) for t in (3, 4, 5)]
+    kept, batches = cuda_graphs.Graphs(), [clips(5, t) for t in (3, 4, 5)]
     answers = [kept.embed(batch, sums, SETTINGS, CPU) for batch in batches]
     assert all(torch.equal(found, answer(batch)) for found, batch in zip(answers, batches, strict=True))
 
@@ -143,33 +144,33 @@ def test_answers_are_not_overwritten(recorded: list[int]) -> None:
 def test_views_of_clips_are_read_as_they_are(recorded: list[int]) -> None:
     wide = torch.randint(0, 256, (5, 2, 9), dtype=torch.uint8)
     batch = [wide[:, :, 3:6], wide.flip(0)[:, :, ::3]]
-    assert torch.equal(_replayed.Graphs().embed(batch, sums, SETTINGS, CPU), answer(batch))
+    assert torch.equal(cuda_graphs.Graphs().embed(batch, sums, SETTINGS, CPU), answer(batch))
 
 
 def test_other_settings_record_again(recorded: list[int]) -> None:
-    kept = _replayed.Graphs()
+    kept = cuda_graphs.Graphs()
     for model, arithmetic, count in (("a", 1, 1), ("a", 1, 1), ("b", 1, 2), ("a", 1, 3), ("a", 2, 4), ("a", 1, 4)):
-        kept.embed(clips(9), sums, _replayed.Settings(model, arithmetic), CPU)
+        kept.embed(clips(9), sums, cuda_graphs.Settings(model, arithmetic), CPU)
         assert recorded == [count]
 
 
 def test_graphs_not_used_for_long_are_let_go(recorded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_replayed, "MOST_GRAPHS", 2)
-    kept = _replayed.Graphs()
+    monkeypatch.setattr(cuda_graphs, "MOST_GRAPHS", 2)
+    kept = cuda_graphs.Graphs()
     for t, count in ((30, 1), (60, 2), (30, 2), (120, 3), (30, 3), (60, 4)):
         assert torch.equal(kept.embed(clips(t), sums, SETTINGS, CPU), answer(clips(t)))
         assert recorded == [count]
 
 
 def test_threads_share_graphs(recorded: list[int]) -> None:
-    kept, batches = _replayed.Graphs(), [clips(3 + i % 7, 5, 4) for i in range(40)]
+    kept, batches = cuda_graphs.Graphs(), [clips(3 + i % 7, 5, 4) for i in range(40)]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda batch: kept.embed(batch, sums, SETTINGS, CPU), batches))
     assert all(torch.equal(a, answer(batch)) for a, batch in zip(found, batches, strict=True))
 
 
 def test_graphs_of_inference_mode_serve_outside(recorded: list[int]) -> None:
-    kept = _replayed.Graphs()
+    kept = cuda_graphs.Graphs()
     with torch.inference_mode():
         kept.embed(clips(9), sums, SETTINGS, CPU)
     assert torch.equal(kept.embed(clips(8), sums, SETTINGS, CPU), answer(clips(8)))
@@ -180,7 +181,7 @@ def test_a_computation_that_fails_leaves_nothing(recorded: list[int]) -> None:
     def fail(silhouettes: Tensor, lens: list[int]) -> Tensor:
         raise RuntimeError("no")
 
-    kept = _replayed.Graphs()
+    kept = cuda_graphs.Graphs()
     with pytest.raises(RuntimeError, match="no"):
         kept.embed(clips(9), fail, SETTINGS, CPU)
     assert torch.equal(kept.embed(clips(9), sums, SETTINGS, CPU), answer(clips(9)))
@@ -244,18 +245,18 @@ def test_what_a_graph_would_not_see_is_part_of_its_settings(
     change: Callable[[Layer], object], is_seen: bool, tf32: None
 ) -> None:
     model = Layer()
-    before, kept_alive = _replayed.settings_of(model), [*model.parameters(), *model.buffers()]
+    before, kept_alive = cuda_graphs.settings_of(model), [*model.parameters(), *model.buffers()]
     change(model)
-    assert (_replayed.settings_of(model) != before) == is_seen
+    assert (cuda_graphs.settings_of(model) != before) == is_seen
     assert kept_alive
 
 
 def test_autocast_is_part_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_replayed, "DEVICE_TYPE", "cpu")
-    found = [_replayed.settings_of(Layer())]
+    monkeypatch.setattr(cuda_graphs, "DEVICE_TYPE", "cpu")
+    found = [cuda_graphs.settings_of(Layer())]
     for dtype in (torch.float16, torch.bfloat16):
         with torch.autocast("cpu", dtype):
-            found.append(_replayed.settings_of(Layer()))
+            found.append(cuda_graphs.settings_of(Layer()))
     assert len({settings.arithmetic for settings in found}) == 3
 
 
@@ -298,21 +299,21 @@ def test_who_is_replayed(
 ) -> None:
     model = narrow_model("casia-b")
     given = prepare(model)
-    skipping = "triton" if model._is_made_of_own_layers() else "reference"
-    monkeypatch.setattr(HSTL, "_backend_that_skips", lambda _: skipping)
-    assert model._is_replayable(given) == is_replayed
+    skipping = "triton" if eligibility.is_made_of_own_layers(model) else "reference"
+    monkeypatch.setattr(eligibility, "backend_with_support", lambda _: skipping)
+    assert eligibility.may_replay(model, given, "cpu", lambda: False) == is_replayed
 
 
 def test_batches_of_many_short_clips_are_not_small() -> None:
-    assert _replayed.is_small([30] * 64)
-    assert not _replayed.is_small([30] * 200)
-    assert not _replayed.is_small([1] * 4000)
+    assert cuda_graphs.is_small([30] * 64)
+    assert not cuda_graphs.is_small([30] * 200)
+    assert not cuda_graphs.is_small([1] * 4000)
 
 
 def test_graphs_go_with_their_model() -> None:
     model = Layer()
-    assert _replayed.graphs_of(model) is _replayed.graphs_of(model)
-    assert _replayed.graphs_of(model) is not _replayed.graphs_of(Layer())
-    count = len(_replayed._of_models)
+    assert cuda_graphs.graphs_of(model) is cuda_graphs.graphs_of(model)
+    assert cuda_graphs.graphs_of(model) is not cuda_graphs.graphs_of(Layer())
+    count = len(cuda_graphs._of_models)
     del model
-    assert len(_replayed._of_models) < count
+    assert len(cuda_graphs._of_models) < count

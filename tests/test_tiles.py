@@ -10,8 +10,8 @@ from benchmarks.core import flops
 from benchmarks.gpu import __main__ as kit
 from benchmarks.gpu import tune
 from hstl_fast import PRESETS
-from hstl_fast.triton_kernels import tiles
-from hstl_fast.triton_kernels.tiles import Tile
+from hstl_fast.backends.triton import tiles
+from hstl_fast.backends.triton.tiles import Tile
 
 X = torch.zeros(1, dtype=torch.bfloat16)
 CHANNELS = [(1, 32), (32, 32), (32, 64), (64, 128), (128, 128), (256, 256), (7, 5)]

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from hstl_fast.ops import _triton
+from hstl_fast.backends.triton import available
 
-pytestmark = pytest.mark.skipif(_triton.why_no_triton() is not None, reason=str(_triton.why_no_triton()))
+pytestmark = pytest.mark.skipif(available.why_no_triton() is not None, reason=str(available.why_no_triton()))
 MOST_SHARED = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10, "gfx90a": 64 << 10}
 """Bytes of shared memory that one block may have."""
 

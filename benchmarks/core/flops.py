@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hstl_fast import HSTLConfig
-from hstl_fast.models import COLUMNS, ROWS
+from hstl_fast.models.config import COLUMNS, ROWS
 
 FLOAT = 4
 """Bytes of a float32."""

@@ -2,13 +2,11 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
 from typing import Any, NamedTuple
 from unittest import mock
-
-from torch import nn
 
 from benchmarks.core import flops
 from benchmarks.core.flops import Layer
@@ -19,8 +17,7 @@ from benchmarks.cpu.baselines import named
 from benchmarks.cpu.compare import Prepared
 from benchmarks.cpu.workloads import Workload
 from hstl_fast import HSTL
-from hstl_fast._recorded import RecordedMaps
-from hstl_fast.nn import SeparateFCs
+from hstl_fast.models.cpu_plan import PlannedMaps, Step
 
 ROUNDS = 15
 POOLS = "ASTP"
@@ -96,21 +93,12 @@ def _stopwatch(network: HSTL, names: dict[str, str], spent: dict[str, float]) ->
     """
     parts = {network.get_submodule(module): name for module, name in names.items()}
 
-    def add(layer: nn.Module | None, call: Callable[[], Any]) -> Any:
+    def timed_step(maps: PlannedMaps, step: Step) -> None:
         start = time.perf_counter()
-        y = call()
-        part = None if layer is None else parts.get(layer)
+        step.call()
+        part = None if step.layer is None else parts.get(step.layer)
         if part is not None:
             spent[part] = spent.get(part, 0.0) + time.perf_counter() - start
-        return y
 
-    def finish(maps: RecordedMaps) -> None:
-        for layer, function, arguments in maps.calls():
-            add(layer, functools.partial(function, *arguments))
-
-    def mapped(maps: RecordedMaps, layer: SeparateFCs, norm: nn.BatchNorm1d) -> Any:
-        return add(layer, functools.partial(plain_mapped, maps, layer, norm))
-
-    plain_mapped = RecordedMaps.mapped
-    with mock.patch.object(RecordedMaps, "finish", finish), mock.patch.object(RecordedMaps, "mapped", mapped):
+    with mock.patch.object(PlannedMaps, "run_step", timed_step):
         yield

@@ -15,8 +15,9 @@ from torch import Tensor
 from benchmarks.core import flops
 from benchmarks.core.flops import Layer
 from hstl_fast import HSTLConfig, reference
-from hstl_fast.ops import _algorithm, _native
-from hstl_fast.ops._algorithm import DIRECT, TILES
+from hstl_fast.backends.cpu import algorithm, library
+from hstl_fast.backends.cpu.algorithm import DIRECT, TILES
+from hstl_fast.ops import _dispatch
 
 SIDE = 4
 """Rows and columns of a Winograd tile."""
@@ -103,11 +104,11 @@ def supports(config: HSTLConfig, clip: Tensor) -> dict[str, Support]:
 
 def tile_frames(layer: Layer) -> int:
     """Frames of the Winograd tile by which our native code computes the layer in float32, or `DIRECT`."""
-    if _native.cpu() is None:
+    if library.cpu() is None:
         return DIRECT
     dtype = torch.float32
-    chosen = _algorithm.choose(None, "cpu", dtype)
-    return _algorithm.native_code(chosen, dtype, layer.c_in, layer.c_out, [layer.frames])
+    chosen = _dispatch.choose_algorithm(None, "cpu", dtype)
+    return algorithm.resolve(chosen, dtype, layer.c_in, layer.c_out, [layer.frames])
 
 
 def fewest_products(layer: Layer) -> int:

@@ -19,7 +19,7 @@ from benchmarks.cpu import workloads
 from benchmarks.cpu.baselines import RIVALS, Rival, Unavailable, arranged, named
 from benchmarks.cpu.workloads import Workload
 from hstl_fast import PRESETS
-from hstl_fast.functional import clear_memory
+from hstl_fast.backends.cpu import allocator
 from hstl_fast.names import one_of
 
 LONGEST = 300
@@ -90,7 +90,7 @@ def of_step(workload: Workload, rival: Rival) -> int:
 def _settle() -> None:
     """Give free memory back to the system, so that it is not taken for the network's."""
     gc.collect()
-    clear_memory()
+    allocator._blocks.clear()
     ctypes.CDLL(None).malloc_trim(0)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.gpu import table
 from benchmarks.gpu.supervise import NOT_REACHED, STOPPED, Row
-from hstl_fast.files import whole_file
+from hstl_fast.files import atomic_file
 
 FORMAT = 1
 RESULTS, TABLE, LOG = "results.json", "table.md", "log.txt"
@@ -121,7 +121,7 @@ def _fault(rows: Any) -> str | None:
 
 
 def _replace(path: Path, text: str) -> None:
-    with _writing(path), whole_file(path) as draft:
+    with _writing(path), atomic_file(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from benchmarks.gpu.supervise import Job, Row, Say
 from hstl_fast.ops import _dispatch
 
 if TYPE_CHECKING:
-    from hstl_fast.triton_kernels.tuning import Product
+    from hstl_fast.backends.triton.tuning import Product
 
 FILE = "tiles.json"
 """In the results' folder: what HSTL_FAST_TILES may name afterwards."""
@@ -38,7 +38,7 @@ def execute(job: Job, say: Say, device: torch.device, tiny: bool) -> None:
 
 def products(tiny: bool) -> "list[Product]":
     """Of all published networks, the most arithmetic first."""
-    from hstl_fast.triton_kernels import tuning
+    from hstl_fast.backends.triton import tuning
 
     configs = [clips.config(preset, tiny) for preset in ("casia-b", "gait3d", "oumvlp")]
     return tuning.products(layer for config in configs for layer in config.convolutions(3 if tiny else 30))
@@ -46,7 +46,7 @@ def products(tiny: bool) -> "list[Product]":
 
 def measure(product: "Product", device: torch.device, tiny: bool) -> Row:
     """Every candidate's time, the rule's first."""
-    from hstl_fast.triton_kernels import tuning
+    from hstl_fast.backends.triton import tuning
 
     def seconds(call: Callable[[], object]) -> float:
         return median(timing.device_seconds(call, device, 1e-4) for _ in range(REPEATS))
@@ -69,7 +69,7 @@ def measure(product: "Product", device: torch.device, tiny: bool) -> Row:
 
 def write(folder: Path, rows: Mapping[str, Row]) -> Path | None:
     """The fastest tiles of all rows; None if there is none."""
-    from hstl_fast.triton_kernels import tiles
+    from hstl_fast.backends.triton import tiles
 
     best = {row["key"]: tiles.Tile(**row["tile"]) for row in rows.values() if row["status"] == "ok"}
     if not best:

@@ -38,7 +38,7 @@ def write(folder: Path, readme: Path | None = None, with_page: bool = False) -> 
     from benchmarks.report.pictures import PICTURES, svg
     from benchmarks.report.readme import drawn, seen_from, speed_part, tables_file, with_part
     from benchmarks.report.results import load
-    from hstl_fast.files import whole_file
+    from hstl_fast.files import atomic_file
 
     results = load(folder)
     files: dict[Path, str] = {}
@@ -55,7 +55,7 @@ def write(folder: Path, readme: Path | None = None, with_page: bool = False) -> 
             raise IsADirectoryError(f"{path}: expected a file or nothing there, got a folder")
     with ExitStack() as drafts:
         for path, text in files.items():
-            drafts.enter_context(whole_file(path)).write_bytes(text.encode())
+            drafts.enter_context(atomic_file(path)).write_bytes(text.encode())
     for path in files:
         yield f"wrote {path}"
     for path, lacks in left_out.items():

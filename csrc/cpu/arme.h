@@ -1,124 +1,41 @@
-// How arme's kernels see a map: rows of chunks of channels with a column of zeros on both sides.
+// Shared by arme's direct and Winograd files: loads of maps through LeakyReLU, and of weights when they are prepacked.
 #pragma once
 
-#include "geometry.h"
-#include "parallel.h"
+#include "operators.h"
 #include "simd.h"
 
 namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
-// Channels that stand together in a patch: one cache line, so that a tile's positions are at constant distances.
-template <class T>
-constexpr int kChunk = 64 / int(sizeof(T));
-
 // Output channels that are computed together.
 template <class T>
 constexpr int kOut = 2 * lanes<T>;
 
-// Channels and their division into chunks of C.
-struct Channels {
-  int64_t count, chunk;
-  int64_t chunks() const { return ceil_div(count, chunk); }
-  int64_t padded() const { return chunks() * chunk; }
-};
-
-template <class T>
-Channels input_channels(int64_t count) {
-  return {count, count == 1 ? 1 : kChunk<T>};
-}
-
-// ---- patches: [frames][rows][chunks][W + 2][chunk], zero at columns -1 and W
-
-template <class T>
-struct Patch {
-  T* data;
-  Channels channels;
-  int64_t width;
-  int64_t row_size() const { return channels.padded() * (width + 2); }
-};
-
-// One vector of a map; where `y` is given, it is a gradient and goes back through LeakyReLU.
+// Loads a vector of a map; where `y` is given, it is a gradient and goes back through LeakyReLU.
 template <class T>
 HSTL_INLINE Vec<T> load_through(const T* from, const T* y, T negative_slope, int64_t valid) {
   Vec<T> v = load_some(from, valid);
   return y ? (load_some(y, valid) > Vec<T>{} ? v : v * negative_slope) : v;
 }
 
-// A row of a map: its first position, the activation that it goes back through or null, its support or null.
-template <class T>
-struct MapRow {
-  const T *x, *y;
-  T negative_slope;
-  const uint8_t* inside;  // [width]
+// Strides of the weights [m, c_out, c_in, 27] as a convolution reads them: dgrad swaps the channels and flips the taps.
+struct WeightView {
+  int64_t out_stride, in_stride;
+  bool flipped;
 };
 
-// One row of a map, through LeakyReLU where `y` is given, 0 outside its support.
+inline WeightView weight_view(int64_t c_in, bool transposed) {
+  if (transposed) return {27, c_in * 27, true};
+  return {c_in * 27, 27, false};
+}
+
+// rows [27][kOut] of one input channel; the taps of a weight stand together in memory.
 template <class T>
-void copy_row(T* to, const MapRow<T>& row, const Patch<T>& patch) {
-  const Channels& channels = patch.channels;
-  if (channels.chunk == 1) {
-    to[0] = to[patch.width + 1] = 0;
-    for (int64_t q = 0; q < patch.width; ++q)
-      to[q + 1] = row.y && !(row.y[q] > 0) ? row.x[q] * row.negative_slope : row.x[q];
-    for (int64_t q = 0; row.inside && q < patch.width; ++q) to[q + 1] = row.inside[q] ? to[q + 1] : T(0);
-    return;
-  }
-  for (int64_t first = 0; first < channels.count; first += kChunk<T>) {
-    __builtin_memset(to, 0, sizeof(T) * kChunk<T>);
-    to += kChunk<T>;
-    for (int64_t q = 0; q < patch.width; ++q, to += kChunk<T>) {
-      if (row.inside && !row.inside[q]) {
-        __builtin_memset(to, 0, sizeof(T) * kChunk<T>);
-        continue;
-      }
-      for (int64_t k = 0; k < kChunk<T>; k += lanes<T>) {
-        int64_t at = q * channels.count + first + k;
-        const T* y = row.y ? row.y + at : nullptr;
-        store(to + k, load_through(row.x + at, y, row.negative_slope, channels.count - first - k));
-      }
-    }
-    __builtin_memset(to, 0, sizeof(T) * kChunk<T>);
-    to += kChunk<T>;
-  }
-}
-
-// One row of silhouettes.
-template <class T>
-void copy_row(T* to, const uint8_t* silhouettes, int64_t width) {
-  to[0] = to[width + 1] = 0;
-  for (int64_t q = 0; q < width; ++q) to[q + 1] = T(silhouettes[q]) / T(255);
-}
-
-// Row `row` of all rows of a support, or null.
-inline const uint8_t* row_of(const uint8_t* support, int64_t row, int64_t width) {
-  return support ? support + row * width : nullptr;
-}
-
-// The columns between the first and the last position of a row inside the support; all where there is none.
-inline Slice columns_inside(const uint8_t* inside, int64_t width) {
-  Slice columns = {0, width};
-  if (!inside) return columns;
-  while (columns.end > 0 && !inside[columns.end - 1]) --columns.end;
-  while (columns.begin < columns.end && !inside[columns.begin]) ++columns.begin;
-  return columns;
-}
-
-struct Piece {
-  int64_t owner;        // sequence or region
-  Range whole, inside;  // the owner's range and the piece of it
-};
-
-// The i-th piece when every size is cut into pieces of `step`, nearly equal ones.
-inline Piece piece_of(const int64_t* sizes, int64_t step, int64_t i) {
-  int64_t begin = 0, owner = 0;
-  for (; i >= ceil_div(sizes[owner], step); ++owner) {
-    i -= ceil_div(sizes[owner], step);
-    begin += sizes[owner];
-  }
-  Slice part = slice_of(sizes[owner], ceil_div(sizes[owner], step), i);
-  return {owner, {begin, begin + sizes[owner]}, {begin + part.begin, begin + part.end}};
+void gather_taps(T* rows, const T* from, int64_t valid, WeightView view) {
+  for (int64_t o = 0; o < kOut<T>; ++o, from += view.out_stride)
+    for (int64_t tap = 0; tap < 27; ++tap)
+      rows[tap * kOut<T> + o] = o < valid ? from[view.flipped ? 26 - tap : tap] : T(0);
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
-#include "geometry.h"
+// astp: the maximum of maps [F, H, W, c_in] over the frames of each sequence, then, of its projection u [N, H, W,
+// c_out], the mean of max(u, 1e-6)^p over each region, to the power 1 / p: pooled [N, m, c_out].
+#include "arena.h"
+#include "operators.h"
 #include "parallel.h"
 #include "simd.h"
-#include "tables.h"
 
 namespace hstl {
 namespace HSTL_ISA {
@@ -54,33 +56,35 @@ inline Range elements_inside(const uint8_t* support, int64_t positions, int64_t 
 }
 
 template <class T>
-void frame_maximum(T* maximum, int16_t* index, const T* x, const Shape& s, const uint8_t* support, int64_t c) {
-  int64_t positions = rows_of(s) * s.width, map = positions * c, pieces = ceil_div(map, kElements);
-  parallel_for(s.threads, s.sequences * pieces, [&](int64_t i, int) {
-    int64_t n = i / pieces, frames = s.seq_lens[n], before = total(s.seq_lens, n);
-    Range piece = {i % pieces * kElements, 0}, inside;
-    piece.end = inside.end = smaller(piece.begin + kElements, map);
-    inside.begin = piece.begin;
-    if (support) inside = elements_inside(support + before * positions, positions, frames, c, piece);
+void frame_maximum(const FrameMaximum<T>& a) {
+  const Shape s = undivided_shape_of(a);
+  int64_t positions = a.h * a.w, map = positions * a.c, chunks = ceil_div(map, kElements);
+  parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int) {
+    int64_t n = i / chunks, frames = s.seq_lens[n], before = total(s.seq_lens, n);
+    Range chunk = {i % chunks * kElements, 0}, inside;
+    chunk.end = inside.end = smaller(chunk.begin + kElements, map);
+    inside.begin = chunk.begin;
+    if (a.support) inside = elements_inside(a.support + before * positions, positions, frames, a.c, chunk);
     T best[kElements + lanes<T>] = {};
     typename Simd<T>::Lane first[kElements + lanes<T>] = {};
     if (inside.size() > 0)
-      maximum_of(best + inside.begin - piece.begin, first + inside.begin - piece.begin, x + before * map + inside.begin,
-                 map, inside.size(), frames);
-    T* maximum_out = maximum + n * map + piece.begin;
-    for (int64_t e = 0; e < piece.size(); ++e) maximum_out[e] = best[e];
-    for (int64_t e = 0; index && e < piece.size(); ++e) index[n * map + piece.begin + e] = int16_t(first[e]);
+      maximum_of(best + inside.begin - chunk.begin, first + inside.begin - chunk.begin,
+                 a.x + before * map + inside.begin, map, inside.size(), frames);
+    T* maximum = a.maximum + n * map + chunk.begin;
+    for (int64_t e = 0; e < chunk.size(); ++e) maximum[e] = best[e];
+    for (int64_t e = 0; a.index && e < chunk.size(); ++e) a.index[n * map + chunk.begin + e] = int16_t(first[e]);
   });
 }
 
 template <class T>
-void frame_maximum_backward(T* gx, const T* gmaximum, const int16_t* index, const Shape& s, int64_t c) {
-  int64_t map = rows_of(s) * s.width * c, pieces = ceil_div(map, kElements);
-  parallel_for(s.threads, s.sequences * pieces, [&](int64_t i, int) {
-    int64_t n = i / pieces, begin = i % pieces * kElements, size = smaller(kElements, map - begin);
-    const T* gradient = gmaximum + n * map + begin;
-    const int16_t* first = index + n * map + begin;
-    T* frame = gx + total(s.seq_lens, n) * map + begin;
+void frame_maximum_backward(const FrameMaximumBackward<T>& a) {
+  const Shape s = undivided_shape_of(a);
+  int64_t map = a.h * a.w * a.c, chunks = ceil_div(map, kElements);
+  parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int) {
+    int64_t n = i / chunks, begin = i % chunks * kElements, size = smaller(kElements, map - begin);
+    const T* gradient = a.grad + n * map + begin;
+    const int16_t* first = a.index + n * map + begin;
+    T* frame = a.gx + total(s.seq_lens, n) * map + begin;
     for (int64_t t = 0; t < s.seq_lens[n]; ++t, frame += map)
       for (int64_t e = 0; e < size; ++e) frame[e] = first[e] == t ? gradient[e] : T(0);
   });
@@ -88,13 +92,14 @@ void frame_maximum_backward(T* gx, const T* gmaximum, const int16_t* index, cons
 
 // Bytes: those of one frame per sequence read and written, in whole cache lines, whatever the number of frames.
 template <class T>
-void frame_maximum_backward_add(T* gx, const T* gmaximum, const int16_t* index, const Shape& s, int64_t c) {
-  int64_t map = rows_of(s) * s.width * c, pieces = ceil_div(map, kElements);
-  parallel_for(s.threads, s.sequences * pieces, [&](int64_t i, int) {
-    int64_t n = i / pieces, begin = i % pieces * kElements, size = smaller(kElements, map - begin);
-    const T* gradient = gmaximum + n * map + begin;
-    const int16_t* first = index + n * map + begin;
-    T* frames = gx + total(s.seq_lens, n) * map + begin;
+void frame_maximum_backward_add(const FrameMaximumBackwardAdd<T>& a) {
+  const Shape s = undivided_shape_of(a);
+  int64_t map = a.h * a.w * a.c, chunks = ceil_div(map, kElements);
+  parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int) {
+    int64_t n = i / chunks, begin = i % chunks * kElements, size = smaller(kElements, map - begin);
+    const T* gradient = a.grad + n * map + begin;
+    const int16_t* first = a.index + n * map + begin;
+    T* frames = a.gx + total(s.seq_lens, n) * map + begin;
     for (int64_t e = 0; e < size; ++e) frames[first[e] * map + e] += gradient[e];
   });
 }
@@ -108,10 +113,10 @@ constexpr int kInputs = kVectorRegisters == 32 ? 8 : 4;
 // Gradients of projections that are kept between two phases: in the third-level cache.
 constexpr int64_t kGroupBytes = 8 << 20;
 
-// A matrix [outputs, inputs] packed as [blocks of lanes][inputs][lanes], applied to rows of `inputs` numbers.
+// A matrix [outputs, inputs], stored as panels [blocks of lanes][inputs][lanes], applied to rows of `inputs` numbers.
 template <class T>
 struct Projection {
-  const T* packed;  // null: the identity
+  const T* panels;  // null: the identity
   int64_t inputs, outputs;
 
   int64_t blocks() const { return ceil_div(outputs, lanes<T>); }
@@ -119,29 +124,29 @@ struct Projection {
 };
 
 template <class T>
-int64_t packed_size(int64_t inputs, int64_t outputs) {
+int64_t panels_size(int64_t inputs, int64_t outputs) {
   return round_up(outputs, lanes<T>) * inputs;
 }
 
 // Element (o, k) of the matrix is w[o * output_stride + k * input_stride].
 template <class T>
-void pack(T* packed, const T* w, int64_t inputs, int64_t outputs, int64_t input_stride, int64_t output_stride) {
+void copy_panels(T* panels, const T* w, int64_t inputs, int64_t outputs, int64_t input_stride, int64_t output_stride) {
   for (int64_t first = 0; first < outputs; first += lanes<T>)
     for (int64_t k = 0; k < inputs; ++k)
       for (int64_t o = first; o < first + lanes<T>; ++o)
-        *packed++ = o < outputs ? w[o * output_stride + k * input_stride] : T(0);
+        *panels++ = o < outputs ? w[o * output_stride + k * input_stride] : T(0);
 }
 
-// One block of outputs at P rows, `stride` apart. FLOPs: 2 * inputs * P * lanes. Per input one vector load of weights
-// (from L1) and P broadcasts; registers: P sums, 1 weight, 1 input.
+// Computes a block of outputs at P rows, `stride` apart. FLOPs: 2 * inputs * P * lanes. Per input one vector load of
+// weights (from L1) and P broadcasts; registers: P sums, 1 weight, 1 input.
 template <int P, class T>
 HSTL_INLINE void project(Vec<T> (&u)[P], const Projection<T>& projection, int64_t block, const T* rows,
                          int64_t stride) {
-  if (!projection.packed) {
+  if (!projection.panels) {
     for (int p = 0; p < P; ++p) u[p] = load_some(rows + p * stride + block * lanes<T>, projection.valid(block));
     return;
   }
-  const T* w = projection.packed + block * projection.inputs * lanes<T>;
+  const T* w = projection.panels + block * projection.inputs * lanes<T>;
 #pragma GCC unroll 16
   for (int p = 0; p < P; ++p) u[p] = Vec<T>{};
   for (int64_t k = 0; k < projection.inputs; ++k, w += lanes<T>, ++rows) {
@@ -173,10 +178,10 @@ HSTL_INLINE Vec<T> clamped(Vec<T> u) {
   return u < T(1e-6) ? Vec<T>{} + T(1e-6) : u;
 }
 
-// One region of one sequence, one block of channels.
+// A region of a sequence, and a block of its channels.
 template <class T>
 struct Region {
-  const T* rows;  // [positions, cin]
+  const T* rows;  // [positions, c_in]
   int64_t positions, stride, block;
   T p;
 };
@@ -188,7 +193,7 @@ struct Projected {
   Vec<T> scale;  // the one whose power is largest, clamped: makes that power 1
 };
 
-// FLOPs: 2 cin per element.
+// FLOPs: 2 c_in per element.
 template <class T>
 Projected<T> project_region(T* kept, const Projection<T>& projection, const Region<T>& region) {
   Vec<T> scale = Vec<T>{} + (region.p < 0 ? T(__builtin_inf()) : T(0));
@@ -216,7 +221,7 @@ Vec<T> mean_power(const Projected<T>& projected, const Region<T>& region) {
 
 template <class T>
 struct Pooling {
-  const T* maximum;  // [N, H, W, cin]
+  const T* maximum;  // [N, H, W, c_in]
   const T* p;        // [m]
   Projection<T> projection;
 };
@@ -231,65 +236,71 @@ Region<T> region_of(const Pooling<T>& pooling, const Shape& s, int64_t i) {
           pooling.p[r]};
 }
 
-// Memory for both directions: packed matrices; gradients of a group of projected maps.
+// Memory for both directions: panels of matrices; gradients of a group of projected maps.
 template <class T>
 struct Scratch {
-  T* packed;       // proj
-  T* packed_back;  // proj transposed
+  T* panels;       // of proj
+  T* panels_back;  // of proj transposed
   T* kept;         // [threads][kept_size]
   T* gp_parts;     // [N][m][blocks * lanes]
   T* gu;           // [group][H][W][padded to 2 vectors], past the last block neither written nor of use
-  T* gproj;        // [cin][padded to 2 vectors]
+  T* gproj;        // [c_in][padded to 2 vectors]
   int64_t group;   // sequences
   int64_t kept_size;
 };
 
 template <class T>
-Scratch<T> carve(Carver& carver, const Shape& s, int64_t cin, int64_t cout) {
+Scratch<T> allocate(Arena& arena, const Shape& s, int64_t c_in, int64_t c_out) {
   Scratch<T> scratch;
-  int64_t padded = round_up(cout, 2 * lanes<T>), map = rows_of(s) * s.width * padded, rows = 0;
+  int64_t padded = round_up(c_out, 2 * lanes<T>), map = rows_of(s) * s.width * padded, rows = 0;
   for (int64_t r = 0; r < s.regions; ++r) rows = larger(rows, s.split[r]);
   scratch.kept_size = rows * s.width * lanes<T>;
   scratch.group = smaller(larger(kGroupBytes / (map * int64_t(sizeof(T))), s.threads), s.sequences);
-  scratch.packed = carver.take<T>(packed_size<T>(cin, cout));
-  scratch.packed_back = carver.take<T>(packed_size<T>(cout, cin));
-  scratch.kept = carver.take<T>(s.threads * scratch.kept_size);
-  scratch.gp_parts = carver.take<T>(s.sequences * s.regions * padded);
-  scratch.gu = carver.take<T>(scratch.group * map);
-  scratch.gproj = carver.take<T>(cin * padded);
+  scratch.panels = arena.allocate<T>(panels_size<T>(c_in, c_out));
+  scratch.panels_back = arena.allocate<T>(panels_size<T>(c_out, c_in));
+  scratch.kept = arena.allocate<T>(s.threads * scratch.kept_size);
+  scratch.gp_parts = arena.allocate<T>(s.sequences * s.regions * padded);
+  scratch.gu = arena.allocate<T>(scratch.group * map);
+  scratch.gproj = arena.allocate<T>(c_in * padded);
   return scratch;
 }
 
-template <class T>
-size_t astp_workspace(const Shape& s, int64_t cin, int64_t cout) {
-  Carver carver(nullptr);
-  carve<T>(carver, s, cin, cout);
-  return carver.bytes();
+// The shape of the maxima: one frame per sequence.
+template <class Arguments>
+Shape maxima_shape_of(const Arguments& a) {
+  return shape_of({nullptr, a.n}, a.split, a.w, a.threads);
 }
 
 template <class T>
-Projection<T> packed_projection(T* packed, const T* proj, int64_t cin, int64_t cout) {
-  if (proj) pack(packed, proj, cin, cout, 1, cin);
-  return {proj ? packed : nullptr, cin, cout};
+size_t astp_workspace(const AstpWorkspace<T>& a) {
+  Arena arena(nullptr);
+  allocate<T>(arena, maxima_shape_of(a), a.c_in, a.c_out);
+  return arena.bytes();
 }
 
 template <class T>
-void astp_forward(T* pooled, const T* maximum, const T* proj, const T* p, void* workspace, const Shape& s, int64_t cin,
-                  int64_t cout) {
-  Carver carver(workspace);
-  Scratch<T> scratch = carve<T>(carver, s, cin, cout);
-  Pooling<T> pooling = {maximum, p, packed_projection(scratch.packed, proj, cin, cout)};
+Projection<T> projection_of(T* panels, const T* proj, int64_t c_in, int64_t c_out) {
+  if (proj) copy_panels(panels, proj, c_in, c_out, 1, c_in);
+  return {proj ? panels : nullptr, c_in, c_out};
+}
+
+template <class T>
+void astp_forward(const AstpForward<T>& a) {
+  const Shape s = maxima_shape_of(a);
+  Arena arena(a.workspace);
+  Scratch<T> scratch = allocate<T>(arena, s, a.c_in, a.c_out);
+  Pooling<T> pooling = {a.maximum, a.p, projection_of(scratch.panels, a.proj, a.c_in, a.c_out)};
   const Projection<T>& projection = pooling.projection;
   parallel_for(s.threads, s.sequences * s.regions * projection.blocks(), [&](int64_t i, int thread) {
     Region<T> region = region_of(pooling, s, i);
     Projected<T> projected = project_region(scratch.kept + thread * scratch.kept_size, projection, region);
     Vec<T> result = projected.scale * exp(log(mean_power(projected, region)) / region.p);
-    store_some(pooled + i / projection.blocks() * cout + region.block * lanes<T>, result,
+    store_some(a.pooled + i / projection.blocks() * a.c_out + region.block * lanes<T>, result,
                projection.valid(region.block));
   });
 }
 
-// What arrives at the result of a region and block of channels.
+// The result of a region and block of channels, and the gradient that arrives at it.
 template <class T>
 struct Arriving {
   Vec<T> pooled, gradient;
@@ -337,9 +348,9 @@ Vec<T> region_backward(T* gu, int64_t stride, int64_t valid, const Projected<T>&
 // FLOPs: 4 J lanes per position, with J broadcasts and 2 vector loads from L1 or L2. Registers: 2 J sums, 2 vectors of
 // gu, 1 input.
 template <int J, class T>
-void add_products(T* totals, const T* maximum, int64_t cin, const T* gu, int64_t padded, int64_t positions) {
+void add_products(T* totals, const T* maximum, int64_t c_in, const T* gu, int64_t padded, int64_t positions) {
   Vec<T> sums[J][2] = {};
-  for (int64_t q = 0; q < positions; ++q, maximum += cin, gu += padded) {
+  for (int64_t q = 0; q < positions; ++q, maximum += c_in, gu += padded) {
     Vec<T> g0 = load(gu), g1 = load(gu + lanes<T>);
 #pragma GCC unroll 8
     for (int j = 0; j < J; ++j) {
@@ -369,71 +380,71 @@ void maximum_backward(T* gmaximum, const Projection<T>& back, const T* gu, int64
   });
 }
 
-// gproj [cin][padded] += maximum^T gu: every slice of its tiles walks over all positions, a few at a time.
+// gproj [c_in][padded] += maximum^T gu: every chunk of its tiles walks over all positions, a few at a time.
 template <class T>
-void projection_backward(T* gproj, const T* maximum, const T* gu, int64_t cin, int64_t padded, int64_t positions,
+void projection_backward(T* gproj, const T* maximum, const T* gu, int64_t c_in, int64_t padded, int64_t positions,
                          int threads) {
-  int64_t across = padded / (2 * lanes<T>), tiles = ceil_div(cin, kInputs) * across;
-  int64_t slices = smaller(threads == 1 ? 1 : 4 * threads, tiles);
-  parallel_for(threads, slices, [&](int64_t i, int) {
-    Slice mine = slice_of(tiles, slices, i);
+  int64_t across = padded / (2 * lanes<T>), tiles = ceil_div(c_in, kInputs) * across;
+  int64_t chunks = smaller(threads == 1 ? 1 : 4 * threads, tiles);
+  parallel_for(threads, chunks, [&](int64_t i, int) {
+    Range mine = chunk_of(tiles, chunks, i);
     for (int64_t q = 0; q < positions; q += kSummed)
       for (int64_t tile = mine.begin; tile < mine.end; ++tile) {
         int64_t k = tile / across * kInputs, first = tile % across * 2 * lanes<T>,
                 some = smaller(kSummed, positions - q);
-        const T *x = maximum + q * cin + k, *g = gu + q * padded + first;
+        const T *x = maximum + q * c_in + k, *g = gu + q * padded + first;
         T* totals = gproj + k * padded + first;
-        if (k + kInputs <= cin)
-          add_products<kInputs>(totals, x, cin, g, padded, some);
+        if (k + kInputs <= c_in)
+          add_products<kInputs>(totals, x, c_in, g, padded, some);
         else
-          for (; k < cin; ++k, ++x, totals += padded) add_products<1>(totals, x, cin, g, padded, some);
+          for (; k < c_in; ++k, ++x, totals += padded) add_products<1>(totals, x, c_in, g, padded, some);
       }
   });
 }
 
 template <class T>
-void reduce_gp(T* gp, const T* parts, const Shape& s, int64_t cout, int64_t padded) {
+void reduce_gp(T* gp, const T* parts, const Shape& s, int64_t c_out, int64_t padded) {
   for (int64_t r = 0; r < s.regions; ++r) {
     double sum = 0;
     for (int64_t n = 0; n < s.sequences; ++n)
-      for (int64_t o = 0; o < cout; ++o) sum += double(parts[(n * s.regions + r) * padded + o]);
+      for (int64_t o = 0; o < c_out; ++o) sum += double(parts[(n * s.regions + r) * padded + o]);
     gp[r] = T(sum);
   }
 }
 
 template <class T>
-void astp_backward(T* gmaximum, T* gproj, T* gp, const T* gpooled, const T* pooled, const T* maximum, const T* proj,
-                   const T* p, void* workspace, const Shape& s, int64_t cin, int64_t cout) {
-  Carver carver(workspace);
-  Scratch<T> scratch = carve<T>(carver, s, cin, cout);
-  Pooling<T> pooling = {maximum, p, packed_projection(scratch.packed, proj, cin, cout)};
+void astp_backward(const AstpBackward<T>& a) {
+  const Shape s = maxima_shape_of(a);
+  Arena arena(a.workspace);
+  Scratch<T> scratch = allocate<T>(arena, s, a.c_in, a.c_out);
+  Pooling<T> pooling = {a.maximum, a.p, projection_of(scratch.panels, a.proj, a.c_in, a.c_out)};
   const Projection<T>& projection = pooling.projection;
-  int64_t padded = round_up(cout, 2 * lanes<T>), map = rows_of(s) * s.width, units = s.regions * projection.blocks();
-  if (proj) pack(scratch.packed_back, proj, cout, cin, cin, 1);
-  __builtin_memset(scratch.gproj, 0, cin * padded * sizeof(T));
+  int64_t padded = round_up(a.c_out, 2 * lanes<T>), map = rows_of(s) * s.width, units = s.regions * projection.blocks();
+  if (a.proj) copy_panels(scratch.panels_back, a.proj, a.c_out, a.c_in, a.c_in, 1);
+  __builtin_memset(scratch.gproj, 0, a.c_in * padded * sizeof(T));
   for (int64_t n = 0; n < s.sequences; n += scratch.group) {
     int64_t group = smaller(scratch.group, s.sequences - n);
-    T* gu = proj ? scratch.gu : gmaximum + n * map * cin;
-    int64_t stride = proj ? padded : cin;
+    T* gu = a.proj ? scratch.gu : a.gmaximum + n * map * a.c_in;
+    int64_t stride = a.proj ? padded : a.c_in;
     parallel_for(s.threads, group * units, [&](int64_t i, int thread) {
       Region<T> region = region_of(pooling, s, n * units + i);
       Projected<T> projected = project_region(scratch.kept + thread * scratch.kept_size, projection, region);
       int64_t first = region.block * lanes<T>, valid = projection.valid(region.block);
       int64_t part = n * s.regions + i / projection.blocks();
-      Arriving<T> arriving = {load_some(pooled + part * cout + first, valid),
-                              load_some(gpooled + part * cout + first, valid)};
-      T* to = gu + ((region.rows - maximum) / cin - n * map) * stride + first;
+      Arriving<T> arriving = {load_some(a.pooled + part * a.c_out + first, valid),
+                              load_some(a.grad + part * a.c_out + first, valid)};
+      T* to = gu + ((region.rows - a.maximum) / a.c_in - n * map) * stride + first;
       store(scratch.gp_parts + part * padded + first,
-            region_backward(to, stride, proj ? int64_t(lanes<T>) : valid, projected, region, arriving));
+            region_backward(to, stride, a.proj ? int64_t(lanes<T>) : valid, projected, region, arriving));
     });
-    if (!proj) continue;
-    maximum_backward(gmaximum + n * map * cin, Projection<T>{scratch.packed_back, cout, cin}, gu, padded, group * map,
-                     s.threads);
-    projection_backward(scratch.gproj, maximum + n * map * cin, gu, cin, padded, group * map, s.threads);
+    if (!a.proj) continue;
+    maximum_backward(a.gmaximum + n * map * a.c_in, Projection<T>{scratch.panels_back, a.c_out, a.c_in}, gu, padded,
+                     group * map, s.threads);
+    projection_backward(scratch.gproj, a.maximum + n * map * a.c_in, gu, a.c_in, padded, group * map, s.threads);
   }
-  reduce_gp(gp, scratch.gp_parts, s, cout, padded);
-  for (int64_t o = 0; proj && o < cout; ++o)
-    for (int64_t k = 0; k < cin; ++k) gproj[o * cin + k] = scratch.gproj[k * padded + o];
+  reduce_gp(a.gp, scratch.gp_parts, s, a.c_out, padded);
+  for (int64_t o = 0; a.proj && o < a.c_out; ++o)
+    for (int64_t k = 0; k < a.c_in; ++k) a.gproj[o * a.c_in + k] = scratch.gproj[k * padded + o];
 }
 
 template <class T>
@@ -448,9 +459,9 @@ void fill(Operators<T>& table) {
 
 }  // namespace
 
-void fill_astp(Operators<float>& single, Operators<double>& dual) {
-  fill(single);
-  fill(dual);
+void fill_astp(Tables& tables) {
+  fill(tables.single);
+  fill(tables.dual);
 }
 
 }  // namespace HSTL_ISA

@@ -1,39 +1,147 @@
-// hstl_fast._cpu: the launch functions of hstl.h with addresses as integers (0: absent). Arguments are checked in
-// Python.
+// The Python module hstl_fast._cpu: the functions of operators.h, with addresses as integers (0: absent). Arguments are
+// passed by position only and read straight into the function's struct; what they mean is checked in Python.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <cstdlib>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
-#include "../hstl.h"
+#include "operators.h"
 
 namespace py = pybind11;
 
 namespace {
 
-using Address = uintptr_t;
-using Sizes = const std::vector<int64_t>&;
+// ---- names of arguments
 
-template <class T>
-T* at(Address address) {
-  return reinterpret_cast<T*>(address);
+std::vector<std::string> words_of(const std::string& text) {
+  std::vector<std::string> words;
+  for (size_t begin = 0; begin < text.size();) {
+    size_t end = text.find_first_of(", ", begin);
+    if (end == std::string::npos) end = text.size();
+    if (end > begin) words.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return words;
 }
 
-hstl::Shape shape_of(Sizes seq_lens, Sizes split, int64_t width, int threads) {
-  return {seq_lens.data(), int64_t(seq_lens.size()),
-          split.data(),    int64_t(split.size()),
-          width,           threads < 1 || !hstl::built_with_openmp() ? 1 : threads};
+// Names of the fields that Python passes.
+template <class Arguments>
+const std::vector<std::string>& names_of() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> found;
+    Arguments().visit([&](const char* text, auto&...) { found = words_of(text); });
+    return found;
+  }();
+  return names;
 }
 
-// Calls f with a value of the type that has this size.
-template <class F>
-auto with_type(int itemsize, const F& f) {
-  if (itemsize == 4) return f(float());
-  if (itemsize == 8) return f(double());
-  throw py::value_error("itemsize: expected 4 (float32) or 8 (float64), got " + std::to_string(itemsize));
-}
+// ---- reading arguments
+
+struct Anything {
+  template <class T>
+  operator T() const;
+};
+
+template <class A, size_t... I>
+auto has_members(std::index_sequence<I...>) -> decltype(A{(void(I), Anything())...}, std::true_type());
+template <class A>
+std::false_type has_members(...);
+
+// Reads positional arguments into a struct, which may refer to the reader's copies of lists.
+template <class Arguments>
+class Reader {
+ public:
+  Reader(PyObject* const* arguments, Py_ssize_t count) : next_(arguments), count_(count) {}
+
+  // Throws the Python error that says which argument is wrong.
+  void read(Arguments& to) { to.visit(*this); }
+
+  template <class... Fields>
+  void operator()(const char*, Fields&... fields) {
+    constexpr size_t count = sizeof...(Fields);
+    static_assert(decltype(has_members<Arguments>(std::make_index_sequence<count>()))::value &&
+                      !decltype(has_members<Arguments>(std::make_index_sequence<count + 1>()))::value,
+                  "HSTL_FUNCTION names every field of its struct");
+    if (count_ != Py_ssize_t(count))
+      throw py::type_error(std::string(Arguments::name()) + ": expected " + std::to_string(count) + " arguments (" +
+                           joined() + "), got " + std::to_string(count_));
+    (next(fields), ...);
+  }
+
+ private:
+  template <class Field>
+  void next(Field& field) {
+    if (!convert(*next_++, field)) fail();
+    ++index_;
+  }
+
+  template <class T>
+  static bool convert(PyObject* object, T*& field) {
+    field = static_cast<T*>(PyLong_AsVoidPtr(object));
+    return field != nullptr || !PyErr_Occurred();
+  }
+  static bool convert(PyObject* object, int64_t& field) {
+    field = PyLong_AsLongLong(object);
+    return field != -1 || !PyErr_Occurred();
+  }
+  static bool convert(PyObject* object, int& field) {
+    int64_t value = 0;
+    if (!convert(object, value)) return false;
+    field = int(value);
+    if (field == value) return true;
+    PyErr_SetString(PyExc_OverflowError, "too large");
+    return false;
+  }
+  static bool convert(PyObject* object, bool& field) {
+    int truth = PyObject_IsTrue(object);
+    field = truth == 1;
+    return truth >= 0;
+  }
+  static bool convert(PyObject* object, double& field) {
+    field = PyFloat_AsDouble(object);
+    return field != -1 || !PyErr_Occurred();
+  }
+  static bool convert(PyObject* object, float& field) {
+    double value = 0;
+    if (!convert(object, value)) return false;
+    field = float(value);
+    return true;
+  }
+  bool convert(PyObject* object, hstl::IntList& field) {
+    py::object items = py::reinterpret_steal<py::object>(PySequence_Fast(object, "expected a sequence of integers"));
+    if (!items) return false;
+    std::vector<int64_t>& list = lists_[lists_used_++];
+    list.resize(size_t(PySequence_Fast_GET_SIZE(items.ptr())));
+    for (size_t i = 0; i < list.size(); ++i)
+      if (!convert(PySequence_Fast_ITEMS(items.ptr())[i], list[i])) return false;
+    field = {list.data(), int64_t(list.size())};
+    return true;
+  }
+
+  [[noreturn]] void fail() const {
+    py::error_already_set error;
+    std::string where = std::string(Arguments::name()) + ": " + names_of<Arguments>()[index_] + ": ";
+    throw py::type_error(where + std::string(py::str(error.value())));
+  }
+
+  static std::string joined() {
+    std::string text;
+    for (const std::string& name : names_of<Arguments>()) text += (text.empty() ? "" : ", ") + name;
+    return text;
+  }
+
+  PyObject* const* next_;
+  Py_ssize_t count_;
+  size_t index_ = 0;
+  std::vector<int64_t> lists_[2];
+  int lists_used_ = 0;
+};
+
+// ---- calling functions
 
 // The functions of an algorithm, or an error where it does not compute this type.
 template <class T>
@@ -48,211 +156,122 @@ const hstl::Arme<T>& arme(int algorithm) {
   return operators.winograd;
 }
 
-hstl::Support support_of(Address x, Address y) { return {at<uint8_t>(x), at<uint8_t>(y)}; }
+// One overload per function of operators.h.
+// clang-format off
+using namespace hstl;
+template <class T> size_t run(const ArmePrepackedSize<T>& a) { return arme<T>(a.algorithm).prepacked_size(a); }
+template <class T> void run(const ArmePrepack<T>& a) { arme<T>(a.algorithm).prepack(a); }
+template <class T> size_t run(const ArmeWorkspace<T>& a) { return arme<T>(a.algorithm).workspace(a); }
+template <class T> size_t run(const ArmeWgradWorkspace<T>& a) { return arme<T>(a.algorithm).wgrad_workspace(a); }
+template <class T> void run(const ArmeForward<T>& a) { arme<T>(a.algorithm).forward(a); }
+template <class T> void run(const ArmeDgrad<T>& a) { arme<T>(a.algorithm).dgrad(a); }
+template <class T> void run(const ArmeWgrad<T>& a) { arme<T>(a.algorithm).wgrad(a); }
+template <class T> void run(const SilhouettesForward<T>& a) { operators<T>().silhouettes_forward(a); }
+template <class T> void run(const LeakyBackward<T>& a) { operators<T>().leaky_backward(a); }
+template <class T> void run(const FrameMaximum<T>& a) { operators<T>().frame_maximum(a); }
+template <class T> void run(const FrameMaximumBackward<T>& a) { operators<T>().frame_maximum_backward(a); }
+template <class T> void run(const FrameMaximumBackwardAdd<T>& a) { operators<T>().frame_maximum_backward_add(a); }
+template <class T> size_t run(const AstpWorkspace<T>& a) { return operators<T>().astp_workspace(a); }
+template <class T> void run(const AstpForward<T>& a) { operators<T>().astp_forward(a); }
+template <class T> void run(const AstpBackward<T>& a) { operators<T>().astp_backward(a); }
+template <class T> size_t run(const FtaWorkspace<T>& a) { return operators<T>().fta_workspace(a); }
+template <class T> void run(const FtaForward<T>& a) { operators<T>().fta_forward(a); }
+template <class T> void run(const FtaBackward<T>& a) { operators<T>().fta_backward(a); }
+template <class T> void run(const MaxPool<T>& a) { operators<T>().max_pool(a); }
+template <class T> void run(const Head<T>& a) { operators<T>().head(a); }
+void run(const GrowSupport& a) { supports().grow(a); }
+void run(const WindowSupport& a) { supports().window(a); }
+void run(const MaxPoolSupport& a) { supports().max_pool(a); }
+// clang-format on
 
-size_t arme_packed_size(Sizes split, int64_t cin, int64_t cout, int algorithm, bool transposed, int itemsize) {
-  hstl::Shape shape = shape_of({}, split, 1, 1);
-  return with_type(itemsize, [&](auto type) {
-    return arme<decltype(type)>(algorithm).packed_size(shape, cin, cout, algorithm, transposed);
+class WithoutGil {
+ public:
+  WithoutGil() : state_(PyEval_SaveThread()) {}
+  ~WithoutGil() { PyEval_RestoreThread(state_); }
+  WithoutGil(const WithoutGil&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
+// Reads the arguments and calls the function: without the GIL, unless it only says a number of bytes.
+template <class Arguments>
+PyObject* read_and_run(PyObject* const* arguments, Py_ssize_t count) {
+  Reader<Arguments> reader(arguments, count);
+  Arguments given = {};
+  reader.read(given);
+  if constexpr (std::is_void_v<decltype(run(given))>) {
+    WithoutGil released;
+    run(given);
+  } else {
+    return PyLong_FromSize_t(run(given));
+  }
+  Py_RETURN_NONE;
+}
+
+template <class F>
+PyObject* with_python_errors(const F& f) {
+  try {
+    return f();
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const py::builtin_exception& error) {
+    error.set_error();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return nullptr;
+}
+
+template <class Arguments>
+PyObject* call_untyped(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+  return with_python_errors([&] { return read_and_run<Arguments>(arguments, count); });
+}
+
+// The type is told by the argument `itemsize`.
+template <template <class> class Arguments>
+PyObject* call_typed(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+  static const Py_ssize_t at = [] {
+    const std::vector<std::string>& names = names_of<Arguments<float>>();
+    Py_ssize_t i = 0;
+    while (names[size_t(i)] != "itemsize") ++i;
+    return i;
+  }();
+  return with_python_errors([&]() -> PyObject* {
+    long itemsize = at < count ? PyLong_AsLong(arguments[at]) : 4;
+    if (itemsize == 4) return read_and_run<Arguments<float>>(arguments, count);
+    if (itemsize == 8) return read_and_run<Arguments<double>>(arguments, count);
+    if (PyErr_Occurred()) {  // reading the arguments says which is wrong
+      PyErr_Clear();
+      return read_and_run<Arguments<float>>(arguments, count);
+    }
+    throw py::value_error("itemsize: expected 4 (float32) or 8 (float64), got " + std::to_string(itemsize));
   });
 }
 
-void arme_pack(Address packed, Address weights, Sizes split, int64_t cin, int64_t cout, int algorithm, bool transposed,
-               int itemsize, int threads) {
-  hstl::Shape shape = shape_of({}, split, 1, threads);
-  with_type(itemsize, [&](auto type) {
-    using T = decltype(type);
-    arme<T>(algorithm).pack(at<void>(packed), at<T>(weights), shape, cin, cout, algorithm, transposed);
-  });
+// ---- the module
+
+using Call = PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t);
+
+// Adds a function to the module, and the names of its arguments to `fields`.
+template <class Arguments>
+void define(py::module_& m, py::dict& fields, Call call) {
+  static PyMethodDef definition = {Arguments::name(), reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call)),
+                                   METH_FASTCALL, nullptr};
+  PyObject* function = PyCFunction_NewEx(&definition, nullptr, m.attr("__name__").ptr());
+  if (!function) throw py::error_already_set();
+  m.attr(Arguments::name()) = py::reinterpret_steal<py::object>(function);
+  fields[Arguments::name()] = py::tuple(py::cast(names_of<Arguments>()));
 }
 
-size_t arme_workspace(Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout, int algorithm, int itemsize,
-                      int threads, bool maximum) {
-  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
-  return with_type(itemsize, [&](auto type) {
-    return arme<decltype(type)>(algorithm).workspace(shape, cin, cout, algorithm, maximum);
-  });
+template <template <class> class... Arguments>
+void define_typed(py::module_& m, py::dict& fields) {
+  (define<Arguments<float>>(m, fields, call_typed<Arguments>), ...);
 }
 
-size_t arme_weight_workspace(Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout, int algorithm,
-                             int itemsize, int threads) {
-  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
-  return with_type(itemsize, [&](auto type) {
-    return arme<decltype(type)>(algorithm).weight_workspace(shape, cin, cout, algorithm);
-  });
-}
-
-void arme_forward(Address y, Address x, Address packed, Address workspace, Address x_support, Address y_support,
-                  Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout, double negative_slope,
-                  int algorithm, int itemsize, int threads, Address maximum, Address halved) {
-  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
-  with_type(itemsize, [&](auto type) {
-    using T = decltype(type);
-    arme<T>(algorithm).forward(at<T>(y), at<T>(maximum), at<T>(halved), at<T>(x), at<void>(packed), at<void>(workspace),
-                               shape, support_of(x_support, y_support), cin, cout, T(negative_slope), algorithm);
-  });
-}
-
-void silhouettes_forward(Address y, Address silhouettes, Address packed, Address workspace, Address support,
-                         Sizes seq_lens, Sizes split, int64_t w, int64_t cout, double negative_slope, int itemsize,
-                         int threads) {
-  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
-  with_type(itemsize, [&](auto type) {
-    using T = decltype(type);
-    hstl::operators<T>().silhouettes_forward(at<T>(y), at<uint8_t>(silhouettes), at<void>(packed), at<void>(workspace),
-                                             shape, at<uint8_t>(support), cout, T(negative_slope));
-  });
-}
-
-void arme_backward_data(Address gx, Address gy, Address y, Address packed, Address workspace, Address x_support,
-                        Address y_support, Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout,
-                        double negative_slope, int algorithm, int itemsize, int threads) {
-  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
-  with_type(itemsize, [&](auto type) {
-    using T = decltype(type);
-    arme<T>(algorithm).backward_data(at<T>(gx), at<T>(gy), at<T>(y), at<void>(packed), at<void>(workspace), shape,
-                                     support_of(x_support, y_support), cin, cout, T(negative_slope), algorithm);
-  });
-}
-
-void arme_backward_weight(Address gw, Address x, Address gy, Address y, Address workspace, Address x_support,
-                          Address y_support, Sizes seq_lens, Sizes split, int64_t w, int64_t cin, int64_t cout,
-                          double negative_slope, int algorithm, int itemsize, int threads) {
-  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
-  with_type(itemsize, [&](auto type) {
-    using T = decltype(type);
-    arme<T>(algorithm).backward_weight(at<T>(gw), at<T>(x), at<T>(gy), at<T>(y), at<void>(workspace), shape,
-                                       support_of(x_support, y_support), cin, cout, T(negative_slope), algorithm);
-  });
-}
-
-void leaky_backward(Address gy, Address y, Address support, Sizes seq_lens, Sizes split, int64_t w, int64_t c,
-                    double negative_slope, int itemsize, int threads) {
-  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
-  with_type(itemsize, [&](auto type) {
-    using T = decltype(type);
-    hstl::operators<T>().leaky_backward(at<T>(gy), at<T>(y), shape, at<uint8_t>(support), c, T(negative_slope));
-  });
-}
-
-void grow_support(Address y, Address x, Sizes seq_lens, Sizes split, int64_t w, int threads) {
-  hstl::supports().grow(at<uint8_t>(y), at<uint8_t>(x), shape_of(seq_lens, split, w, threads));
-}
-
-void window_support(Address y, Address x, Sizes seq_lens, int64_t h, int64_t w, int threads) {
-  std::vector<int64_t> split = {h};
-  hstl::supports().window(at<uint8_t>(y), at<uint8_t>(x), shape_of(seq_lens, split, w, threads));
-}
-
-void halve_support(Address y, Address x, int64_t frames, int64_t h, int64_t w) {
-  hstl::supports().halve(at<uint8_t>(y), at<uint8_t>(x), frames, h, w);
-}
-
-void frame_maximum(Address maximum, Address index, Address x, Sizes seq_lens, int64_t h, int64_t w, int64_t c,
-                   int itemsize, int threads, Address support) {
-  std::vector<int64_t> split = {h};
-  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
-  with_type(itemsize, [&](auto type) {
-    using T = decltype(type);
-    hstl::operators<T>().frame_maximum(at<T>(maximum), at<int16_t>(index), at<T>(x), shape, at<uint8_t>(support), c);
-  });
-}
-
-void frame_maximum_backward(Address gx, Address gmaximum, Address index, Sizes seq_lens, int64_t h, int64_t w,
-                            int64_t c, int itemsize, int threads) {
-  std::vector<int64_t> split = {h};
-  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
-  with_type(itemsize, [&](auto type) {
-    using T = decltype(type);
-    hstl::operators<T>().frame_maximum_backward(at<T>(gx), at<T>(gmaximum), at<int16_t>(index), shape, c);
-  });
-}
-
-void frame_maximum_backward_add(Address gx, Address gmaximum, Address index, Sizes seq_lens, int64_t h, int64_t w,
-                                int64_t c, int itemsize, int threads) {
-  std::vector<int64_t> split = {h};
-  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
-  with_type(itemsize, [&](auto type) {
-    using T = decltype(type);
-    hstl::operators<T>().frame_maximum_backward_add(at<T>(gx), at<T>(gmaximum), at<int16_t>(index), shape, c);
-  });
-}
-
-void halve(Address y, Address x, Address support, int64_t frames, int64_t h, int64_t w, int64_t c, int itemsize,
-           int threads) {
-  with_type(itemsize, [&](auto type) {
-    using T = decltype(type);
-    hstl::operators<T>().halve(at<T>(y), at<T>(x), at<uint8_t>(support), frames, h, w, c, threads < 1 ? 1 : threads);
-  });
-}
-
-hstl::Shape pooled_shape(int64_t n, Sizes split, int64_t w, int threads) {
-  hstl::Shape shape = shape_of({}, split, w, threads);
-  shape.sequences = n;
-  return shape;
-}
-
-size_t astp_workspace(int64_t n, Sizes split, int64_t w, int64_t cin, int64_t cout, int itemsize, int threads) {
-  hstl::Shape shape = pooled_shape(n, split, w, threads);
-  return with_type(itemsize,
-                   [&](auto type) { return hstl::operators<decltype(type)>().astp_workspace(shape, cin, cout); });
-}
-
-void astp_forward(Address pooled, Address maximum, Address proj, Address p, Address workspace, int64_t n, Sizes split,
-                  int64_t w, int64_t cin, int64_t cout, int itemsize, int threads) {
-  hstl::Shape shape = pooled_shape(n, split, w, threads);
-  with_type(itemsize, [&](auto type) {
-    using T = decltype(type);
-    hstl::operators<T>().astp_forward(at<T>(pooled), at<T>(maximum), at<T>(proj), at<T>(p), at<void>(workspace), shape,
-                                      cin, cout);
-  });
-}
-
-void astp_backward(Address gmaximum, Address gproj, Address gp, Address gpooled, Address pooled, Address maximum,
-                   Address proj, Address p, Address workspace, int64_t n, Sizes split, int64_t w, int64_t cin,
-                   int64_t cout, int itemsize, int threads) {
-  hstl::Shape shape = pooled_shape(n, split, w, threads);
-  with_type(itemsize, [&](auto type) {
-    using T = decltype(type);
-    hstl::operators<T>().astp_backward(at<T>(gmaximum), at<T>(gproj), at<T>(gp), at<T>(gpooled), at<T>(pooled),
-                                       at<T>(maximum), at<T>(proj), at<T>(p), at<void>(workspace), shape, cin, cout);
-  });
-}
-
-void map_parts(Address y, Address x, Address w, Address mean, Address variance, Address weight, Address bias,
-               double eps, int64_t n, int64_t parts, int64_t cin, int64_t cout, int itemsize, int threads) {
-  with_type(itemsize, [&](auto type) {
-    using T = decltype(type);
-    hstl::Norm<T> norm = {at<T>(mean), at<T>(variance), at<T>(weight), at<T>(bias), T(eps)};
-    hstl::operators<T>().map_parts(at<T>(y), at<T>(x), at<T>(w), norm, n, parts, cin, cout, threads < 1 ? 1 : threads);
-  });
-}
-
-size_t fta_workspace(Sizes seq_lens, Sizes split, int64_t w, int64_t c, int itemsize, int threads) {
-  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
-  return with_type(itemsize, [&](auto type) { return hstl::operators<decltype(type)>().fta_workspace(shape, c); });
-}
-
-void fta_forward(Address y, Address z, Address x, Address weights, Address biases, Address workspace, Sizes seq_lens,
-                 Sizes split, int64_t w, int64_t c, int itemsize, int threads, Address support) {
-  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
-  with_type(itemsize, [&](auto type) {
-    using T = decltype(type);
-    hstl::operators<T>().fta_forward(at<T>(y), at<T>(z), at<T>(x), at<T>(weights), at<T>(biases), at<void>(workspace),
-                                     shape, at<uint8_t>(support), c);
-  });
-}
-
-void fta_backward(Address gx, Address gweights, Address gbiases, Address gy, Address x, Address z, Address weights,
-                  Address biases, Address workspace, Sizes seq_lens, Sizes split, int64_t w, int64_t c, int itemsize,
-                  int threads, Address support) {
-  hstl::Shape shape = shape_of(seq_lens, split, w, threads);
-  with_type(itemsize, [&](auto type) {
-    using T = decltype(type);
-    hstl::operators<T>().fta_backward(at<T>(gx), at<T>(gweights), at<T>(gbiases), at<T>(gy), at<T>(x), at<T>(z),
-                                      at<T>(weights), at<T>(biases), at<void>(workspace), shape, at<uint8_t>(support),
-                                      c);
-  });
+template <class... Arguments>
+void define_untyped(py::module_& m, py::dict& fields) {
+  (define<Arguments>(m, fields, call_untyped<Arguments>), ...);
 }
 
 std::vector<std::string> instruction_sets() {
@@ -261,11 +280,13 @@ std::vector<std::string> instruction_sets() {
   return names;
 }
 
-void use_instruction_set(const std::string& name) {
+// Uses the instruction set of this name, or says what `what`, which gave the name, should be.
+void use_named(const std::string& what, const std::string& name) {
   if (hstl::use_instruction_set(name.c_str())) return;
   std::string known;
   for (const std::string& each : instruction_sets()) known += (known.empty() ? "'" : ", '") + each + "'";
-  throw py::value_error("instruction set: expected one that this machine runs (" + known + "), got '" + name + "'");
+  throw py::value_error(what + ": expected an instruction set that this machine runs (" + known + "), got '" + name +
+                        "'");
 }
 
 py::dict build_info() {
@@ -280,63 +301,26 @@ py::dict build_info() {
 
 PYBIND11_MODULE(_cpu, m) {
   using namespace py::literals;
-  const py::call_guard<py::gil_scoped_release> no_gil;
-  m.doc() = "Native CPU operators of hstl_fast; csrc/hstl.h says what each computes.";
-  m.def("arme_packed_size", &arme_packed_size, "split"_a, "cin"_a, "cout"_a, "algorithm"_a, "transposed"_a,
-        "itemsize"_a);
-  m.def("arme_pack", &arme_pack, no_gil, "packed"_a, "weights"_a, "split"_a, "cin"_a, "cout"_a, "algorithm"_a,
-        "transposed"_a, "itemsize"_a, "threads"_a);
-  m.def("arme_workspace", &arme_workspace, "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "algorithm"_a,
-        "itemsize"_a, "threads"_a, "maximum"_a = false);
-  m.def("arme_weight_workspace", &arme_weight_workspace, "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a,
-        "algorithm"_a, "itemsize"_a, "threads"_a);
-  m.def("arme_forward", &arme_forward, no_gil, "y"_a, "x"_a, "packed"_a, "workspace"_a, "x_support"_a, "y_support"_a,
-        "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a, "algorithm"_a, "itemsize"_a, "threads"_a,
-        "maximum"_a = 0, "halved"_a = 0);
-  m.def("silhouettes_forward", &silhouettes_forward, no_gil, "y"_a, "silhouettes"_a, "packed"_a, "workspace"_a,
-        "support"_a, "seq_lens"_a, "split"_a, "w"_a, "cout"_a, "negative_slope"_a, "itemsize"_a, "threads"_a);
-  m.def("arme_backward_data", &arme_backward_data, no_gil, "gx"_a, "gy"_a, "y"_a, "packed"_a, "workspace"_a,
-        "x_support"_a, "y_support"_a, "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a,
-        "algorithm"_a, "itemsize"_a, "threads"_a);
-  m.def("arme_backward_weight", &arme_backward_weight, no_gil, "gw"_a, "x"_a, "gy"_a, "y"_a, "workspace"_a,
-        "x_support"_a, "y_support"_a, "seq_lens"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "negative_slope"_a,
-        "algorithm"_a, "itemsize"_a, "threads"_a);
-  m.def("leaky_backward", &leaky_backward, no_gil, "gy"_a, "y"_a, "support"_a, "seq_lens"_a, "split"_a, "w"_a, "c"_a,
-        "negative_slope"_a, "itemsize"_a, "threads"_a);
-  m.def("grow_support", &grow_support, no_gil, "y"_a, "x"_a, "seq_lens"_a, "split"_a, "w"_a, "threads"_a);
-  m.def("window_support", &window_support, no_gil, "y"_a, "x"_a, "seq_lens"_a, "h"_a, "w"_a, "threads"_a);
-  m.def("halve_support", &halve_support, no_gil, "y"_a, "x"_a, "frames"_a, "h"_a, "w"_a);
-  m.def("frame_maximum", &frame_maximum, no_gil, "maximum"_a, "index"_a, "x"_a, "seq_lens"_a, "h"_a, "w"_a, "c"_a,
-        "itemsize"_a, "threads"_a, "support"_a = 0);
-  m.def("frame_maximum_backward", &frame_maximum_backward, no_gil, "gx"_a, "gmaximum"_a, "index"_a, "seq_lens"_a, "h"_a,
-        "w"_a, "c"_a, "itemsize"_a, "threads"_a);
-  m.def("frame_maximum_backward_add", &frame_maximum_backward_add, no_gil, "gx"_a, "gmaximum"_a, "index"_a,
-        "seq_lens"_a, "h"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a);
-  m.def("halve", &halve, no_gil, "y"_a, "x"_a, "support"_a, "frames"_a, "h"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a);
-  m.def("astp_workspace", &astp_workspace, "n"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
-  m.def("astp_forward", &astp_forward, no_gil, "pooled"_a, "maximum"_a, "proj"_a, "p"_a, "workspace"_a, "n"_a,
-        "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
-  m.def("astp_backward", &astp_backward, no_gil, "gmaximum"_a, "gproj"_a, "gp"_a, "gpooled"_a, "pooled"_a, "maximum"_a,
-        "proj"_a, "p"_a, "workspace"_a, "n"_a, "split"_a, "w"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
-  m.def("map_parts", &map_parts, no_gil, "y"_a, "x"_a, "w"_a, "mean"_a, "variance"_a, "weight"_a, "bias"_a, "eps"_a,
-        "n"_a, "parts"_a, "cin"_a, "cout"_a, "itemsize"_a, "threads"_a);
-  m.def("fta_workspace", &fta_workspace, "seq_lens"_a, "split"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a);
-  m.def("fta_forward", &fta_forward, no_gil, "y"_a, "z"_a, "x"_a, "weights"_a, "biases"_a, "workspace"_a, "seq_lens"_a,
-        "split"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a, "support"_a = 0);
-  m.def("fta_backward", &fta_backward, no_gil, "gx"_a, "gweights"_a, "gbiases"_a, "gy"_a, "x"_a, "z"_a, "weights"_a,
-        "biases"_a, "workspace"_a, "seq_lens"_a, "split"_a, "w"_a, "c"_a, "itemsize"_a, "threads"_a, "support"_a = 0);
+  m.doc() = "Native CPU operators of hstl_fast; csrc/cpu/operators.h says what each computes.";
+  py::dict fields;
+  define_typed<ArmePrepackedSize, ArmePrepack, ArmeWorkspace, ArmeWgradWorkspace, ArmeForward, ArmeDgrad, ArmeWgrad,
+               SilhouettesForward, LeakyBackward, FrameMaximum, FrameMaximumBackward, FrameMaximumBackwardAdd,
+               AstpWorkspace, AstpForward, AstpBackward, FtaWorkspace, FtaForward, FtaBackward, MaxPool, Head>(m,
+                                                                                                               fields);
+  define_untyped<GrowSupport, WindowSupport, MaxPoolSupport>(m, fields);
+  m.attr("fields") = fields;  // names of every function's arguments, in order
   m.def("instruction_sets", &instruction_sets, "Instruction sets that this machine runs, best first.");
   m.def("instruction_set", &hstl::instruction_set, "The instruction set in use.");
-  m.def("use_instruction_set", &use_instruction_set, "name"_a);
+  m.def("use_instruction_set", [](const std::string& name) { use_named("name", name); }, "name"_a);
   m.def("openmp", &hstl::built_with_openmp);
   m.def("build_info", &build_info);
   m.attr("interface") = hstl::kInterface;
   const char* wanted = std::getenv("HSTL_FAST_CPU_ISA");
   if (wanted != nullptr && *wanted != 0) {
     try {
-      use_instruction_set(wanted);
+      use_named("HSTL_FAST_CPU_ISA", wanted);
     } catch (const py::value_error& error) {
-      throw py::import_error(std::string("HSTL_FAST_CPU_ISA: ") + error.what());
+      throw py::import_error(error.what());
     }
   }
 }

@@ -1,21 +1,14 @@
-// One table of functions per instruction set; the one in use is chosen at run time.
+// One table of functions per instruction set that this machine may run; the one in use is chosen at run time.
 #include <atomic>
 #include <cstring>
 #include <mutex>
 
-#include "../hstl.h"
+#include "operators.h"
 
-#define HSTL_DECLARE(isa)                                                \
-  namespace hstl::isa {                                                  \
-  void fill_arme(Operators<float>&, Operators<double>&);                 \
-  void fill_arme_weight(Operators<float>&, Operators<double>&);          \
-  void fill_arme_winograd(Operators<float>&, Operators<double>&);        \
-  void fill_arme_winograd_weight(Operators<float>&, Operators<double>&); \
-  void fill_astp(Operators<float>&, Operators<double>&);                 \
-  void fill_fta(Operators<float>&, Operators<double>&);                  \
-  void fill_halve(Operators<float>&, Operators<double>&);                \
-  void fill_parts(Operators<float>&, Operators<double>&);                \
-  void fill_supports(Supports&);                                         \
+#define HSTL_DECLARE_FILE(file) void fill_##file(Tables& tables);
+#define HSTL_DECLARE(isa)                \
+  namespace hstl::isa {                  \
+  HSTL_OPERATOR_FILES(HSTL_DECLARE_FILE) \
   }
 
 #ifdef HSTL_X86
@@ -31,13 +24,6 @@ HSTL_DECLARE(plain)
 namespace hstl {
 namespace {
 
-struct Tables {
-  const char* name;
-  Operators<float> single;
-  Operators<double> dual;
-  Supports supports;
-};
-
 struct InstructionSet {
   const char* name;
   bool (*runs_here)();
@@ -46,18 +32,12 @@ struct InstructionSet {
   Tables tables;
 };
 
-#define HSTL_FILL(isa)                                          \
-  [](Tables& tables) {                                          \
-    isa::fill_arme(tables.single, tables.dual);                 \
-    isa::fill_arme_weight(tables.single, tables.dual);          \
-    isa::fill_arme_winograd(tables.single, tables.dual);        \
-    isa::fill_arme_winograd_weight(tables.single, tables.dual); \
-    isa::fill_astp(tables.single, tables.dual);                 \
-    isa::fill_fta(tables.single, tables.dual);                  \
-    isa::fill_halve(tables.single, tables.dual);                \
-    isa::fill_parts(tables.single, tables.dual);                \
-    isa::fill_supports(tables.supports);                        \
-  },                                                            \
+#define HSTL_FILL_FILE(file) fill_##file(tables);
+#define HSTL_FILL(isa)                  \
+  [](Tables& tables) {                  \
+    using namespace isa;                \
+    HSTL_OPERATOR_FILES(HSTL_FILL_FILE) \
+  },                                    \
       {}, {}
 
 [[maybe_unused]] bool always() { return true; }
@@ -84,9 +64,9 @@ InstructionSet instruction_sets[] = {
 #endif
 };
 
-std::atomic<const Tables*> current{nullptr};
+std::atomic<const InstructionSet*> current{nullptr};
 
-const Tables& tables() {
+const InstructionSet& in_use() {
   if (!current.load()) use_instruction_set(instruction_set_name(0));
   return *current.load();
 }
@@ -102,29 +82,26 @@ const char* instruction_set_name(int i) {
 bool use_instruction_set(const char* name) {
   for (InstructionSet& set : instruction_sets) {
     if (std::strcmp(set.name, name) || !set.runs_here()) continue;
-    std::call_once(set.filled, [&] {
-      set.tables.name = set.name;
-      set.fill(set.tables);
-    });
-    current = &set.tables;
+    std::call_once(set.filled, [&] { set.fill(set.tables); });
+    current = &set;
     return true;
   }
   return false;
 }
 
-const char* instruction_set() { return tables().name; }
+const char* instruction_set() { return in_use().name; }
 
 template <>
 const Operators<float>& operators<float>() {
-  return tables().single;
+  return in_use().tables.single;
 }
 
 template <>
 const Operators<double>& operators<double>() {
-  return tables().dual;
+  return in_use().tables.dual;
 }
 
-const Supports& supports() { return tables().supports; }
+const Supports& supports() { return in_use().tables.supports; }
 
 bool built_with_openmp() {
 #ifdef _OPENMP

@@ -1,8 +1,9 @@
-#include "geometry.h"
+// fta: every third frame, a gated sum of two maxima over the frames around it. a = maximum of 3 frames, b of 5, z =
+// mean of a + b over each region [F', m, C], s = softmax over (W_a z, W_b z): y = s_a a + s_b b [F', H, W, C].
+#include "arena.h"
+#include "operators.h"
 #include "parallel.h"
 #include "simd.h"
-#include "tables.h"
-#include "windows.h"
 
 namespace hstl {
 namespace HSTL_ISA {
@@ -41,7 +42,7 @@ HSTL_INLINE Maxima<T> maxima(const Map<T>& x, const Window& window, int64_t e, i
   return m;
 }
 
-// Some rows of a map's frame, and the frame's support or null: outside, nothing is read.
+// Rows of a map's frame, and the frame's support or null: outside, nothing is read.
 struct Rows {
   Range rows;
   int64_t width;
@@ -66,7 +67,7 @@ HSTL_INLINE void sum_channels(T* sums, const Rows& region, int64_t c, int64_t k,
   for (int v = 0; v < V; ++v) store_some(sums + k + v * lanes<T>, totals[v], c - k - v * lanes<T>);
 }
 
-// The same for all channels. Bytes: 5 frames of the region, each element read once.
+// Sums all channels, some at a time. Bytes: 5 frames of the region, each element read once.
 template <class T, class Term>
 HSTL_INLINE void sum_region(T* sums, const Rows& region, int64_t c, const Term& term) {
   int64_t k = 0;
@@ -106,22 +107,22 @@ struct Scratch {
 };
 
 template <class T>
-Scratch<T> carve(Carver& carver, const Shape& s, int64_t c) {
+Scratch<T> allocate(Arena& arena, const Shape& s, int64_t c) {
   int64_t vectors = total_windows(s) * s.regions * c;
   Scratch<T> scratch;
-  scratch.gate = carver.take<T>(vectors);
-  scratch.gu = carver.take<T>(vectors);
-  scratch.gz = carver.take<T>(vectors);
+  scratch.gate = arena.allocate<T>(vectors);
+  scratch.gu = arena.allocate<T>(vectors);
+  scratch.gz = arena.allocate<T>(vectors);
   scratch.b_size = round_up(largest_region<T>(s, c), 64);
-  scratch.b = carver.take<T>(s.threads * scratch.b_size);
+  scratch.b = arena.allocate<T>(s.threads * scratch.b_size);
   return scratch;
 }
 
 template <class T>
-size_t fta_workspace(const Shape& s, int64_t c) {
-  Carver carver(nullptr);
-  carve<T>(carver, s, c);
-  return carver.bytes();
+size_t fta_workspace(const FtaWorkspace<T>& a) {
+  Arena arena(nullptr);
+  allocate<T>(arena, shape_of(a), a.c);
+  return arena.bytes();
 }
 
 // y = share a + (1 - share) b where y holds a, and b the region's; 0 outside the support.
@@ -141,17 +142,18 @@ void blend(T* y, const T* b, const T* shares, const Rows& region, int64_t c) {
 
 // Bytes: x is read once per window, 5/3 times in all; a waits in y and b in second-level cache until the gate is known.
 template <class T>
-void fta_forward(T* y, T* z, const T* x, const T* w, const T* biases, void* workspace, const Shape& s,
-                 const uint8_t* support, int64_t c) {
-  Map<T> map = {x, rows_of(s) * s.width * c};
-  Carver carver(workspace);
-  Scratch<T> scratch = carve<T>(carver, s, c);
+void fta_forward(const FtaForward<T>& args) {
+  const Shape s = shape_of(args);
+  const int64_t c = args.c;
+  Map<T> map = {args.x, rows_of(s) * s.width * c};
+  Arena arena(args.workspace);
+  Scratch<T> scratch = allocate<T>(arena, s, c);
   parallel_for(s.threads, total_windows(s) * s.regions, [&](int64_t i, int thread) {
     int64_t f = i / s.regions, r = i % s.regions;
     Window window = window_at(s.seq_lens, f);
-    Rows region = {region_rows(s, r), s.width, support ? support + f * (map.size / c) : nullptr};
+    Rows region = {region_rows(s, r), s.width, args.y_support ? args.y_support + f * (map.size / c) : nullptr};
     int64_t first = region.rows.begin * s.width * c;
-    T *means = z + i * c, *shares = scratch.gate + i * c, *a = y + f * map.size,
+    T *means = args.means + i * c, *shares = scratch.gate + i * c, *a = args.y + f * map.size,
       *b = scratch.b + thread * scratch.b_size;
     sum_region(means, region, c, [&](int64_t e, int64_t valid) {
       Maxima<T> m = maxima(map, window, e, valid);
@@ -160,13 +162,13 @@ void fta_forward(T* y, T* z, const T* x, const T* w, const T* biases, void* work
       return m.a + m.b;
     });
     for (int64_t k = 0; k < c; ++k) means[k] /= T(region.rows.size() * s.width);
-    gates(shares, means, w + r * 2 * c * c, biases + r * 2 * c, c);
+    gates(shares, means, args.weights + r * 2 * c * c, args.biases + r * 2 * c, c);
     blend(a, b, shares, region, c);
   });
 }
 
-// For every window and region: gate [F', m, C] as in the forward; gu, the gradient of W_a z + b_a (that of W_b z + b_b
-// is its negative); gz, the gradient of a and b through their mean.
+// Vectors [F', m, C] of every window and region: gate, as in the forward; gu, the gradient of W_a z + b_a (that of W_b
+// z + b_b is its negative); gz, the gradient of a and b through their mean.
 template <class T>
 struct Gradients {
   T *gate, *gu, *gz;
@@ -184,7 +186,7 @@ void gate_backward(const Gradients<T>& to, const T* w, int64_t positions, int64_
   }
 }
 
-// One row of gweights[r] = sum over windows of gu z^T, in two levels, and its negative; the same for the biases.
+// Computes a row of gweights[r] = sum over windows of gu z^T, in two levels, and its negative; the same for the biases.
 template <class T>
 void weights_backward(T* gw, T* gbiases, const T* gu, const T* z, int64_t outputs, int64_t stride, int64_t c) {
   constexpr int64_t kSummed = 32;
@@ -208,7 +210,7 @@ void weights_backward(T* gw, T* gbiases, const T* gu, const T* z, int64_t output
 // Elements of one row that are followed through a sequence: their frames of x and gx stay in L1.
 constexpr int64_t kElements = 1024;
 
-// What a window gives to the gradients of its five frames.
+// A window's part in the gradients of its five frames.
 template <class T>
 struct FrameGradients {
   Vec<T> of[kWindowFrames];
@@ -234,7 +236,7 @@ struct Column {
   int64_t first_frame, frames, first;  // first: its first window among all
 };
 
-inline Column column_of(const Shape& s, int64_t c, int64_t n, int64_t h, Slice columns) {
+inline Column column_of(const Shape& s, int64_t c, int64_t n, int64_t h, Range columns) {
   Column column = {
       (h * s.width + columns.begin) * c, (h * s.width + columns.end) * c, 0, total(s.seq_lens, n), s.seq_lens[n], 0};
   while (region_rows(s, column.part).end <= h) ++column.part;
@@ -295,33 +297,36 @@ void column_backward(T* gx, const T* gy, const Map<T>& map, const Gradients<T>& 
 }
 
 template <class T>
-void fta_backward(T* gx, T* gw, T* gbiases, const T* gy, const T* x, const T* z, const T* w, const T* biases,
-                  void* workspace, const Shape& s, const uint8_t* support, int64_t c) {
-  Map<T> map = {x, rows_of(s) * s.width * c};
+void fta_backward(const FtaBackward<T>& a) {
+  const Shape s = shape_of(a);
+  const int64_t c = a.c;
+  Map<T> map = {a.x, rows_of(s) * s.width * c};
   int64_t outputs = total_windows(s), stride = s.regions * c, height = rows_of(s);
-  Carver carver(workspace);
-  Scratch<T> scratch = carve<T>(carver, s, c);
+  Arena arena(a.workspace);
+  Scratch<T> scratch = allocate<T>(arena, s, c);
   Gradients<T> all = {scratch.gate, scratch.gu, scratch.gz};
   parallel_for(s.threads, outputs * s.regions, [&](int64_t i, int) {
     int64_t f = i / s.regions, r = i % s.regions;
     Window window = window_at(s.seq_lens, f);
-    Rows region = {region_rows(s, r), s.width, support ? support + f * (map.size / c) : nullptr};
+    Rows region = {region_rows(s, r), s.width, a.y_support ? a.y_support + f * (map.size / c) : nullptr};
     Gradients<T> mine = {all.gate + i * c, all.gu + i * c, all.gz + i * c};
-    gates(mine.gate, z + i * c, w + r * 2 * c * c, biases + r * 2 * c, c);
+    gates(mine.gate, a.means + i * c, a.weights + r * 2 * c * c, a.biases + r * 2 * c, c);
     sum_region(mine.gu, region, c, [&](int64_t e, int64_t valid) {
       Maxima<T> m = maxima(map, window, e, valid);
-      return load_some(gy + f * map.size + e, valid) * (m.a - m.b);
+      return load_some(a.grad + f * map.size + e, valid) * (m.a - m.b);
     });
-    gate_backward(mine, w + r * 2 * c * c, region.rows.size() * s.width, c);
+    gate_backward(mine, a.weights + r * 2 * c * c, region.rows.size() * s.width, c);
   });
   parallel_for(s.threads, s.regions * c, [&](int64_t i, int) {
     int64_t r = i / c, o = i % c;
-    weights_backward(gw + (r * 2 * c + o) * c, gbiases + r * 2 * c + o, all.gu + i, z + r * c, outputs, stride, c);
+    weights_backward(a.gweights + (r * 2 * c + o) * c, a.gbiases + r * 2 * c + o, all.gu + i, a.means + r * c, outputs,
+                     stride, c);
   });
-  int64_t pieces = smaller(ceil_div(s.width * c, kElements), s.width);
-  parallel_for(s.threads, s.sequences * height * pieces, [&](int64_t i, int) {
-    int64_t n = i / pieces / height, h = i / pieces % height;
-    column_backward(gx, gy, map, all, s, c, support, column_of(s, c, n, h, slice_of(s.width, pieces, i % pieces)));
+  int64_t chunks = smaller(ceil_div(s.width * c, kElements), s.width);
+  parallel_for(s.threads, s.sequences * height * chunks, [&](int64_t i, int) {
+    int64_t n = i / chunks / height, h = i / chunks % height;
+    Column column = column_of(s, c, n, h, chunk_of(s.width, chunks, i % chunks));
+    column_backward(a.gx, a.grad, map, all, s, c, a.y_support, column);
   });
 }
 
@@ -334,9 +339,9 @@ void fill(Operators<T>& table) {
 
 }  // namespace
 
-void fill_fta(Operators<float>& single, Operators<double>& dual) {
-  fill(single);
-  fill(dual);
+void fill_fta(Tables& tables) {
+  fill(tables.single);
+  fill(tables.dual);
 }
 
 }  // namespace HSTL_ISA

@@ -10,14 +10,7 @@ namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
-struct Slice {
-  int64_t begin, end;
-};
-
-// Part i of `parts` nearly equal parts of 0..n-1.
-inline Slice slice_of(int64_t n, int64_t parts, int64_t i) { return {n * i / parts, n * (i + 1) / parts}; }
-
-// One compiled copy of a body: two inlined ones may round differently.
+// Keeps one compiled copy of a body: two inlined ones may round differently.
 template <class Body>
 __attribute__((noinline)) void call(const Body& body, int64_t i, int thread) {
   body(i, thread);

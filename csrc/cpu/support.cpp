@@ -1,9 +1,7 @@
-// Supports of feature maps: bytes, one per position. A clip's map is 84 KB, so nothing here is worth more than plain
-// loops over runs of positions, which the compiler turns into vectors.
-#include "geometry.h"
+// Supports of feature maps, [F, H, W], bytes: grown by a convolution, joined by fta's windows, pooled. A clip's is 84
+// KB, so nothing here is worth more than plain loops over runs of positions, which the compiler turns into vectors.
+#include "operators.h"
 #include "parallel.h"
-#include "tables.h"
-#include "windows.h"
 
 namespace hstl {
 namespace HSTL_ISA {
@@ -15,9 +13,9 @@ constexpr int64_t kWorthAThread = 256 << 10;
 // body(frame) for all frames of `size` bytes.
 template <class Body>
 void for_each_frame(int threads, int64_t frames, int64_t size, const Body& body) {
-  int64_t parts = smaller(larger(1, frames * size / kWorthAThread), frames);
-  parallel_for(threads, parts, [&](int64_t i, int) {
-    Slice mine = slice_of(frames, parts, i);
+  int64_t chunks = smaller(larger(1, frames * size / kWorthAThread), frames);
+  parallel_for(threads, chunks, [&](int64_t i, int) {
+    Range mine = chunk_of(frames, chunks, i);
     for (int64_t f = mine.begin; f < mine.end; ++f) body(f);
   });
 }
@@ -61,24 +59,25 @@ void grow_rows(uint8_t* y, const uint8_t* const (&frames)[3], Range rows, int64_
     grow_run(y, x, all, {begin, smaller(begin + kRun, all.end)}, width);
 }
 
-void grow(uint8_t* y, const uint8_t* x, const Shape& s) {
+void grow(const GrowSupport& a) {
+  const Shape s = shape_of(a);
   int64_t size = rows_of(s) * s.width;
   for_each_frame(s.threads, frames_of(s), size, [&](int64_t f) {
     int64_t first = 0, n = 0;
     while (first + s.seq_lens[n] <= f) first += s.seq_lens[n++];
-    const uint8_t* own = x + f * size;
+    const uint8_t* own = a.x + f * size;
     const uint8_t* const frames[3] = {f > first ? own - size : own, own,
                                       f + 1 < first + s.seq_lens[n] ? own + size : own};
     for (int64_t r = 0; r < s.regions; ++r) {
       Range rows = region_rows(s, r);
       if (rows.size() < 3) {
         for (int64_t h = rows.begin; h < rows.end; ++h)
-          grow_rows(y + f * size, frames, {h, h + 1}, h > rows.begin, h + 1 < rows.end, s.width);
+          grow_rows(a.y + f * size, frames, {h, h + 1}, h > rows.begin, h + 1 < rows.end, s.width);
         continue;
       }
-      grow_rows(y + f * size, frames, {rows.begin, rows.begin + 1}, 0, 1, s.width);
-      grow_rows(y + f * size, frames, {rows.begin + 1, rows.end - 1}, 1, 1, s.width);
-      grow_rows(y + f * size, frames, {rows.end - 1, rows.end}, 1, 0, s.width);
+      grow_rows(a.y + f * size, frames, {rows.begin, rows.begin + 1}, 0, 1, s.width);
+      grow_rows(a.y + f * size, frames, {rows.begin + 1, rows.end - 1}, 1, 1, s.width);
+      grow_rows(a.y + f * size, frames, {rows.end - 1, rows.end}, 1, 0, s.width);
     }
   });
 }
@@ -91,27 +90,29 @@ void join_frames(uint8_t* __restrict y, const uint8_t* x, const Window& window, 
   for (int64_t i = 0; i < size; ++i) y[i] = v0[i] | v1[i] | v2[i] | v3[i] | v4[i];
 }
 
-void window(uint8_t* y, const uint8_t* x, const Shape& s) {
-  int64_t size = rows_of(s) * s.width;
+void window(const WindowSupport& a) {
+  const Shape s = undivided_shape_of(a);
+  int64_t size = a.h * a.w;
   for_each_frame(s.threads, total_windows(s), size,
-                 [&](int64_t f) { join_frames(y + f * size, x, window_at(s.seq_lens, f), size); });
+                 [&](int64_t f) { join_frames(a.y + f * size, a.x, window_at(s.seq_lens, f), size); });
 }
 
-void halve(uint8_t* y, const uint8_t* x, int64_t frames, int64_t h, int64_t w) {
-  for (int64_t f = 0; f < frames; ++f)
-    for (int64_t i = 0; i < h / 2; ++i) {
-      const uint8_t *upper = x + (f * h + 2 * i) * w, *lower = upper + w;
-      uint8_t* __restrict to = y + (f * (h / 2) + i) * (w / 2);
-      for (int64_t q = 0; q < w / 2; ++q) to[q] = upper[2 * q] | upper[2 * q + 1] | lower[2 * q] | lower[2 * q + 1];
+void max_pool(const MaxPoolSupport& a) {
+  int64_t rows = a.h / 2, width = a.w / 2;
+  for (int64_t f = 0; f < a.frames; ++f)
+    for (int64_t i = 0; i < rows; ++i) {
+      const uint8_t *upper = a.x + (f * a.h + 2 * i) * a.w, *lower = upper + a.w;
+      uint8_t* __restrict to = a.y + (f * rows + i) * width;
+      for (int64_t q = 0; q < width; ++q) to[q] = upper[2 * q] | upper[2 * q + 1] | lower[2 * q] | lower[2 * q + 1];
     }
 }
 
 }  // namespace
 
-void fill_supports(Supports& supports) {
-  supports.grow = grow;
-  supports.window = window;
-  supports.halve = halve;
+void fill_support(Tables& tables) {
+  tables.supports.grow = grow;
+  tables.supports.window = window;
+  tables.supports.max_pool = max_pool;
 }
 
 }  // namespace HSTL_ISA

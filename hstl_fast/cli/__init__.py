@@ -1,1 +1,1 @@
-"""The command line program `hstl-fast`, one file per command; needs the extra `[cli]`. See `app.py`."""
+"""The command line program `hstl-fast`: `app.py` and one file per command. Needs the extra `[cli]`."""

@@ -1,4 +1,4 @@
-"""The program: its commands, and how every failure becomes one sentence and an exit code."""
+"""The program: its commands, and the conversion of every failure to one sentence and an exit code."""
 
 import traceback
 import warnings
@@ -9,19 +9,20 @@ from typing import Any
 import click
 
 import hstl_fast
-from hstl_fast.cli._output import warn
+from hstl_fast import environment
 from hstl_fast.cli.bench import bench
 from hstl_fast.cli.demo import demo
 from hstl_fast.cli.embed import embed
 from hstl_fast.cli.identify import identify
 from hstl_fast.cli.info import info
+from hstl_fast.cli.output import warn
 from hstl_fast.cli.silhouettes import silhouettes
 from hstl_fast.cli.tune import tune
 from hstl_fast.silhouettes import SilhouetteWarning
 
 
 class _Program(click.Group):
-    """Turns what a command raises into `Error: <sentence>` with exit code 1; `--debug` prints the traceback as well."""
+    """Reports an exception as `Error: <sentence>` with exit code 1; `--debug` prints the traceback, too."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -37,7 +38,7 @@ class _Program(click.Group):
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Ours are for users, on one line; those of other packages stay as they are."""
+    """Show the warnings of hstl_fast to the user on one line each; those of other packages stay as they are."""
     with warnings.catch_warnings():
         shown_by_default = warnings.showwarning
 
@@ -52,9 +53,17 @@ def _plain_warnings() -> Iterator[None]:
         yield
 
 
+def _debug(_: click.Context, __: click.Parameter, given: bool) -> bool:
+    """The option, or else the variable."""
+    try:
+        return given or environment.debug()
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(hstl_fast.__version__, prog_name="hstl-fast")
-@click.option("--debug", is_flag=True, envvar="HSTL_FAST_DEBUG", help="Print the traceback of an error too.")
+@click.option("--debug", is_flag=True, callback=_debug, help="Print the traceback of an error, too.")
 def program(debug: bool) -> None:
     """Gait recognition with HSTL: who walks here, judged by silhouettes alone."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 import hstl_fast
-from hstl_fast.files import refuse_if_fixed, whole_folder
+from hstl_fast.files import atomic_folder, refuse_if_fixed
 
 NEEDED = ("pytest", "pytest_benchmark", "pytest_timeout", "matplotlib")
 RESULTS, PAGE = "results.json", "index.html"
@@ -54,7 +54,7 @@ def bench(quick: bool, selection: str | None, folder: Path) -> None:
     """
     checkout = _checkout()
     _refuse_if_missing(NEEDED)
-    with whole_folder(folder) as draft:
+    with atomic_folder(folder) as draft:
         passed = _measure(checkout, draft / RESULTS, quick, selection)
         drawn = _draw(checkout, draft)
     if drawn.returncode:

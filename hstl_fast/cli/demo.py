@@ -1,4 +1,4 @@
-"""`hstl-fast demo`: walkers in, both paths side by side, and a report worth looking at."""
+"""`hstl-fast demo`: the fast path beside plain PyTorch on some walkers, with a report."""
 
 from pathlib import Path
 from typing import Any
@@ -6,19 +6,19 @@ from typing import Any
 import click
 
 import hstl_fast.info
-from hstl_fast.cli._demo_runs import LARGEST_DIFFERENCE, Findings, chosen_backend, find_out, hits
-from hstl_fast.cli._demo_scene import Scene, filmed, rendered
-from hstl_fast.cli._embedding import Settings, load_network, network_options
-from hstl_fast.cli._options import new_file
-from hstl_fast.cli._output import print_table, progress_bar
-from hstl_fast.cli._report_page import page
-from hstl_fast.files import whole_file
-from hstl_fast.ops._dispatch import requested
+from hstl_fast.cli.embedding import Settings, load_network, network_options
+from hstl_fast.cli.options import new_file
+from hstl_fast.cli.output import print_table, progress_bar
+from hstl_fast.demo.report.page import page
+from hstl_fast.demo.runs import LARGEST_DIFFERENCE, Findings, chosen_backend, find_out, hits
+from hstl_fast.demo.scene import Scene, filmed, rendered
+from hstl_fast.files import atomic_file
+from hstl_fast.options import BACKEND
 from hstl_fast.silhouettes import Progress
 
 _DEFAULT_WALKERS = 6
 _MOST_PEOPLE = 24
-# The demo is to end soon; sequences of some seconds say as much as long ones.
+# Sequences of some seconds show as much as long ones, in less time.
 _CONTEXT = {"default_map": {"max_frames": 60}}
 
 
@@ -50,7 +50,7 @@ def demo(video: Path | None, identities: int | None, output: Path, **options: An
     Without --video the walkers are rendered. All of it is also in the report, one HTML file that needs no network.
     """
     settings = Settings(**options)
-    backend = settings.backend or requested()
+    backend = settings.backend or BACKEND.value()
     chosen_backend(backend)
     network = load_network(settings)
     with progress_bar() as advance:
@@ -61,7 +61,7 @@ def demo(video: Path | None, identities: int | None, output: Path, **options: An
     _print_agreement(findings)
     _print_times(findings)
     _print_identification(findings)
-    with whole_file(output) as draft:
+    with atomic_file(output) as draft:
         draft.write_text(page(findings, hstl_fast.info.collect()), encoding="utf-8")
     click.echo(f"\n{output}: the report, with pictures; open it in a browser")
     if not findings.agrees:
@@ -91,7 +91,7 @@ def _print_times(findings: Findings) -> None:
     times = findings.times
     click.echo(
         f"\nTime on this machine, now: one sequence of {times.frames} frames, float32, {findings.threads_used}, "
-        f"medians of {len(times.fast)} rounds in turns"
+        f"medians of {len(times.fast)} interleaved rounds"
     )
     names = ("plain PyTorch (reference)", f"fast path ({findings.backend})")
     rows = [[name, f"{1000 * s:.0f}", f"{1 / s:.2f}"] for name, s in zip(names, times.medians)]

@@ -1,13 +1,13 @@
-"""`hstl-fast embed`: silhouette sequences to embeddings."""
+"""`hstl-fast embed`: the embeddings of silhouette sequences, as a file."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hstl_fast.cli._embedding import Settings, embed_inputs, load_network, network_options
-from hstl_fast.cli._options import new_file
-from hstl_fast.cli._output import SomeFailed
+from hstl_fast.cli.embedding import Settings, embed_inputs, load_network, network_options
+from hstl_fast.cli.options import new_file
+from hstl_fast.cli.output import SomeFailed
 from hstl_fast.evaluation import save_embeddings
 
 

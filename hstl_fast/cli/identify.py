@@ -1,4 +1,4 @@
-"""`hstl-fast identify`: who of the gallery walks in each probe."""
+"""`hstl-fast identify`: the people of a gallery ranked for each probe."""
 
 import csv
 import dataclasses
@@ -10,9 +10,9 @@ from typing import Any
 import click
 import torch
 
-from hstl_fast.cli._embedding import Network, Settings, embed_inputs, load_network, network_options
-from hstl_fast.cli._options import choice, new_file
-from hstl_fast.cli._output import SomeFailed, print_table
+from hstl_fast.cli.embedding import Settings, embed_inputs, load_network, network_options
+from hstl_fast.cli.options import choice, new_file
+from hstl_fast.cli.output import SomeFailed, print_table
 from hstl_fast.evaluation import (
     METRICS,
     Embeddings,
@@ -23,7 +23,8 @@ from hstl_fast.evaluation import (
     part_distances,
     rank_one,
 )
-from hstl_fast.files import whole_file
+from hstl_fast.files import atomic_file
+from hstl_fast.network import Network
 
 _INPUT = click.Path(exists=True, path_type=Path)
 
@@ -57,10 +58,10 @@ def identify(
     ranking = _ranking(distances, known, unknown, top)
     hits, scored = rank_one(distances, unknown.names, known.names)
     if csv_file:
-        with whole_file(csv_file) as draft:
+        with atomic_file(csv_file) as draft:
             draft.write_bytes(_csv(ranking).encode())
     if json_file:
-        with whole_file(json_file) as draft:
+        with atomic_file(json_file) as draft:
             draft.write_bytes(_json(ranking, known, metric, hits, scored).encode())
     print_table(["probe", "rank", "gallery", "distance"], [[p, str(r), g, f"{d:.6f}"] for p, r, g, d in ranking])
     if scored:
@@ -69,12 +70,12 @@ def identify(
         raise SomeFailed(failures)
 
 
+# A row holds probe, rank from 1, gallery sequence and distance; rows are grouped by probe.
 _Ranking = list[tuple[str, int, str, float]]
-"""(probe, rank from 1, gallery, distance), grouped by probe."""
 
 
 def _embeddings(gallery: Path, probe: Path, settings: Settings, failures: list[str]) -> tuple[Embeddings, Embeddings]:
-    """Both sides; silhouettes are embedded with the network of the other side's file if that can be known."""
+    """Both sides; silhouettes are embedded with the network that the embedding file of the other side names, if any."""
     sides = {path: load_embeddings(path) for path in (gallery, probe) if is_embedding_file(path)}
     for embeddings in sides.values():
         settings = _like(embeddings, settings)

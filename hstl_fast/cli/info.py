@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 import hstl_fast.info
-from hstl_fast.cli._output import print_table
+from hstl_fast.cli.output import print_table
 
 
 @click.command(short_help="Show what is installed and what can run.")
@@ -31,7 +31,9 @@ def info(as_json: bool, check: bool) -> None:
 def _print_facts(facts: dict[str, Any]) -> None:
     rows = []
     for name, value in facts.items():
-        if isinstance(value, dict):
+        if name == "caches":
+            rows += [[f"{name}.{key}", f"{size} bytes"] for key, size in value.items()]
+        elif isinstance(value, dict):
             rows += [[f"{name}.{key}", _text(entry)] for key, entry in value.items()]
         elif name != "backends":
             rows.append([name, _text(value)])

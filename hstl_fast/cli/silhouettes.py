@@ -1,10 +1,10 @@
-"""`hstl-fast silhouettes`: people cut out of a video."""
+"""`hstl-fast silhouettes`: the people of a video, as silhouette sequences."""
 
 from pathlib import Path
 
 import click
 
-from hstl_fast.cli._output import print_table, progress_bar
+from hstl_fast.cli.output import print_table, progress_bar
 from hstl_fast.silhouettes import video_to_silhouettes
 
 

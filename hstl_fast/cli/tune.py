@@ -1,4 +1,4 @@
-"""`hstl-fast tune`: measured tiles for Triton's products on this GPU, instead of those chosen by rule."""
+"""`hstl-fast tune`: measured tiles for the Triton kernels on this GPU, in place of those chosen by rule."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,8 @@ import click
 import torch
 
 from hstl_fast import PRESETS
-from hstl_fast.ops import _dispatch, _triton
+from hstl_fast.backends.triton import available
+from hstl_fast.ops import _dispatch
 
 FRAMES = 30
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -24,14 +25,14 @@ DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 def tune(presets: tuple[str, ...], dtypes: tuple[str, ...], output: Path | None) -> None:
     """Measure some twenty tiles for every matrix product of the networks, forward and backward, and keep the fastest.
 
-    Nearly all of the time goes into compiling. The tiles are read from then on by whoever computes with the backend
-    triton on such a GPU; a file named with --output by those who name it in HSTL_FAST_TILES.
+    Nearly all of the time goes into compiling. From then on the triton backend uses the tiles on a GPU of this kind. A
+    file named with --output is used where HSTL_FAST_TILES names it.
     """
     reason = _dispatch.why_not("arme", "triton", "cuda", torch.bfloat16)
     if reason is not None:
         raise click.ClickException(f"there is nothing to tune: {reason}")
     convolutions = [layer for name in presets or PRESETS for layer in PRESETS[name].convolutions(FRAMES)]
-    path = _triton.tune(convolutions, [DTYPES[name] for name in dtypes or DTYPES], _print, output)
+    path = available.tune(convolutions, [DTYPES[name] for name in dtypes or DTYPES], _print, output)
     click.echo(f"written to {path}")
 
 

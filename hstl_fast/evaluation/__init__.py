@@ -1,4 +1,4 @@
-"""Comparing sequences by their embeddings: files, distances, rankings. Needs torch and numpy only."""
+"""Comparison of sequences by their embeddings: files, distances and rankings. Needs torch and numpy only."""
 
 from hstl_fast.evaluation.distances import METRICS, part_distances
 from hstl_fast.evaluation.embeddings import (

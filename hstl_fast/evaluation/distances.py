@@ -4,19 +4,29 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+# The distances of two embeddings that `part_distances` knows.
 METRICS = ("euclidean", "cosine")
 
 
 def part_distances(probe: Tensor, gallery: Tensor, metric: str = "euclidean") -> Tensor:
-    """Distance of every probe to every gallery sequence: the mean over parts of the distance of their embeddings.
+    """Compute the distance of every probe to every gallery sequence: the mean distance of their parts.
 
-    probe [n, P, C], gallery [k, P, C], floating -> [n, k] in the same dtype (OpenGait evaluation protocol). `euclidean`
-    is |a - b|, `cosine` is 1 - cos(a, b); a zero vector has cosine 0 with everything. Equal embeddings have a Euclidean
-    distance of exactly 0. Equivalent to
+    Equivalent to
 
         torch.stack([torch.cdist(probe[:, p], gallery[:, p]) for p in range(P)]).mean(0)
 
-    Raises ValueError for another metric or for shapes that do not fit together.
+    which is how OpenGait evaluates. Equal embeddings have a Euclidean distance of exactly 0.
+
+    Args:
+        probe: Embeddings `[n, P, C]` of a floating type.
+        gallery: Embeddings `[k, P, C]` of the same type.
+        metric: `euclidean`, |a - b|, or `cosine`, 1 - cos(a, b); a zero vector has cosine 0 with every vector.
+
+    Returns:
+        Distances `[n, k]` of the same type.
+
+    Raises:
+        ValueError: The metric is unknown, or the shapes do not fit together.
     """
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}; got {metric!r}")
@@ -32,7 +42,7 @@ def part_distances(probe: Tensor, gallery: Tensor, metric: str = "euclidean") ->
 
 
 def _distances(a: Tensor, b: Tensor, metric: str) -> Tensor:
-    """a [n, C], b [k, C] -> [n, k]."""
+    """Distances `[n, k]` of the vectors `a` `[n, C]` to the vectors `b` `[k, C]`."""
     if metric == "cosine":
         return 1 - normalize(a, dim=1) @ normalize(b, dim=1).T
     # The product form |a|^2 + |b|^2 - 2ab is faster and loses half the digits of a small distance.

@@ -1,4 +1,4 @@
-"""Embedding files: what `hstl-fast embed` writes and `hstl-fast identify` reads."""
+"""Embedding files, which `hstl-fast embed` writes and `hstl-fast identify` reads."""
 
 import json
 import os
@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.files import whole_file
+from hstl_fast.files import atomic_file
 
 _ARRAYS = ("embeddings", "names", "lengths", "metadata")
 _METADATA = ("preset", "weights", "version")
-# What zipfile, zlib, numpy and json raise on files that are damaged or something else altogether.
+# zipfile, zlib, numpy and json raise these for a file that is damaged or of another kind.
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError, SyntaxError),
     *(zipfile.BadZipFile, zlib.error),
@@ -23,11 +23,15 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Embeddings of N sequences and where they come from.
+    """Embeddings of `N` sequences with the names of the network that computed them.
 
-    vectors [N, P, C] float32; names and lengths (frames that were used, [N] int64) of the sequences; `weights`
-    identifies the parameters: `sha256:<digest of the checkpoint file>` or `seed:<number>` for untrained ones;
-    `version` is that of hstl_fast.
+    Attributes:
+        vectors: Embeddings `[N, P, C]` float32.
+        names: Names of the `N` sequences.
+        lengths: Frames of each sequence that were used, int64 `[N]`.
+        preset: The network, a key of `hstl_fast.PRESETS`.
+        weights: `sha256:<digest of the checkpoint file>`, or `seed:<number>` for untrained weights.
+        version: The version of hstl_fast.
     """
 
     vectors: NDArray[np.float32]
@@ -39,17 +43,27 @@ class Embeddings:
 
     @property
     def untrained(self) -> bool:
+        """Whether the weights were random."""
         return self.weights.startswith("seed:")
 
 
 def save_embeddings(path: str | os.PathLike[str], embeddings: Embeddings) -> None:
-    """Write an `.npz` of embeddings, names, lengths and metadata (JSON: preset, weights, version), all or nothing.
+    """Write embeddings to a file, atomically.
 
-    Raises ValueError for embeddings that `load_embeddings` would refuse because of NaN or infinity.
+    The file is an `.npz` with the arrays `embeddings`, `names`, `lengths` and `metadata`, a JSON text with preset,
+    weights and version.
+
+    Args:
+        path: The file to write; an earlier one is replaced.
+        embeddings: The embeddings to write.
+
+    Raises:
+        ValueError: An embedding has NaN or infinity in it; the message names the sequence.
+        OSError: The file cannot be written.
     """
     refuse_not_finite(embeddings)
     metadata = {name: getattr(embeddings, name) for name in _METADATA}
-    with whole_file(Path(path)) as draft, draft.open("wb") as file:
+    with atomic_file(Path(path)) as draft, draft.open("wb") as file:
         np.savez(
             file,
             embeddings=embeddings.vectors.astype(np.float32),
@@ -60,7 +74,18 @@ def save_embeddings(path: str | os.PathLike[str], embeddings: Embeddings) -> Non
 
 
 def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
-    """Read a file of `save_embeddings`. Raises ValueError for anything else, FileNotFoundError if there is none."""
+    """Read a file that `save_embeddings` wrote.
+
+    Args:
+        path: The file to read.
+
+    Returns:
+        The embeddings.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no embedding file, is damaged, or has NaN or infinity in it.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in _ARRAYS}
@@ -82,7 +107,14 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
 
 
 def is_embedding_file(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` is an `.npz` archive with an array named embeddings; silhouettes in `.npz` have none."""
+    """Tell embedding files from other files, silhouettes in `.npz` among them.
+
+    Args:
+        path: Any path.
+
+    Returns:
+        Whether `path` is an `.npz` archive with an array named `embeddings`.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             return "embeddings.npy" in archive.namelist()
@@ -91,7 +123,15 @@ def is_embedding_file(path: str | os.PathLike[str]) -> bool:
 
 
 def check_comparable(gallery: Embeddings, probe: Embeddings) -> None:
-    """Raise ValueError unless both were embedded by the same preset with the same weights."""
+    """Check that two sets of embeddings come from the same network.
+
+    Args:
+        gallery: One set of embeddings.
+        probe: The other set.
+
+    Raises:
+        ValueError: Their presets or their weights differ.
+    """
     for what in ("preset", "weights"):
         ours, theirs = getattr(gallery, what), getattr(probe, what)
         if ours != theirs:
@@ -99,12 +139,26 @@ def check_comparable(gallery: Embeddings, probe: Embeddings) -> None:
 
 
 def finite_rows(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """`[N]` bool: which of the embeddings [N, P, C] have neither NaN nor infinity in them."""
+    """Find the embeddings without NaN and infinity.
+
+    Args:
+        vectors: Embeddings `[N, P, C]`.
+
+    Returns:
+        Bool `[N]`, True where all values of an embedding are finite.
+    """
     return np.asarray(np.isfinite(vectors).all(axis=(1, 2)))
 
 
 def refuse_not_finite(embeddings: Embeddings) -> None:
-    """Raise ValueError that names the first sequence whose embedding has NaN or infinity in it."""
+    """Check that all embeddings are finite.
+
+    Args:
+        embeddings: The embeddings to check.
+
+    Raises:
+        ValueError: An embedding has NaN or infinity in it; the message names the first such sequence.
+    """
     finite = finite_rows(embeddings.vectors)
     if not finite.all():
         raise ValueError(f"{embeddings.names[finite.argmin()]}: embeddings must be finite; got NaN or infinity")

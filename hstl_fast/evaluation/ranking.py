@@ -1,4 +1,4 @@
-"""From distances to ranked lists and rank-1."""
+"""Rankings of a gallery by distance, and the rank-1 rate."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,29 @@ from torch import Tensor
 
 
 def identity(name: str) -> str:
-    """The person a sequence's name stands for, all before the first slash: `001/nm-01/090` -> `001`, `ann` -> `ann`."""
+    """Return the person that the name of a sequence stands for: `001` for `001/nm-01/090`, `ann` for `ann`.
+
+    Args:
+        name: Name of a sequence, with `/` between its components.
+
+    Returns:
+        All before the first slash.
+    """
     return name.split("/", 1)[0]
 
 
 def nearest(distances: Tensor, count: int) -> Tensor:
-    """Gallery indices of the `count` nearest of each probe, nearest first, ties in gallery order.
+    """Rank the gallery for every probe.
 
-    distances [n, k] -> int64 [n, min(count, k)]. Raises ValueError for a count below 1.
+    Args:
+        distances: `[n, k]`, of every probe to every gallery sequence.
+        count: How many of the nearest to return, 1 or more.
+
+    Returns:
+        Indices into the gallery, int64 `[n, min(count, k)]`: nearest first, equal distances in the gallery's order.
+
+    Raises:
+        ValueError: `count` is below 1.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1; got {count}")
@@ -21,9 +36,15 @@ def nearest(distances: Tensor, count: int) -> Tensor:
 
 
 def rank_one(distances: Tensor, probe_names: Sequence[str], gallery_names: Sequence[str]) -> tuple[int, int]:
-    """(hits, scored): how many probes have their own identity nearest, of how many that have it in the gallery.
+    """Count the probes that have a sequence of their own identity nearest.
 
-    distances [n, k]; a sequence's identity is that of its name, see `identity`.
+    Args:
+        distances: `[n, k]`, of every probe to every gallery sequence.
+        probe_names: Names of the `n` probes; `identity` tells who they are.
+        gallery_names: Names of the `k` gallery sequences.
+
+    Returns:
+        How many probes are right, and how many were scored: those whose identity is in the gallery.
     """
     gallery = [identity(name) for name in gallery_names]
     known = set(gallery)

@@ -1,15 +1,14 @@
 """Checks of what a caller can get wrong: every message names the argument, what was expected and what was given."""
 
+import math
 import numbers
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
-from hstl_fast.ops._shared import under_transforms
-
-FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+from hstl_fast._torch_private import is_fake, under_transforms
+from hstl_fast.layout import FLOATING
 
 
 def type_name(value: object) -> str:
@@ -90,7 +89,7 @@ def bins(count: object, h: int) -> list[int]:
 
 def has_values(x: Tensor) -> bool:
     """Whether the values of `x` can be looked at: a compiler, a transform and a fake tensor have none to show."""
-    return not (torch.compiler.is_compiling() or under_transforms() or isinstance(x, FakeTensor))
+    return not (torch.compiler.is_compiling() or under_transforms() or is_fake(x))
 
 
 def _is_integer(value: object) -> bool:
@@ -115,6 +114,17 @@ def parameter(value: object, name: str, shape: tuple[int | str, ...], x: Tensor)
         raise TypeError(
             f"{name} must be {' or '.join(str(d) for d in allowed)} beside x of {x.dtype}, got {value.dtype}"
         )
+
+
+def powers(value: object, shape: tuple[int | str, ...], x: Tensor) -> None:
+    """`value`, called p, is a :func:`parameter` of exponents that are finite and not 0; a GPU's are not looked at."""
+    parameter(value, "p", shape, x)
+    assert isinstance(value, Tensor)
+    if value.device.type != "cpu" or not has_values(value):
+        return
+    wrong = [q for q in value.detach().tolist() if q == 0 or not math.isfinite(q)]
+    if wrong:
+        raise ValueError(f"p must hold exponents that are finite and not 0, got {wrong[0]}")
 
 
 def support(value: object, x: Tensor) -> None:

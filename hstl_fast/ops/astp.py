@@ -1,42 +1,37 @@
 """ASTP and strip pooling: frame maximum, 1x1 projection and the generalised mean of every region."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hstl_fast import reference
-from hstl_fast.ops import _alone, _checks, _dispatch, _native
-from hstl_fast.ops._apply import NativeFunction, apply
-from hstl_fast.ops._memory import map_memory, memory
-from hstl_fast.ops._shared import (
-    LIBRARY,
-    channels_last,
-    computing_dtype,
-    define,
-    dense,
-    empty_map,
-    first_derivative_only,
-    frames_of,
-    implements,
-    is_native_map,
-    reference_dtype,
-    under_autocast,
-    without_autocast,
-)
-from hstl_fast.ops._support import Support, masked, of_input
+from hstl_fast import backends, reference
+from hstl_fast.layout import computing_dtype, empty_map, frames_of, reference_dtype
+from hstl_fast.ops import _checks, _dispatch
+from hstl_fast.ops._autograd import NativeFunction, apply, first_derivative_only
+from hstl_fast.ops._library import LIBRARY, define, under_autocast, without_autocast
+from hstl_fast.ops._ownership import OwningFunction, may_overwrite, notices_hooks
+from hstl_fast.ops.support import Support, masked, of_input
 
+# `pooled` and its gradient are [n, m, c_out]; `index` is the frame of each maximum in its sequence, int16; `by_power`
+# is the derivative of `pooled` by p where the backend finds it in the forward pass, else empty.
 define(
     "astp_forward(Tensor x, Tensor? proj, Tensor p, Tensor? support, int[] split, SymInt[] seq_lens, str backend)"
     " -> (Tensor pooled, Tensor maximum, Tensor index, Tensor by_power)"
 )
 define(
-    "astp_backward(Tensor grad, Tensor pooled, Tensor maximum, Tensor index, Tensor by_power, Tensor x, Tensor? proj,"
-    " Tensor p, int[] split, SymInt[] seq_lens, str backend) -> (Tensor gx, Tensor gproj, Tensor gp)"
+    "astp_backward(Tensor grad, Tensor pooled, Tensor maximum, Tensor index, Tensor by_power, Tensor? proj, Tensor p,"
+    " SymInt[] x_shape, ScalarType dtype, int[] split, SymInt[] seq_lens, str backend)"
+    " -> (Tensor gx, Tensor gproj, Tensor gp)"
 )
 define("frame_maximum(Tensor x, Tensor? support, SymInt[] seq_lens, str backend) -> (Tensor maximum, Tensor index)")
-define("frame_maximum_backward(Tensor grad, Tensor index, Tensor x, SymInt[] seq_lens, str backend) -> Tensor")
+define(
+    "frame_maximum_backward(Tensor grad, Tensor index, SymInt[] x_shape, ScalarType dtype, SymInt[] seq_lens,"
+    " str backend) -> Tensor"
+)
 define("frame_maximum_backward_add(Tensor(a!) gx, Tensor grad, Tensor index, SymInt[] seq_lens, str backend) -> ()")
 
 
@@ -48,51 +43,15 @@ def _maximum_fake(x: Tensor, support: Tensor | None, seq_lens: list[int], backen
 
 
 @torch.library.register_fake("hstl_fast::frame_maximum_backward", lib=LIBRARY)
-def _maximum_backward_fake(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list[int], backend: str) -> Tensor:
-    return empty_map(x, *x.shape)
+def _maximum_backward_fake(
+    grad: Tensor, index: Tensor, x_shape: list[int], dtype: torch.dtype, seq_lens: list[int], backend: str
+) -> Tensor:
+    return _map_of(grad, x_shape, dtype)
 
 
 @torch.library.register_fake("hstl_fast::frame_maximum_backward_add", lib=LIBRARY)
 def _maximum_backward_add_fake(gx: Tensor, grad: Tensor, index: Tensor, seq_lens: list[int], backend: str) -> None:
     pass
-
-
-@implements("frame_maximum", "cpu")
-def _maximum_cpu(x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tuple[Tensor, Tensor]:
-    x_ = dense(x, computing_dtype(x.dtype))
-    lens = _indexable(frames_of(x, seq_lens), "cpu")
-    _, c, _, h, w = x.shape
-    maximum = empty_map(x_, len(lens), c, 1, h, w)
-    index = torch.empty((len(lens), h, w, c), dtype=torch.int16)
-    _find_maximum(maximum, index, x_, support, lens)
-    return maximum.to(x.dtype), index
-
-
-def _find_maximum(maximum: Tensor, index: Tensor, x: Tensor, support: Tensor | None, lens: list[int]) -> None:
-    """Fill `maximum` with the maxima over the frames of each sequence, and `index` with the frames they are in."""
-    addresses = (maximum.data_ptr(), index.data_ptr(), x.data_ptr())
-    sizes = (*x.shape[3:], x.shape[1], x.dtype.itemsize, torch.get_num_threads())
-    _native.require_cpu().frame_maximum(*addresses, lens, *sizes, 0 if support is None else support.data_ptr())
-
-
-@implements("frame_maximum_backward", "cpu")
-def _maximum_backward_cpu(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list[int]) -> Tensor:
-    g = dense(grad, computing_dtype(x.dtype))
-    _, c, _, h, w = x.shape
-    gx = map_memory(g, *x.shape)
-    sizes = (frames_of(x, seq_lens), h, w, c, g.dtype.itemsize, torch.get_num_threads())
-    _native.require_cpu().frame_maximum_backward(gx.data_ptr(), g.data_ptr(), index.data_ptr(), *sizes)
-    return gx.to(x.dtype)
-
-
-@implements("frame_maximum_backward_add", "cpu")
-def _maximum_backward_add_cpu(gx: Tensor, grad: Tensor, index: Tensor, seq_lens: list[int]) -> None:
-    if not is_native_map(gx):
-        raise ValueError(f"gx must be a dense float32 or float64 map, channels last, got {gx.dtype} {gx.stride()}")
-    g = dense(grad, gx.dtype)
-    _, c, _, h, w = gx.shape
-    sizes = (frames_of(gx, seq_lens), h, w, c, g.dtype.itemsize, torch.get_num_threads())
-    _native.require_cpu().frame_maximum_backward_add(gx.data_ptr(), g.data_ptr(), index.data_ptr(), *sizes)
 
 
 @torch.library.register_fake("hstl_fast::astp_forward", lib=LIBRARY)
@@ -110,9 +69,9 @@ def _forward_fake(
     c_out = c_in if proj is None else proj.shape[0]
     dtype = computing_dtype(x.dtype)
     pooled = x.new_empty((n, len(split), c_out), dtype=dtype)
-    maximum = x.new_empty((n, h, w, c_in), dtype=dtype if backend == "cpu" else x.dtype)
-    by_power = pooled.new_empty(0) if backend == "cpu" else torch.empty_like(pooled)
-    return pooled.transpose(1, 2), maximum, torch.empty_like(maximum, dtype=torch.int16), by_power
+    maximum = x.new_empty((n, h, w, c_in), dtype=dtype if backends.widens_maps(backend) else x.dtype)
+    by_power = torch.empty_like(pooled) if backends.finds_power_gradient(backend) else pooled.new_empty(0)
+    return pooled, maximum, torch.empty_like(maximum, dtype=torch.int16), by_power
 
 
 @torch.library.register_fake("hstl_fast::astp_backward", lib=LIBRARY)
@@ -122,181 +81,51 @@ def _backward_fake(
     maximum: Tensor,
     index: Tensor,
     by_power: Tensor,
-    x: Tensor,
     proj: Tensor | None,
     p: Tensor,
+    x_shape: list[int],
+    dtype: torch.dtype,
     split: list[int],
     seq_lens: list[int],
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    n, c_in, t, h, w = x.shape
     gproj = p.new_empty(0) if proj is None else torch.empty_like(proj, memory_format=torch.contiguous_format)
-    return empty_map(x, n, c_in, t, h, w), gproj, torch.empty_like(p, memory_format=torch.contiguous_format)
+    return _map_of(grad, x_shape, dtype), gproj, torch.empty_like(p, memory_format=torch.contiguous_format)
 
 
-@implements("astp_forward", "cpu")
-def _forward_cpu(
-    x: Tensor, proj: Tensor | None, p: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    native, threads = _native.require_cpu(), torch.get_num_threads()
-    dtype = computing_dtype(x.dtype)
-    x_, p_, proj_ = dense(x, dtype), p.to(dtype).contiguous(), None if proj is None else proj.to(dtype).contiguous()
-    lens = _indexable(frames_of(x, seq_lens), "cpu")
-    _, c_in, _, h, w = x.shape
-    c_out = c_in if proj_ is None else proj_.shape[0]
-    maximum = torch.empty((len(lens), h, w, c_in), dtype=dtype)
-    index = torch.empty(maximum.shape, dtype=torch.int16)
-    _find_maximum(maximum, index, x_, support, lens)
-    pooled = torch.empty((len(lens), len(split), c_out), dtype=dtype)
-    sizes = (len(lens), split, w, c_in, c_out, dtype.itemsize, threads)
-    workspace = memory(native.astp_workspace(*sizes))
-    native.astp_forward(
-        pooled.data_ptr(),
-        maximum.data_ptr(),
-        0 if proj_ is None else proj_.data_ptr(),
-        p_.data_ptr(),
-        workspace.data_ptr(),
-        *sizes,
-    )
-    return pooled.transpose(1, 2), maximum, index, pooled.new_empty(0)
+def _map_of(like: Tensor, shape: list[int], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=torch.channels_last_3d)
 
 
-@implements("astp_backward", "cpu")
-def _backward_cpu(
-    grad: Tensor,
-    pooled: Tensor,
-    maximum: Tensor,
-    index: Tensor,
-    by_power: Tensor,
-    x: Tensor,
-    proj: Tensor | None,
-    p: Tensor,
-    split: list[int],
-    seq_lens: list[int],
-) -> tuple[Tensor, Tensor, Tensor]:
-    native, threads = _native.require_cpu(), torch.get_num_threads()
-    dtype = pooled.dtype
-    g = grad.to(dtype).transpose(1, 2).contiguous()
-    pooled_, p_ = pooled.transpose(1, 2).contiguous(), p.to(dtype).contiguous()
-    proj_ = None if proj is None else proj.to(dtype).contiguous()
-    lens = frames_of(x, seq_lens)
-    n, c_in, t, h, w = x.shape
-    gmaximum = torch.empty_like(maximum)
-    gproj = torch.empty(0, dtype=dtype) if proj_ is None else torch.empty_like(proj_)
-    gp = torch.empty_like(p_)
-    sizes = (len(lens), split, w, c_in, g.shape[2], dtype.itemsize, threads)
-    workspace = memory(native.astp_workspace(*sizes))
-    native.astp_backward(
-        gmaximum.data_ptr(),
-        0 if proj_ is None else gproj.data_ptr(),
-        gp.data_ptr(),
-        g.data_ptr(),
-        pooled_.data_ptr(),
-        maximum.data_ptr(),
-        0 if proj_ is None else proj_.data_ptr(),
-        p_.data_ptr(),
-        workspace.data_ptr(),
-        *sizes,
-    )
-    gx = map_memory(gmaximum, n, c_in, t, h, w)
-    native.frame_maximum_backward(
-        gx.data_ptr(), gmaximum.data_ptr(), index.data_ptr(), lens, h, w, c_in, dtype.itemsize, threads
-    )
-    return gx.to(x.dtype), gproj.to(p.dtype if proj is None else proj.dtype), gp.to(p.dtype)
-
-
-@implements("frame_maximum", "triton")
-def _maximum_triton(x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tuple[Tensor, Tensor]:
-    from hstl_fast.triton_kernels import astp as kernels
-
-    return kernels.frame_maximum(channels_last(x), support, _indexable(frames_of(x, seq_lens), "triton"))
-
-
-@implements("frame_maximum_backward", "triton")
-def _maximum_backward_triton(grad: Tensor, index: Tensor, x: Tensor, seq_lens: list[int]) -> Tensor:
-    from hstl_fast.triton_kernels import astp as kernels
-
-    return kernels.frame_maximum_backward(channels_last(grad), index, x, frames_of(x, seq_lens))
-
-
-@implements("frame_maximum_backward_add", "triton")
-def _maximum_backward_add_triton(gx: Tensor, grad: Tensor, index: Tensor, seq_lens: list[int]) -> None:
-    from hstl_fast.triton_kernels import astp as kernels
-
-    kernels.frame_maximum_backward_add(gx, channels_last(grad), index, frames_of(gx, seq_lens))
-
-
-@implements("astp_forward", "triton")
-def _forward_triton(
-    x: Tensor, proj: Tensor | None, p: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    from hstl_fast.triton_kernels import astp as kernels
-
-    maximum, index = _maximum_triton(x, support, seq_lens)
-    maximum = maximum[:, :, 0].permute(0, 2, 3, 1)  # n h w c, as it is in memory
-    matrix = None if proj is None else _float32(proj)
-    pooled, by_power = kernels.forward(maximum, matrix, _float32(p), split)
-    return pooled.transpose(1, 2), maximum, index, by_power
-
-
-@implements("astp_backward", "triton")
-def _backward_triton(
-    grad: Tensor,
-    pooled: Tensor,
-    maximum: Tensor,
-    index: Tensor,
-    by_power: Tensor,
-    x: Tensor,
-    proj: Tensor | None,
-    p: Tensor,
-    split: list[int],
-    seq_lens: list[int],
-) -> tuple[Tensor, Tensor, Tensor]:
-    from hstl_fast.triton_kernels import astp as kernels
-
-    g, matrix = grad.transpose(1, 2).contiguous(), None if proj is None else _float32(proj)
-    gu = kernels.backward(g, pooled.transpose(1, 2).contiguous(), maximum, matrix, _float32(p), split)
-    gp = (g * by_power).sum((0, 2)).to(p.dtype)
-    if proj is None or matrix is None:
-        gmaximum, gproj = gu, p.new_empty(0)
-    else:
-        with without_autocast(x):
-            gmaximum = gu @ matrix
-            gproj = (gu.flatten(0, 2).T @ maximum.flatten(0, 2).float()).to(proj.dtype)
-    gx = kernels.frame_maximum_backward(gmaximum, index, x, frames_of(x, seq_lens))
-    return gx, gproj, gp
-
-
-def _float32(parameter: Tensor) -> Tensor:
-    return parameter.float().contiguous()
-
-
-def _indexable(lens: list[int], backend: str) -> list[int]:
-    """`lens`, looked at once more: a compiled caller may bring other lengths than the backend was chosen for."""
-    reason = _dispatch.why_too_long(backend, max(lens))
-    if reason is not None:
-        raise ValueError(reason)
-    return lens
-
-
+@notices_hooks
 class _FrameMaximum(NativeFunction):
-    """Saves the two-byte frame index, and the input, for its sizes."""
+    """Saves the two-byte frame index; the caller may change the map afterwards."""
 
     saves_result = False
+    saves_map = False
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, support: Tensor | None, seq_lens: list[int], backend: str) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        support: Tensor | None,
+        x_shape: list[int],
+        dtype: torch.dtype,
+        seq_lens: list[int],
+        backend: str,
+    ) -> Tensor:
         maximum: Tensor
         maximum, index = torch.ops.hstl_fast.frame_maximum(x, support, seq_lens, backend)
-        ctx.save_for_backward(index, x, support)
-        ctx.arguments = (seq_lens, backend)
+        ctx.save_for_backward(index, support)
+        ctx.arguments = (x_shape, dtype, seq_lens, backend)
         return maximum
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        index, x, _ = ctx.saved_tensors
-        return torch.ops.hstl_fast.frame_maximum_backward(grad, index, x, *ctx.arguments), None, None, None
+        index, _ = ctx.saved_tensors
+        gx: Tensor = torch.ops.hstl_fast.frame_maximum_backward(grad, index, *ctx.arguments)
+        return gx, *(None for _ in range(5))
 
 
 def frame_maximum(x: Tensor, support: Support, lens: list[int], backend: str) -> Tensor:
@@ -304,46 +133,57 @@ def frame_maximum(x: Tensor, support: Support, lens: list[int], backend: str) ->
 
     A map that is pooled twice is read once, and has one gradient: pools of its maximum are pools of the map.
     """
-    return apply(_FrameMaximum, x, support.x, lens, backend)
+    return apply(_FrameMaximum, x, support.x, list(x.shape), x.dtype, lens, backend)
 
 
-class _WithFrameMaximum(torch.autograd.Function):
-    """Adds the maximum's gradient to the one that the map gets from elsewhere, where autograd would write a second map,
-    zero but for one frame, and add the two."""
+@notices_hooks
+class _WithFrameMaximum(OwningFunction):
+    """Adds the maximum's gradient to the one that the map gets from elsewhere.
+
+    Autograd would write a second map, zero but for one frame of each sequence, and add the two.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, support: Tensor | None, seq_lens: list[int], backend: str
+        ctx: Any, x: Tensor, support: Tensor | None, seq_lens: list[int], owns_gradient: bool, backend: str
     ) -> tuple[Tensor, Tensor]:
         maximum, index = torch.ops.hstl_fast.frame_maximum(x, support, seq_lens, backend)
-        ctx.save_for_backward(index, x)
-        ctx.arguments = (seq_lens, backend)
+        ctx.save_for_backward(index)
+        ctx.arguments, ctx.map = (seq_lens, backend), (list(x.shape), x.dtype)
+        ctx.owns_gradient = owns_gradient and _WithFrameMaximum.NOTICES_HOOKS
         ctx.set_materialize_grads(False)
-        _alone.references_of_engine()
         return x, maximum
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, gx: Tensor | None, gmaximum: Tensor | None) -> tuple[Tensor | None, ...]:
+        nothing = (None, None, None, None)
         if gmaximum is None:
-            return gx, None, None, None
-        index, x = ctx.saved_tensors
-        if gx is not None and _alone.is_ordinary(gx) and _alone.are_of_engine(_alone.references(gx)):
+            return gx, *nothing
+        (index,) = ctx.saved_tensors
+        if gx is not None and may_overwrite(ctx, gx):
             torch.ops.hstl_fast.frame_maximum_backward_add(gx, gmaximum, index, *ctx.arguments)
-            return gx, None, None, None
-        of_maximum: Tensor = torch.ops.hstl_fast.frame_maximum_backward(gmaximum, index, x, *ctx.arguments)
-        return of_maximum if gx is None else gx + of_maximum, None, None, None
+            return gx, *nothing
+        of_maximum: Tensor = torch.ops.hstl_fast.frame_maximum_backward(gmaximum, index, *ctx.map, *ctx.arguments)
+        return of_maximum if gx is None else gx + of_maximum, *nothing
 
 
 def with_frame_maximum(x: Tensor, support: Support, lens: list[int], backend: str) -> tuple[Tensor, Tensor]:
     """`x` for its next reader, and :func:`frame_maximum` of it; not for torch.func, torch.compile or tracing."""
     dense_x = x.contiguous(memory_format=torch.channels_last_3d)
-    through, maximum = _WithFrameMaximum.apply(dense_x, support.x, lens, backend)
+    through, maximum = _WithFrameMaximum.apply(dense_x, support.x, lens, support.owns_gradient, backend)
     return through, maximum
 
 
+@notices_hooks
 class _Astp(NativeFunction):
-    """Saves the frame maximum and its two-byte frame index; the projection is computed again in backward."""
+    """Saves the frame maximum and its two-byte frame index; the projection is computed again in backward.
+
+    The result is a copy of what is saved, so that the caller may change it in place, and the map as well.
+    """
+
+    saves_result = False
+    saves_map = False
 
     @staticmethod
     def forward(
@@ -352,20 +192,24 @@ class _Astp(NativeFunction):
         proj: Tensor | None,
         p: Tensor,
         support: Tensor | None,
-        *arguments: Any,
+        x_shape: list[int],
+        dtype: torch.dtype,
+        split: list[int],
+        seq_lens: list[int],
+        backend: str,
     ) -> Tensor:
-        pooled: Tensor
-        pooled, *made = torch.ops.hstl_fast.astp_forward(x, proj, p, support, *arguments)
-        ctx.save_for_backward(pooled, *made, x, proj, p, support)
-        ctx.arguments = arguments
-        return pooled
+        made = torch.ops.hstl_fast.astp_forward(x, proj, p, support, split, seq_lens, backend)
+        ctx.save_for_backward(*made, proj, p, support)
+        ctx.arguments = (x_shape, dtype, split, seq_lens, backend)
+        pooled: Tensor = made[0]
+        return pooled.transpose(1, 2).clone(memory_format=torch.contiguous_format)
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *inputs, _ = ctx.saved_tensors
-        gx, gproj, gp = torch.ops.hstl_fast.astp_backward(grad, *inputs, *ctx.arguments)
-        return gx, None if gproj.numel() == 0 else gproj, gp, None, None, None, None
+        gx, gproj, gp = torch.ops.hstl_fast.astp_backward(grad.transpose(1, 2), *inputs, *ctx.arguments)
+        return gx, None if gproj.numel() == 0 else gproj, gp, *(None for _ in range(6))
 
 
 def astp(
@@ -389,17 +233,22 @@ def astp(
 
     computed relative to each region's maximum, so that nothing underflows.
 
-    :param x: feature map [n, c_in, t, h, w], float16, bfloat16, float32 or float64, any strides
-    :param proj: [c_out, c_in] or None for no projection (c_out = c_in); x's type, or float32 beside a narrower x
-    :param p: [m], exponent of each region, positive; x's type, or float32 beside a narrower x
-    :param split: rows of each of the m regions; they sum to h
-    :param seq_lens: lengths of the sequences packed along t (then n = 1); each is pooled by itself
-    :param backend: as for :func:`arme`
-    :param support: None, or bool [n, t, h, w], True where x may be non-zero; outside, x counts as 0, whatever stands
-        there (a copy of x is made)
-    :returns: [n, c_out, m] (n = len(seq_lens) if packed), float32, or float64 for float64
-    :raises ValueError, TypeError: an argument does not fit, by name
-    :raises RuntimeError: the backend asked for cannot run, and why
+    Args:
+        x: feature map `[n, c_in, t, h, w]`, float16, bfloat16, float32 or float64, any strides.
+        proj: `[c_out, c_in]` or None for no projection (c_out = c_in); x's type, or float32 beside a narrower x.
+        p: `[m]`, exponent of each region, finite and not 0; x's type, or float32 beside a narrower x.
+        split: rows of each of the m regions; they sum to h.
+        seq_lens: lengths of the sequences packed along t (then n = 1); each is pooled by itself.
+        backend: as for :func:`arme`.
+        support: None, or bool `[n, t, h, w]`, True where x may be non-zero; outside, x counts as 0, whatever stands
+            there (a copy of x is made).
+
+    Returns:
+        `[n, c_out, m]` (n = len(seq_lens) if packed), float32, or float64 for float64.
+
+    Raises:
+        ValueError, TypeError: an argument does not fit; the message names it, what was expected and what was given.
+        RuntimeError: the backend asked for cannot run, and why.
 
     Source: HSTL (ICCV 2023), ASTP; generalised mean after Radenovic et al. 2018.
     """
@@ -409,7 +258,7 @@ def astp(
     rows = _checks.rows(split, x.shape[3])
     if proj is not None:
         _checks.parameter(proj, "proj", ("c_out", x.shape[1]), x)
-    _checks.parameter(p, "p", (len(rows),), x)
+    _checks.powers(p, (len(rows),), x)
     _checks.support(of_input(support), x)
     return _astp(x, proj, p, rows, lens, backend, support)
 
@@ -427,13 +276,20 @@ def strip_pool(
 
     Equivalent to ``astp(x, None, p.expand(bins), [h // bins] * bins)``.
 
-    :param x: feature map [n, c, t, h, w], float16, bfloat16, float32 or float64, any strides
-    :param p: [1], the exponent; x's type, or float32 beside a narrower x
-    :param bins: number of strips; it divides h
-    :param seq_lens, backend, support: as for :func:`astp`
-    :returns: [n, c, bins] (n = len(seq_lens) if packed), float32, or float64 for float64
-    :raises ValueError, TypeError: an argument does not fit, by name
-    :raises RuntimeError: the backend asked for cannot run, and why
+    Args:
+        x: feature map `[n, c, t, h, w]`, float16, bfloat16, float32 or float64, any strides.
+        p: `[1]`, the exponent, finite and not 0; x's type, or float32 beside a narrower x.
+        bins: number of strips; it divides h.
+        seq_lens: as for :func:`astp`.
+        backend: as for :func:`arme`.
+        support: as for :func:`astp`.
+
+    Returns:
+        `[n, c, bins]` (n = len(seq_lens) if packed), float32, or float64 for float64.
+
+    Raises:
+        ValueError, TypeError: an argument does not fit; the message names it, what was expected and what was given.
+        RuntimeError: the backend asked for cannot run, and why.
 
     Source: HSTL (ICCV 2023), the last level; horizontal pooling with a generalised mean.
     """
@@ -441,7 +297,7 @@ def strip_pool(
     x = under_autocast(x)
     lens = _checks.lengths(seq_lens, x)
     rows = _checks.bins(bins, x.shape[3])
-    _checks.parameter(p, "p", (1,), x)
+    _checks.powers(p, (1,), x)
     _checks.support(of_input(support), x)
     return _astp(x, None, p.expand(len(rows)), rows, lens, backend, support)
 
@@ -463,4 +319,4 @@ def _astp(
             return reference.astp(y, proj, p, rows, seq_lens=lens or None, support=of_input(support))
     if isinstance(support, Tensor):
         x, support = masked(x, support), Support(support.contiguous())
-    return apply(_Astp, x, proj, p, of_input(support), rows, lens, chosen)
+    return apply(_Astp, x, proj, p, of_input(support), list(x.shape), x.dtype, rows, lens, chosen)

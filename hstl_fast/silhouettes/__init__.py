@@ -1,13 +1,22 @@
-"""Silhouettes: reading and writing sequences, alignment, people cut out of video, rendered walkers. Needs numpy only;
-Pillow (extra `[cli]`), OpenCV and the tracker (extra `[video]`) are imported when a function that uses them is called.
+"""Silhouettes: reading and writing sequences, alignment, people cut out of video, rendered walkers.
+
+The base install is enough; Pillow (extra `[cli]`), OpenCV and the tracker (extra `[video]`) are imported when a
+function that uses them is called.
 """
 
 from hstl_fast.silhouettes import walkers
 from hstl_fast.silhouettes.align import align, align_sequence
 from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning
 from hstl_fast.silhouettes.io import find_sequences, is_sequence, read, write
-from hstl_fast.silhouettes.sheet import contact_sheet
-from hstl_fast.silhouettes.video import Progress, SavedTrack, Summary, Track, extract, video_to_silhouettes
+from hstl_fast.silhouettes.video import (
+    Progress,
+    SavedTrack,
+    Summary,
+    Track,
+    contact_sheet,
+    extract,
+    video_to_silhouettes,
+)
 
 __all__ = [
     "Progress",

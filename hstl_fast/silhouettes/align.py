@@ -1,4 +1,4 @@
-"""Alignment: the body's height fills the frame, the median column of its mass is the centre column."""
+"""Alignment of silhouettes: the body fills the height of the frame, the median column of its mass is in the centre."""
 
 from __future__ import annotations
 
@@ -7,20 +7,28 @@ from numpy.typing import NDArray
 
 from hstl_fast.silhouettes.errors import SilhouetteError
 
+# A pixel at least this bright belongs to the body when its top and bottom rows are searched.
 BODY_THRESHOLD = 128
-"""A pixel at least this bright belongs to the body when its top and bottom rows are looked for."""
 
 
 def align(mask: NDArray[np.generic], size: int = 64) -> NDArray[np.uint8]:
-    """One person's mask `[H, W]` of any size as an aligned silhouette `[size, size]`, 0 background to 255 body.
+    """Align the mask of one person, as OpenGait prepares gait data sets.
 
-    Crops to the rows of the body (pixels of 128 or more), resizes both axes by `size / height` with a triangle filter
-    as wide as an output pixel (soft edges, no aliasing), puts the median column of the mass at column `size // 2` and
-    cuts or pads to `size` columns. An aligned silhouette no wider than the frame comes back unchanged.
+    The mask is cropped to the rows of the body (pixels of 128 or more), resized along both axes by `size / height` with
+    a triangle filter as wide as an output pixel (soft edges, no aliasing), moved so that the median column of its mass
+    is column `size // 2`, and cut or padded to `size` columns. An aligned silhouette no wider than the frame comes back
+    unchanged.
 
-    mask: uint8 0..255 (a uint8 mask with nothing above 1 is taken as 0/1), bool, or floating 0..1.
-    Raises SilhouetteError (a ValueError) for another rank or dtype, values outside the range, and a mask without a
-    body. This is how OpenGait prepares gait data sets.
+    Args:
+        mask: `[H, W]` of any size: uint8 0..255 (with nothing above 1 it counts as 0/1), bool, or floating 0..1.
+        size: Rows and columns of the result, 2 or more.
+
+    Returns:
+        The silhouette `[size, size]` uint8, 0 background to 255 body.
+
+    Raises:
+        SilhouetteError: The mask has another rank or dtype, values out of range, or no body in it.
+        ValueError: `size` is below 2. (SilhouetteError is a ValueError, too.)
     """
     if size < 2:
         raise ValueError(f"size must be at least 2, got {size}")
@@ -35,10 +43,18 @@ def align(mask: NDArray[np.generic], size: int = 64) -> NDArray[np.uint8]:
 
 
 def align_sequence(masks: NDArray[np.generic], size: int = 64) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-    """Every frame of `masks [T, H, W]` through `align`; frames without a body are dropped.
+    """Align every frame of a sequence; frames without a body are dropped.
 
-    Returns the silhouettes `[K, size, size]` uint8 and the indices `[K]` of the frames kept.
-    Raises SilhouetteError where `align` does, and when no frame has a body.
+    Args:
+        masks: `[T, H, W]`, dtypes as in `align`.
+        size: Rows and columns of the result, 2 or more.
+
+    Returns:
+        The silhouettes `[K, size, size]` uint8 and the indices `[K]` of the frames that were kept.
+
+    Raises:
+        SilhouetteError: `align` refuses a frame, or no frame has a body in it.
+        ValueError: `size` is below 2.
     """
     if masks.ndim != 3:
         raise SilhouetteError(f"masks: expected [T, H, W], got shape {list(masks.shape)}")
@@ -50,7 +66,18 @@ def align_sequence(masks: NDArray[np.generic], size: int = 64) -> tuple[NDArray[
 
 
 def to_uint8(values: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
-    """`values` as uint8 0..255: bool and 0/1 masks become 0/255, floats 0..1 are scaled; everything else is refused."""
+    """Convert masks to uint8 0..255.
+
+    Args:
+        values: Array of any shape: uint8 (with nothing above 1 it counts as 0/1), bool, or floating 0..1.
+        name: What the error calls the array.
+
+    Returns:
+        An array of the same shape; 1 and True become 255.
+
+    Raises:
+        SilhouetteError: Another dtype, or floating values outside 0..1.
+    """
     if values.dtype == np.bool_:
         return values.astype(np.uint8) * np.uint8(255)
     if values.dtype == np.uint8:
@@ -71,8 +98,11 @@ def _unit_floats_to_uint8(values: NDArray[np.generic], name: str) -> NDArray[np.
 
 
 def _fill_height(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The body resized to `size` rows. Rows so thin that resizing loses them are cropped away too: the body then
-    touches the first and last row of the result, which makes alignment idempotent."""
+    """The body resized to `size` rows.
+
+    Rows so thin that resizing loses them are cropped away, too: the body then touches the first and last row of the
+    result, which makes alignment idempotent.
+    """
     body = mask
     while True:
         rows = np.flatnonzero(body.max(axis=1) >= BODY_THRESHOLD)
@@ -86,8 +116,10 @@ def _fill_height(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def _columns_in_reach(body: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Without empty columns at the sides, and without those more than two heights away from the median column: they
-    never reach the frame, and a wide flat shape would be blown up to a huge picture."""
+    """The body without empty columns at its sides and without columns more than two heights from the median column.
+
+    The latter never reach the frame, and a wide flat shape would be enlarged to a huge picture.
+    """
     reach, middle = 2 * len(body), _median_column(body)
     body = body[:, max(0, middle - reach) : middle + reach + 1]
     columns = np.flatnonzero(body.any(axis=0))

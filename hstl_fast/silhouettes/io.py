@@ -1,5 +1,7 @@
-"""Silhouette sequences on disk: folders of PNGs, `.npy`, `.npz` and OpenGait `.pkl` in; `.npz`, `.npy` and folders of
-PNGs out."""
+"""Silhouette sequences on disk.
+
+Folders of PNGs, `.npy`, `.npz` and OpenGait `.pkl` are read; folders of PNGs, `.npy` and `.npz` are written.
+"""
 
 from __future__ import annotations
 
@@ -13,32 +15,38 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.files import whole_file, whole_folder
-from hstl_fast.silhouettes._extras import pillow
+from hstl_fast.files import atomic_file, atomic_folder
 from hstl_fast.silhouettes.align import align_sequence, to_uint8
 from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning, reason_of
+from hstl_fast.silhouettes.extras import pillow
 from hstl_fast.silhouettes.pickles import load_array
 
 SIZE = 64
 NARROW = 44
 KEY = "silhouettes"
+# A picture of this name is never a frame.
 CONTACT_SHEET = "contact_sheet.png"
-"""A picture of this name is never a frame."""
 FILE_SUFFIXES = (".npy", ".npz", ".pkl")
 
 
 def read(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """One person's sequence as aligned silhouettes `[T, 64, 64]` uint8, 0 background to 255 body.
+    """Read the sequence of one person as aligned silhouettes.
 
-    path: a folder of PNGs and no other sequences (frames in natural order of their names, all of one size; grey, 1-bit,
-    palette, RGB and RGBA), a `.npy`, a `.npz` (its only array, or the one called `silhouettes`), or an OpenGait
-    `.pkl`, of which nothing but arrays is ever loaded. Arrays are `[T, H, W]`, uint8 or bool or floating 0..1; a uint8
-    array with nothing above 1 is taken as 0/1. Frames of 64 x 64, and of 64 x 44 (padded by 10 columns on each side),
-    are taken as aligned already; frames of other sizes go through `align_sequence`; those without a body are left out
-    with a SilhouetteWarning.
+    Arrays are `[T, H, W]`: uint8 (with nothing above 1 it counts as 0/1), bool, or floating 0..1. Frames of 64 x 64,
+    and of 64 x 44 (padded by 10 columns on each side), count as aligned; frames of other sizes go through
+    `align_sequence`, which leaves out those without a body, with a SilhouetteWarning.
 
-    Raises SilhouetteError (a ValueError) with one sentence for everything that cannot be read as such; ImportError
-    naming the extra `[cli]` when a PNG is met without Pillow.
+    Args:
+        path: A folder of PNGs and no other sequences (frames in natural order of their names, all of one size; grey,
+            1-bit, palette, RGB or RGBA), a `.npy`, a `.npz` (its only array, or the one called `silhouettes`), or an
+            OpenGait `.pkl`, of which nothing but arrays is ever loaded.
+
+    Returns:
+        Silhouettes `[T, 64, 64]` uint8, 0 background to 255 body.
+
+    Raises:
+        SilhouetteError: There is nothing at `path`, or it cannot be read as a sequence. It is a ValueError.
+        ImportError: PNGs need Pillow, from the extra `[cli]`.
     """
     source = Path(path)
     try:
@@ -55,8 +63,14 @@ def read(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
 
 def is_sequence(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` looks like one sequence: a file with a known suffix or a folder with PNGs in it. Nothing is
-    opened."""
+    """Tell whether a path looks like one sequence; no file is opened.
+
+    Args:
+        path: Any path.
+
+    Returns:
+        True for a file with a known suffix and for a folder with PNGs in it.
+    """
     source = Path(path)
     if source.is_dir():
         return bool(_frame_files(source))
@@ -64,14 +78,22 @@ def is_sequence(path: str | os.PathLike[str]) -> bool:
 
 
 def find_sequences(inputs: Iterable[str | os.PathLike[str]]) -> list[tuple[str, Path]]:
-    """All sequences under `inputs` as (name, path), each folder's in natural order.
+    """Find all sequences under files and folders, those of each folder in natural order.
 
-    A file, or a folder with PNGs, is one sequence named after itself without suffix; any other folder is walked, and
-    what is found is named by its path inside that folder, without suffix, with `/` between. Hidden files are skipped.
-    Names are unique: of sequences that would share one, the folder they were found under, or if that is no help their
-    file name or whole path, goes after the first part of the name, which stays: `ann/day1` and `ann/day2`. An input
-    that is missing, of an unknown kind or without sequences is returned too, for `read` to say what is wrong with it,
-    so that the others can still be processed. Raises ValueError for no input at all.
+    A file, or a folder with PNGs, is one sequence, named after itself without suffix. Any other folder is searched, and
+    each sequence in it is named by its path inside that folder, without suffix, with `/` between. Hidden files are
+    skipped. Names are unique: where sequences would share one, the first component stays, and after it comes the folder
+    that they were found in, or if that does not help their file name or their whole path: `ann/day1` and `ann/day2`.
+
+    Args:
+        inputs: Files and folders. One that is missing, of an unknown kind or without sequences is returned, too, so
+            that `read` says what is wrong with it and the others can be processed.
+
+    Returns:
+        Pairs of name and path.
+
+    Raises:
+        ValueError: There is no input at all.
     """
     roots = [Path(i) for i in inputs]
     if not roots:
@@ -85,12 +107,16 @@ def find_sequences(inputs: Iterable[str | os.PathLike[str]]) -> list[tuple[str, 
 
 
 def write(path: str | os.PathLike[str], silhouettes: NDArray[np.generic]) -> None:
-    """Write a sequence so that it appears whole or not at all.
+    """Write a sequence atomically.
 
-    path: `.npz` (compressed, key `silhouettes`), `.npy`, or a name without suffix for a folder of PNGs `00000.png`,
-    `00001.png`, ... A file is replaced; a folder that has something in it is refused.
-    silhouettes: `[T, 64, 64]` or `[T, 64, 44]`, dtypes as in `read`. Raises SilhouetteError (a ValueError) for
-    anything else.
+    Args:
+        path: A `.npz` (compressed, with the key `silhouettes`), a `.npy`, or a name without suffix for a folder of PNGs
+            `00000.png`, `00001.png`, ... A file is replaced; a folder that has something in it is refused.
+        silhouettes: `[T, 64, 64]` or `[T, 64, 44]`, dtypes as in `read`.
+
+    Raises:
+        SilhouetteError: The shape, the dtype, the values or the suffix are others, or the folder is not empty.
+        ImportError: PNGs need Pillow, from the extra `[cli]`.
     """
     target = Path(path)
     frames = _checked(silhouettes, str(target))
@@ -200,7 +226,7 @@ def _frame_files(folder: Path) -> list[Path]:
 
 
 def _sequences_at(path: Path) -> list[Path]:
-    """The sequence at `path` or those inside; what may not be looked into too, for `read` to say so."""
+    """The sequence at `path` or those inside; a path that cannot be opened counts as one, and `read` says why."""
     try:
         if is_sequence(path):
             return [path]
@@ -218,20 +244,22 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _names(root: Path, path: Path) -> list[str]:
-    """Names to choose from, the shortest first; the last one is unique. All begin alike, for the first part of a name
-    is the person."""
-    whole = path.resolve()
+    """Names to choose from, the shortest first; the last one is unique.
+
+    All begin alike, since the first component of a name is the person.
+    """
+    absolute = path.resolve()
     # Path.is_dir raises where the folder around may not be searched.
-    stem = whole.name if os.path.isdir(path) else whole.stem  # noqa: PTH112
+    stem = absolute.name if os.path.isdir(path) else absolute.stem  # noqa: PTH112
     inside = () if path == root else path.relative_to(root).parts[:-1]
-    where = whole.parent.name if path == root else root.resolve().name
+    where = absolute.parent.name if path == root else root.resolve().name
     person, *rest = (*inside, stem)
-    tails = [rest, [where, *rest], [where, *inside[1:], whole.name], path.parts, whole.parts]
+    tails = [rest, [where, *rest], [where, *inside[1:], absolute.name], path.parts, absolute.parts]
     return ["/".join([person, *(part.strip("/") for part in tail if part.strip("/"))]) for tail in tails]
 
 
 def _shortest_unique(choices: list[list[str]]) -> list[str]:
-    """For everyone the first name that nobody else has."""
+    """The first name of every sequence that no other sequence has."""
     level = [0] * len(choices)
     while True:
         names = [choice[k] for choice, k in zip(choices, level, strict=True)]
@@ -244,7 +272,7 @@ def _shortest_unique(choices: list[list[str]]) -> list[str]:
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Sorts `frame2` before `frame10`."""
+    """A sort key that puts `frame2` before `frame10`."""
     pieces = re.split(r"(\d+)", path.name)
     return [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in pieces if p]
 
@@ -266,12 +294,12 @@ def _by(shape: tuple[int, ...]) -> str:
 
 
 def _write_npz(target: Path, frames: NDArray[np.uint8]) -> None:
-    with whole_file(target) as draft, draft.open("wb") as file:
+    with atomic_file(target) as draft, draft.open("wb") as file:
         np.savez_compressed(file, silhouettes=frames)
 
 
 def _write_npy(target: Path, frames: NDArray[np.uint8]) -> None:
-    with whole_file(target) as draft, draft.open("wb") as file:
+    with atomic_file(target) as draft, draft.open("wb") as file:
         np.save(file, frames, allow_pickle=False)
 
 
@@ -281,6 +309,6 @@ def _write_folder(target: Path, frames: NDArray[np.uint8]) -> None:
         got = "a file" if target.is_file() else "files in it"
         raise SilhouetteError(f"{target}: expected an empty folder or nothing there, got {got}")
     digits = max(5, len(str(len(frames) - 1)))
-    with whole_folder(target) as draft:
+    with atomic_folder(target) as draft:
         for t, frame in enumerate(frames):
             image.fromarray(frame).save(draft / f"{t:0{digits}d}.png")

@@ -1,9 +1,8 @@
-"""OpenGait pickles without their dangers: arrays are rebuilt from plain data, and no code of the file's choosing is
-ever run.
+"""A safe reader of OpenGait pickles: arrays are rebuilt from plain data, and no code that the file chooses is run.
 
-A pickle may name any function to call. Here a fixed set of names that numpy writes for an array is answered by small
-recorders of our own (numpy's own `__setstate__` methods trust what a file tells them about memory); every other name
-is refused.
+A pickle may name any function to call. Here a fixed set of names, those that numpy writes for an array, is answered by
+small stand-ins (numpy's own `__setstate__` methods trust what a file tells them about memory); every other name is
+refused.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from hstl_fast.silhouettes.errors import SilhouetteError, reason_of
 
+# The type codes of booleans, integers and floating-point numbers.
 PLAIN_DTYPE = "[biuf][1248]"
 
 
@@ -28,7 +28,7 @@ class _Forbidden(Exception):
 
 
 class _Dtype:
-    """Stands in for `numpy.dtype(code, align, copy)`."""
+    """A stand-in for `numpy.dtype(code, align, copy)`."""
 
     def __init__(self, code: object = None, *_: object) -> None:
         self.code = code
@@ -46,7 +46,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands in for `numpy.ndarray`, as its pickles create it: empty first, then with a state."""
+    """A stand-in for `numpy.ndarray`, which a pickle creates empty and then gives a state."""
 
     def __init__(self) -> None:
         self.value: NDArray[np.generic] | None = None
@@ -69,25 +69,25 @@ def _rebuild(data: Any, dtype: Any, shape: Any, order: str) -> NDArray[np.generi
 
 
 def _transposed(array: NDArray[np.generic], axes: Any) -> NDArray[np.generic]:
-    whole = isinstance(axes, tuple) and all(isinstance(axis, int) for axis in axes)
-    if not whole or sorted(axes) != list(range(array.ndim)):
+    are_integers = isinstance(axes, tuple) and all(isinstance(axis, int) for axis in axes)
+    if not are_integers or sorted(axes) != list(range(array.ndim)):
         raise ValueError("its order of axes is not a permutation of them")
     return array.transpose(axes)
 
 
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        recorder = _recorders().get((module.replace("numpy._core", "numpy.core"), name))
-        if recorder is None:
+        stand_in = _stand_ins().get((module.replace("numpy._core", "numpy.core"), name))
+        if stand_in is None:
             raise _Forbidden(f"{module}.{name}")
-        return recorder
+        return stand_in
 
     def persistent_load(self, pid: Any) -> Any:
         raise _Forbidden("a persistent id")
 
 
-def _recorders() -> dict[tuple[str, str], Any]:
-    """What an array's pickle may name. Made anew for every name, so that a file cannot alter them for the next one."""
+def _stand_ins() -> dict[tuple[str, str], Any]:
+    """The names that the pickle of an array may use; made anew for each name, so that a file cannot alter them."""
 
     class Array(_Array):
         pass
@@ -120,8 +120,17 @@ def _recorders() -> dict[tuple[str, str], Any]:
 
 
 def load_array(path: Path) -> NDArray[np.generic]:
-    """The array in a pickle file, or its list of arrays `[H, W]` of one size, stacked. Raises SilhouetteError for
-    anything else."""
+    """Read the array in a pickle file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The array, or the stacked arrays `[H, W]` of a list of them.
+
+    Raises:
+        SilhouetteError: The file holds anything else, or names a function to call.
+    """
     try:
         content = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
         return _only_arrays(content, path)

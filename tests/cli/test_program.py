@@ -98,10 +98,23 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     bad = tmp_path / "bad.npy"
     bad.write_bytes(b"nonsense")
     arguments = ("identify", "--gallery", bad, "--probe", bad, "--checkpoint", bad)
-    quiet, loud = process(*arguments), process("--debug", *arguments)
+    quiet, loud = process(*arguments, HSTL_FAST_DEBUG="false"), process("--debug", *arguments)
     assert quiet.returncode == loud.returncode == 1
     assert "Traceback" not in quiet.stdout + quiet.stderr
     assert "Traceback" in loud.stderr
+
+
+def test_the_variable_debugs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = tmp_path / "bad.npy"
+    bad.write_bytes(b"nonsense")
+    arguments = ("identify", "--gallery", bad, "--probe", bad, "--checkpoint", bad)
+    loud = process(*arguments, HSTL_FAST_DEBUG="on")
+    assert loud.returncode == 1
+    assert "Traceback" in loud.stderr
+    monkeypatch.setenv("HSTL_FAST_DEBUG", "flase")
+    wrong = run(*arguments, exit_code=2)
+    assert "HSTL_FAST_DEBUG must be 1 or 0" in wrong.stderr
+    assert "did you mean 'false'?" in wrong.stderr
 
 
 def test_unknown_backend_in_the_environment(gallery: Path, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hstl_fast import PRESETS
-from hstl_fast.ops import _dispatch, _triton
+from hstl_fast.backends.triton import available
+from hstl_fast.ops import _dispatch
 from tests.cli.helpers import run
 
 
@@ -16,9 +17,9 @@ def test_without_a_gpu_there_is_nothing_to_tune() -> None:
     assert "there is nothing to tune: " in run("tune", exit_code=1).output
 
 
-@pytest.mark.skipif(_triton.why_no_triton() is not None, reason=str(_triton.why_no_triton()))
+@pytest.mark.skipif(available.why_no_triton() is not None, reason=str(available.why_no_triton()))
 def test_what_was_measured_is_printed_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hstl_fast.triton_kernels import tiles, tuning
+    from hstl_fast.backends.triton import tiles, tuning
 
     asked = []
 

@@ -1,4 +1,4 @@
-"""Compiles the driver beside it with the package's native operators, by the flags of setup.py."""
+"""Compiles the driver beside it with the package's native operators, as csrc/build.py says."""
 
 import os
 import runpy
@@ -15,16 +15,17 @@ def build_driver(folder: Path, compiler: str, isa: str, extra: list[str], runtim
 
     `extra` flags come last; `runtime` is what OpenMP's functions are linked from: a flag, or a source.
     """
-    setup = runpy.run_path(str(ROOT / "setup.py"))
-    operators = [ROOT / "csrc" / "cpu" / f"{name}.cpp" for name in ("dispatch", *setup["OPERATORS"])]
+    build = runpy.run_path(str(ROOT / "csrc" / "build.py"))
+    csrc = [(ROOT / "csrc" / "cpu" / f"{job.source}.cpp", job.flags) for job in build["compilations"]({isa: []})]
 
-    def compile_one(source: Path) -> str:
-        flags = [*setup["FLAGS"], "-fopenmp", f"-DHSTL_ISA={isa}", *extra]
-        run([compiler, *flags, "-c", str(source), "-o", f"{source.stem}.o"], folder)
+    def compile_one(job: tuple[Path, list[str]]) -> str:
+        source, flags = job
+        command = [compiler, *build["FLAGS"], "-fopenmp", *flags, *extra]
+        run([*command, "-c", str(source), "-o", f"{source.stem}.o"], folder)
         return f"{source.stem}.o"
 
-    with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
-        objects = list(pool.map(compile_one, [HERE / "driver.cpp", *operators]))
+    with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
+        objects = list(pool.map(compile_one, [(HERE / "driver.cpp", []), *csrc]))
     run([compiler, *extra, *objects, *runtime, "-o", "driver"], folder)
     return folder / "driver"
 

@@ -1,6 +1,7 @@
-// Every launch function of csrc/hstl.h against plain loops in double, on small odd shapes, for the instruction sets
-// named as arguments, or all that this machine runs. Prints the worst error of each; the exit status is 1 if one is
-// beyond its bound, if a buffer is overrun or left unwritten, or if a second run of the same threads differs in a bit.
+// Every launch function of csrc/cpu/operators.h against plain loops in double, on small odd shapes, for the instruction
+// sets named as arguments, or all that this machine runs. Prints the worst error of each; the exit status is 1 if one
+// is beyond its bound, if a buffer is overrun or left unwritten, or if a second run of the same threads differs in a
+// bit.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -9,7 +10,7 @@
 #include <set>
 #include <string>
 
-#include "../../csrc/hstl.h"
+#include "../../csrc/cpu/operators.h"
 #include "naive.h"
 
 namespace {
@@ -90,8 +91,17 @@ const Case kCases[] = {
     {{4}, {6, 2}, 44, 5, 3},
 };
 
-hstl::Shape shape_of(const Case& c, int threads) {
-  return {c.seq_lens.data(), c.n(), c.split.data(), c.m(), c.w, threads};
+hstl::IntList list(const Sizes& sizes) { return {sizes.data(), int64_t(sizes.size())}; }
+
+// Sizes of a case, for a function's struct, whose other fields are set one by one.
+template <class Arguments>
+Arguments shaped(const Case& c, int threads) {
+  Arguments arguments = {};
+  arguments.seq_lens = list(c.seq_lens);
+  arguments.split = list(c.split);
+  arguments.w = c.w;
+  arguments.threads = threads;
+  return arguments;
 }
 
 // ---- judging
@@ -186,30 +196,32 @@ void test_supports(const Case& c) {
   for (const char* kind : {"corner", "sparse", "left"})
     for (int threads : {1, 3}) {
       Mask x = mask_of(c, kind), grown = naive::grown(c, x), windows = naive::windows_of(c, x);
-      Mask half = naive::halved(x, c.frames(), c.h(), c.w);
+      Mask half = naive::max_pooled(x, c.frames(), c.h(), c.w);
       Buffer<uint8_t> y(grown.size()), windowed(windows.size()), pooled(half.size());
-      hstl::supports().grow(y.data(), x.data(), shape_of(c, threads));
-      hstl::supports().window(windowed.data(), x.data(), shape_of(c, threads));
-      hstl::supports().halve(pooled.data(), x.data(), c.frames(), c.h(), c.w);
+      hstl::supports().grow({y.data(), x.data(), list(c.seq_lens), list(c.split), c.w, threads});
+      hstl::supports().window({windowed.data(), x.data(), list(c.seq_lens), c.h(), c.w, threads});
+      hstl::supports().max_pool({pooled.data(), x.data(), c.frames(), c.h(), c.w});
       if (std::memcmp(y.data(), grown.data(), grown.size())) fail("grow: " + text_of(c));
       if (!windows.empty() && std::memcmp(windowed.data(), windows.data(), windows.size()))
         fail("window: " + text_of(c));
-      if (!half.empty() && std::memcmp(pooled.data(), half.data(), half.size())) fail("halve: " + text_of(c));
+      if (!half.empty() && std::memcmp(pooled.data(), half.data(), half.size()))
+        fail("max_pool of a support: " + text_of(c));
     }
 }
 
 // The 2x2 maximum of a map, and of one that is 0 outside a support.
 template <class T>
-void test_halve(const Case& c) {
+void test_max_pool(const Case& c) {
   Random random = {3};
-  Mask inside = mask_of(c, "left"), half = naive::halved(inside, c.frames(), c.h(), c.w);
+  Mask inside = mask_of(c, "left"), half = naive::max_pooled(inside, c.frames(), c.h(), c.w);
   Map x = naive::masked(random.map(c.positions() * c.cin), inside, c.cin);
-  Map expected = naive::maximum_2x2(c, x);
+  Map expected = naive::max_pool(c, x);
   for (int threads : {1, 3})
     for (const uint8_t* support : {static_cast<const uint8_t*>(nullptr), static_cast<const uint8_t*>(half.data())}) {
       Buffer<T> given(x), y(expected.size());
-      hstl::operators<T>().halve(y.data(), given.data(), support, c.frames(), c.h(), c.w, c.cin, threads);
-      if (error_of(y, expected) > 0) fail("2x2 maximum: " + text_of(c));
+      hstl::operators<T>().max_pool(
+          {y.data(), given.data(), support, c.frames(), c.h(), c.w, c.cin, sizeof(T), threads});
+      if (error_of(y, expected) > 0) fail("max_pool: " + text_of(c));
     }
 }
 
@@ -266,49 +278,92 @@ void expect_maxima(const Case& c, Buffer<T>& y, const Forward& forward) {
   bool even = c.w % 2 == 0;
   for (int64_t rows : c.split) even = even && rows % 2 == 0;
   if (!even) return;
-  Buffer<T> aligned(y.size()), halved(y.size() / 4), halved_alone(y.size() / 4);
-  forward(aligned.data(), nullptr, halved.data());
-  forward(nullptr, alone.data(), halved_alone.data());
+  Buffer<T> aligned(y.size()), max_pooled(y.size() / 4), max_pooled_alone(y.size() / 4);
+  forward(aligned.data(), nullptr, max_pooled.data());
+  forward(nullptr, alone.data(), max_pooled_alone.data());
   for (size_t i = 0; i < map.size(); ++i) map[i] = double(aligned.data()[i]);
-  expected = naive::maximum_2x2(of_outputs, map);
-  if (error_of(halved, expected) > 0) fail("arme forward: 2x2 maximum at " + text_of(c));
-  if (error_of(halved_alone, expected) > 0) fail("arme forward: 2x2 maximum without the map at " + text_of(c));
+  expected = naive::max_pool(of_outputs, map);
+  if (error_of(max_pooled, expected) > 0) fail("arme forward: 2x2 maximum at " + text_of(c));
+  if (error_of(max_pooled_alone, expected) > 0) fail("arme forward: 2x2 maximum without the map at " + text_of(c));
+}
+
+// The arguments that all functions of a convolution have in common.
+template <template <class> class Arguments, class T>
+Arguments<T> arme_arguments(const ArmeTrial& trial, int algorithm, int threads, void* workspace) {
+  Arguments<T> arguments = shaped<Arguments<T>>(trial.c, threads);
+  arguments.c_in = trial.c.cin;
+  arguments.c_out = trial.c.cout;
+  arguments.algorithm = algorithm;
+  arguments.negative_slope = T(trial.slope);
+  arguments.workspace = workspace;
+  arguments.x_support = trial.x_support.empty() ? nullptr : trial.x_support.data();
+  arguments.y_support = trial.y_support.empty() ? nullptr : trial.y_support.data();
+  return arguments;
+}
+
+using Bytes = Buffer<unsigned char>;
+
+template <class T>
+Bytes prepacked_weights(const hstl::Arme<T>& arme, const Case& c, const T* weights, int algorithm, bool transposed,
+                        int threads) {
+  Bytes prepacked(arme.prepacked_size({list(c.split), c.cin, c.cout, algorithm, transposed, sizeof(T)}));
+  arme.prepack({prepacked.data(), weights, list(c.split), c.cin, c.cout, algorithm, transposed, sizeof(T), threads});
+  return prepacked;
+}
+
+template <class T>
+Bytes arme_workspace(const hstl::Arme<T>& arme, const Case& c, int algorithm, int threads, bool maximum) {
+  return Bytes(
+      arme.workspace({list(c.seq_lens), list(c.split), c.w, c.cin, c.cout, algorithm, sizeof(T), threads, maximum}));
 }
 
 template <class T>
 Outputs<T> run_arme(const hstl::Arme<T>& arme, int algorithm, const ArmeTrial& trial, int threads) {
   const Case& c = trial.c;
-  hstl::Shape shape = shape_of(c, threads);
-  hstl::Support support = {trial.x_support.empty() ? nullptr : trial.x_support.data(),
-                           trial.y_support.empty() ? nullptr : trial.y_support.data()};
   Buffer<T> w(trial.weights), x = with_rubbish<T>(trial.x, trial.x_support, c.cin);
-  Buffer<T> gy = with_rubbish<T>(trial.gy, trial.y_support, c.cout);
+  Buffer<T> grad = with_rubbish<T>(trial.gy, trial.y_support, c.cout);
   Buffer<T> sign = with_rubbish<T>(trial.y, trial.y_support, c.cout);
-  T* signs = trial.slope == 1 ? nullptr : sign.data();
-  T slope = T(trial.slope);
-  Buffer<unsigned char> packed(arme.packed_size(shape, c.cin, c.cout, algorithm, false));
-  Buffer<unsigned char> transposed(arme.packed_size(shape, c.cin, c.cout, algorithm, true));
-  Buffer<unsigned char> workspace(arme.workspace(shape, c.cin, c.cout, algorithm, false));
-  Buffer<unsigned char> weight_workspace(arme.weight_workspace(shape, c.cin, c.cout, algorithm));
-  arme.pack(packed.data(), w.data(), shape, c.cin, c.cout, algorithm, false);
-  arme.pack(transposed.data(), w.data(), shape, c.cin, c.cout, algorithm, true);
+  const T* signs = trial.slope == 1 ? nullptr : sign.data();
+  Bytes prepacked = prepacked_weights(arme, c, w.data(), algorithm, false, threads);
+  Bytes transposed = prepacked_weights(arme, c, w.data(), algorithm, true, threads);
+  Bytes workspace = arme_workspace(arme, c, algorithm, threads, false);
+  Bytes wgrad_workspace(
+      arme.wgrad_workspace({list(c.seq_lens), list(c.split), c.w, c.cin, c.cout, algorithm, sizeof(T), threads}));
   Outputs<T> out;
   out.emplace_back(trial.y.size());
   out.emplace_back(trial.x.size());
   out.emplace_back(trial.weights.size());
-  arme.forward(out[0].data(), nullptr, nullptr, x.data(), packed.data(), workspace.data(), shape, support, c.cin,
-               c.cout, slope, algorithm);
+
+  auto forward = arme_arguments<hstl::ArmeForward, T>(trial, algorithm, threads, workspace.data());
+  forward.y = out[0].data();
+  forward.x = x.data();
+  forward.prepacked = prepacked.data();
+  arme.forward(forward);
   if (algorithm != hstl::kDirect) {
-    expect_maxima(c, out[0], [&](T* y, T* maximum, T* halved) {
-      Buffer<unsigned char> more(arme.workspace(shape, c.cin, c.cout, algorithm, true));
-      arme.forward(y, maximum, halved, x.data(), packed.data(), more.data(), shape, support, c.cin, c.cout, slope,
-                   algorithm);
+    expect_maxima(c, out[0], [&](T* y, T* maximum, T* max_pooled) {
+      Bytes more = arme_workspace(arme, c, algorithm, threads, true);
+      auto with_maxima = forward;
+      with_maxima.y = y;
+      with_maxima.maximum = maximum;
+      with_maxima.max_pooled = max_pooled;
+      with_maxima.workspace = more.data();
+      arme.forward(with_maxima);
     });
   }
-  arme.backward_data(out[1].data(), gy.data(), signs, transposed.data(), workspace.data(), shape, support, c.cin,
-                     c.cout, slope, algorithm);
-  arme.backward_weight(out[2].data(), x.data(), gy.data(), signs, weight_workspace.data(), shape, support, c.cin,
-                       c.cout, slope, algorithm);
+
+  auto dgrad = arme_arguments<hstl::ArmeDgrad, T>(trial, algorithm, threads, workspace.data());
+  dgrad.gx = out[1].data();
+  dgrad.grad = grad.data();
+  dgrad.y = signs;
+  dgrad.prepacked = transposed.data();
+  arme.dgrad(dgrad);
+
+  auto wgrad = arme_arguments<hstl::ArmeWgrad, T>(trial, algorithm, threads, wgrad_workspace.data());
+  wgrad.gw = out[2].data();
+  wgrad.x = x.data();
+  wgrad.grad = grad.data();
+  wgrad.y = signs;
+  arme.wgrad(wgrad);
   return out;
 }
 
@@ -340,7 +395,8 @@ void test_leaky_backward(const ArmeTrial& trial, const std::string& where) {
   for (int threads : {1, 3}) {
     Buffer<T> gy = with_rubbish<T>(trial.gy, trial.y_support, c.cout);
     Buffer<T> y = with_rubbish<T>(trial.y, trial.y_support, c.cout);
-    hstl::operators<T>().leaky_backward(gy.data(), y.data(), shape_of(c, threads), support, c.cout, T(trial.slope));
+    hstl::operators<T>().leaky_backward({gy.data(), y.data(), support, list(c.seq_lens), list(c.split), c.w, c.cout,
+                                         T(trial.slope), sizeof(T), threads});
     for (size_t i = 0; i < gy.size(); ++i) {
       bool inside = naive::inside(trial.y_support, int64_t(i) / c.cout);
       T expected = T(trial.gy[i]) * (trial.y[i] > 0 ? T(1) : T(trial.slope)), got = gy.data()[i];
@@ -377,14 +433,21 @@ void test_silhouettes(Case c) {
   Buffer<T> w(random.map(c.m() * c.cout * 27)), given(x), expected(c.positions() * c.cout), y(expected.size());
   const hstl::Operators<T>& operators = hstl::operators<T>();
   for (int threads : {1, 3}) {
-    hstl::Shape shape = shape_of(c, threads);
-    Buffer<unsigned char> packed(operators.direct.packed_size(shape, 1, c.cout, hstl::kDirect, false));
-    Buffer<unsigned char> workspace(operators.direct.workspace(shape, 1, c.cout, hstl::kDirect, false));
-    operators.direct.pack(packed.data(), w.data(), shape, 1, c.cout, hstl::kDirect, false);
-    operators.direct.forward(expected.data(), nullptr, nullptr, given.data(), packed.data(), workspace.data(), shape,
-                             {inside.data(), around.data()}, 1, c.cout, T(0.01), hstl::kDirect);
-    operators.silhouettes_forward(y.data(), bytes.data(), packed.data(), workspace.data(), shape, around.data(), c.cout,
-                                  T(0.01));
+    Bytes prepacked = prepacked_weights(operators.direct, c, w.data(), hstl::kDirect, false, threads);
+    Bytes workspace = arme_workspace(operators.direct, c, hstl::kDirect, threads, false);
+    auto forward = shaped<hstl::ArmeForward<T>>(c, threads);
+    forward.y = expected.data();
+    forward.x = given.data();
+    forward.prepacked = prepacked.data();
+    forward.workspace = workspace.data();
+    forward.x_support = inside.data();
+    forward.y_support = around.data();
+    forward.c_in = 1;
+    forward.c_out = c.cout;
+    forward.negative_slope = T(0.01);
+    operators.direct.forward(forward);
+    operators.silhouettes_forward({y.data(), bytes.data(), prepacked.data(), workspace.data(), around.data(),
+                                   list(c.seq_lens), list(c.split), c.w, c.cout, T(0.01), sizeof(T), threads});
     if (std::memcmp(y.data(), expected.data(), y.size() * sizeof(T))) fail("silhouettes: " + text_of(c));
   }
 }
@@ -421,17 +484,23 @@ void test_frame_maximum(const AstpTrial& trial, const std::string& where) {
   for (int threads : {1, 3}) {
     Buffer<T> x(trial.x), maximum(trial.maximum.values.size()), gx(trial.gx.size());
     Buffer<int16_t> index(maximum.size());
-    hstl::Shape shape = shape_of(c, threads);
-    hstl::operators<T>().frame_maximum(maximum.data(), index.data(), x.data(), shape, nullptr, c.cin);
+    const hstl::Operators<T>& operators = hstl::operators<T>();
+    const hstl::IntList lens = list(c.seq_lens);
+    auto maxima = [&](T* to, int16_t* index) -> hstl::FrameMaximum<T> {
+      return {to, index, x.data(), lens, c.h(), c.w, c.cin, sizeof(T), threads, nullptr};
+    };
+    operators.frame_maximum(maxima(maximum.data(), index.data()));
     Buffer<T> unindexed(maximum.size());
-    hstl::operators<T>().frame_maximum(unindexed.data(), nullptr, x.data(), shape, nullptr, c.cin);
+    operators.frame_maximum(maxima(unindexed.data(), nullptr));
     if (error_of(unindexed, trial.maximum.values) > 0) fail("frame_maximum without index at " + where);
-    hstl::operators<T>().frame_maximum_backward(gx.data(), maximum.data(), index.data(), shape, c.cin);
+    operators.frame_maximum_backward(
+        {gx.data(), maximum.data(), index.data(), lens, c.h(), c.w, c.cin, sizeof(T), threads});
     bool first = true;
     for (size_t i = 0; i < index.size(); ++i) first = first && index.data()[i] == trial.maximum.frames[i];
     if (!first || error_of(maximum, trial.maximum.values) > 0) fail("frame_maximum at " + where);
     if (error_of(gx, trial.gx) > 0) fail("frame_maximum_backward at " + where);
-    hstl::operators<T>().frame_maximum_backward_add(gx.data(), maximum.data(), index.data(), shape, c.cin);
+    operators.frame_maximum_backward_add(
+        {gx.data(), maximum.data(), index.data(), lens, c.h(), c.w, c.cin, sizeof(T), threads});
     for (size_t i = 0; i < gx.size(); ++i) gx.data()[i] /= 2;
     if (error_of(gx, trial.gx) > 0) fail("frame_maximum_backward_add at " + where);
   }
@@ -449,24 +518,25 @@ void test_astp(Report& report, const AstpTrial& trial, const std::string& where)
                                     {"gproj", trial.gradients.proj, bound}};
   std::string name = std::string(hstl::instruction_set()) + " " + type_name<T>() + " astp";
   judge<T>(report, name, where, expected, [&](int threads) {
-    hstl::Shape shape = shape_of(c, threads);
     Buffer<T> maximum(trial.maximum.values), proj(trial.proj), p(trial.p), gpooled(trial.gpooled);
-    Buffer<unsigned char> workspace(operators.astp_workspace(shape, c.cin, c.cout));
+    Bytes workspace(operators.astp_workspace({c.n(), list(c.split), c.w, c.cin, c.cout, sizeof(T), threads}));
     Outputs<T> out;
     for (const Expected& each : expected) out.emplace_back(each.truth.size());
     T* projection = trial.proj.empty() ? nullptr : proj.data();
     T* gproj = trial.proj.empty() ? nullptr : out[3].data();
-    operators.astp_forward(out[0].data(), maximum.data(), projection, p.data(), workspace.data(), shape, c.cin, c.cout);
-    operators.astp_backward(out[1].data(), gproj, out[2].data(), gpooled.data(), out[0].data(), maximum.data(),
-                            projection, p.data(), workspace.data(), shape, c.cin, c.cout);
+    operators.astp_forward({out[0].data(), maximum.data(), projection, p.data(), workspace.data(), c.n(), list(c.split),
+                            c.w, c.cin, c.cout, sizeof(T), threads});
+    operators.astp_backward({out[1].data(), gproj, out[2].data(), gpooled.data(), out[0].data(), maximum.data(),
+                             projection, p.data(), workspace.data(), c.n(), list(c.split), c.w, c.cin, c.cout,
+                             sizeof(T), threads});
     return out;
   });
 }
 
-// ---- parts
+// ---- head
 
 template <class T>
-void test_parts(Report& report, const Case& c) {
+void test_head(Report& report, const Case& c) {
   constexpr double eps = 1e-3;
   const int64_t n = c.n() + 3, parts = c.m();
   Random random = {11};
@@ -474,16 +544,15 @@ void test_parts(Report& report, const Case& c) {
   Map norm = random.map(4 * c.cout);
   for (int64_t o = c.cout; o < 2 * c.cout; ++o) norm[o] = std::fabs(norm[o]) + 0.5;
   std::vector<Expected> expected = {
-      {"y", naive::map_parts(x, w, norm, eps, parts, c.cin, c.cout), sizeof(T) == 4 ? 2e-6 : 1e-14}};
-  std::string name = std::string(hstl::instruction_set()) + " " + type_name<T>() + " parts";
+      {"y", naive::head(x, w, norm, eps, parts, c.cin, c.cout), sizeof(T) == 4 ? 2e-6 : 1e-14}};
+  std::string name = std::string(hstl::instruction_set()) + " " + type_name<T>() + " head";
   judge<T>(report, name, text_of(c), expected, [&](int threads) {
     Buffer<T> given(x), weights(w), learned(norm);
     const T* of = learned.data();
     Outputs<T> out;
     out.emplace_back(n * parts * c.cout);
-    hstl::operators<T>().map_parts(out[0].data(), given.data(), weights.data(),
-                                   {of, of + c.cout, of + 2 * c.cout, of + 3 * c.cout, T(eps)}, n, parts, c.cin, c.cout,
-                                   threads);
+    hstl::operators<T>().head({out[0].data(), given.data(), weights.data(), of, of + c.cout, of + 2 * c.cout,
+                               of + 3 * c.cout, T(eps), n, parts, c.cin, c.cout, sizeof(T), threads});
     return out;
   });
 }
@@ -519,15 +588,15 @@ void test_fta(Report& report, const FtaTrial& trial, const std::string& where) {
                                     {"gbiases", trial.gradients.biases, bound}};
   std::string name = std::string(hstl::instruction_set()) + " " + type_name<T>() + " fta";
   judge<T>(report, name, where, expected, [&](int threads) {
-    hstl::Shape shape = shape_of(c, threads);
     Buffer<T> x(trial.x), w(trial.weights), biases(trial.biases), gy(trial.gy), z(c.windows() * c.m() * c.cin);
-    Buffer<unsigned char> workspace(operators.fta_workspace(shape, c.cin));
+    Bytes workspace(operators.fta_workspace({list(c.seq_lens), list(c.split), c.w, c.cin, sizeof(T), threads}));
     Outputs<T> out;
     for (const Expected& each : expected) out.emplace_back(each.truth.size());
-    operators.fta_forward(out[0].data(), z.data(), x.data(), w.data(), biases.data(), workspace.data(), shape, nullptr,
-                          c.cin);
-    operators.fta_backward(out[1].data(), out[2].data(), out[3].data(), gy.data(), x.data(), z.data(), w.data(),
-                           biases.data(), workspace.data(), shape, nullptr, c.cin);
+    operators.fta_forward({out[0].data(), z.data(), x.data(), w.data(), biases.data(), workspace.data(),
+                           list(c.seq_lens), list(c.split), c.w, c.cin, sizeof(T), threads, nullptr});
+    operators.fta_backward({out[1].data(), out[2].data(), out[3].data(), gy.data(), x.data(), z.data(), w.data(),
+                            biases.data(), workspace.data(), list(c.seq_lens), list(c.split), c.w, c.cin, sizeof(T),
+                            threads, nullptr});
     return out;
   });
 }
@@ -551,10 +620,10 @@ void for_each(const Names& instruction_sets, const Test& test) {
 void test(Report& report, const Case& c, const Names& instruction_sets) {
   for_each(instruction_sets, [&] {
     test_supports(c);
-    test_halve<float>(c);
-    test_halve<double>(c);
-    test_parts<float>(report, c);
-    test_parts<double>(report, c);
+    test_max_pool<float>(c);
+    test_max_pool<double>(c);
+    test_head<float>(report, c);
+    test_head<double>(report, c);
     test_silhouettes<float>(c);
     test_silhouettes<double>(c);
   });

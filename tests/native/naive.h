@@ -1,4 +1,4 @@
-// Every operator of csrc/hstl.h as plain loops in double, straight from its definition. Slow, for small maps.
+// Every operator of csrc/cpu/operators.h as plain loops in double, straight from its definition. Slow, for small maps.
 #pragma once
 
 #include <algorithm>
@@ -99,7 +99,7 @@ inline Mask windows_of(const Case& c, const Mask& x) {
   return y;
 }
 
-inline Mask halved(const Mask& x, int64_t frames, int64_t h, int64_t w) {
+inline Mask max_pooled(const Mask& x, int64_t frames, int64_t h, int64_t w) {
   Mask y(frames * (h / 2) * (w / 2), 0);
   for (int64_t t = 0; t < frames; ++t)
     for (int64_t row = 0; row < h / 2 * 2; ++row)
@@ -109,7 +109,7 @@ inline Mask halved(const Mask& x, int64_t frames, int64_t h, int64_t w) {
 }
 
 // The 2x2 spatial maximum of every frame.
-inline Map maximum_2x2(const Case& c, const Map& x) {
+inline Map max_pool(const Case& c, const Map& x) {
   int64_t rows = c.h() / 2, columns = c.w / 2, from = c.w * c.cin;
   Map y;
   for (int64_t t = 0; t < c.frames(); ++t)
@@ -122,8 +122,7 @@ inline Map maximum_2x2(const Case& c, const Map& x) {
 }
 
 // y[n, p] = ((x[n, p] w[p]) - mean) / sqrt(variance + eps) * weight + bias; `norm` holds the four one after another.
-inline Map map_parts(const Map& x, const Map& w, const Map& norm, double eps, int64_t parts, int64_t cin,
-                     int64_t cout) {
+inline Map head(const Map& x, const Map& w, const Map& norm, double eps, int64_t parts, int64_t cin, int64_t cout) {
   Map y;
   for (int64_t row = 0; row < int64_t(x.size()) / cin; ++row)
     for (int64_t o = 0; o < cout; ++o) {
@@ -269,7 +268,7 @@ inline AstpGradients astp_backward(const Case& c, const Map& maximum, const Map&
 
 // ---- fta: weights [m, 2, C, C], biases [m, 2, C], C = cin
 
-// For every element of y: the elements of x that its two windows take, the first of equals.
+// The elements of x that the two windows of every element of y take, the first of equals.
 struct Taken {
   Sizes three, five;
 };

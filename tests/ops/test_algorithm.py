@@ -11,7 +11,9 @@ from torch import Tensor, func, nn
 
 import hstl_fast
 from hstl_fast import functional, reference, use_algorithm
-from hstl_fast.ops import _algorithm
+from hstl_fast.backends.cpu import algorithm
+from hstl_fast.backends.cpu import arme as native_arme
+from hstl_fast.ops import _dispatch
 from tests.ops.cases import CASES, OPERATORS, Case
 
 ARME = OPERATORS[0]
@@ -24,20 +26,20 @@ WIDE = Case(16, 24, [5, 3], 13, [6, 6], False)
 def codes(native: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Notes what every native call is told: 0 (direct) or the frames of a Winograd tile."""
     seen: list[int] = []
-    right = _algorithm.native_code
+    right = algorithm.resolve
 
     def noting(*arguments: Any) -> int:
         seen.append(right(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(_algorithm, "native_code", noting)
+    monkeypatch.setattr(native_arme, "resolve", noting)
     return seen
 
 
 def is_winograd(codes: list[int]) -> bool:
     """Whether all calls since the last question were in the Winograd domain; none may be otherwise."""
     assert codes
-    kinds = {code in _algorithm.TILES for code in codes}
+    kinds = {code in algorithm.TILES for code in codes}
     codes.clear()
     assert len(kinds) == 1
     return kinds.pop()
@@ -66,11 +68,11 @@ def test_argument_context_environment(codes: list[int], monkeypatch: pytest.Monk
 def test_context_ends_with_an_exception_and_belongs_to_its_thread() -> None:
     seen = []
     with contextlib.suppress(KeyError), use_algorithm("direct"):
-        thread = threading.Thread(target=lambda: seen.append(_algorithm.requested()))
+        thread = threading.Thread(target=lambda: seen.append(_dispatch.ALGORITHM.value()))
         thread.start()
         thread.join()
         raise KeyError
-    assert [*seen, _algorithm.requested()] == ["auto", "auto"]
+    assert [*seen, _dispatch.ALGORITHM.value()] == ["auto", "auto"]
 
 
 def test_unknown_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,10 +117,10 @@ def test_the_automatic_choice(case: Case, dtype: torch.dtype, winograd: bool, co
 LAYERS = [*CASES[1:8], WIDE, Case(64, 32, [9, 7], 22, [10], False), Case(8, 16, [64], 44, [3], False)]
 
 
-@pytest.mark.parametrize("tile", _algorithm.TILES)
+@pytest.mark.parametrize("tile", algorithm.TILES)
 @pytest.mark.parametrize("case", LAYERS, ids=str)
 def test_winograd_is_near_the_definition(case: Case, tile: int, native: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_algorithm, "tile_frames", lambda lens, tiles: tile)
+    monkeypatch.setattr(algorithm, "tile_frames", lambda lens, tiles: tile)
     inputs = [value.float() for value in ARME.inputs(case)]
     options = {"seq_lens": case.lens if case.packed else None}
 

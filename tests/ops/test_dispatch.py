@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from hstl_fast import functional, info, use_backend
-from hstl_fast.ops import _dispatch, _native
+from hstl_fast.backends.cpu import library
+from hstl_fast.ops import _dispatch
 
 X = torch.rand(1, 2, 3, 4, 5)
 W = torch.rand(1, 2, 2, 3, 3, 3)
@@ -38,13 +39,13 @@ def test_argument_context_environment(native: str, monkeypatch: pytest.MonkeyPat
 def test_context_ends_with_an_exception() -> None:
     with contextlib.suppress(KeyError), use_backend("reference"):
         raise KeyError
-    assert _dispatch.requested() == "auto"
+    assert _dispatch.BACKEND.value() == "auto"
 
 
 def test_context_belongs_to_its_thread() -> None:
     seen = []
     with use_backend("reference"):
-        thread = threading.Thread(target=lambda: seen.append(_dispatch.requested()))
+        thread = threading.Thread(target=lambda: seen.append(_dispatch.BACKEND.value()))
         thread.start()
         thread.join()
     assert seen == ["auto"]
@@ -59,9 +60,9 @@ def test_unknown_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_binary(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(_native, "cpu", lambda: None)
-    monkeypatch.setattr(_native, "cpu_error", lambda: "no such file")
-    monkeypatch.setattr(_dispatch, "_said", set())
+    monkeypatch.setattr(library, "cpu", lambda: None)
+    monkeypatch.setattr(library, "cpu_error", lambda: "no such file")
+    monkeypatch.setattr(_dispatch, "_logged", set())
     with caplog.at_level(logging.WARNING, logger="hstl_fast"):
         automatic = functional.arme(X, W, [4])
         functional.arme(X, W, [4])
@@ -99,9 +100,9 @@ def test_the_check_notices_a_wrong_backend(native: str, monkeypatch: pytest.Monk
     assert not any(name.startswith(("astp", "fta")) for name in failed)
 
 
-@pytest.mark.parametrize("attributes", [{}, {"interface": _native.INTERFACE + 1}])
+@pytest.mark.parametrize("attributes", [{}, {"interface": library.INTERFACE + 1}])
 def test_a_binary_of_other_sources_is_not_used(attributes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "hstl_fast._cpu", types.SimpleNamespace(**attributes))
-    binary, reason = _native._load("hstl_fast._cpu")
+    binary, reason = library._load("hstl_fast._cpu")
     assert binary is None
     assert "was built from other sources" in reason

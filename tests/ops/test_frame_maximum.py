@@ -10,11 +10,12 @@ from torch import Tensor, func
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from hstl_fast import HSTL, functional, models, reference, use_backend
+from hstl_fast import HSTL, functional, reference, use_backend
+from hstl_fast.backends.cpu import library
 from hstl_fast.losses import cross_entropy, triplet_loss
-from hstl_fast.ops import _native
-from hstl_fast.ops._support import Support
+from hstl_fast.models.feature_maps import EagerMaps
 from hstl_fast.ops.astp import with_frame_maximum
+from hstl_fast.ops.support import Support
 from tests.networks import narrow_model, walkers
 from tests.ops.cases import CASES, Case, distinct_map
 from tests.ops.holders import HOLDERS
@@ -230,7 +231,7 @@ def test_gradients_of_operators_are_added_to(reader: Callable[..., Tensor]) -> N
 @contextmanager
 def maps_read_apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
-        patch.setattr(models._Maps, "_has_other_readers", lambda self: False)
+        patch.setattr(EagerMaps, "_has_other_readers", lambda self: False)
         yield
 
 
@@ -273,7 +274,7 @@ def test_networks_add_into_gradients() -> None:
 def test_native_gradients_are_added_to_without_an_observer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dispatch mode such as `Calls` hides the references that views of a gradient make."""
     added: list[int] = []
-    binary = _native.require_cpu()
+    binary = library.require_cpu()
     add = binary.frame_maximum_backward_add
     monkeypatch.setattr(binary, "frame_maximum_backward_add", lambda *arguments: (added.append(1), add(*arguments)))
     model = narrow_model("casia-b", divisor=16)

@@ -7,31 +7,30 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from hstl_fast import functional
-from hstl_fast.ops import _memory
-from hstl_fast.ops._memory import idle_bytes, map_memory, memory
+from hstl_fast import clear_caches, functional
+from hstl_fast.backends.cpu.allocator import allocate, allocate_map, free_bytes
 
 MIB = 1 << 20
 
 
 @pytest.fixture(autouse=True)
 def emptied(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv(_memory.ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.delenv("HSTL_FAST_MEMORY_CACHE", raising=False)
     gc.collect()
-    functional.clear_memory()
+    clear_caches()
     yield
-    functional.clear_memory()
+    clear_caches()
 
 
 def test_a_block_comes_back_and_is_used_again() -> None:
-    first = memory(3 * MIB)
+    first = allocate(3 * MIB)
     place = first.data_ptr()
     assert first.nbytes == 3 * MIB
     assert place % 64 == 0
-    assert idle_bytes() == 0
+    assert free_bytes() == 0
     del first
-    assert idle_bytes() >= 3 * MIB
-    assert memory(3 * MIB).data_ptr() == place
+    assert free_bytes() >= 3 * MIB
+    assert allocate(3 * MIB).data_ptr() == place
 
 
 REFERENCES = {
@@ -44,51 +43,51 @@ REFERENCES = {
 
 @pytest.mark.parametrize("refer", REFERENCES.values(), ids=REFERENCES)
 def test_a_block_is_not_used_again_while_anything_refers_to_it(refer: Callable[[torch.Tensor], object]) -> None:
-    block = memory(3 * MIB)
+    block = allocate(3 * MIB)
     place, reference = block.data_ptr(), refer(block)
     del block
-    assert idle_bytes() == 0
-    assert memory(3 * MIB).data_ptr() != place
+    assert free_bytes() == 0
+    assert allocate(3 * MIB).data_ptr() != place
     del reference
 
 
 def test_a_smaller_map_takes_a_larger_block_but_not_a_much_larger_one() -> None:
-    large = memory(16 * MIB)
+    large = allocate(16 * MIB)
     place = large.data_ptr()
     del large
-    fitting = memory(5 * MIB)
+    fitting = allocate(5 * MIB)
     assert fitting.data_ptr() == place
     del fitting
-    assert memory(3 * MIB).data_ptr() != place
+    assert allocate(3 * MIB).data_ptr() != place
 
 
 def test_no_more_is_kept_than_was_in_use_at_once() -> None:
     most = 0
     for size in (9, 2, 5, 31, 3, 12, 70, 1, 33):
-        held = [memory(size * MIB), memory(MIB)]
+        held = [allocate(size * MIB), allocate(MIB)]
         most = max(most, sum(block.nbytes for block in held))
         del held
-        assert idle_bytes() <= 1.25 * most + MIB  # sizes are rounded up by an eighth, and more for a larger block
+        assert free_bytes() <= 1.25 * most + MIB  # sizes are rounded up by an eighth, and more for a larger block
 
 
 def test_a_map_has_its_shape_in_memory() -> None:
-    y = map_memory(torch.empty(1, dtype=torch.float64), 2, 32, 10, 16, 11)
+    y = allocate_map(torch.empty(1, dtype=torch.float64), 2, 32, 10, 16, 11)
     assert y.shape == (2, 32, 10, 16, 11)
     assert y.dtype == torch.float64
     assert y.is_contiguous(memory_format=torch.channels_last_3d)
 
 
 def test_memory_is_given_back_when_asked() -> None:
-    del [memory(8 * MIB)][0]
-    assert idle_bytes() > 0
-    functional.clear_memory()
-    assert idle_bytes() == 0
+    del [allocate(8 * MIB)][0]
+    assert free_bytes() > 0
+    clear_caches()
+    assert free_bytes() == 0
 
 
 def test_nothing_is_kept_where_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(_memory.ENVIRONMENT_VARIABLE, "0")
-    del [memory(8 * MIB)][0]
-    assert idle_bytes() == 0
+    monkeypatch.setenv("HSTL_FAST_MEMORY_CACHE", "0")
+    del [allocate(8 * MIB)][0]
+    assert free_bytes() == 0
 
 
 @pytest.mark.parametrize("retained", [False, True], ids=["graph not retained", "graph retained"])
@@ -109,9 +108,9 @@ def test_the_gradient_of_an_input_takes_the_place_of_the_output(retained: bool) 
 
 def test_what_cannot_be_had_is_said_and_forgotten() -> None:
     with pytest.raises(MemoryError, match="cannot allocate"):
-        memory(1 << 60)
-    del [memory(2 * MIB)][0]
-    assert 0 < idle_bytes() < 4 * MIB
+        allocate(1 << 60)
+    del [allocate(2 * MIB)][0]
+    assert 0 < free_bytes() < 4 * MIB
 
 
 def test_threads_never_share_a_block() -> None:
@@ -119,7 +118,7 @@ def test_threads_never_share_a_block() -> None:
 
     def work(mark: int) -> None:
         for _ in range(200):
-            block = memory(2 * MIB)
+            block = allocate(2 * MIB)
             block[::4096] = mark
             if not (block[::4096] == mark).all():
                 faults.append(mark)

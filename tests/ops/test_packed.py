@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hstl_fast import functional, use_algorithm
+from hstl_fast import clear_caches, functional, use_algorithm
+from hstl_fast.backends.cpu import library, weights
 from hstl_fast.nn import ARME
-from hstl_fast.ops import _native, _packed
 
 X = torch.rand(1, 8, 4, 6, 7, generator=torch.Generator().manual_seed(0))
 SPLIT = [4, 2]
@@ -23,9 +23,9 @@ SPLIT = [4, 2]
 @pytest.fixture(autouse=True)
 def nothing_kept(native: str) -> Iterator[None]:
     """Before a test and after it."""
-    functional.clear_packed()
+    clear_caches()
     yield
-    functional.clear_packed()
+    clear_caches()
 
 
 @pytest.fixture
@@ -38,13 +38,13 @@ def layer() -> ARME:
 def packings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one at every packing."""
     count: list[int] = []
-    right = _packed._packed
+    right = weights._prepacked
 
     def noting(*arguments: object) -> Tensor:
         count.append(1)
         return right(*arguments)
 
-    monkeypatch.setattr(_packed, "_packed", noting)
+    monkeypatch.setattr(weights, "_prepacked", noting)
     return count
 
 
@@ -74,9 +74,9 @@ def test_evaluation_packs_once(layer: ARME, packings: list[int]) -> None:
         answer(layer)
         answer(layer)
     assert len(packings) == 2
-    assert _packed.kept_bytes() > 5 * layer.weight.nbytes
-    functional.clear_packed()
-    assert _packed.kept_bytes() == 0
+    assert weights.cached_bytes() > 5 * layer.weight.nbytes
+    clear_caches()
+    assert weights.cached_bytes() == 0
     assert torch.equal(answer(layer), first)
     assert len(packings) == 3
 
@@ -86,7 +86,7 @@ def test_training_keeps_nothing(layer: ARME, packings: list[int]) -> None:
         layer(X.requires_grad_()).sum().backward()
     X.requires_grad_(False)
     assert len(packings) == 4
-    assert not _packed._kept
+    assert not weights._entries
 
 
 def _step(layer: ARME) -> None:
@@ -164,10 +164,10 @@ def test_changed_weights_are_packed_again(change: Callable[[ARME], object], laye
 def test_no_model_is_kept_alive() -> None:
     layer = ARME(8, 16, SPLIT)
     answer(layer)
-    assert len(_packed._kept) == 1
+    assert len(weights._entries) == 1
     del layer
     gc.collect()
-    assert not _packed._kept
+    assert not weights._entries
 
 
 def test_weights_at_the_address_of_others(packings: list[int]) -> None:
@@ -178,7 +178,7 @@ def test_weights_at_the_address_of_others(packings: list[int]) -> None:
         assert torch.equal(y, functional.arme(X, list(weight), SPLIT))
         del weight
     assert len(packings) == 10
-    assert not _packed._kept
+    assert not weights._entries
 
 
 def test_copies_and_files_hold_nothing_of_it(layer: ARME) -> None:
@@ -203,7 +203,7 @@ def test_weights_of_inference_mode_are_not_kept(layer: ARME) -> None:
         expected = functional.arme(X, weight, SPLIT)
         weight.mul_(2)
         assert not torch.equal(functional.arme(X, weight, SPLIT), expected)
-    assert not _packed._kept
+    assert not weights._entries
 
 
 def test_weights_that_are_not_numbers_are_packed_again(layer: ARME, packings: list[int]) -> None:
@@ -215,7 +215,7 @@ def test_weights_that_are_not_numbers_are_packed_again(layer: ARME, packings: li
 
 
 def test_an_instruction_set_has_its_own(layer: ARME, packings: list[int]) -> None:
-    native = _native.require_cpu()
+    native = library.require_cpu()
     before = native.instruction_set()
     expected = answer(layer)
     try:
@@ -230,16 +230,16 @@ def test_an_instruction_set_has_its_own(layer: ARME, packings: list[int]) -> Non
 def test_the_environment_bounds_the_memory(layer: ARME, packings: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HSTL_FAST_PACKED_CACHE", "0")
     answer(layer)
-    assert not _packed._kept
+    assert not weights._entries
     monkeypatch.setenv("HSTL_FAST_PACKED_CACHE", "3")
     layers = [ARME(8, 16, SPLIT) for _ in range(8)]
-    size = _packed.packed_weights(layer.weight.detach(), torch.float32, SPLIT, 4, keep=False).nbytes
+    size = weights.prepacked_weights(layer.weight.detach(), torch.float32, SPLIT, 4, cache=False).nbytes
     assert 2 * size < 3 << 20 < 8 * size
     packings.clear()
     for other in layers:
         answer(other)
         answer(layers[0])
-    assert _packed.kept_bytes() <= 3 << 20
+    assert weights.cached_bytes() <= 3 << 20
     assert len(packings) == 8  # the first was never the least recently used
     monkeypatch.setenv("HSTL_FAST_PACKED_CACHE", "much")
     with pytest.raises(ValueError, match=r"HSTL_FAST_PACKED_CACHE must be a number of MiB .* got 'much'"):
@@ -257,7 +257,7 @@ def test_threads_that_change_and_ask(layer: ARME) -> None:
             with torch.no_grad():
                 own.weight.mul_(1.1)
             wrong.extend([not torch.equal(answer(own), truth(own)), not torch.equal(answer(layer), shared)])
-            functional.clear_packed()
+            clear_caches()
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
     for thread in threads:
@@ -292,7 +292,7 @@ def test_compiled_layers_pack_once(layer: ARME, packings: list[int]) -> None:
         layer.weight.mul_(2)
         assert torch.equal(compiled(X), truth(layer))
     assert not torch.equal(compiled(X), expected)
-    assert len(_packed._kept) == 1
+    assert len(weights._entries) == 1
 
 
 def test_a_filter_changed_behind_pytorchs_back_is_noticed() -> None:

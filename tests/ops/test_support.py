@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hstl_fast import HSTL, functional, models, reference, use_algorithm, use_backend
+from hstl_fast import HSTL, functional, reference, use_algorithm, use_backend
+from hstl_fast.models import feature_maps, hstl
+from hstl_fast.models.eligibility import is_made_of_own_layers
 from hstl_fast.nn import ARME
-from hstl_fast.ops import _dispatch, _support
+from hstl_fast.ops import _dispatch
 from tests.networks import narrow_model, walkers
 from tests.ops.cases import CASES, LONG_ENOUGH, OPERATORS, Case
 
@@ -253,18 +255,19 @@ def network_values(model: HSTL, silhouettes: Tensor, lens: list[int]) -> list[Te
 def with_and_without(compute: Callable[[], Any]) -> list[Any]:
     """What `compute` gives with supports and without; the first is made sure to be with."""
     seen: list[int] = []
-    right = models.grown
+    right = feature_maps.grown
 
     def noting(*arguments: Any) -> Any:
         seen.append(1)
         return right(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "grown", noting)
-        patch.setenv(_support.DEBUG_VARIABLE, "1")
+        patch.setattr(feature_maps, "grown", noting)
+        patch.setenv("HSTL_FAST_DEBUG", "1")
         results = [compute()]
         assert seen
-        patch.setattr(HSTL, "_backend_that_skips", lambda *_: "reference")
+        patch.setattr(feature_maps, "backend_with_support", lambda network: "reference")
+        patch.setattr(hstl, "backend_with_support", lambda network: "reference")
         seen.clear()
         results.append(compute())
         assert not seen
@@ -345,11 +348,11 @@ def hook_everything(model: HSTL) -> None:
 )
 def test_changed_layers_compute_what_they_now_are(change: Callable[[HSTL], None]) -> None:
     model = narrow_model("casia-b", dtype=torch.float64, divisor=8).eval()
-    assert model._is_made_of_own_layers()
+    assert is_made_of_own_layers(model)
     before = nn.modules.module._global_forward_hooks.copy()
     try:
         change(model)
-        assert not model._is_made_of_own_layers()
+        assert not is_made_of_own_layers(model)
         found = network_values(model, walkers(5)[None], [5])
         with use_backend("reference"):
             expected = network_values(model, walkers(5)[None], [5])
@@ -362,7 +365,7 @@ def test_changed_layers_compute_what_they_now_are(change: Callable[[HSTL], None]
 
 def test_the_debug_switch_looks_outside(native: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = narrow_model("gait3d", divisor=16).eval()
-    monkeypatch.setattr(models, "_halved", lambda x: nn.functional.max_pool3d(x, (1, 2, 2)) + 0.1)
+    monkeypatch.setattr(feature_maps, "max_pool", lambda x, *_: nn.functional.max_pool3d(x, (1, 2, 2)) + 0.1)
     monkeypatch.setenv("HSTL_FAST_DEBUG", "0")
     model(walkers(3)[None])
     monkeypatch.setenv("HSTL_FAST_DEBUG", "1")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hstl_fast.ops import _algorithm
+from hstl_fast.backends.cpu import algorithm
 from tests.ops.cases import LONG_ENOUGH, OPERATORS, Case, Operator
 
 CASE = LONG_ENOUGH[6]
@@ -22,7 +22,7 @@ def private_calls(case: Case, dtype: torch.dtype, backend: str) -> list[tuple[st
     _, fta_weights, biases = (value.to(dtype) for value in OPERATORS[2].inputs(case))
     support = x.new_ones((x.shape[0], *x.shape[2:]), dtype=torch.bool)
     support[..., ::2] = False
-    within = (support, ops.grow_support(support, case.split, lens, backend), case.split, lens, 0.01, _algorithm.AUTO)
+    within = (support, ops.grow_support(support, case.split, lens, backend), case.split, lens, 0.01, algorithm.AUTO)
     everywhere = (None, None, *within[2:])
     y = ops.arme_forward(x, weights, *within, True, backend)
     astp = (x, proj, p, None, case.split, lens)

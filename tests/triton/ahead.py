@@ -23,8 +23,8 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from hstl_fast import PRESETS
+from hstl_fast.backends.triton import arme, astp, fta, support, tiles
 from hstl_fast.models import HSTLConfig
-from hstl_fast.triton_kernels import arme, astp, fta, support, tiles
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),

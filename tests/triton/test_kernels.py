@@ -41,7 +41,7 @@ each_pair = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def backend(kernels: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    from hstl_fast.triton_kernels import arme
+    from hstl_fast.backends.triton import arme
 
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     if DEVICE == "cpu":
@@ -245,7 +245,7 @@ def test_means_keep_their_denominators() -> None:
     "case", [BATCH._replace(split=[4, 2], lens=[4]), PACKED._replace(split=[6], lens=[3, 2])], ids=str
 )
 def test_patches_feed_the_same_products(case: Case, sparse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hstl_fast.triton_kernels import arme as kernels
+    from hstl_fast.backends.triton import arme as kernels
 
     fed = []
 
@@ -263,7 +263,7 @@ def test_patches_feed_the_same_products(case: Case, sparse: bool, monkeypatch: p
 
 
 def test_bulk_copies_are_for_wide_maps_without_a_support() -> None:
-    from hstl_fast.triton_kernels.arme import feeds_patches
+    from hstl_fast.backends.triton.arme import feeds_patches
 
     assert feeds_patches(64, torch.bfloat16, [40, 24], 44, False, (9, 0))
     for other in (
@@ -278,7 +278,7 @@ def test_bulk_copies_are_for_wide_maps_without_a_support() -> None:
 
 
 def test_maps_of_more_positions_than_32_bits_count() -> None:
-    from hstl_fast.triton_kernels.support import grow, listed
+    from hstl_fast.backends.triton.support import grow, listed
 
     many = torch.empty((1, 2**31 // (64 * 44) + 1, 64, 44), dtype=torch.bool, device="meta")
     with pytest.raises(ValueError, match=r"x must have at most 2147482624 positions .* take fewer sequences at once"):
@@ -344,7 +344,7 @@ def test_the_default_type_does_not_matter(operator: Operator, default: torch.dty
 
 
 def test_any_byte_but_0_is_inside_a_support() -> None:
-    from hstl_fast.triton_kernels import support as kernels
+    from hstl_fast.backends.triton import support as kernels
 
     inside = torch.rand(1, 4, 6, 5, generator=torch.Generator().manual_seed(0)) < 0.2
     one, x = inside.to(DEVICE), torch.zeros(1, 1, 4, 6, 5, device=DEVICE)
@@ -363,7 +363,7 @@ def test_the_allocator_of_others_comes_back() -> None:
     import triton
     from triton.runtime import _allocation
 
-    from hstl_fast.triton_kernels.launch import descriptor_memory
+    from hstl_fast.backends.triton.launch import descriptor_memory
 
     def theirs(size: int, alignment: int, stream: int | None) -> Tensor:
         raise AssertionError
@@ -382,7 +382,7 @@ def test_the_allocator_of_others_comes_back() -> None:
 
 
 def test_precision_is_what_convolutions_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hstl_fast.ops._triton import precision
+    from hstl_fast.backends.triton.available import precision
 
     for allowed, name in ((True, "tf32"), (False, "ieee")):
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hstl_fast import HSTL, HSTLConfig, _replayed, use_backend
-from hstl_fast.models import Stage
+from hstl_fast import HSTL, HSTLConfig, use_backend
+from hstl_fast.models import Stage, cuda_graphs
 from tests import graphs
 from tests.networks import walkers
 
@@ -24,7 +24,7 @@ LARGE_BLOCK = 1 << 15
 @pytest.fixture(autouse=True)
 def recorded(kernels: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """How many graphs there were recorded, in its only element."""
-    from hstl_fast.triton_kernels import astp, fta, support, tiles
+    from hstl_fast.backends.triton import astp, fta, support, tiles
 
     if not ON_GPU:
         graphs.stand_in(monkeypatch)
@@ -42,7 +42,7 @@ def small(pool: bool) -> HSTL:
 
 def layer_by_layer(model: HSTL, clips: list[Tensor]) -> Tensor:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_replayed, "MOST_FRAMES", 0)
+        patch.setattr(cuda_graphs, "MOST_FRAMES", 0)
         return model.embed(clips)
 
 

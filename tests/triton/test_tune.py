@@ -17,7 +17,7 @@ X = torch.zeros(1, device=DEVICE)
 def test_a_measurement_names_the_fastest_of_what_it_tried(
     kind: str, kernels: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hstl_fast.triton_kernels.tuning import Product
+    from hstl_fast.backends.triton.tuning import Product
 
     monkeypatch.setattr(tune, "REPEATS", 1)
     monkeypatch.setattr(tune, "DTYPE", torch.float16)  # the interpreter cannot multiply bfloat16
@@ -28,8 +28,7 @@ def test_a_measurement_names_the_fastest_of_what_it_tried(
 
 
 def test_what_is_tuned_is_found_again(kernels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hstl_fast.ops import _triton
-    from hstl_fast.triton_kernels import tiles, tuning
+    from hstl_fast.backends.triton import available, tiles, tuning
 
     measure, said = tuning.measure, []
 
@@ -39,7 +38,7 @@ def test_what_is_tuned_is_found_again(kernels: str, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(tiles.ENVIRONMENT_VARIABLE, raising=False)
     monkeypatch.setattr(tuning, "measure", quickly)
-    path = _triton.tune([(2, 3, (2, 1), 2, 5)], [torch.float32], lambda *found: said.append(found), None)
+    path = available.tune([(2, 3, (2, 1), 2, 5)], [torch.float32], lambda *found: said.append(found), None)
     assert path == tmp_path / "hstl_fast" / "tiles.json"
     assert [product.name for product, _, _ in said] == ["convolve 2-3", "weigh 2-3", "convolve 3-2"]
     x = torch.zeros(1, device=DEVICE)
@@ -51,7 +50,7 @@ def test_what_is_tuned_is_found_again(kernels: str, tmp_path: Path, monkeypatch:
 
 
 def test_tiles_that_answer_otherwise_or_fail_are_left_out(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hstl_fast.triton_kernels import arme, tiles, tuning
+    from hstl_fast.backends.triton import arme, tiles, tuning
 
     forward, rule = arme.forward, tiles.by_rule("convolve", 2, 3, torch.float32, tiles.capability(X))
 

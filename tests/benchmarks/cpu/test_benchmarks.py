@@ -37,9 +37,10 @@ from benchmarks.cpu.executed import Products, Support
 from benchmarks.cpu.memory import Peak
 from benchmarks.cpu.workloads import Workload
 from hstl_fast import HSTL, PRESETS, use_algorithm, use_backend
-from hstl_fast._recorded import RecordedMaps
+from hstl_fast.backends.cpu import library
+from hstl_fast.models.cpu_plan import PlannedMaps
+from hstl_fast.models.eligibility import is_made_of_own_layers
 from hstl_fast.nn import ARME
-from hstl_fast.ops import _native
 from tests.golden import recipe
 from tests.networks import narrow_config, narrow_model, walkers
 
@@ -224,8 +225,8 @@ def test_the_algorithm_in_force_is_what_is_counted() -> None:
     with use_algorithm("direct"):
         assert executed.tile_frames(layer) == executed.DIRECT
         assert executed.of_layer(layer).executed == layer.direct
-    if _native.cpu() is None:
-        pytest.skip(_native.cpu_error())
+    if library.cpu() is None:
+        pytest.skip(library.cpu_error())
     with use_algorithm("winograd"):
         assert executed.tile_frames(layer) in executed.TILES
         assert executed.of_layer(layer).executed < layer.direct / 2
@@ -385,18 +386,18 @@ def test_clips_given_are_given_to_one_rival() -> None:
 def test_what_is_timed_is_what_users_run() -> None:
     """The network still knows its layers for its own, which is when it records them and leaves the background out."""
     seen: list[bool] = []
-    finish = RecordedMaps.finish
+    run_step = PlannedMaps.run_step
 
     def step(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
         assert isinstance(network, HSTL)
-        seen.append(network._is_made_of_own_layers())
-        assert RecordedMaps.finish is not finish
+        seen.append(is_made_of_own_layers(network))
+        assert PlannedMaps.run_step is not run_step
         return Answer([network.embed(inputs)])
 
     workload = workloads.embedding("casia-b", (3,))._replace(network=narrow_model("casia-b", divisor=8), step=step)
     division.divide(workload, Prepared(), rounds=1)
     assert seen == [True, True]
-    assert RecordedMaps.finish is finish
+    assert PlannedMaps.run_step is run_step
 
 
 @pytest.mark.parametrize("preset", ["casia-b", "gait3d"])

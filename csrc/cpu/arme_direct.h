@@ -1,0 +1,117 @@
+// Patches, the copies of a map that arme's direct kernels read: rows of chunks of channels with a column of zeros on
+// both sides; and the chunks into which frames and rows are divided.
+#pragma once
+
+#include "arena.h"
+#include "arme.h"
+#include "parallel.h"
+
+namespace hstl {
+namespace HSTL_ISA {
+namespace {
+
+// Channels of one chunk of a patch: a cache line, so that a tile's positions are at constant distances.
+template <class T>
+constexpr int kChunk = 64 / int(sizeof(T));
+
+// The channels of a map and their division into chunks.
+struct Channels {
+  int64_t count, chunk;
+  int64_t chunks() const { return ceil_div(count, chunk); }
+  int64_t padded() const { return chunks() * chunk; }
+};
+
+template <class T>
+Channels input_channels(int64_t count) {
+  return {count, count == 1 ? 1 : kChunk<T>};
+}
+
+// ---- patches: [frames][rows][chunks][W + 2][chunk], zero at columns -1 and W
+
+template <class T>
+struct Patch {
+  T* data;
+  Channels channels;
+  int64_t width;
+  int64_t row_size() const { return channels.padded() * (width + 2); }
+};
+
+// A row of a map: its first position, the activation that it goes back through or null, its support or null.
+template <class T>
+struct MapRow {
+  const T *x, *y;
+  T negative_slope;
+  const uint8_t* inside;  // [width]
+};
+
+// Copies a row of a map, through LeakyReLU where `y` is given, and zeros outside its support.
+template <class T>
+void copy_row(T* to, const MapRow<T>& row, const Patch<T>& patch) {
+  const Channels& channels = patch.channels;
+  if (channels.chunk == 1) {
+    to[0] = to[patch.width + 1] = 0;
+    for (int64_t q = 0; q < patch.width; ++q)
+      to[q + 1] = row.y && !(row.y[q] > 0) ? row.x[q] * row.negative_slope : row.x[q];
+    for (int64_t q = 0; row.inside && q < patch.width; ++q) to[q + 1] = row.inside[q] ? to[q + 1] : T(0);
+    return;
+  }
+  for (int64_t first = 0; first < channels.count; first += kChunk<T>) {
+    __builtin_memset(to, 0, sizeof(T) * kChunk<T>);
+    to += kChunk<T>;
+    for (int64_t q = 0; q < patch.width; ++q, to += kChunk<T>) {
+      if (row.inside && !row.inside[q]) {
+        __builtin_memset(to, 0, sizeof(T) * kChunk<T>);
+        continue;
+      }
+      for (int64_t k = 0; k < kChunk<T>; k += lanes<T>) {
+        int64_t at = q * channels.count + first + k;
+        const T* y = row.y ? row.y + at : nullptr;
+        store(to + k, load_through(row.x + at, y, row.negative_slope, channels.count - first - k));
+      }
+    }
+    __builtin_memset(to, 0, sizeof(T) * kChunk<T>);
+    to += kChunk<T>;
+  }
+}
+
+// Copies a row of silhouettes.
+template <class T>
+void copy_row(T* to, const uint8_t* silhouettes, int64_t width) {
+  to[0] = to[width + 1] = 0;
+  for (int64_t q = 0; q < width; ++q) to[q + 1] = T(silhouettes[q]) / T(255);
+}
+
+// Row `row` of all rows of a support, or null.
+inline const uint8_t* row_of(const uint8_t* support, int64_t row, int64_t width) {
+  return support ? support + row * width : nullptr;
+}
+
+// The columns between the first and the last position of a row inside the support; all where there is none.
+inline Range columns_inside(const uint8_t* inside, int64_t width) {
+  Range columns = {0, width};
+  if (!inside) return columns;
+  while (columns.end > 0 && !inside[columns.end - 1]) --columns.end;
+  while (columns.begin < columns.end && !inside[columns.begin]) ++columns.begin;
+  return columns;
+}
+
+// A chunk of a sequence's frames or of a region's rows.
+struct Chunk {
+  int64_t owner;        // sequence or region
+  Range whole, inside;  // the owner's range and the chunk of it
+};
+
+// The i-th chunk when every size is cut into nearly equal chunks of at most `step`.
+inline Chunk chunk_at(const int64_t* sizes, int64_t step, int64_t i) {
+  int64_t begin = 0, owner = 0;
+  for (; i >= ceil_div(sizes[owner], step); ++owner) {
+    i -= ceil_div(sizes[owner], step);
+    begin += sizes[owner];
+  }
+  Range chunk = chunk_of(sizes[owner], ceil_div(sizes[owner], step), i);
+  return {owner, {begin, begin + sizes[owner]}, {begin + chunk.begin, begin + chunk.end}};
+}
+
+}  // namespace
+}  // namespace HSTL_ISA
+}  // namespace hstl

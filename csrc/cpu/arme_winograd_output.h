@@ -1,0 +1,238 @@
+// Outputs of arme's Winograd tiles: products at 2 x 6 x (N + 2) frequencies of a pair -> [N, 4, 4] positions of a tile,
+// written to the map, to its maximum over frames, and to its 2x2 maximum; and zeros where no tile is.
+#pragma once
+
+#include "arena.h"
+#include "arme_winograd.h"
+#include "parallel.h"
+
+namespace hstl {
+namespace HSTL_ISA {
+namespace {
+
+// The places of a tile's outputs in the map; -1 outside it.
+template <int N>
+struct OutputPositions {
+  int64_t at[N][kSide][kSide];  // [frame][row][column]
+  bool inside[N][kSide][kSide];
+  int64_t to_maximum[N];        // to be added, for the place among the maxima of the frame's sequence
+  int64_t max_pooled[N][2][2];  // where 2 x 2 of them are in the max-pooled map; -1 outside it
+};
+
+struct OutputMap {
+  float* data;             // [F, H, W, channels], or null where only the maximum is wanted
+  float* maximum;          // [N, H, W, channels] or null
+  float* max_pooled;       // [F, H / 2, W / 2, channels] or null
+  const uint8_t* support;  // [F, H, W] or null
+  int64_t channels, height, width;
+  float slope;  // of LeakyReLU; 1: none
+
+  int64_t frame_size() const { return height * width * channels; }
+  // Whether every vector of channels is whole and aligned.
+  bool streams() const {
+    uintptr_t addresses = reinterpret_cast<uintptr_t>(data) | reinterpret_cast<uintptr_t>(max_pooled);
+    return channels % kLanes == 0 && addresses % HSTL_VECTOR_BYTES == 0;
+  }
+};
+
+template <int N>
+void find_outputs(OutputPositions<N>& positions, const TimeTile& time, const Tile& tile, Range region,
+                  const OutputMap& map) {
+  for (int t = 0; t < N; ++t) {
+    int64_t frame = time.outputs[t];
+    positions.to_maximum[t] = (time.sequences[t] - frame) * map.frame_size();
+    for (int i = 0; i < kSide; ++i)
+      for (int j = 0; j < kSide; ++j) {
+        int64_t row = tile.row + i, col = tile.col + j;
+        bool exists = frame >= 0 && row < region.end && col < map.width;
+        int64_t at = (frame * map.height + row) * map.width + col;
+        positions.at[t][i][j] = exists ? at * map.channels : -1;
+        positions.inside[t][i][j] = exists && (!map.support || map.support[at]);
+        if (map.max_pooled && i % 2 == 0 && j % 2 == 0)
+          positions.max_pooled[t][i / 2][j / 2] =
+              exists ? ((frame * map.height + row) / 2 * map.width + col) / 2 * map.channels : -1;
+      }
+  }
+}
+
+// Adds a pair of the rows' products to a column of four outputs: A^T by rows. `sums` holds what the pairs before gave,
+// a row of tiles apart; the last pair finishes the outputs.
+template <int Pair>
+HSTL_INLINE void add_rows(float* sums, Floats first, Floats second) {
+  using P = Points<4>;
+  constexpr int64_t row = kSide * kPanel;
+  if constexpr (Pair == 0) {
+    store(sums, first);
+    store(sums + 3 * row, second);
+  } else {
+    Floats even = first + second, odd = (first - second) * P::a;
+    store(sums, load(sums) + even);
+    store(sums + row, odd);
+    store(sums + 2 * row, even * squared(P::a));
+    store(sums + 3 * row, load(sums + 3 * row) + odd * squared(P::a));
+  }
+}
+
+// Destinations of a vector of channels of a tile's outputs: the map, this thread's maxima so far, the 2x2 maxima.
+struct Destination {
+  float *map, *maxima, *max_pooled;  // or null
+  int64_t valid;                     // channels
+  bool streams;                      // to map and max_pooled
+};
+
+HSTL_INLINE void put(const Destination& to, int64_t at, int64_t to_maximum, Floats y) {
+  if (to.map && to.streams) {
+    stream(to.map + at, y);
+  } else if (to.map) {
+    store_some(to.map + at, y, to.valid);
+  }
+  if (!to.maxima) return;
+  float* best = to.maxima + at + to_maximum;
+  Floats so_far = load_some(best, to.valid);
+  store_some(best, replaces<float>(y, so_far) ? y : so_far, to.valid);
+}
+
+HSTL_INLINE void finish_rows(const Destination& to, const int64_t* at, const bool* inside, int64_t to_maximum,
+                             float* sums, Floats first, Floats second, float slope) {
+  using P = Points<4>;
+  Floats even = first + second, odd = (first - second) * P::b;
+  Floats rows[kSide] = {even, odd, even * squared(P::b), odd * squared(P::b)};
+#pragma GCC unroll 4
+  for (int i = 0; i < kSide; ++i) {
+    if (at[i * kSide] < 0) continue;
+    Floats y = leaky<float>(load(sums + i * kSide * kPanel) + rows[i], slope);
+    y = inside[i * kSide] ? y : Floats{};
+    put(to, at[i * kSide], to_maximum, y);
+    if (to.max_pooled) store(sums + i * kSide * kPanel, y);
+  }
+}
+
+// The 2x2 maxima of one frame of a tile, [4][4][kPanel].
+HSTL_INLINE void put_max_pooled(const Destination& to, const int64_t (&at)[2][2], const float* frame) {
+  for (int i = 0; i < 2; ++i)
+    for (int j = 0; j < 2; ++j) {
+      if (at[i][j] < 0) continue;
+      const float* upper = frame + (2 * i * kSide + 2 * j) * kPanel;
+      const float* lower = upper + kSide * kPanel;
+      Floats best = load(upper);
+      const float* const others[] = {upper + kPanel, lower, lower + kPanel};
+      for (const float* other : others) {
+        Floats x = load(other);
+        best = replaces<float>(x, best) ? x : best;
+      }
+      to.streams ? stream(to.max_pooled + at[i][j], best) : store_some(to.max_pooled + at[i][j], best, to.valid);
+    }
+}
+
+// Transforms a vector of channels of a tile's products of one pair: 12 transforms in time, then per frame two by
+// columns and one by rows. `sums` is [N][4][4][kPanel].
+template <int N, int Pair>
+HSTL_INLINE void transform_output(float* sums, const OutputPositions<N>& positions, const float* products,
+                                  const Destination& to, float slope) {
+  Floats frames[N][2][kFrequencies];
+  for (int i = 0; i < 2; ++i)
+    for (int j = 0; j < kFrequencies; ++j) {
+      Floats m[N + 2], y[N];
+#pragma GCC unroll 7
+      for (int t = 0; t < N + 2; ++t, products += kBlock * kPanel) m[t] = load(products);
+      Transform<N>::output(y, m);
+#pragma GCC unroll 5
+      for (int t = 0; t < N; ++t) frames[t][i][j] = y[t];
+    }
+  for (int t = 0; t < N; ++t) {
+    Floats first[kSide], second[kSide];
+    const float* frame = sums;
+    Transform<4>::output(first, frames[t][0]);
+    Transform<4>::output(second, frames[t][1]);
+#pragma GCC unroll 4
+    for (int j = 0; j < kSide; ++j, sums += kPanel) {
+      if constexpr (Pair == 2) {
+        finish_rows(to, &positions.at[t][0][j], &positions.inside[t][0][j], positions.to_maximum[t], sums, first[j],
+                    second[j], slope);
+      } else {
+        add_rows<Pair>(sums, first[j], second[j]);
+      }
+    }
+    if (Pair == 2 && to.max_pooled) put_max_pooled(to, positions.max_pooled[t], frame);
+    sums += (kSide - 1) * kSide * kPanel;
+  }
+}
+
+// Zeros at some rows and columns of a frame, and where they are in the max-pooled map.
+inline void fill_gap(const OutputMap& map, int64_t frame, Range rows, Range columns) {
+  auto fill = [&](float* data, int64_t position, int64_t count) {
+    __builtin_memset(data + position * map.channels, 0, count * map.channels * sizeof(float));
+  };
+  for (int64_t h = rows.begin; h < rows.end; ++h) {
+    int64_t row = frame * map.height + h;
+    if (map.data) fill(map.data, row * map.width + columns.begin, columns.size());
+    if (map.max_pooled && h % 2 == 0)
+      fill(map.max_pooled, (row / 2 * map.width + columns.begin) / 2, columns.size() / 2);
+  }
+}
+
+// Zeros at the outputs that no tile covers, for one time and all rows.
+inline void fill_gaps(const Tiling& tiling, const Shape& s, const OutputMap& map, int64_t time) {
+  for (int64_t r = 0; r < s.regions; ++r) {
+    Range region = region_rows(s, r);
+    for (int64_t row = region.begin; row < region.end; row += kSide) {
+      Range rows = strip_of(row, region);
+      auto fill = [&](int64_t begin, int64_t end) {
+        for (int t = 0; t < tiling.frames; ++t)
+          if (int64_t frame = tiling.times[time].outputs[t]; frame >= 0) fill_gap(map, frame, rows, {begin, end});
+      };
+      cover_strip(tiling, s, map.support, time, rows, [](int64_t) {}, fill);
+    }
+  }
+}
+
+// Every thread finds the maxima of what it computes; the first one's are the result's, the others' are scratch.
+struct Maxima {
+  float *first, *others;
+  int64_t size;
+
+  float* of(int thread) const {
+    if (!first) return nullptr;
+    return thread ? others + (thread - 1) * size : first;
+  }
+};
+
+inline Maxima allocate_maxima(Arena& arena, const Shape& s, const OutputMap& map) {
+  int64_t size = map.maximum ? s.sequences * map.frame_size() : 0;
+  return {map.maximum, arena.allocate<float>((s.threads - 1) * size), size};
+}
+
+inline void start_maxima(const Maxima& maxima, const Shape& s) {
+  if (!maxima.first) return;
+  parallel_for(s.threads, s.threads, [&](int64_t thread, int) {
+    for (int64_t e = 0; e < maxima.size; ++e) maxima.of(int(thread))[e] = -__builtin_inff();
+  });
+}
+
+// Joins the threads' maxima. A position outside the support in any frame of the sequence has a 0 among its values.
+inline void join_maxima(const Maxima& maxima, const Shape& s, const OutputMap& map) {
+  if (!maxima.first) return;
+  parallel_for(s.threads, s.sequences * map.height, [&](int64_t i, int) {
+    int64_t n = i / map.height, positions = map.height * map.width;
+    const uint8_t* inside =
+        map.support ? map.support + total(s.seq_lens, n) * positions + i % map.height * map.width : nullptr;
+    for (int64_t col = 0; col < map.width; ++col) {
+      bool always = true;
+      for (int64_t t = 0; inside && t < s.seq_lens[n]; ++t) always = always && inside[t * positions + col];
+      for (int64_t c = 0; c < map.channels; c += kLanes) {
+        int64_t at = (i * map.width + col) * map.channels + c, valid = map.channels - c;
+        Floats best = load_some(maxima.first + at, valid);
+        for (int thread = 1; thread < s.threads; ++thread) {
+          Floats other = load_some(maxima.of(thread) + at, valid);
+          best = replaces<float>(other, best) ? other : best;
+        }
+        if (!always) best = replaces<float>(Floats{}, best) ? Floats{} : best;
+        store_some(maxima.first + at, best, valid);
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace HSTL_ISA
+}  // namespace hstl

@@ -1,0 +1,181 @@
+// How Winograd's tiles lie on a map [F, H, W, C]: 4 x 4 positions of one region times N frames. Only active tiles,
+// those with an output inside the support, are found.
+#pragma once
+
+#include "arena.h"
+#include "winograd.h"
+
+namespace hstl {
+namespace HSTL_ISA {
+namespace {
+
+constexpr int kLanes = lanes<float>;
+constexpr int kMostFrames = 5;
+
+// Calls f with the frames of a tile as a type.
+template <int N>
+struct Frames {
+  static constexpr int value = N;
+};
+
+template <class F>
+auto with_frames(int algorithm, const F& f) {
+  if (algorithm == 2) return f(Frames<2>());
+  if (algorithm == 4) return f(Frames<4>());
+  return f(Frames<5>());
+}
+
+// The frames of a tile, -1 where there is none. Sequences stand one after another with one empty frame between them,
+// which is the padding of both; a tile that begins with a sequence needs no empty frame.
+struct TimeTile {
+  int32_t inputs[kMostFrames + 2];
+  int32_t outputs[kMostFrames];
+  int32_t sequences[kMostFrames];  // of the outputs
+};
+
+struct Tile {
+  int32_t time;      // index of its TimeTile
+  int32_t row, col;  // of its first output, among all rows
+};
+
+struct Tiling {
+  int frames;  // of a tile
+  int align;   // columns: a tile begins at a multiple
+  TimeTile* times;
+  Tile* tiles;    // region after region
+  int64_t* ends;  // [regions] end of each region's tiles
+  int64_t time_count;
+
+  int64_t begin(int64_t r) const { return r ? ends[r - 1] : 0; }
+  int64_t count(int64_t r) const { return ends[r] - begin(r); }
+};
+
+inline int64_t most_times(const Shape& s, int frames) { return ceil_div(frames_of(s) + s.sequences, frames); }
+
+inline int64_t tiles_across(const Shape& s) { return ceil_div(s.width, kSide); }
+
+inline int64_t most_tiles(const Shape& s, int frames) {
+  int64_t down = 0;
+  for (int64_t r = 0; r < s.regions; ++r) down += ceil_div(s.split[r], kSide);
+  return most_times(s, frames) * down * tiles_across(s);
+}
+
+inline Tiling allocate_tiling(Arena& arena, const Shape& s, int frames) {
+  Tiling tiling;
+  tiling.frames = frames;
+  tiling.align = 1;
+  tiling.times = arena.allocate<TimeTile>(most_times(s, frames));
+  tiling.tiles = arena.allocate<Tile>(most_tiles(s, frames));
+  tiling.ends = arena.allocate<int64_t>(s.regions);
+  tiling.time_count = 0;
+  return tiling;
+}
+
+// The next frame, of sequence n.
+inline void add_frame(Tiling& tiling, int& slot, int32_t frame, int32_t n, bool first, bool last) {
+  if (slot == 0) {
+    TimeTile& fresh = tiling.times[tiling.time_count++];
+    for (int32_t& f : fresh.inputs) f = -1;
+    for (int32_t& f : fresh.outputs) f = -1;
+    for (int32_t& of : fresh.sequences) of = n;
+    if (!first) fresh.inputs[0] = frame - 1;
+  }
+  TimeTile& tile = tiling.times[tiling.time_count - 1];
+  tile.outputs[slot] = tile.inputs[slot + 1] = frame;
+  tile.sequences[slot] = n;
+  slot = (slot + 1) % tiling.frames;
+  if (slot == 0 && !last) tile.inputs[tiling.frames + 1] = frame + 1;
+}
+
+inline void make_time_tiles(Tiling& tiling, const Shape& s) {
+  int slot = 0;
+  int32_t frame = 0;
+  for (int64_t n = 0; n < s.sequences; ++n) {
+    if (slot) slot = (slot + 1) % tiling.frames;
+    for (int64_t t = 0; t < s.seq_lens[n]; ++t, ++frame)
+      add_frame(tiling, slot, frame, int32_t(n), t == 0, t == s.seq_lens[n] - 1);
+  }
+}
+
+// Whether any output of a column of a strip of rows is inside the support.
+inline bool is_active(const TimeTile& time, int frames, const uint8_t* support, const Shape& s, int64_t height,
+                      Range rows, int64_t col) {
+  if (!support) return true;
+  bool active = false;
+  for (int t = 0; t < frames; ++t)
+    for (int64_t h = rows.begin; h < rows.end && time.outputs[t] >= 0; ++h)
+      active = active || support[(time.outputs[t] * height + h) * s.width + col];
+  return active;
+}
+
+// Covers the active columns of a strip of rows by tiles, from the left: tile(col) for each, and gap(begin, end) for the
+// columns between them.
+template <class OnTile, class OnGap>
+void cover_strip(const Tiling& tiling, const Shape& s, const uint8_t* support, int64_t time, Range rows,
+                 const OnTile& tile, const OnGap& gap) {
+  int64_t height = rows_of(s), covered = 0;
+  for (int64_t col = 0; col < s.width;) {
+    if (!is_active(tiling.times[time], tiling.frames, support, s, height, rows, col)) {
+      ++col;
+      continue;
+    }
+    col -= col % tiling.align;
+    if (covered < col) gap(covered, col);
+    tile(col);
+    covered = col += kSide;
+  }
+  if (covered < s.width) gap(covered, s.width);
+}
+
+inline Range strip_of(int64_t row, Range region) { return {row, smaller(row + kSide, region.end)}; }
+
+// The frames of the tiles, and the active tiles of every region: by time, then rows, then columns, so that neighbours
+// share inputs. Where there is a support they begin at its first column, not at multiples of 4.
+inline void find_active_tiles(Tiling& tiling, const Shape& s, const uint8_t* support) {
+  make_time_tiles(tiling, s);
+  int64_t found = 0;
+  for (int64_t r = 0; r < s.regions; ++r) {
+    Range region = region_rows(s, r);
+    for (int64_t time = 0; time < tiling.time_count; ++time)
+      for (int64_t row = region.begin; row < region.end; row += kSide)
+        cover_strip(
+            tiling, s, support, time, strip_of(row, region),
+            [&](int64_t col) { tiling.tiles[found++] = {int32_t(time), int32_t(row), int32_t(col)}; },
+            [](int64_t, int64_t) {});
+    tiling.ends[r] = found;
+  }
+}
+
+// The positions of one tile's inputs: pointers to their channels; positions that count as 0 point at zeros.
+template <int N>
+struct InputPositions {
+  const float* at[N + 2][kFrequencies][kFrequencies];  // [frame][row][column]
+};
+
+// The map that a tile's inputs are read from.
+struct InputMap {
+  const float* data;       // [F, H, W, channels]
+  const uint8_t* support;  // [F, H, W] or null
+  const float* zeros;      // [channels]
+  int64_t channels, height, width;
+};
+
+template <int N>
+void find_inputs(InputPositions<N>& positions, const TimeTile& time, const Tile& tile, Range region,
+                 const InputMap& map) {
+  for (int t = 0; t < N + 2; ++t)
+    for (int i = 0; i < kFrequencies; ++i) {
+      int64_t row = tile.row - 1 + i, frame = time.inputs[t];
+      bool outside = frame < 0 || row < region.begin || row >= region.end;
+      int64_t first = (frame * map.height + row) * map.width + tile.col - 1;
+      for (int j = 0; j < kFrequencies; ++j) {
+        int64_t col = tile.col - 1 + j;
+        bool zero = outside || col < 0 || col >= map.width || (map.support && !map.support[first + j]);
+        positions.at[t][i][j] = zero ? map.zeros : map.data + (first + j) * map.channels;
+      }
+    }
+}
+
+}  // namespace
+}  // namespace HSTL_ISA
+}  // namespace hstl

@@ -1,0 +1,176 @@
+"""Every private name of torch and Triton that the package uses, each with its fallback.
+
+They are those of torch 2.6 to 2.13 and Triton 3.4 to 3.7; a test lists them and finds them nowhere else in the package.
+Where a name is missing, a function answers so that the slower or more cautious way is taken.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def constant_when_compiled(function: _Function) -> _Function:
+    """`torch.compiler.assume_constant_result`, without the second that importing the compiler takes.
+
+    It sets `_dynamo_marked_constant`. If torch renames the mark, the compiler traces the function.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+# The compiler guards on the transforms that are active, so that a constant answer stays right.
+@constant_when_compiled
+def under_transforms() -> bool:
+    """Whether `torch.func` or forward-mode differentiation is active (without the names: no)."""
+    from torch.autograd import forward_ad
+
+    is_active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    return (is_active is not None and is_active()) or getattr(forward_ad, "_current_level", -1) >= 0
+
+
+def is_tracing() -> bool:
+    """Whether `torch.jit.trace` or the ONNX tracer records what is called (without the name: yes)."""
+    state = getattr(torch._C, "_get_tracing_state", None)
+    return state is None or state() is not None
+
+
+def is_under_dispatch_mode() -> bool:
+    """Whether a `TorchDispatchMode` sees every operator (without the name: yes)."""
+    depth = getattr(torch._C, "_len_torch_dispatch_stack", None)
+    return depth is None or bool(depth())
+
+
+def is_under_function_mode() -> bool:
+    """Whether a `TorchFunctionMode` sees every function of torch (without the name: yes).
+
+    `with torch.device(...)` is such a mode, but one that keeps no tensor.
+    """
+    try:
+        from torch.overrides import _get_current_function_mode_stack
+        from torch.utils._device import DeviceContext
+    except ImportError:
+        return True
+    return any(type(mode) is not DeviceContext for mode in _get_current_function_mode_stack())
+
+
+def is_batched(x: Tensor) -> bool:
+    """Whether `x` is a batch of `torch.autograd.grad(is_grads_batched=True)` (without the name: yes)."""
+    try:
+        from torch._C._functorch import is_legacy_batchedtensor
+    except ImportError:
+        return True
+    return bool(is_legacy_batchedtensor(x))
+
+
+def is_fake(x: object) -> bool:
+    """Whether `x` is a tensor without values, as torch.export uses them (without the name: no)."""
+    try:
+        from torch._subclasses.fake_tensor import FakeTensor
+    except ImportError:
+        return False
+    return isinstance(x, FakeTensor)
+
+
+def has_global_hooks() -> bool:
+    """Whether hooks are registered for all modules (without the name: yes)."""
+    try:
+        from torch.nn.modules.module import _has_any_global_hook
+    except ImportError:
+        return True
+    return bool(_has_any_global_hook())
+
+
+def register_namedtuple(kind: type, name: str) -> None:
+    """Tell `torch.export.save` of a named tuple (without the name: exports of it cannot be saved)."""
+    try:
+        from torch.utils._pytree import _register_namedtuple
+    except ImportError:
+        return
+    _register_namedtuple(kind, serialized_type_name=name)
+
+
+def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
+    """The modules that `module` holds, by name; `named_children` leaves out those that are None or listed twice."""
+    children: dict[str, nn.Module | None] = module._modules
+    return children
+
+
+def parameters_of(module: nn.Module) -> dict[str, nn.Parameter | None]:
+    """The parameters of `module` itself, by name; `named_parameters` leaves out those that are None or shared."""
+    parameters: dict[str, nn.Parameter | None] = module._parameters
+    return parameters
+
+
+def hooks_of(module: nn.Module) -> list[Any]:
+    """The hooks that run when `module` is called, or when gradients pass through it."""
+    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return [hook for name in names for hook in vars(module)[name].values()]
+
+
+def with_children(module: _Module, children: dict[str, nn.Module | None]) -> _Module:
+    """A copy of `module` that holds other modules, and shares parameters, buffers and hooks with it."""
+    copied = copy.copy(module)
+    copied._modules = children
+    return copied
+
+
+def bare_copy(module: nn.Module) -> nn.Module:
+    """A copy of `module` without hooks and without a forward of its own; parameters and modules inside are shared."""
+    copied = type(module).__new__(type(module))
+    state = {name: value for name, value in vars(module).items() if name != "forward"}
+    state.update((name, hooks) for name, hooks in vars(nn.Module()).items() if "hooks" in name)
+    state["_parameters"], state["_modules"] = dict(module._parameters), dict(module._modules)
+    vars(copied).update(state)
+    return copied
+
+
+def version_of(x: Tensor) -> int:
+    """How often `x`, or a view of it, was changed in place as far as torch knows."""
+    return x._version
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether `module` is what `torch.compile` returned, or was compiled in place."""
+    compiler = sys.modules.get("torch._dynamo.eval_frame")  # importing it would take seconds
+    wrapped = compiler is not None and isinstance(module, compiler.OptimizedModule)
+    return wrapped or getattr(module, "_compiled_call_impl", None) is not None
+
+
+def note_node_hooks(function: type[torch.autograd.Function], note: Callable[[Any], None]) -> bool:
+    """Call `note(node)` when a hook is registered on a node that `function` put into the autograd graph.
+
+    Nodes are instances of the function's `_backward_cls`. Returns whether that class was found.
+    """
+    node_class = getattr(function, "_backward_cls", None)
+    if node_class is None:
+        return False
+    for name in ("register_hook", "register_prehook"):
+        setattr(node_class, name, _noting(getattr(node_class, name), note))
+    return True
+
+
+def _noting(register: Callable[..., Any], note: Callable[[Any], None]) -> Callable[..., Any]:
+    def registering(node: Any, *arguments: Any) -> Any:
+        note(node)
+        return register(node, *arguments)
+
+    return registering
+
+
+def triton_allocator() -> Any:
+    """The allocator that Triton's kernels use for tensor descriptors; None if it cannot be found."""
+    try:
+        from triton.runtime import _allocation
+    except ImportError:
+        return None
+    held = getattr(_allocation, "_allocator", None)
+    return held.get() if held is not None and hasattr(held, "get") else held  # Triton 3.4 keeps it in no ContextVar

@@ -1,0 +1,22 @@
+"""The native CPU backend: C++ with SIMD and OpenMP, compiled from csrc/cpu into `hstl_fast._cpu`."""
+
+import torch
+
+from hstl_fast.backends.cpu import library
+
+FUSES_LEAKY_BACKWARD = True
+READS_OUTSIDE_SUPPORT = False
+WIDENS_MAPS = True
+FINDS_POWER_GRADIENT = False
+
+
+def wrong_setting() -> str | None:
+    """Why a variable of the environment keeps native code from running; None if none does."""
+    return library.wrong_setting()
+
+
+def why_not(device_type: str, dtype: torch.dtype) -> str | None:
+    """Why native code cannot compute tensors of this device and type; None if it can."""
+    if device_type != "cpu":
+        return f"the cpu backend computes tensors on the CPU, not on {device_type}"
+    return None if library.cpu() is not None else library.cpu_error()

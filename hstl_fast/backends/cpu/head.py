@@ -1,0 +1,53 @@
+"""The 2x2 maximum and the head on the native CPU backend; only execution plans use them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor
+
+from hstl_fast.backends.cpu.calls import Memory, NativeCall
+
+
+@dataclass(slots=True, eq=False)
+class MaxPoolCall(NativeCall):
+    """The 2x2 maximum of every frame, stride 2."""
+
+    name: ClassVar[str] = "max_pool"
+    y: Memory
+    x: Memory
+    support: Tensor
+    frames: int
+    h: int
+    w: int
+    c: int
+    itemsize: int
+    threads: int
+
+
+class Norm(NamedTuple):
+    """The tensors `[c_out]` of a batch norm with fixed statistics."""
+
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+
+
+@dataclass(slots=True, eq=False)
+class HeadCall(NativeCall):
+    """Batch norm with fixed statistics of a linear map per part: `x` `[n, parts, c_in]` to `y` `[n, parts, c_out]`."""
+
+    name: ClassVar[str] = "head"
+    y: Tensor
+    x: Tensor
+    fc: Tensor
+    norm: Norm
+    eps: float
+    n: int
+    parts: int
+    c_in: int
+    c_out: int
+    itemsize: int
+    threads: int

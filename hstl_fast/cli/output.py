@@ -1,0 +1,65 @@
+"""Tables and progress bars: rich draws them on a terminal, a pipe gets plain text."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+Row = Sequence[str]
+
+
+def print_table(headers: Row, rows: Sequence[Row]) -> None:
+    """Print a table, without headers if all of them are empty; a pipe gets padded columns, and no text is cut off."""
+    if sys.stdout.isatty():
+        _print_rich(headers, rows)
+        return
+    widths = [max(len(row[column]) for row in [headers, *rows]) for column in range(len(headers))]
+    for row in [headers, *rows] if any(headers) else rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def warn(message: str) -> None:
+    """Print a line to standard error."""
+    click.echo(message, err=True)
+
+
+class SomeFailed(click.ClickException):
+    """Some inputs could not be used: the message lists them with the reasons; the exit code is 1."""
+
+    def __init__(self, failures: Sequence[str]) -> None:
+        super().__init__("\n".join([f"{len(failures)} failed:", *(f"  {failure}" for failure in failures)]))
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(self.message, file=file, err=file is None)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function of (stage, done, total) that draws a bar per stage on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda stage, done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield advance
+
+
+def _print_rich(headers: Row, rows: Sequence[Row]) -> None:
+    table = Table(box=None, pad_edge=False, show_header=any(headers))
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(markup=False, highlight=False).print(table)

@@ -1,0 +1,1 @@
+"""The report of the demo as one HTML page."""

@@ -1,0 +1,246 @@
+"""The five kinds of layers that `accelerate` replaces: how each is recognised, and the operator that computes it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hstl_fast import functional
+from hstl_fast._torch_private import children_of
+from hstl_fast.drop_in import structure
+from hstl_fast.drop_in.forward import FastForward, Trial
+from hstl_fast.layout import FLOATING
+
+# The slope of ARME's LeakyReLU, which is inside its forward and cannot be read off.
+SLOPE = 0.01
+
+
+class PlainStage(FastForward):
+    """3x3x3 convolutions of the whole map, each with its LeakyReLU."""
+
+    kind = "plain stage"
+
+    @staticmethod
+    def looks_like(module: nn.Module) -> bool:
+        return isinstance(module, nn.Sequential) and any(structure.holds_conv3d(child) for child in module)
+
+    @staticmethod
+    def check(module: Any) -> None:
+        structure.check_class_forward(module, "", nn.Sequential)
+        children = list(module)
+        for i, child in enumerate(children):
+            if i % 2 == 0:
+                structure.check_convolution(child, str(i))
+            else:
+                structure.check_activation(child, str(i))
+        if len(children) % 2 == 1:
+            raise structure.Mismatch(f"no nn.LeakyReLU follows {len(children) - 1}")
+
+    @staticmethod
+    def used(module: Any) -> set[str]:
+        return {f"{name}.conv3d.weight" for name in list(children_of(module))[::2]}
+
+    def trials(self) -> list[Trial]:
+        module: Any = self.module
+        return [((2, module[0].conv3d.in_channels, 4, 5, 6),)]
+
+    def accepts(self, x: Any, *others: Any) -> bool:
+        return _is_map(x, 5)
+
+    def compute(self, x: Tensor, *others: Any) -> Tensor:
+        module: Any = self.module
+        for i in range(0, len(module), 2):
+            slope = module[i + 1].negative_slope
+            x = functional.arme(x, [module[i].conv3d.weight], [x.shape[3]], negative_slope=slope)
+        return self._in_memory_format(x)
+
+
+class Arme(FastForward):
+    """A convolution for every region of rows, then LeakyReLU."""
+
+    kind = "ARME"
+
+    @staticmethod
+    def looks_like(module: nn.Module) -> bool:
+        return structure.has_regions(module, "conv3d")
+
+    @staticmethod
+    def check(module: Any) -> None:
+        structure.check_regions(module, "conv3d", structure.check_convolution)
+        sizes = {(holder.conv3d.in_channels, holder.conv3d.out_channels) for holder in module.conv3d}
+        if len(sizes) != 1:
+            raise structure.Mismatch(f"the regions have different channels: {sorted(sizes)}")
+
+    @staticmethod
+    def used(module: Any) -> set[str]:
+        return {f"conv3d.{i}.conv3d.weight" for i in range(len(module.conv3d))}
+
+    def trials(self) -> list[Trial]:
+        module: Any = self.module
+        return [((2, module.conv3d[0].conv3d.in_channels, 4, sum(module.split_param), 3),)]
+
+    def accepts(self, x: Any, *others: Any) -> bool:
+        return _is_map(x, 5) and x.shape[3] == sum(_split(self.module))
+
+    def compute(self, x: Tensor, *others: Any) -> Tensor:
+        module: Any = self.module
+        weights = [holder.conv3d.weight for holder in module.conv3d]
+        y = functional.arme(x, weights, list(module.split_param), negative_slope=SLOPE)
+        return self._in_memory_format(y)
+
+
+class Astp(FastForward):
+    """Frame maximum of every sequence, projection, generalised mean of every region."""
+
+    kind = "ASTP"
+    arguments = 2
+
+    @staticmethod
+    def looks_like(module: nn.Module) -> bool:
+        return structure.has_regions(module, "hpp")
+
+    @staticmethod
+    def check(module: Any) -> None:
+        structure.check_regions(module, "hpp", structure.check_region_pool)
+        if not isinstance(getattr(module, "SP1", None), nn.Module):
+            raise structure.Mismatch("has no frame maximum SP1")
+        flag = getattr(module, "flag", None)
+        if not isinstance(flag, bool):
+            raise structure.Mismatch(f"flag must be True or False, got {flag!r}")
+        if flag:
+            conv = getattr(getattr(module, "proj", None), "conv", None)
+            structure.check_torch_module(conv, "proj.conv", nn.Conv2d, structure.CONV2D)
+
+    @staticmethod
+    def used(module: Any) -> set[str]:
+        powers = {f"hpp.{i}.p" for i in range(len(module.hpp))}
+        return powers | {"proj.conv.weight"} if module.flag else powers
+
+    def trials(self) -> list[Trial]:
+        module: Any = self.module
+        c = module.proj.conv.in_channels if module.flag else 4
+        rows = sum(module.split_param)
+        lengths = torch.tensor([2, 3], device=module.hpp[0].p.device)
+        return [((2, c, 3, rows, 3), None), ((1, c, 5, rows, 3), [lengths])]
+
+    def accepts(self, x: Any, *others: Any) -> bool:
+        if not _is_map(x, 5) or x.shape[3] != sum(_split(self.module)):
+            return False
+        (seq_lens,) = others
+        if seq_lens is None:
+            return True
+        return x.shape[0] == 1 and min(seq_lens, default=0) > 0 and sum(seq_lens) == x.shape[2]
+
+    def compute(self, x: Tensor, *others: Any) -> Tensor:
+        module: Any = self.module
+        proj = module.proj.conv.weight[:, :, 0, 0] if module.flag else None
+        powers = torch.cat([pool.p for pool in module.hpp])
+        pooled = functional.astp(x, proj, powers, list(module.split_param), seq_lens=others[0])
+        return _as_torch_pools(pooled, x, powers)
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any] | None:
+        values = super().bind(args, kwargs)
+        if values is None or values[1] is None:
+            return values
+        return [values[0], _lengths(values[1])]
+
+
+class Fta(FastForward):
+    """Frame maxima over windows of 3 and of 5, mixed by a gate for every region."""
+
+    kind = "FTA"
+
+    @staticmethod
+    def looks_like(module: nn.Module) -> bool:
+        return structure.has_regions(module, "mma")
+
+    @staticmethod
+    def check(module: Any) -> None:
+        structure.check_regions(module, "mma", structure.check_gated_maxima)
+        sizes = {size for unit in module.mma for fc in unit.fcs for size in (fc.in_channels, fc.out_channels)}
+        if len(sizes) != 1:
+            raise structure.Mismatch(f"the gates have different channels: {sorted(sizes)}")
+
+    @staticmethod
+    def used(module: Any) -> set[str]:
+        gates = [f"mma.{i}.fcs.{k}" for i in range(len(module.mma)) for k in (0, 1)]
+        return {f"{gate}.{name}" for gate in gates for name in ("weight", "bias")}
+
+    def trials(self) -> list[Trial]:
+        module: Any = self.module
+        return [((2, module.mma[0].fcs[0].in_channels, 7, sum(module.split_param), 3),)]
+
+    def accepts(self, x: Any, *others: Any) -> bool:
+        return _is_map(x, 5) and x.shape[3] == sum(_split(self.module)) and x.shape[2] >= 3
+
+    def compute(self, x: Tensor, *others: Any) -> Tensor:
+        module: Any = self.module
+        weights = torch.stack([torch.stack([fc.weight[:, :, 0] for fc in unit.fcs]) for unit in module.mma])
+        biases = torch.stack([torch.stack([fc.bias for fc in unit.fcs]) for unit in module.mma])
+        y = functional.fta(x, weights, biases, list(module.split_param))
+        return self._in_memory_format(y)
+
+
+class StripPool(FastForward):
+    """Generalised mean of equal strips of rows; the frames are reduced already."""
+
+    kind = "strip pool"
+
+    @staticmethod
+    def looks_like(module: nn.Module) -> bool:
+        return hasattr(module, "bin_num") and isinstance(getattr(module, "p", None), Tensor)
+
+    @staticmethod
+    def check(module: Any) -> None:
+        structure.check_pool(module, "")
+
+    @staticmethod
+    def used(module: Any) -> set[str]:
+        return {"p"}
+
+    def trials(self) -> list[Trial]:
+        module: Any = self.module
+        return [((2, 3, 2 * module.bin_num[0], 3),)]
+
+    def accepts(self, x: Any, *others: Any) -> bool:
+        module: Any = self.module
+        return _is_map(x, 4) and x.shape[2] % module.bin_num[0] == 0
+
+    def compute(self, x: Tensor, *others: Any) -> Tensor:
+        module: Any = self.module
+        pooled = functional.strip_pool(x.unsqueeze(2), module.p, module.bin_num[0])
+        return _as_torch_pools(pooled, x, module.p)
+
+
+KINDS: tuple[type[FastForward], ...] = (Arme, Astp, Fta, StripPool, PlainStage)
+
+
+def kind_of(module: nn.Module) -> type[FastForward] | None:
+    """Return the kind of layer that `module` looks like, right or wrong; None for any other module."""
+    return next((kind for kind in KINDS if kind.looks_like(module)), None)
+
+
+def _is_map(x: Tensor, dimensions: int) -> bool:
+    return x.dim() == dimensions and x.dtype in FLOATING and 0 not in x.shape
+
+
+def _split(module: Any) -> Sequence[int]:
+    split: Sequence[int] = module.split_param
+    return split
+
+
+def _lengths(lengths: Any) -> list[int]:
+    """Return the lengths in `seqL`, whose first entry holds them, on any device; [] for anything else."""
+    try:
+        first = lengths[0]
+    except (TypeError, IndexError, KeyError):
+        return []
+    listed = first.tolist() if hasattr(first, "tolist") else first
+    is_list = isinstance(listed, (list, tuple)) and all(type(length) is int for length in listed)
+    return list(listed) if is_list else []
+
+
+def _as_torch_pools(pooled: Tensor, x: Tensor, powers: Tensor) -> Tensor:
+    """Return `pooled` in the type that `x.pow(powers)` has in torch, contiguous as torch would leave it."""
+    return pooled.to(torch.promote_types(x.dtype, powers.dtype)).contiguous()

@@ -1,0 +1,169 @@
+"""The shape of an HSTL network, and the published presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from hstl_fast.names import one_of
+
+# The size of a silhouette that the network sees.
+ROWS, COLUMNS = 64, 44
+# So many columns are cut off on each side of a 64 x 64 silhouette.
+SIDE = 10
+# FTA's shortest window is 3 frames; shorter sequences are repeated until they have as many.
+FEWEST_FRAMES = 3
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One level of the hierarchy: ARME layers over the regions of `split`, one for each entry of `channels`."""
+
+    split: tuple[int, ...]
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class HSTLConfig:
+    """The shape of an HSTL network. `PRESETS` holds the published ones.
+
+    Every pooled part has the last stage's channels, C.
+
+    Args:
+        stem: output channels of the plain 3x3x3 convolutions on the whole silhouette.
+        stages: the levels after it, coarse to fine; FTA follows the first. Splits sum to 64 rows, or to 32 after
+            `pool`.
+        pool: a 2x2 spatial maximum between the stem and the stages.
+        strips: equal strips of rows pooled from the last stage's output.
+        num_classes: identities in training, K.
+
+    Raises:
+        ValueError: the network cannot be built; the message names the field.
+    """
+
+    stem: tuple[int, ...]
+    stages: tuple[Stage, ...]
+    pool: bool
+    strips: int
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        if not self.stem or not all(is_count(c) for c in self.stem):
+            raise ValueError(f"stem must be one or more positive channel counts, got {self.stem}")
+        if not self.stages:
+            raise ValueError("stages must hold at least one Stage, got none")
+        for i, stage in enumerate(self.stages):
+            if not stage.channels or not all(is_count(c) for c in stage.channels):
+                raise ValueError(f"stages[{i}].channels must be one or more positive counts, got {stage.channels}")
+            if not stage.split or not all(is_count(h) for h in stage.split) or sum(stage.split) != self.rows:
+                raise ValueError(
+                    f"stages[{i}].split must be positive row counts that sum to {self.rows}, got {stage.split}"
+                )
+        if not is_count(self.strips) or self.rows % self.strips:
+            raise ValueError(f"strips must divide {self.rows} rows, got {self.strips}")
+        if not is_count(self.num_classes):
+            raise ValueError(f"num_classes must be a positive integer, got {self.num_classes!r}")
+
+    @property
+    def rows(self) -> int:
+        """Rows of the feature maps after the stem."""
+        return ROWS // 2 if self.pool else ROWS
+
+    @property
+    def channels(self) -> int:
+        """Length C of a part's embedding."""
+        return self.stages[-1].channels[-1]
+
+    def convolutions(self, frames: int) -> list[Convolution]:
+        """Every ARME layer on a clip of so many frames, in the order of computation."""
+        c, found = 1, []
+        for c_out in self.stem:
+            found.append(Convolution(c, c_out, (ROWS,), frames, COLUMNS))
+            c = c_out
+        for i, stage in enumerate(self.stages):
+            for c_out in stage.channels:
+                size = (frames // 3 if i else frames, COLUMNS // 2 if self.pool else COLUMNS)
+                found.append(Convolution(c, c_out, stage.split, *size))
+                c = c_out
+        return found
+
+    @property
+    def pools(self) -> tuple[tuple[int, int | None, tuple[int, ...]], ...]:
+        """Input channels, output channels (None: not projected) and split of every ASTP, in the order of the parts."""
+        c = self.channels
+        first, *others = self.stages
+        last = len(others) - 1
+        entries: list[tuple[int, int | None, tuple[int, ...]]] = [(self.stem[-1], c, (ROWS,))]
+        entries += [(first.channels[-1], c, first.split)] * 2
+        entries += [(s.channels[-1], None if i == last else c, s.split) for i, s in enumerate(others)]
+        return tuple(entries)
+
+    @property
+    def parts(self) -> int:
+        """Number P of parts: the regions of every level and the strips."""
+        return sum(len(split) for _, _, split in self.pools) + self.strips
+
+
+class Convolution(NamedTuple):
+    """The size of an ARME layer and of its map; the split gives the rows."""
+
+    c_in: int
+    c_out: int
+    split: tuple[int, ...]
+    frames: int
+    columns: int
+
+
+def is_count(value: object) -> bool:
+    """Whether `value` is a positive integer."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+_OUMVLP = HSTLConfig(
+    stem=(32, 32),
+    stages=(
+        Stage((4, 24, 4), (64, 64)),
+        Stage((4, 4, 12, 8, 4), (128, 128)),
+        Stage((4, 4, 12, 4, 4, 4), (256, 256)),
+    ),
+    pool=True,
+    strips=32,
+    num_classes=5153,
+)
+
+# The published networks. No configuration was released for GREW: comments in the released code point to the OUMVLP
+# network, so `grew` is `oumvlp` with another number of identities.
+PRESETS: dict[str, HSTLConfig] = {
+    "casia-b": HSTLConfig(
+        stem=(32,),
+        stages=(Stage((40, 24), (32, 64)), Stage((8, 32, 16, 8), (128, 128))),
+        pool=False,
+        strips=64,
+        num_classes=74,
+    ),
+    "oumvlp": _OUMVLP,
+    "grew": replace(_OUMVLP, num_classes=20000),
+    "gait3d": HSTLConfig(
+        stem=(32, 32),
+        stages=(
+            Stage((20, 12), (64, 64)),
+            Stage((4, 16, 8, 4), (128, 128)),
+            Stage((4, 4, 12, 8, 4), (256, 256)),
+        ),
+        pool=True,
+        strips=32,
+        num_classes=3000,
+    ),
+}
+
+
+def preset(name: str) -> HSTLConfig:
+    """The configuration of a published network.
+
+    Args:
+        name: "casia-b", "oumvlp", "grew" or "gait3d".
+
+    Raises:
+        ValueError: the name is unknown; the nearest one is named.
+    """
+    return PRESETS[one_of(name, PRESETS, "preset")]

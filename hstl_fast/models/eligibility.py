@@ -1,0 +1,142 @@
+"""May a shortcut be taken? Every question of this kind that a network asks, in one file.
+
+The way that always works is eager: the layers are called one after another. Each shortcut stands for some of these
+calls and must not be noticed: no hook is passed over, no foreign layer ignored, nobody who follows what is computed
+misled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from hstl_fast._torch_private import (
+    constant_when_compiled,
+    has_global_hooks,
+    is_tracing,
+    is_under_dispatch_mode,
+    is_under_function_mode,
+    under_transforms,
+)
+from hstl_fast._untouched import is_untouched, remember_forwards
+from hstl_fast.layout import computing_dtype
+from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
+from hstl_fast.ops import _dispatch
+from hstl_fast.ops.support import debugging
+
+remember_forwards(ARME, ASTP, FTA, StripPool, SeparateFCs)
+
+# The tensors that native calls read of each kind of module that they stand for.
+_TENSORS: dict[type[nn.Module], tuple[str, ...]] = {
+    ARME: ("weight",),
+    ASTP: ("proj", "p"),
+    FTA: ("weight", "bias"),
+    StripPool: ("p",),
+    SeparateFCs: ("weight",),
+    nn.BatchNorm1d: ("running_mean", "running_var", "weight", "bias"),
+}
+
+
+class Network(Protocol):
+    """The modules of an `HSTL`."""
+
+    stem: nn.ModuleList
+    stages: nn.ModuleList
+    pools: nn.ModuleList
+    fta: FTA
+    strips: StripPool
+    parts: SeparateFCs
+    norm: nn.BatchNorm1d  # or a norm that a user has put in its place
+
+
+def backend_with_support(model: Network) -> str:
+    """The backend whose layers may be told where the maps are not 0; "reference" if none may be told.
+
+    Only untouched layers of our own take notice of a support, and vmap cannot follow it.
+    """
+    if under_transforms() or not is_made_of_own_layers(model):
+        return "reference"
+    weight = model.parts.weight
+    return _dispatch.choose("arme", weight.device.type, weight.dtype, None)
+
+
+@constant_when_compiled
+def is_made_of_own_layers(model: Network) -> bool:
+    """Whether every layer is ours and untouched: nobody looks at or changes what it gets and gives."""
+    return not has_global_hooks() and all(is_untouched(layer, kind) for layer, kind in own_layers(model))
+
+
+def own_layers(model: Network) -> list[tuple[nn.Module, type[Layer]]]:
+    """The places where our layers are expected, and which."""
+    layers = [*model.stem, *(layer for stage in model.stages for layer in stage.children())]
+    own: list[tuple[nn.Module, type[Layer]]] = [(layer, ARME) for layer in layers]
+    own += [(pool, ASTP) for pool in model.pools]
+    return [*own, (model.fta, FTA), (model.strips, StripPool)]
+
+
+def is_watched() -> bool:
+    """Whether somebody follows, traces, imitates or checks what is computed."""
+    return torch.compiler.is_compiling() or is_tracing() or is_under_dispatch_mode() or debugging()
+
+
+def may_own_gradients() -> bool:
+    """Whether the maps that a network hands from layer to layer, and their gradients, are seen by its layers alone.
+
+    The layers are known to be our own, untouched ones. Only a mode could still get hold of a map.
+    """
+    return torch.is_grad_enabled() and not is_watched() and not is_under_function_mode() and not under_transforms()
+
+
+def may_plan(model: Network, silhouettes: Tensor) -> bool:
+    """Whether an execution plan of native calls may stand for the layers, which are known to be untouched.
+
+    Nobody wants gradients or follows what is computed, and every tensor is plain memory of the model's type.
+    """
+    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or is_watched():
+        return False
+    dtype = model.parts.weight.dtype
+    if type(silhouettes) is not Tensor or dtype != computing_dtype(dtype):
+        return False
+    return all(_has_plain_tensors(layer, dtype) for layer, _ in own_layers(model))
+
+
+def may_plan_head(model: Network) -> bool:
+    """Whether native calls may stand for the head, too: the linear map of each part, and batch norm in evaluation."""
+    dtype = model.parts.weight.dtype
+    untouched = is_untouched(model.parts, SeparateFCs) and is_untouched(model.norm, nn.BatchNorm1d)
+    return untouched and _has_plain_tensors(model.parts, dtype) and _has_plain_tensors(model.norm, dtype)
+
+
+def may_replay(model: Network, clips: list[Tensor], device_type: str, is_capturing: Callable[[], bool]) -> bool:
+    """Whether a CUDA graph may stand for the network: all its kernels are Triton's, and nobody follows them."""
+    device = model.parts.weight.device
+    if device.type != device_type or is_watched() or is_capturing():
+        return False
+    if any(clip.dtype != torch.uint8 or type(clip) is not Tensor for clip in clips):
+        return False
+    if {clip.device for clip in clips} not in ({device}, {torch.device("cpu")}):
+        return False
+    untouched = is_untouched(model.parts, SeparateFCs) and has_plain_norm(model)
+    return untouched and backend_with_support(model) == "triton"
+
+
+def has_plain_norm(model: Network) -> bool:
+    """Whether the norm is torch's own, untouched and with statistics: evaluation is then a formula of its tensors."""
+    norm = model.norm
+    plain = is_untouched(norm, nn.BatchNorm1d) or is_untouched(norm, nn.SyncBatchNorm)
+    return plain and norm.running_mean is not None and norm.running_var is not None
+
+
+def _has_plain_tensors(module: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether all that a native call reads of the module is plain memory of this type."""
+    tensors = {name: getattr(module, name) for name in _TENSORS[type(module)]}
+    return all(_is_plain(t, dtype) or (t is None and name == "proj") for name, t in tensors.items())
+
+
+def _is_plain(x: object, dtype: torch.dtype) -> bool:
+    if type(x) is not Tensor and type(x) is not nn.Parameter:
+        return False
+    return x.dtype == dtype and x.device.type == "cpu" and x.layout == torch.strided and not x.is_neg()

@@ -1,0 +1,231 @@
+"""The HSTL network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hstl_fast._torch_private import register_namedtuple
+from hstl_fast.models import cuda_graphs, released
+from hstl_fast.models.config import FEWEST_FRAMES, ROWS, HSTLConfig, is_count, preset
+from hstl_fast.models.cpu_plan import PlannedMaps
+from hstl_fast.models.eligibility import backend_with_support, may_plan, may_replay
+from hstl_fast.models.feature_maps import EagerMaps, FeatureMaps
+from hstl_fast.models.inputs import batches, check_clips, check_silhouettes, pack, repeated
+from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
+from hstl_fast.ops._library import without_autocast
+
+# The frames of a batch of `embed`: on a GPU, where a graph launches it, more are worth while.
+FRAMES_OF_A_BATCH, FRAMES_OF_A_BATCH_OF_TRITON = 256, 2048
+
+
+class HSTLOutput(NamedTuple):
+    """The output of HSTL for N sequences, float32 (float64 from a float64 model).
+
+    embeddings: `[N, P, C]`, after batch norm; both losses see it, and it is compared at test.
+    logits: `[N, P, K]`, one linear classifier per part.
+    """
+
+    embeddings: Tensor
+    logits: Tensor
+
+
+# torch.export.save writes only the named tuples that it has been told of.
+register_namedtuple(HSTLOutput, "hstl_fast.HSTLOutput")
+
+
+class HSTL(Layer):
+    """Hierarchical spatio-temporal representation learning for gait recognition (ICCV 2023, arXiv 2307.09856).
+
+    Weights are drawn from torch's global generator: Xavier-uniform convolutions and part-wise maps, powers of 6.5,
+    batch-norm weights normal around 1 with deviation 0.02, biases 0.
+
+    Args:
+        config: the network's shape.
+        check_input: whether values outside the contract are looked for on an accelerator too, where it costs a
+            synchronisation. On the CPU they are always looked for, except under torch.compile.
+
+    Raises:
+        TypeError: `config` is not an HSTLConfig.
+    """
+
+    def __init__(self, config: HSTLConfig, check_input: bool = False) -> None:
+        super().__init__()
+        if not isinstance(config, HSTLConfig):
+            raise TypeError(f"config must be an HSTLConfig, got {type(config).__name__}; from_preset takes a name")
+        self.config = config
+        self.check_input = check_input
+        c, first = config.channels, config.stages[0]
+        self.stem = _layers(1, config.stem, (ROWS,))
+        widths = [config.stem[-1], *(stage.channels[-1] for stage in config.stages)]
+        self.stages = nn.ModuleList(_layers(c_in, s.channels, s.split) for c_in, s in zip(widths, config.stages))
+        self.fta = FTA(first.channels[-1], first.split)
+        self.pools = nn.ModuleList(ASTP(*entry) for entry in config.pools)
+        self.strips = StripPool(config.strips)
+        self.parts = SeparateFCs(config.parts, c, c)
+        self.norm = nn.BatchNorm1d(c)
+        self.classifier = SeparateFCs(config.parts, c, config.num_classes)
+        nn.init.normal_(self.norm.weight, 1.0, 0.02)
+
+    @classmethod
+    def from_preset(cls, name: str, num_classes: int | None = None, check_input: bool = False) -> HSTL:
+        """An untrained published network.
+
+        Args:
+            name: "casia-b", "oumvlp", "grew" or "gait3d".
+            num_classes: identities in training, K; None takes the preset's.
+            check_input: as for the class.
+
+        Raises:
+            ValueError: the name is unknown, or `num_classes` is not a positive integer.
+        """
+        config = preset(name)
+        return cls(config if num_classes is None else replace(config, num_classes=num_classes), check_input)
+
+    def forward(self, silhouettes: Tensor, seq_lens: Sequence[int] | Tensor | None = None) -> HSTLOutput:
+        """Embeddings and logits of N sequences.
+
+        One frame becomes three of it, two frames become 0, 1, 0, 1, because FTA needs three. Every sequence gets what
+        it would get alone, except that batch norm in training mode sees the whole batch.
+
+        Args:
+            silhouettes: `[N, T, 64, 44]`, uint8 0..255 or floating 0..1; with `seq_lens`, `[1, sum(seq_lens), 64, 44]`,
+                packed along T, and N is the number of lengths.
+            seq_lens: a list or 1-D CPU integer tensor of the packed sequences' lengths.
+
+        Returns:
+            `embeddings` `[N, P, C]` and `logits` `[N, P, K]`.
+
+        Raises:
+            TypeError, ValueError: an argument does not fit; the message names it, what was expected and what was given.
+        """
+        silhouettes, lengths = check_silhouettes(silhouettes, seq_lens, self.check_input)
+        embeddings = self._embeddings(silhouettes, lengths, self.norm.training)
+        with without_autocast(embeddings):
+            return HSTLOutput(embeddings, self.classifier(embeddings))
+
+    @torch.no_grad()
+    def embed(self, clips: Iterable[Any], max_frames: int | None = None) -> Tensor:
+        """Embeddings of N clips in evaluation mode, whatever mode the model is in, without gradients.
+
+        The clips are packed, in order, into ragged batches, so that memory stays bounded; a clip that is longer than a
+        batch goes alone. With Triton's kernels on a GPU, a batch is gathered in pinned memory while the one before is
+        computed, by a CUDA graph; nothing waits for the result. The model's mode is not touched: several threads may
+        embed at once.
+
+        Args:
+            clips: a list or a generator of arrays or tensors `[T_i, 64, 44]` or `[T_i, 64, 64]` (then 10 columns are
+                cut off on each side), uint8 0..255 or floating 0..1, of any lengths.
+            max_frames: the most frames of a batch; None takes 256, with Triton's kernels 2048.
+
+        Returns:
+            `[N, P, C]`.
+
+        Raises:
+            TypeError, ValueError: a clip does not fit; the message names its position. There is no clip.
+        """
+        if max_frames is None:
+            is_triton = backend_with_support(self) == "triton"
+            max_frames = FRAMES_OF_A_BATCH_OF_TRITON if is_triton else FRAMES_OF_A_BATCH
+        elif not is_count(max_frames):
+            raise ValueError(f"max_frames must be a positive integer, got {max_frames!r}")
+        checked = check_clips(clips, self.check_input)
+        embeddings = [self._embedded(batch) for batch in batches(checked, max_frames)]
+        if not embeddings:
+            raise ValueError("clips must hold at least one clip, got none")
+        return embeddings[0] if len(embeddings) == 1 else torch.cat(embeddings)
+
+    def to(self, *args: Any, **kwargs: Any) -> HSTL:
+        """`torch.nn.Module.to`; a `memory_format` changes nothing, since feature maps are channels last anyway."""
+        kwargs.pop("memory_format", None)
+        return super().to(*args, **kwargs)
+
+    def official_state_dict(self) -> dict[str, Tensor]:
+        """Copies of this model's tensors under the names of the released checkpoints.
+
+        Raises:
+            ValueError: a module was replaced by one without the released network's tensors.
+        """
+        return released.to_official(self.state_dict(), self.config)
+
+    def load_official_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load tensors with the released names; nothing is loaded if anything is wrong.
+
+        Raises:
+            ValueError: a tensor is missing, unexpected or misshaped; the message lists them.
+        """
+        released.load_official(self.state_dict(), state_dict, self.config)
+
+    @classmethod
+    def from_official_checkpoint(cls, path: str | os.PathLike[str], preset: str | None = None) -> HSTL:
+        """The model in a released `.pt` file, its preset and number of identities found from the tensors' shapes.
+
+        No code from the file is run.
+
+        Args:
+            path: the file.
+            preset: the network; None finds it. `oumvlp` and `grew` have one shape: it is `oumvlp` unless "grew" is
+                named.
+
+        Raises:
+            OSError: the file cannot be opened.
+            ValueError: the file is not such a checkpoint.
+        """
+        return released.model_in(released.read(path), path, preset, cls)
+
+    def _embedded(self, clips: list[Tensor]) -> Tensor:
+        """`[N, P, C]` of one batch."""
+        lengths = [len(clip) for clip in clips]
+        by_graph = may_replay(self, clips, cuda_graphs.DEVICE_TYPE, cuda_graphs.is_capturing)
+        if not by_graph or not cuda_graphs.is_small(lengths):
+            return self._embeddings(pack(clips, self.parts.weight), lengths, batch_statistics=False)
+        enough = [clip if t >= FEWEST_FRAMES else repeated(clip[None], [])[0][0] for clip, t in zip(clips, lengths)]
+
+        def compute(silhouettes: Tensor, lengths: list[int]) -> Tensor:
+            return self._embeddings(silhouettes, lengths, batch_statistics=False)
+
+        settings, device = cuda_graphs.settings_of(self), self.parts.weight.device
+        return cuda_graphs.graphs_of(self).embed(enough, compute, settings, device)
+
+    def _embeddings(self, silhouettes: Tensor, lengths: list[int], batch_statistics: bool) -> Tensor:
+        """`[N, P, C]`; the classifier, which grows with the identities, is not needed for them."""
+        silhouettes, lengths = repeated(silhouettes, lengths)
+        maps = self._maps(silhouettes.to(self.parts.weight.device), lengths)
+        self._walk(maps)
+        return maps.head(self, batch_statistics)
+
+    def _maps(self, silhouettes: Tensor, lengths: list[int]) -> FeatureMaps:
+        """The silhouettes as the first feature maps, on the fastest way that can be taken."""
+        if backend_with_support(self) == "cpu" and may_plan(self, silhouettes):
+            dtype = self.parts.weight.dtype
+            given = silhouettes if silhouettes.dtype == torch.uint8 else silhouettes.to(dtype)
+            return PlannedMaps(given, dtype, lengths)
+        return EagerMaps(self, silhouettes, lengths)
+
+    def _walk(self, maps: FeatureMaps) -> None:
+        """The network: every layer in order, and the pools between them."""
+        pools = iter(self.pools)
+        for layer in self.stem:
+            maps.convolve(layer)
+        maps.pool(next(pools))
+        if self.config.pool:
+            maps.max_pool()
+        for i, stage in enumerate(self.stages):
+            for layer in stage.children():
+                maps.convolve(layer)
+            if 0 < i == len(self.stages) - 1:
+                maps.reduce()
+            maps.pool(next(pools))
+            if i == 0:
+                maps.aggregate(self.fta)
+                maps.pool(next(pools))
+        maps.pool(self.strips)
+
+
+def _layers(c_in: int, channels: Sequence[int], split: Sequence[int]) -> nn.ModuleList:
+    return nn.ModuleList(ARME(i, o, split) for i, o in zip((c_in, *channels), channels))

@@ -1,0 +1,77 @@
+"""Whether a gradient that arrives in a backward pass may be overwritten, because nobody else can see it.
+
+`HSTL` knows its own chain of layers: every feature map goes to layers of its own and to nobody else, and so does every
+gradient of a map. It says so by `Support.owns_gradient`, and only where no hook, mode or foreign layer looks on. An
+operator called by anybody else never overwrites a gradient. docs/internals.md describes the rule and its limits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from hstl_fast._torch_private import is_batched, is_under_dispatch_mode, note_node_hooks, under_transforms, version_of
+from hstl_fast.layout import is_native_map
+
+
+class OwningFunction(torch.autograd.Function):
+    """A Function whose nodes own the gradients that arrive, or pass owned gradients on."""
+
+    NOTICES_HOOKS: ClassVar[bool] = False
+
+
+_Function = TypeVar("_Function", bound=OwningFunction)
+
+
+def may_overwrite(ctx: Any, gradient: Tensor) -> bool:
+    """Whether the backward pass of the node `ctx` may overwrite the gradient that it was given."""
+    return ctx.owns_gradient and _is_ordinary(gradient)
+
+
+def _is_ordinary(gradient: Tensor) -> bool:
+    """Whether kernels can write to the gradient, and nothing traces, batches or imitates what is computed."""
+    if torch.compiler.is_compiling() or under_transforms() or is_batched(gradient) or is_under_dispatch_mode():
+        return False
+    if type(gradient) is not Tensor or gradient.device.type not in ("cpu", "cuda"):
+        return False
+    if gradient.device.type == "cpu":
+        return is_native_map(gradient)
+    return gradient.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def notices_hooks(function: type[_Function]) -> type[_Function]:
+    """Decorator of a Function through whose nodes owned gradients pass: a hook on such a node ends the ownership.
+
+    `function.NOTICES_HOOKS` says whether torch lets hooks be noticed; without that, no gradient may be owned.
+    """
+    function.NOTICES_HOOKS = note_node_hooks(function, _disown)
+    return function
+
+
+def _disown(node: Any) -> None:
+    """End the ownership of the gradients that arrive at `node` and at every node behind it."""
+    pending, seen = [node], set()
+    while pending:
+        current = pending.pop()
+        if current is None or current in seen:
+            continue
+        seen.add(current)
+        if hasattr(current, "owns_gradient"):
+            current.owns_gradient = False
+        pending.extend(following for following, _ in current.next_functions)
+
+
+class VersionProbe:
+    """Tells whether a tensor was changed in place since the probe was made, without keeping the tensor's memory."""
+
+    def __init__(self, x: Tensor) -> None:
+        # A detached tensor shares the version counter, and goes on sharing it when it is given other memory.
+        self._follower = x.detach()
+        self._follower.data = x.new_empty(0)
+        self._version = version_of(self._follower)
+
+    def is_changed(self) -> bool:
+        """Whether the tensor, or any view of it, was changed in place."""
+        return version_of(self._follower) != self._version

@@ -1,0 +1,57 @@
+"""The 2x2 spatial maximum of every frame, by torch's kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hstl_fast.layout import channels_last
+from hstl_fast.ops._autograd import first_derivative_only
+from hstl_fast.ops._ownership import OwningFunction, notices_hooks
+
+_GEOMETRY: tuple[list[int], list[int], list[int], list[int], bool] = ([2, 2], [2, 2], [0, 0], [1, 1], False)
+
+
+@notices_hooks
+class _MaxPool(OwningFunction):
+    """One node in place of torch's four, none of which would notice a hook."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        frames = _frames(x)
+        y, index = torch.ops.aten.max_pool2d_with_indices(frames, *_GEOMETRY)
+        ctx.save_for_backward(frames, index)
+        ctx.sequences = x.shape[0]
+        return _sequences(y, ctx.sequences)
+
+    @staticmethod
+    @first_derivative_only
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        frames, index = ctx.saved_tensors
+        gx = torch.ops.aten.max_pool2d_with_indices_backward(_frames(grad), frames, *_GEOMETRY, index)
+        return _sequences(gx, ctx.sequences)
+
+
+def max_pool(x: Tensor, owns_gradient: bool = False) -> Tensor:
+    """2x2 spatial maximum, stride 2, of `x` `[n, c, t, h, w]`; channels last in and out.
+
+    Args:
+        x: the map.
+        owns_gradient: whether the gradients of both maps belong to layers of the same network alone.
+    """
+    if owns_gradient:
+        y: Tensor = _MaxPool.apply(x)
+        return y
+    return _sequences(F.max_pool2d(_frames(x), 2), x.shape[0])
+
+
+def _frames(x: Tensor) -> Tensor:
+    return channels_last(x).transpose(1, 2).flatten(0, 1)  # (n t) c h w
+
+
+def _sequences(frames: Tensor, n: int) -> Tensor:
+    _, c, h, w = frames.shape
+    return frames.view(n, -1, c, h, w).transpose(1, 2)

@@ -1,0 +1,96 @@
+"""Where feature maps may be non-zero: one truth value per position, grown layer by layer from the silhouettes'.
+
+All convolutions are without bias and LeakyReLU(0) = 0, so that outside its support a map is exactly 0, and what lies
+there needs no arithmetic, forward or backward. The support plays the part of the active sites of a sparse convolution.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hstl_fast import environment
+from hstl_fast._torch_private import constant_when_compiled, under_transforms
+from hstl_fast.ops._library import LIBRARY, define
+from hstl_fast.reference import fta_lengths, grow_support
+
+define("grow_support(Tensor support, int[] split, SymInt[] seq_lens, str backend) -> Tensor")
+define("window_support(Tensor support, SymInt[] seq_lens, str backend) -> Tensor")
+define("max_pool_support(Tensor support, str backend) -> Tensor")
+
+
+class Support(NamedTuple):
+    """The supports of an operator, bool `[n, t, h, w]`, dense: `HSTL` hands them to its own layers.
+
+    x: of the input, which is exactly 0 outside.
+    y: of the output, where that is a feature map.
+    owns_gradient: whether the gradients of the operator's maps are seen by no one but layers of the same network, so
+        that the backward pass may overwrite them.
+    """
+
+    x: Tensor
+    y: Tensor | None = None
+    owns_gradient: bool = False
+
+
+@torch.library.register_fake("hstl_fast::grow_support", lib=LIBRARY)
+def _grow_fake(support: Tensor, split: list[int], seq_lens: list[int], backend: str) -> Tensor:
+    return torch.empty_like(support, memory_format=torch.contiguous_format)
+
+
+@torch.library.register_fake("hstl_fast::window_support", lib=LIBRARY)
+def _window_fake(support: Tensor, seq_lens: list[int], backend: str) -> Tensor:
+    n, t, h, w = support.shape
+    return support.new_empty((n, sum(fta_lengths(seq_lens)) if seq_lens else t // 3, h, w))
+
+
+@torch.library.register_fake("hstl_fast::max_pool_support", lib=LIBRARY)
+def _max_pool_fake(support: Tensor, backend: str) -> Tensor:
+    n, t, h, w = support.shape
+    return support.new_empty((n, t, h // 2, w // 2))
+
+
+def grown(
+    support: Tensor, split: list[int], seq_lens: list[int], backend: str = "cpu", owns_gradient: bool = False
+) -> Support:
+    """The supports of ARME whose input has this one: one position more in t, h and w, inside region and sequence."""
+    if under_transforms():  # vmap cannot follow the private operator
+        return Support(support, grow_support(support, split, seq_lens or None))
+    dense = support.contiguous()
+    return Support(dense, torch.ops.hstl_fast.grow_support(dense, split, seq_lens, backend), owns_gradient)
+
+
+def windowed(support: Tensor, seq_lens: list[int], backend: str = "cpu") -> Support:
+    """The supports of FTA whose input has this one: any of a window's five frames."""
+    dense = support.contiguous()
+    return Support(dense, torch.ops.hstl_fast.window_support(dense, seq_lens, backend))
+
+
+def max_pooled(support: Tensor, backend: str = "cpu") -> Tensor:
+    """The support of the 2x2 maximum of a map with this one."""
+    smaller: Tensor = torch.ops.hstl_fast.max_pool_support(support, backend)
+    return smaller
+
+
+def of_input(support: Tensor | Support | None) -> Tensor | None:
+    """The input's support, however it was given."""
+    return support.x if isinstance(support, Support) else support
+
+
+def masked(x: Tensor, support: Tensor) -> Tensor:
+    """`x` `[n, c, t, h, w]` with 0 outside its support, whatever stands there."""
+    return x.where(support[:, None], 0)
+
+
+@constant_when_compiled
+def debugging() -> bool:
+    """Whether HSTL_FAST_DEBUG asks for checks that cost time."""
+    return environment.debug()
+
+
+def check_zero_outside(x: Tensor, support: Tensor) -> None:
+    """Raise AssertionError if `x` `[n, c, t, h, w]` is anything but 0 outside its support."""
+    wrong = (x.detach() != 0) & ~support[:, None]
+    assert not wrong.any(), f"{list(x.shape)} is not 0 outside its support, first at {wrong.nonzero()[0].tolist()}"

@@ -1,0 +1,31 @@
+"""Optional packages, imported at their first use; the error for a missing one names the extra that installs it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+def pillow() -> Any:
+    """Import `PIL.Image`."""
+    return _load("PIL.Image", "Pillow", "PNG silhouettes", "cli")
+
+
+def opencv() -> Any:
+    """Import `cv2`."""
+    return _load("cv2", "OpenCV", "silhouettes from video", "video")
+
+
+def byte_track() -> Any:
+    """Import the class `ByteTrack`."""
+    return _load("edgefirst.tracker", "edgefirst-tracker", "silhouettes from video", "video").ByteTrack
+
+
+def _load(module: str, package: str, purpose: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{purpose} need {package}, which could not be imported ({error}); "
+            f"install it with: pip install 'hstl_fast[{extra}]'"
+        ) from error

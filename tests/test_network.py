@@ -1,0 +1,33 @@
+"""A network knows what its preset and its weights are called."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from hstl_fast import HSTL
+from hstl_fast.network import Network
+
+
+def test_a_seed_gives_the_same_weights_and_leaves_the_generator_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    network, again, other = (Network.from_seed("casia-b", seed) for seed in (5, 5, 6))
+    assert torch.rand(1) == expected
+    assert (network.preset, network.weights, network.untrained) == ("casia-b", "seed:5", True)
+    first, second, third = (n.model.state_dict() for n in (network, again, other))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert any(not torch.equal(value, third[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize("preset", [None, "gait3d"])
+def test_a_checkpoint_is_named_by_its_digest(preset: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"model": HSTL.from_preset("gait3d", num_classes=2).official_state_dict()}, path)
+    network = Network.from_checkpoint(path, preset)
+    assert network.preset == "gait3d"
+    assert network.weights == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    assert not network.untrained
+    assert network.model.config.num_classes == 2
