@@ -1,5 +1,7 @@
-"""Dense arithmetic and traffic of HSTL's layers, counted from the configuration; a MAC is a product and a sum. What is
-left of it inside the support and by Winograd is in `executed.py`."""
+"""Dense arithmetic and memory traffic of HSTL's layers, counted from the configuration.
+
+A MAC is a product and a sum. `benchmarks/cpu/executed.py` counts what remains inside the support and by Winograd.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,14 +9,16 @@ from typing import NamedTuple
 from hstl_fast import HSTLConfig
 from hstl_fast.models.config import COLUMNS, ROWS
 
+# Bytes of a float32.
 FLOAT = 4
-"""Bytes of a float32."""
 
 
 class Layer(NamedTuple):
-    """One layer of a network on one sequence. `name` is its module's in `HSTL`, `macs` its dense products, padding
-    counted; `direct` leaves out the taps outside a region or the sequence; `bytes` is what must be moved: input,
-    parameters and output, each once, in float32."""
+    """One layer of a network on one sequence.
+
+    name: of its module in `HSTL`. macs: dense products, those on padding included. direct: the same without the taps
+    outside a region or the sequence. bytes: input, parameters and output, each moved once in float32.
+    """
 
     name: str
     kind: str
@@ -35,7 +39,7 @@ class Layer(NamedTuple):
 
     @property
     def differentiable_input(self) -> bool:
-        """Whether training needs the gradient of the layer's input: the first layer sees silhouettes."""
+        """True if training needs the gradient of the layer's input; silhouettes, the first layer's input, need none."""
         return self.name != "stem.0"
 
 
@@ -74,8 +78,8 @@ def classifier_macs(config: HSTLConfig) -> int:
 
 
 def passes(layer: Layer) -> int:
-    """Times a training step computes a layer's products: forward and both gradients; twice where the input needs no
-    gradient."""
+    """The times that a training step computes a layer's products: three (forward and both gradients), or twice where
+    the input needs no gradient."""
     return 3 if layer.differentiable_input else 2
 
 

@@ -1,8 +1,8 @@
-"""Names that results and report share."""
+"""Names that occur in results and that measuring, testing and reporting share."""
 
+# The implementation that all others are compared with.
 OURS = "hstl_fast cpu"
-"""The rival that the others are compared with."""
+# Our own implementation given the same frames as clips of 30, and our own on a single thread.
 IN_CLIPS, ONE_THREAD = "the same in clips of 30", "the same on one thread"
-"""Ours given the same number of frames in another way, and ours on one of the threads."""
+# Silhouettes are cut from footage of people on a street, or rendered.
 PEOPLE, WALKERS = "people", "walkers"
-"""Whose silhouettes are embedded: those of people on a street, or rendered ones."""

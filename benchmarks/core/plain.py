@@ -1,5 +1,7 @@
-"""HSTL as the specification reads, in torch and nothing else: the eager rival, what torch.compile gets, and in float64
-the truth. Contiguous in memory, one length at a time, no operator of this package's own."""
+"""HSTL as the specification reads, in plain torch: eager baseline, input of torch.compile, float64 reference.
+
+Maps are contiguous, sequences have one length, and no operator of this package is used.
+"""
 
 import copy
 
@@ -82,3 +84,20 @@ def frozen(network: nn.Module, training: bool) -> nn.Module:
 def plain(network: nn.Module) -> nn.Module:
     """The plain form of `HSTL` or of one of its layers; parameters are shared."""
     return PlainHSTL(network) if isinstance(network, HSTL) else PlainLayer(network)
+
+
+def feature_maps(model: HSTL, clip: Tensor) -> dict[str, Tensor]:
+    """The inputs `[1, c, t, h, w]` of all layers of `model` for the clip `[t, 64, 44]`, by module name."""
+    network = PlainHSTL(model)
+    maps: dict[str, Tensor] = {}
+    names = {id(module): name for name, module in model.named_modules()}
+
+    def keep(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        maps[names[id(module.layer)]] = arguments[0]
+
+    for module in network.modules():
+        if isinstance(module, PlainLayer):
+            module.register_forward_pre_hook(keep)
+    with torch.no_grad():
+        network(clip[None])
+    return maps

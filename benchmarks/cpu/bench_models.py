@@ -1,6 +1,8 @@
-"""Whole networks: latency, throughput, scaling, a step of training. Workloads on the same network stand together, so
-that what a rival compiles for a shape is compiled once; what is embedded twice, from people's and from walkers'
-silhouettes, is measured of the strongest rivals only the second time."""
+"""Whole networks: latency, throughput, scaling, a training step.
+
+Workloads on the same network stand together, so that what is compiled for a shape is compiled once. What is embedded
+from people's and from walkers' silhouettes is measured of the strongest implementations only the second time.
+"""
 
 from collections.abc import Callable
 
@@ -9,18 +11,18 @@ import torch
 
 from benchmarks.core.names import OURS, PEOPLE, WALKERS
 from benchmarks.cpu import workloads
-from benchmarks.cpu.baselines import SCALING, STRONGEST, named
+from benchmarks.cpu.implementations import SCALING, STRONGEST, named
 from benchmarks.cpu.workloads import FRAMES, Scaling, Workload
 
 LENGTHS = (10, 30, 60, 120)
 BATCHES = (1, 2, 4)
 LARGEST_BATCH = 8
+# Presets whose time is divided among the layers.
 DIVIDED = ("casia-b", "gait3d")
-"""Presets whose time is divided among the layers."""
 
 
 def _threads() -> list[int]:
-    """All of torch's, for which networks are prepared already, then ..., 4, 2, 1."""
+    """All of torch's threads, for which networks are prepared already, then ..., 4, 2, 1."""
     most = torch.get_num_threads()
     return sorted({most, *(2**i for i in range(most.bit_length()))}, reverse=True)
 
@@ -36,22 +38,22 @@ def _latency(preset: str, source: str) -> object:
 def test_latency(preset: str, source: str, measure: Callable[[Workload], None]) -> None:
     workload = workloads.embedding(preset, source=source)
     if source == WALKERS:
-        measure(workload._replace(rivals=STRONGEST))
+        measure(workload._replace(implementations=STRONGEST))
         return
     memory = ("embedding", preset, source, str(FRAMES)) if preset == "casia-b" else None
     measure(workload._replace(memory=memory, divided=preset in DIVIDED))
 
 
 def test_throughput(measure: Callable[[Workload], None]) -> None:
-    measure(workloads.embedding("casia-b", (FRAMES,) * LARGEST_BATCH)._replace(rivals=STRONGEST))
+    measure(workloads.embedding("casia-b", (FRAMES,) * LARGEST_BATCH)._replace(implementations=STRONGEST))
 
 
 def test_ragged_throughput(measure: Callable[[Workload], None]) -> None:
-    measure(workloads.embedding("casia-b", workloads.RAGGED)._replace(rivals=STRONGEST))
+    measure(workloads.embedding("casia-b", workloads.RAGGED)._replace(implementations=STRONGEST))
 
 
 def _scaling(workload: Workload, axis: str, value: int) -> Workload:
-    return workload._replace(group="scaling", scaling=Scaling(axis, value), rivals=SCALING)
+    return workload._replace(group="scaling", scaling=Scaling(axis, value), implementations=SCALING)
 
 
 @pytest.mark.parametrize("frames", LENGTHS)
@@ -85,6 +87,6 @@ def test_two_threads(source: str, measure: Callable[[Workload], None]) -> None:
 def test_training_step(source: str, measure: Callable[[Workload], None]) -> None:
     workload = workloads.training_step("casia-b", source)
     if source == WALKERS:
-        measure(workload._replace(rivals=named("eager", "torch.compile", OURS)))
+        measure(workload._replace(implementations=named("eager", "torch.compile", OURS)))
         return
     measure(workload._replace(memory=("training_step", "casia-b", source)))

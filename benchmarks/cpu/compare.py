@@ -1,7 +1,8 @@
-"""One workload, every rival: correct first, then timed in turns."""
+"""One workload, all its implementations: checked against float64 first, then timed interleaved."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -11,17 +12,19 @@ from benchmarks.core import interleaving, machine
 from benchmarks.core.correctness import Answer, Bounds, Errors, errors
 from benchmarks.core.interleaving import Call, Series
 from benchmarks.core.plain import frozen, plain
-from benchmarks.cpu.baselines import Rival, Unavailable, arranged
+from benchmarks.core.text import in_one_line
+from benchmarks.cpu.implementations import Implementation, arranged
 from benchmarks.cpu.memory import Peak
+from benchmarks.cpu.runtimes import Unavailable
 from benchmarks.cpu.workloads import Workload
-
-LONGEST_REASON = 200
-"""Characters of an exception that are shown."""
 
 
 class Effort(NamedTuple):
-    """How long to measure: seconds for all rounds of a workload together, within a number of rounds; `enough` seconds
-    end it even before that, after `fewest_long` rounds."""
+    """The time and the number of rounds to spend on a workload.
+
+    seconds: for all rounds of a workload together, within `fewest` and `most` rounds. enough: where `fewest` rounds
+    would take longer than these seconds, `fewest_long` rounds do.
+    """
 
     seconds: float
     fewest: int
@@ -30,22 +33,24 @@ class Effort(NamedTuple):
     fewest_long: int = 3
 
     def rounds(self, one_round: float) -> int:
-        """How many rounds to run, each of so many seconds."""
+        """The number of rounds to run, if one takes so many seconds."""
         fewest = self.fewest if self.fewest * one_round <= self.enough else min(self.fewest, self.fewest_long)
         return interleaving.rounds_within(self.seconds, one_round, fewest, self.most)
 
 
 FULL = Effort(seconds=2, fewest=5, most=25)
+# One clip: few rounds of short calls would leave their medians to chance.
 LATENCY = Effort(seconds=35, fewest=9, most=25, enough=60)
-"""For one clip: a few rounds of short calls leave their medians to chance."""
 QUICK = Effort(seconds=0.5, fewest=3, most=10)
 
 
 class Row(NamedTuple):
-    """What became of one rival: its errors and times, or why there are none. `prepared` is the seconds until its first
-    answer, compilation for this shape included."""
+    """One implementation's errors and times, or the reason why there are none.
 
-    rival: str
+    prepared: seconds until the first answer, compilation for this shape included.
+    """
+
+    implementation: str
     dtype: str = "float32"
     bounds: Bounds | None = None
     errors: Errors | None = None
@@ -56,35 +61,44 @@ class Row(NamedTuple):
 
     @property
     def series(self) -> Series:
+        """Median, quartiles and minimum of the times."""
         return interleaving.summarise(list(self.seconds))
 
 
+# A timer runs so many interleaved rounds of the calls and returns every call's seconds.
 Timer = Callable[[Mapping[str, Call], int], Mapping[str, list[float]]]
-"""Runs so many rounds of the calls in turns and returns every call's seconds."""
+
+
+def plain_timer(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
+    """The timer of a run without pytest-benchmark."""
+    return interleaving.interleaved({name: partial(interleaving.timed, call) for name, call in calls.items()}, rounds)
 
 
 class Prepared:
-    """The rivals' networks, kept from one workload to the next on the same network, mode and threads, so that what is
-    compiled for a shape is compiled once."""
+    """Networks that implementations have prepared.
+
+    They are kept from one workload to the next on the same network, mode and number of threads, so that what is
+    compiled for a shape is compiled once.
+    """
 
     def __init__(self) -> None:
-        self._of: tuple[nn.Module, bool, int] | None = None
-        self._networks: dict[Rival, nn.Module] = {}
+        self._key: tuple[nn.Module, bool, int] | None = None
+        self._networks: dict[Implementation, nn.Module] = {}
 
-    def network(self, rival: Rival, workload: Workload) -> nn.Module:
-        """The rival's network for the workload, at the number of threads in force; what `prepare` raises."""
-        wanted = (workload.network, workload.training, torch.get_num_threads())
-        if self._of != wanted:
+    def network(self, implementation: Implementation, workload: Workload) -> nn.Module:
+        """The network for the workload, at the number of threads in force; raises what `prepare` raises."""
+        key = (workload.network, workload.training, torch.get_num_threads())
+        if self._key != key:
             self._networks.clear()
             torch._dynamo.reset()
-            self._of = wanted
-        if rival not in self._networks:
-            self._networks[rival] = rival.prepare(workload.network, workload.training)
-        return self._networks[rival]
+            self._key = key
+        if implementation not in self._networks:
+            self._networks[implementation] = implementation.prepare(workload.network, workload.training)
+        return self._networks[implementation]
 
 
 class Guarded:
-    """A rival's step. One that raises is not run again: `fault` says why, and the others go on."""
+    """The step of an implementation. One that raises is not run again: `fault` says why, and the others go on."""
 
     def __init__(self, step: Call) -> None:
         self.step = step
@@ -96,46 +110,38 @@ class Guarded:
         try:
             return self.step()
         except Exception as error:
-            self.fault = reason(error)
+            self.fault = f"raised {in_one_line(error)}"
             return None
 
 
-def truth(workload: Workload) -> Answer:
-    """The reference's answer to the workload's inputs, in float64."""
-    if workload.truth is not None:
-        return workload.truth(workload.network, workload.inputs)
+def float64_reference(workload: Workload) -> Answer:
+    """The answer to the workload's inputs by the plain network in float64."""
+    if workload.float64_reference is not None:
+        return workload.float64_reference(workload.network, workload.inputs)
     network = plain(frozen(workload.network, workload.training)).double()
-    return workload.step(network, [_wide(x) for x in workload.inputs])
+    return workload.step(network, [x.double() if x.is_floating_point() else x for x in workload.inputs])
 
 
 def compare(workload: Workload, effort: Effort, timer: Timer, prepared: Prepared) -> list[Row]:
-    """A row for each of the workload's rivals. Only those whose answer is within their bounds are timed."""
-    expected = {given: truth(_given(workload, given)) for given in {rival.given for rival in workload.rivals}}
+    """A row for each of the workload's implementations; only those whose answer is within their bounds are timed."""
+    expected = {inputs: float64_reference(_with_inputs(workload, inputs)) for inputs in _distinct_inputs(workload)}
+    rows: list[Row] = []
+    calls: dict[str, Guarded] = {}
     with machine.threads(workload.threads):
-        admitted = [_admit(_given(workload, r.given), r, expected[r.given], prepared) for r in workload.rivals]
-        calls = {row.rival: Guarded(step) for row, step in admitted if step is not None}
+        for each in workload.implementations:
+            row, step = _checked(_with_inputs(workload, each.inputs), each, expected[each.inputs], prepared)
+            rows.append(row)
+            if step is not None:
+                calls[row.implementation] = Guarded(step)
         one_round = sum(interleaving.timed(call) for call in calls.values())
         seconds = timer(calls, effort.rounds(one_round)) if calls else {}
-    return [_timed(row, seconds.get(row.rival, ()), calls.get(row.rival)) for row, _ in admitted]
-
-
-def take_turns(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
-    """The plain timer: A B C, A B C, ..."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    with interleaving.without_garbage_collection():
-        for _ in range(rounds):
-            interleaving.turn(calls, seconds)
-    return seconds
-
-
-def reason(error: Exception) -> str:
-    """An exception in one line, without the folders of this machine."""
-    return machine.anonymous(f"raised {type(error).__name__}: {error}")[:LONGEST_REASON]
+    return [_timed(row, seconds.get(row.implementation, ()), calls.get(row.implementation)) for row in rows]
 
 
 def describe(workload: Workload, rows: Sequence[Row], ours: str, peaks: Mapping[str, Peak]) -> dict[str, Any]:
-    """The comparison, and the rivals' memory, as plain values for the JSON file; rates are those of the medians."""
-    medians = {row.rival: row.series.median for row in rows if row.seconds}
+    """The comparison with peak memory as plain values for the JSON file; rates are those of the medians."""
+    medians = {row.implementation: row.series.median for row in rows if row.seconds}
+    none = Peak(None)
     return {
         "workload": workload.name,
         "group": workload.group,
@@ -149,8 +155,9 @@ def describe(workload: Workload, rows: Sequence[Row], ours: str, peaks: Mapping[
         **workload.products.flop,
         "least_bytes": workload.bytes,
         "bounds": workload.bounds["float32"]._asdict(),
-        "rivals": {
-            row.rival: _described(workload, row, medians.get(ours), peaks.get(row.rival, Peak(None))) for row in rows
+        "implementations": {
+            row.implementation: _described(workload, row, medians.get(ours), peaks.get(row.implementation, none))
+            for row in rows
         },
     }
 
@@ -178,28 +185,35 @@ def _described(workload: Workload, row: Row, ours: float | None, peak: Peak) -> 
     return described
 
 
-def _given(workload: Workload, inputs: Sequence[Tensor] | None) -> Workload:
+def _distinct_inputs(workload: Workload) -> set[tuple[Tensor, ...] | None]:
+    return {implementation.inputs for implementation in workload.implementations}
+
+
+def _with_inputs(workload: Workload, inputs: Sequence[Tensor] | None) -> Workload:
     return workload if inputs is None else workload._replace(inputs=inputs)
 
 
-def _admit(workload: Workload, rival: Rival, expected: Answer, prepared: Prepared) -> tuple[Row, Call | None]:
-    row = Row(rival.name, rival.dtype)
+def _checked(
+    workload: Workload, implementation: Implementation, expected: Answer, prepared: Prepared
+) -> tuple[Row, Call | None]:
+    """The errors of the first answer and, if they are within the bounds, the step to time."""
+    row = Row(implementation.name, implementation.dtype)
     start = time.perf_counter()
     try:
-        network = prepared.network(rival, workload)
-        inputs = arranged(workload.inputs, rival.layout)
+        network = prepared.network(implementation, workload)
+        inputs = arranged(workload.inputs, implementation.layout)
 
         def step() -> Answer:
-            with rival.context():
+            with implementation.context():
                 return workload.step(network, inputs)
 
         answer = step()
         seconds = time.perf_counter() - start
-        bounds, found = workload.bounds[rival.dtype], errors(answer, expected)
+        bounds, found = workload.bounds[implementation.dtype], errors(answer, expected)
     except Unavailable as why:
         return row._replace(unavailable=str(why)), None
     except Exception as error:
-        return row._replace(fault=reason(error)), None
+        return row._replace(fault=f"raised {in_one_line(error)}"), None
     fault = found.fault(bounds)
     return row._replace(bounds=bounds, errors=found, fault=fault, prepared=seconds), None if fault else step
 
@@ -208,7 +222,3 @@ def _timed(row: Row, seconds: Sequence[float], call: Guarded | None) -> Row:
     if call is not None and call.fault is not None:
         return row._replace(fault=call.fault)
     return row._replace(seconds=tuple(seconds))
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x.double() if x.is_floating_point() else x

@@ -1,4 +1,4 @@
-"""How our time of an embedding is divided among the layers, measured around the native calls for each of them."""
+"""The division of our embedding time among the layers, measured around each layer's native calls."""
 
 import functools
 import time
@@ -13,22 +13,24 @@ from benchmarks.core.flops import Layer
 from benchmarks.core.interleaving import timed, without_garbage_collection
 from benchmarks.core.names import OURS
 from benchmarks.cpu import executed
-from benchmarks.cpu.baselines import named
 from benchmarks.cpu.compare import Prepared
+from benchmarks.cpu.implementations import named
 from benchmarks.cpu.workloads import Workload
 from hstl_fast import HSTL
 from hstl_fast.models.cpu_plan import PlannedMaps, Step
 
 ROUNDS = 15
 POOLS = "ASTP"
+# Time outside all layers: Python, the support, 2x2 maxima by themselves, batch norm, copies. A convolution's time
+# includes the frame maximum and the 2x2 maximum where it finds them while it writes its map.
 REST = "everything else"
-"""What is in no layer: Python, the support, the 2x2 pool, batch norm, copies. Where a convolution can, it finds the
-frame maximum of the pool after it, and the 2x2 maximum."""
 
 
 class Division(NamedTuple):
-    """Seconds of one step, and of its parts in the order of computation, each the median of all rounds; and 2 for every
-    product that a part executes, None where it has none to count."""
+    """Seconds of one step and of its parts in the order of computation, each the median of all rounds.
+
+    executed_flop: two for every product that a part executes, None where it has none.
+    """
 
     total: float
     parts: dict[str, float]
@@ -36,21 +38,21 @@ class Division(NamedTuple):
     rounds: int
 
     def described(self) -> dict[str, Any]:
-        """As plain values for the JSON file."""
+        """The division as plain values for the JSON file."""
         parts = [{"name": n, "seconds": s, "executed_flop": self.executed_flop.get(n)} for n, s in self.parts.items()]
         return {"total": self.total, "rounds": self.rounds, "parts": parts}
 
 
 def divide(workload: Workload, prepared: Prepared, rounds: int = ROUNDS) -> Division:
     """Run the workload, an embedding of one clip by `HSTL`, so many times on our network and divide its time."""
-    (rival,) = named(OURS)
-    network = prepared.network(rival, workload)
+    (ours,) = named(OURS)
+    network = prepared.network(ours, workload)
     assert isinstance(network, HSTL)
     names = part_names(network, len(workload.inputs[0]))
     spent: dict[str, float] = {}
     series: dict[str, list[float]] = {name: [] for name in (*dict.fromkeys(names.values()), REST)}
     totals: list[float] = []
-    with rival.context(), _stopwatch(network, names, spent), without_garbage_collection():
+    with ours.context(), _stopwatch(network, names, spent), without_garbage_collection():
         workload.step(network, workload.inputs)
         for _ in range(rounds):
             spent.clear()
@@ -63,7 +65,7 @@ def divide(workload: Workload, prepared: Prepared, rounds: int = ROUNDS) -> Divi
 
 
 def part_names(network: HSTL, frames: int) -> dict[str, str]:
-    """The part that each timed module is counted with: every convolution by itself, the ASTP of all levels together."""
+    """The part that each timed module belongs to: every convolution is one, the ASTP of all levels together are one."""
     return {layer.name: _part(layer) for layer in flops.layers(network.config, frames)}
 
 
@@ -88,8 +90,8 @@ def _executed(workload: Workload, network: HSTL, names: dict[str, str]) -> dict[
 def _stopwatch(network: HSTL, names: dict[str, str], spent: dict[str, float]) -> Iterator[None]:
     """Add the seconds of every named module of the network to its part.
 
-    Hooks would not do: a network with hooks on its layers does not record them, and computes whole maps, for it cannot
-    know who looks at them.
+    Module hooks would change what is measured: a network with hooks on its layers records no execution plan and
+    computes whole maps, because hooks may look at them.
     """
     parts = {network.get_submodule(module): name for module, name in names.items()}
 

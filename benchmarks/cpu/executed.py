@@ -1,4 +1,4 @@
-"""What is left of the dense arithmetic inside the support and by Winograd: the products that our native code executes.
+"""Products inside the support, by Winograd, and as our native code executes them.
 
 Outside the support, the silhouette grown by one position per convolution, every feature is exactly zero. Winograd's
 F(4x4, 3x3) x F(t, 3) makes a tile of t frames of 4x4 positions with 6 x 6 x (t + 2) products per pair of channels,
@@ -19,16 +19,16 @@ from hstl_fast.backends.cpu import algorithm, library
 from hstl_fast.backends.cpu.algorithm import DIRECT, TILES
 from hstl_fast.ops import _dispatch
 
+# Rows and columns of a Winograd tile.
 SIDE = 4
-"""Rows and columns of a Winograd tile."""
 
 
 class Products(NamedTuple):
     """Products of one step, each counted with its sum as one.
 
-    dense: 27 for every position of a map. direct: of them, those inside regions and sequences, which no dense direct
-    convolution can do without. winograd: the whole maps by Winograd, the least over `TILES`. inside: 27 for every
-    position inside the support; None where nothing is known of it. executed: those of our native code, by its own
+    dense: 27 for every position of a map. direct: the dense ones without the taps outside a region or a sequence, which
+    no direct convolution needs. winograd: the whole maps by Winograd with the best of `TILES`. inside: 27 for every
+    position inside the support, None where the support is not known. executed: those of our native code, by its own
     algorithm, inside the support.
     """
 
@@ -40,36 +40,36 @@ class Products(NamedTuple):
 
     @property
     def flop(self) -> dict[str, int | None]:
-        """Products and sums counted one by one, as the file names them."""
+        """Products and sums counted one by one, by the names of the results file."""
         return {f"{name}_flop": None if count is None else 2 * count for name, count in self._asdict().items()}
 
 
 class Support(NamedTuple):
-    """Where a layer's input and output may be non-zero, `[1, t, h, w]` bool."""
+    """The support of a layer's input and of its output, `[1, t, h, w]` bool: the positions that may be non-zero."""
 
     x: Tensor
     y: Tensor
 
 
 def embedding(config: HSTLConfig, clips: Sequence[Tensor]) -> Products:
-    """Of embedding these silhouettes `[t, 64, 44]`; the classifier is not needed for that."""
+    """Products of embedding these silhouettes `[t, 64, 44]`, which needs no classifier."""
     return total([of_layer(layer, s) for clip in clips for layer, s in _layers(config, clip)])
 
 
 def training(config: HSTLConfig, clips: Sequence[Tensor]) -> Products:
-    """Of a training step on these silhouettes: forward, loss and the gradients of all parameters."""
+    """Products of a training step on these silhouettes: forward, loss and the gradients of all parameters."""
     classifier = 3 * flops.classifier_macs(config)
     layers = [of_training(layer, s) for clip in clips for layer, s in _layers(config, clip)]
     return total([*layers, *[_same(classifier)] * len(clips)])
 
 
 def of_layer(layer: Layer, support: Support | None = None) -> Products:
-    """Of a layer forward, on one sequence; without a support it is called for itself, and computes whole maps."""
+    """Products of a layer forward on one sequence; a layer called by itself has no support and computes whole maps."""
     return _passes(layer, support, "y")
 
 
 def of_training(layer: Layer, support: Support | None = None) -> Products:
-    """Of a layer forward, its data gradient where the input needs one, and its weight gradient.
+    """Products of a layer forward, of its data gradient where the input needs one, and of its weight gradient.
 
     The data gradient is the convolution of the output's gradient, needed inside the input's support; the weight
     gradient sums over the positions, or by Winograd over the tiles, of the output.
@@ -78,14 +78,14 @@ def of_training(layer: Layer, support: Support | None = None) -> Products:
 
 
 def total(products: Sequence[Products]) -> Products:
-    """The sum of several; of `inside` as far as it is known everywhere."""
+    """The sum of several; `inside` is None unless it is known of all."""
     dense, direct, winograd, inside, executed = zip(*products, strict=True)
     known = None if None in inside else sum(inside)
     return Products(sum(dense), sum(direct), sum(winograd), known, sum(executed))
 
 
 def supports(config: HSTLConfig, clip: Tensor) -> dict[str, Support]:
-    """Of every convolution, by its module's name, for the silhouettes `[t, 64, 44]`."""
+    """Supports of every convolution, by its module's name, for the silhouettes `[t, 64, 44]`."""
     found: dict[str, Support] = {}
     x = clip[None] > 0
     for i in range(len(config.stem)):
@@ -112,8 +112,8 @@ def tile_frames(layer: Layer) -> int:
 
 
 def fewest_products(layer: Layer) -> int:
-    """Frames of the Winograd tile with the fewest products; `DIRECT` for a single input channel, where nothing pays for
-    the transforms."""
+    """Frames of the Winograd tile with the fewest products; `DIRECT` for a single input channel, whose products are too
+    few to pay for the transforms."""
     return DIRECT if layer.c_in == 1 else min(TILES, key=lambda t: -(-layer.frames // t) * (t + 2))
 
 
@@ -138,7 +138,7 @@ def _layers(config: HSTLConfig, clip: Tensor) -> Iterator[tuple[Layer, Support |
 
 
 def _passes(layer: Layer, support: Support | None, maps: str) -> Products:
-    """As many passes as `maps` has letters: over the input's positions ("x") or the output's ("y")."""
+    """Products of one pass for each letter of `maps`: over the input's positions ("x") or the output's ("y")."""
     if layer.kind != "arme":
         return _same(layer.macs * len(maps))
     whole = torch.ones(1, layer.frames, layer.rows, layer.columns, dtype=torch.bool)

@@ -14,16 +14,16 @@ from benchmarks.core.plain import frozen, plain
 
 
 class Unavailable(Exception):
-    """This rival cannot run here or not do this; the message says why."""
+    """This implementation cannot run here, or cannot compute this; the message says why."""
 
 
 class Engine(Protocol):
-    """An ONNX model made ready by a runtime: silhouettes to embeddings."""
+    """An ONNX model loaded by a runtime, which computes embeddings from silhouettes."""
 
     def __call__(self, silhouettes: np.ndarray) -> np.ndarray: ...
 
     def release(self) -> None:
-        """Give back what is kept from call to call, but for the weights."""
+        """Release what is kept from call to call, except for the weights."""
 
 
 class Runtime(nn.Module):
@@ -43,7 +43,7 @@ class Runtime(nn.Module):
         return torch.from_numpy(self.engines[shape](silhouettes.numpy())), None
 
     def release(self) -> None:
-        """Give back what is kept from call to call, but for the weights."""
+        """Release what is kept from call to call, except for the weights."""
         for engine in self.engines.values():
             engine.release()
 
@@ -90,7 +90,7 @@ class Session:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.force_spinning_stop", "1")  # or it spins into the next rival's turn
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # or it spins while the next one is timed
         self.session = ort.InferenceSession(self.model, options, providers=["CPUExecutionProvider"])
 
 

@@ -1,64 +1,62 @@
-"""What is measured: HSTL's layers on the feature maps that real silhouettes give them, and whole networks."""
+"""The workloads: HSTL's layers on the feature maps that real silhouettes give them, and whole networks."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.core import flops
-from benchmarks.core.correctness import Answer, Bounds
+from benchmarks.core import flops, silhouettes
+from benchmarks.core.correctness import Answer, Bounds, output_gradient
 from benchmarks.core.flops import Layer
 from benchmarks.core.names import PEOPLE, WALKERS
-from benchmarks.core.plain import PlainHSTL, PlainLayer, frozen, plain
-from benchmarks.cpu import baselines, executed
-from benchmarks.cpu.baselines import NETWORKS, OPERATORS, Rival
+from benchmarks.core.plain import feature_maps, frozen, plain
+from benchmarks.cpu import executed, implementations
 from benchmarks.cpu.executed import Products
-from hstl_fast import HSTL, PRESETS, losses, silhouettes
+from benchmarks.cpu.implementations import NETWORKS, OPERATORS, Implementation
+from hstl_fast import HSTL, PRESETS, losses
 from hstl_fast.names import one_of
 from hstl_fast.silhouettes import walkers
 
-STREET = Path(__file__).parents[2] / "tests" / "data" / "street"
 FRAMES = 30
+# Lengths of the clips in one ragged batch.
 RAGGED = (12, 30, 57)
-"""Lengths of the clips in one batch."""
+# Lengths of a gallery's sequences: 15 to 120 frames in no order, in total as many as in 144 clips of 30.
 MANY = tuple(round(15 + 105 * (29 * i % 64) / 63) for i in range(64))
-"""Lengths of a gallery's sequences: 15 to 120 frames in no order, as many in all as 144 clips of 30."""
-JUDGED = 24
-"""Of so many sequences of a gallery one is compared with float64."""
+# One of so many sequences of a gallery is compared with float64.
+SAMPLED = 24
 SOURCES = (PEOPLE, WALKERS)
+# So many walks of the street are used, and no more, so that results of different versions stay comparable.
+WALKS = 4
+# The layers of `oumvlp` and `grew` are those of `gait3d` in other regions.
 OPERATOR_PRESETS = ("casia-b", "gait3d")
-"""`grew` has the layers of `oumvlp`, and `oumvlp` those of `gait3d` in other regions."""
 BoundsByType = Mapping[str, Bounds]
 FORWARD_BOUNDS: BoundsByType = {"float32": Bounds(1e-5)}
 BACKWARD_BOUNDS: BoundsByType = {"float32": Bounds(1e-5, 1e-4)}
+# Rounding moves the maxima and slopes of a whole network: torch's own float32 gradients are off by 1e-3 or more.
 EMBEDDING_BOUNDS: BoundsByType = {"float32": Bounds(5e-5), "bfloat16": Bounds(2e-2)}
 TRAINING_BOUNDS: BoundsByType = {"float32": Bounds(5e-4, 2e-2), "bfloat16": Bounds(1e-2, 0.5)}
-"""Of a whole network, where rounding moves maxima and slopes: torch's own float32 gradients are off by 1e-3 or more.
-Operators by themselves are held to much less."""
 
 Step = Callable[[nn.Module, Sequence[Tensor]], Answer]
 
 
 class Scaling(NamedTuple):
-    """The point of a series of workloads: "frames", "batch" or "threads", and how many."""
+    """A point in a series of workloads: the axis "frames", "batch" or "threads", and the value on it."""
 
     axis: str
     value: int
 
 
 class Workload(NamedTuple):
-    """One row of the results: every rival makes its own form of `network` and runs `step` on it and `inputs`.
+    """One row of the results: every implementation makes its own form of `network` and runs `step` on it and `inputs`.
 
-    bounds: the errors allowed, by the rival's dtype. products: of one step, dense and as our native code executes it.
-    silhouettes: whose they are, one of `SOURCES`; None where feature maps are given. bytes: what it must move at least,
-    where that is what limits it. clips, frames: sequences and all their frames. rivals: who runs. threads: None for
-    torch's. memory: the arguments for `benchmarks.cpu.memory` that name this workload, None where it is not measured.
-    divided: whether our time is divided among the layers. truth: what `network` should make of the inputs, in float64;
-    None for the reference's step.
+    bounds: the errors allowed, by the implementation's dtype. products: those of one step, dense and as our native code
+    executes it. silhouettes: one of `SOURCES`; None where feature maps are given. bytes: the least that must be moved,
+    None where memory does not limit the workload. clips, frames: the number of sequences, and of all their frames.
+    threads: None for torch's. memory: arguments of `benchmarks.cpu.memory` that name this workload, None where memory
+    is not measured. divided: whether our time is divided among the layers. float64_reference: computes the expected
+    answer; None for `step` on the plain network in float64.
     """
 
     name: str
@@ -74,16 +72,16 @@ class Workload(NamedTuple):
     bytes: int | None = None
     clips: int = 1
     frames: int = FRAMES
-    rivals: tuple[Rival, ...] = NETWORKS
+    implementations: tuple[Implementation, ...] = NETWORKS
     threads: int | None = None
     scaling: Scaling | None = None
     memory: tuple[str, ...] | None = None
     divided: bool = False
-    truth: Step | None = None
+    float64_reference: Step | None = None
 
 
 def operator_layers() -> list[tuple[str, Layer]]:
-    """Every layer of every preset (preset, layer) on a 30-frame clip, those of one shape once; the head left out."""
+    """Every layer (preset, layer) on a 30-frame clip, those of one shape once, without the head."""
     seen: dict[tuple[object, ...], tuple[str, Layer]] = {}
     for preset in OPERATOR_PRESETS:
         for layer in flops.layers(PRESETS[preset], FRAMES):
@@ -93,7 +91,7 @@ def operator_layers() -> list[tuple[str, Layer]]:
 
 
 def operator_widths() -> list[tuple[str, Layer]]:
-    """Of those, the first of each operator and pair of channel counts."""
+    """The first layer (preset, layer) of each operator and pair of channel counts."""
     seen: dict[tuple[object, ...], tuple[str, Layer]] = {}
     for preset, layer in operator_layers():
         seen.setdefault(layer[1:4], (preset, layer))
@@ -115,7 +113,7 @@ def operator_forward(preset: str, layer: Layer) -> Workload:
         products=executed.of_layer(layer),
         bytes=layer.bytes,
         frames=layer.frames,
-        rivals=OPERATORS,
+        implementations=OPERATORS,
     )
 
 
@@ -123,7 +121,7 @@ def operator_training(preset: str, layer: Layer) -> Workload:
     """A layer forward and backward: the gradients of its parameters and, but for the first layer, its input."""
     network, x = _layer_and_input(preset, layer.name)
     with torch.no_grad():
-        direction = _direction(plain(network)(x))
+        direction = output_gradient(plain(network)(x), margin=1e-5)
     return Workload(
         name=str(layer),
         group=f"{layer.kind} forward and backward",
@@ -136,12 +134,12 @@ def operator_training(preset: str, layer: Layer) -> Workload:
         products=executed.of_training(layer),
         bytes=2 * layer.bytes,
         frames=layer.frames,
-        rivals=OPERATORS,
+        implementations=OPERATORS,
     )
 
 
 def embedding(preset: str, lengths: Sequence[int] = (FRAMES,), source: str = PEOPLE) -> Workload:
-    """Embeddings of clips of these lengths, from uint8 silhouettes."""
+    """Embedding clips of these lengths, from uint8 silhouettes."""
     clips = [_clip(i, t, source) for i, t in enumerate(lengths)]
     return Workload(
         name=f"{preset}, {_listed(lengths)} frames, {source}",
@@ -156,26 +154,29 @@ def embedding(preset: str, lengths: Sequence[int] = (FRAMES,), source: str = PEO
         silhouettes=source,
         clips=len(lengths),
         frames=sum(lengths),
-        truth=_true_embeddings,
+        float64_reference=_float64_embeddings,
     )
 
 
 def gallery(preset: str, source: str) -> Workload:
-    """Embeddings of many sequences of many lengths, by ours alone; beside it, as many frames in clips of 30."""
+    """Embedding many sequences of many lengths by our own implementation, beside it as many frames in clips of 30."""
     clips = [_clip(i, FRAMES, source) for i in range(sum(MANY) // FRAMES)]
     return embedding(preset, MANY, source)._replace(
         group="variations",
-        step=_embed_and_show_some,
-        rivals=baselines.against_clips(clips),
-        truth=lambda network, inputs: _true_embeddings(network, inputs[::JUDGED]),
+        step=_embed_and_sample,
+        implementations=implementations.against_clips(clips),
+        float64_reference=lambda network, inputs: _float64_embeddings(network, inputs[::SAMPLED]),
     )
 
 
 def two_threads(preset: str, source: str) -> Workload:
-    """The embedding of one clip on two threads, by ours alone; beside it, on one."""
+    """Embedding one clip by our own implementation on two threads, beside it on one."""
     workload = embedding(preset, source=source)
     return workload._replace(
-        name=f"{workload.name}, threads: 2", group="variations", rivals=baselines.against_one_thread(), threads=2
+        name=f"{workload.name}, threads: 2",
+        group="variations",
+        implementations=implementations.against_one_thread(),
+        threads=2,
     )
 
 
@@ -197,29 +198,6 @@ def training_step(preset: str, source: str = PEOPLE, identities: int = 2, sequen
         clips=n,
         frames=n * FRAMES,
     )
-
-
-def feature_maps(model: HSTL, clip: Tensor) -> dict[str, Tensor]:
-    """What every layer of `model` is given for the clip `[t, 64, 44]`: module name -> `[1, c, t, h, w]`."""
-    network = PlainHSTL(model)
-    maps: dict[str, Tensor] = {}
-    names = {id(module): name for name, module in model.named_modules()}
-
-    def keep(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        maps[names[id(module.layer)]] = arguments[0]
-
-    for module in network.modules():
-        if isinstance(module, PlainLayer):
-            module.register_forward_pre_hook(keep)
-    with torch.no_grad():
-        network(clip[None])
-    return maps
-
-
-def _direction(y: Tensor) -> Tensor:
-    """A random gradient of `y`, zero where `y` is zero or so near that rounding may turn LeakyReLU's slope."""
-    gradient = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
-    return gradient.where(y.abs() > 1e-5 * y.abs().max(), 0)
 
 
 def forward(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
@@ -248,8 +226,8 @@ def _embed(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
     return Answer([torch.stack(embeddings)])
 
 
-def _embed_and_show_some(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
-    return Answer([_embed(network, inputs).outputs[0][::JUDGED]])
+def _embed_and_sample(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
+    return Answer([_embed(network, inputs).outputs[0][::SAMPLED]])
 
 
 def _train(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
@@ -265,45 +243,32 @@ def _model(preset: str) -> HSTL:
     return HSTL.from_preset(preset)
 
 
-def _true_embeddings(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
-    """The reference's embeddings in float64, one clip at a time; a clip of several workloads is computed once."""
-    return Answer([torch.cat([_true_embedding(network, clip) for clip in inputs])])
+def _float64_embeddings(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
+    """Embeddings in float64, one clip at a time; a clip of several workloads is computed once."""
+    return Answer([torch.cat([_float64_embedding(network, clip) for clip in inputs])])
 
 
 @functools.lru_cache(maxsize=32)
-def _true_embedding(network: nn.Module, clip: Tensor) -> Tensor:
+def _float64_embedding(network: nn.Module, clip: Tensor) -> Tensor:
     with torch.no_grad():
-        return _wide(network)(clip[None])[0]
+        return _in_float64(network)(clip[None])[0]
 
 
 @functools.lru_cache(maxsize=1)
-def _wide(network: nn.Module) -> nn.Module:
+def _in_float64(network: nn.Module) -> nn.Module:
     return plain(frozen(network, False)).double()
-
-
-@functools.lru_cache
-def _walks() -> list[np.ndarray]:
-    """Real people's silhouettes `[t, 64, 44]`; the second half of a walk follows its first."""
-    walks = []
-    for first in sorted(STREET.glob("gallery/*.npz")):
-        halves = [silhouettes.read(path) for path in (first, STREET / "probe" / first.name)]
-        walks.append(np.concatenate(halves)[:, :, 10:-10])
-    return walks
 
 
 @functools.lru_cache(maxsize=512)
 def _clip(index: int, frames: int, source: str) -> Tensor:
     """`frames` frames `[frames, 64, 44]` of a walk; every second clip is of the same person as the one before.
 
-    People's walks come round again: the second clip starts where the first of 30 frames ends. Walkers walk on; the
+    People's walks come round again: the second clip starts where the first of 30 frames ends. Walkers walk on: the
     second clip is another recording.
     """
     if one_of(source, SOURCES, "silhouettes") == WALKERS:
         return torch.tensor(walkers.render(index // 2, take=1 + index % 2, frames=frames)[:, :, 10:-10].copy())
-    walks = _walks()
-    walk = walks[index // 2 % len(walks)]
-    start = index % 2 * FRAMES
-    return torch.tensor(walk[(start + np.arange(frames)) % len(walk)])
+    return silhouettes.clip(index // 2 % WALKS, index % 2 * FRAMES, frames)
 
 
 @functools.lru_cache(maxsize=1)

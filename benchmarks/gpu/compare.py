@@ -1,169 +1,180 @@
-"""One workload, all its contestants: right first, then timed in turns."""
+"""Stage bench: one workload, all its implementations, checked against float64 first, then timed interleaved."""
 
 import functools
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from benchmarks.core import interleaving
 from benchmarks.core.correctness import Answer, errors
-from benchmarks.gpu import baselines, peaks, suite, timing
-from benchmarks.gpu.baselines import Contestant
-from benchmarks.gpu.guarded import attempt
-from benchmarks.gpu.suite import Workload
-from benchmarks.gpu.supervise import Job, Row, Say
+from benchmarks.gpu import implementations, peaks, suite, timing
+from benchmarks.gpu.guarded import guarded
+from benchmarks.gpu.implementations import Implementation
+from benchmarks.gpu.suite import Entry
+from benchmarks.gpu.supervise import Job, Reporter, Row
 from benchmarks.gpu.timing import Call
-from benchmarks.gpu.workloads import Problem, Runner
+from benchmarks.gpu.workloads import Runner, Workload
 
+# The least and the greatest number of rounds.
 FEWEST, MOST = 5, 40
-"""How many rounds there may be."""
 TINY_ROUNDS = 2
-CEILINGS = "ceilings"
+PEAKS = "peaks"
+# Precedes the name of what is timed interleaved with an implementation that has a process to itself.
 BESIDE = "beside "
-"""Before the name of what is measured in turns with a contestant that has a process to itself."""
 
 
-class Entry(NamedTuple):
-    """A contestant that answered rightly. queueing: seconds its caller needs to hand all work to the device."""
+class Candidate(NamedTuple):
+    """An implementation whose answer is right. queueing: seconds its caller needs to hand all work to the device."""
 
-    contestant: Contestant
+    implementation: Implementation
     call: Call
     row: Row
     queueing: float
 
 
+class Times(NamedTuple):
+    """Seconds of one call, for its caller and on the device."""
+
+    wall: float
+    device: float
+
+
 def jobs(device: torch.device, tiny: bool) -> list[Job]:
-    """The ceilings, every workload with all that run eagerly, and then what torch.compile makes of each."""
-    everybody = baselines.contestants(device)
-    measured = [Job("bench", CEILINGS, tuple(_key(CEILINGS, name) for name in peaks.NAMES), 120)]
+    """The peaks, every workload with all implementations that run eagerly, and last those of torch.compile."""
+    available = implementations.implementations(device)
+    measured = [Job("bench", PEAKS, tuple(_key(PEAKS, name) for name in peaks.NAMES), 120)]
     compiled = []
-    for workload in suite.workloads(tiny):
-        taking_part = [c for c in everybody if suite.takes_part(c, workload)]
-        eager = tuple(_key(workload.name, c.name) for c in taking_part if not c.compiled)
-        measured.append(Job("bench", workload.name, eager, 150))
-        compiled += [
-            Job("bench", workload.name, (_key(workload.name, c.name),), 300) for c in taking_part if c.compiled
-        ]
+    for entry in suite.entries(tiny):
+        taking_part = [i for i in available if entry.compiled or not i.compiled]
+        eager = tuple(_key(entry.name, i.name) for i in taking_part if not i.compiled)
+        measured.append(Job("bench", entry.name, eager, 150))
+        compiled += [Job("bench", entry.name, (_key(entry.name, i.name),), 300) for i in taking_part if i.compiled]
     return measured + compiled
 
 
-def execute(job: Job, say: Say, device: torch.device, tiny: bool) -> None:
+def execute(job: Job, reporter: Reporter, device: torch.device, tiny: bool) -> None:
     """Measure the rows of a job."""
-    if job.name == CEILINGS:
+    if job.name == PEAKS:
         for name in peaks.NAMES:
-            key = _key(CEILINGS, name)
+            key = _key(PEAKS, name)
             if key in job.keys:
-                say.doing(key)
-                say.row(key, attempt(functools.partial(peaks.measure, name, device, tiny), device, say, key))
+                reporter.started(key)
+                measure = functools.partial(peaks.measure, name, device, tiny)
+                reporter.finished(key, guarded(measure, device, reporter, key))
         return
-    wanted = [c for c in baselines.contestants(device) if _key(job.name, c.name) in job.keys]
-    compare(suite.find(job.name, tiny), wanted, device, say, TINY_ROUNDS if tiny else None)
+    wanted = [i for i in implementations.implementations(device) if _key(job.name, i.name) in job.keys]
+    compare(suite.find(job.name, tiny), wanted, device, reporter, TINY_ROUNDS if tiny else None)
 
 
 def compare(
-    workload: Workload, wanted: list[Contestant], device: torch.device, say: Say, rounds: int | None = None
+    entry: Entry, wanted: list[Implementation], device: torch.device, reporter: Reporter, rounds: int | None = None
 ) -> None:
-    """A row for each contestant; those whose answer is outside the bounds are not timed."""
-    problem = workload.build(device)
-    truth = problem.truth()
-    entries = []
-    for contestant in wanted:
-        key = _key(workload.name, contestant.name)
-        say.doing(key)
-        found = attempt(functools.partial(admit, problem, contestant, truth, device), device, say, key)
-        if isinstance(found, Entry):
-            entries.append(found)
+    """A row for each implementation; those whose answer is outside the bounds are not timed."""
+    workload = entry.build(device)
+    expected = workload.float64_reference()
+    candidates = []
+    for implementation in wanted:
+        key = _key(entry.name, implementation.name)
+        reporter.started(key)
+        check = functools.partial(checked, workload, implementation, expected, device)
+        found = guarded(check, device, reporter, key)
+        if isinstance(found, Candidate):
+            candidates.append(found)
         else:
-            say.row(key, found)
-    beside = []
-    if any(entry.contestant.compiled for entry in entries):
-        beside = _beside(problem, truth, device, say, _key(workload.name, entries[0].contestant.name))
-    del truth
-    times = take_turns([*entries, *beside], device, workload.seconds, rounds)
-    for entry in entries:
-        row = {**entry.row, **_rates(problem, entry.contestant, times[entry.contestant.name])}
-        row |= {BESIDE + other.contestant.name: times[other.contestant.name] for other in beside}
-        say.row(_key(workload.name, entry.contestant.name), row)
+            reporter.finished(key, found)
+    beside: list[Candidate] = []
+    if any(candidate.implementation.compiled for candidate in candidates):
+        check = functools.partial(checked, workload, _our_default(device), expected, device)
+        found = guarded(check, device, reporter, _key(entry.name, candidates[0].implementation.name))
+        beside = [found] if isinstance(found, Candidate) else []
+    del expected
+    times = timed([*candidates, *beside], device, entry.seconds, rounds)
+    for candidate in candidates:
+        name = candidate.implementation.name
+        row = {**candidate.row, **_rates(workload, candidate.implementation, times[name])}
+        row |= {BESIDE + other.implementation.name: times[other.implementation.name] for other in beside}
+        reporter.finished(_key(entry.name, name), row)
 
 
-def admit(problem: Problem, contestant: Contestant, truth: Answer, device: torch.device) -> Entry | Row:
-    """Let the contestant answer; what it needs for a call once it is warm, or what is wrong."""
-    runner, row = _prepared(problem, contestant, device)
-    with contestant.on(device):
+def checked(
+    workload: Workload, implementation: Implementation, expected: Answer, device: torch.device
+) -> Candidate | Row:
+    """Compare the implementation's answer with the expected one; a row that says what is wrong if it is."""
+    runner, row = _prepared(workload, implementation, device)
+    with implementation.on(device):
         start = time.perf_counter()
-        found = errors(runner.answer(), truth)
+        found = errors(runner.answer(), expected)
         row["seconds_to_first_answer"] = time.perf_counter() - start
-    bounds = problem.bounds(contestant)
+    bounds = workload.bounds(implementation)
     row |= {"errors": found._asdict(), "bounds": bounds._asdict()}
     fault = found.fault(bounds)
     if fault is not None:
         return {**row, "status": "wrong", "reason": fault}
 
     def call() -> object:
-        if contestant.compiled:
+        if implementation.compiled:
             torch.compiler.cudagraph_mark_step_begin()
         return runner.step()
 
-    with contestant.on(device):
+    with implementation.on(device):
         for _ in range(2):
             call()
         memory = timing.peak_memory(call, device)
         row["peak_bytes"] = memory and memory._asdict()
         queueing = timing.queueing_seconds(call, device)
-    return Entry(contestant, call, row, queueing)
+    return Candidate(implementation, call, row, queueing)
 
 
-def take_turns(
-    entries: list[Entry], device: torch.device, budget: float, rounds: int | None
+def timed(
+    candidates: Sequence[Candidate], device: torch.device, budget: float, rounds: int | None
 ) -> dict[str, dict[str, Any]]:
-    """Every contestant's times on the device and from outside, one call of each after the other; `rounds` times, or
-    as often as fits into `budget` seconds."""
-    found: dict[str, dict[str, list[float]]] = {e.contestant.name: {"device": [], "wall": []} for e in entries}
-
-    def one_round() -> None:
-        for entry in entries:
-            times = found[entry.contestant.name]
-            with entry.contestant.on(device):
-                times["wall"].append(timing.wall_seconds(entry.call, device))
-                times["device"].append(timing.device_seconds(entry.call, device, entry.queueing))
-
+    """Interleaved times of every candidate, summed up; `rounds` of them, or as many as fit into `budget` seconds."""
+    measures = {c.implementation.name: functools.partial(_times, c, device) for c in candidates}
+    found: dict[str, list[Times]] = {name: [] for name in measures}
     with interleaving.without_garbage_collection():
         start = time.perf_counter()
-        one_round()
+        interleaving.run_round(measures, found)
         if rounds is None:
             rounds = interleaving.rounds_within(budget, time.perf_counter() - start, FEWEST, MOST)
         for _ in range(rounds - 1):
-            one_round()
-    return {
-        name: {kind: interleaving.summarise(seconds)._asdict() for kind, seconds in times.items()}
-        for name, times in found.items()
-    }
+            interleaving.run_round(measures, found)
+    return {name: _summary(times) for name, times in found.items()}
 
 
-def _prepared(problem: Problem, contestant: Contestant, device: torch.device) -> tuple[Runner, Row]:
-    module = contestant.prepare(problem.network, problem.training)
-    return problem.runner(contestant, module), {"status": "ok", **contestant.settings(device)}
+def _times(candidate: Candidate, device: torch.device) -> Times:
+    with candidate.implementation.on(device):
+        wall = timing.wall_seconds(candidate.call, device)
+        return Times(wall, timing.device_seconds(candidate.call, device, candidate.queueing))
 
 
-def _beside(problem: Problem, truth: Answer, device: torch.device, say: Say, key: str) -> list[Entry]:
-    """What a compiled contestant is timed in turns with: ours, as its users get it."""
-    ours = next(c for c in baselines.contestants(device) if c.backend == "auto")
-    entry = attempt(functools.partial(admit, problem, ours, truth, device), device, say, key)
-    return [entry] if isinstance(entry, Entry) else []
+def _summary(times: Sequence[Times]) -> dict[str, Any]:
+    kinds = {"device": [t.device for t in times], "wall": [t.wall for t in times]}
+    return {kind: interleaving.summarise(seconds)._asdict() for kind, seconds in kinds.items()}
 
 
-def _rates(problem: Problem, contestant: Contestant, times: dict[str, Any]) -> Row:
-    moved = problem.moved(contestant.numerics.dtype.itemsize)
+def _prepared(workload: Workload, implementation: Implementation, device: torch.device) -> tuple[Runner, Row]:
+    module = implementation.prepare(workload.network, workload.training)
+    return workload.runner(implementation, module), {"status": "ok", **implementation.settings(device)}
+
+
+def _our_default(device: torch.device) -> Implementation:
+    """Our own as its users get it; every compiled implementation is timed interleaved with it."""
+    return next(i for i in implementations.implementations(device) if i.backend == "auto")
+
+
+def _rates(workload: Workload, implementation: Implementation, times: Mapping[str, Any]) -> Row:
+    moved = workload.moved(implementation.numerics.dtype.itemsize)
     return {
         **times,
-        "sequences": problem.sequences,
-        "dense_flop": problem.flop,
-        "sequences_per_second": problem.sequences / times["wall"]["median"],
-        "dense_flop_per_second": problem.flop / times["device"]["median"],
+        "sequences": workload.sequences,
+        "dense_flop": workload.flop,
+        "sequences_per_second": workload.sequences / times["wall"]["median"],
+        "dense_flop_per_second": workload.flop / times["device"]["median"],
         "byte_per_second": moved and moved / times["device"]["median"],
     }
 
 
-def _key(workload: str, contestant: str) -> str:
-    return f"{workload} | {contestant}"
+def _key(workload: str, implementation: str) -> str:
+    return f"{workload} | {implementation}"

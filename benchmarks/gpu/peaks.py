@@ -1,4 +1,4 @@
-"""The machine at its best, measured beside the rest: copies and matrix products, on random data."""
+"""The device's peaks, measured in the same run: copies and matrix products, on random data."""
 
 from collections.abc import Callable
 from statistics import median
@@ -14,7 +14,7 @@ REPEATS = 20
 
 
 class Sizes(NamedTuple):
-    """copied: bytes of a copy. rows: of the square matrices multiplied."""
+    """copied: bytes of a copy. rows: those of the square matrices multiplied."""
 
     copied: int
     rows: int
@@ -34,7 +34,7 @@ NAMES = (COPY, *PRODUCTS, PINNED)
 
 
 def measure(name: str, device: torch.device, tiny: bool) -> Row:
-    """One ceiling: the rate of the fastest and of the median repeat."""
+    """One peak: the rate of the fastest and of the median repeat."""
     sizes = TINY if tiny else FULL
     if name in PRODUCTS:
         return _product(PRODUCTS[name], sizes.rows, device)

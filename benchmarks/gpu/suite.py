@@ -1,4 +1,4 @@
-"""What is measured, most important first."""
+"""The list of workloads that are measured, most important first."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,51 +8,48 @@ import torch
 from benchmarks.core import flops
 from benchmarks.core.flops import Layer
 from benchmarks.gpu import clips
-from benchmarks.gpu.baselines import Contestant
-from benchmarks.gpu.workloads import Embedding, HostEmbedding, Operator, Problem, RaggedEmbedding, Training
+from benchmarks.gpu.workloads import Embedding, HostEmbedding, Operator, RaggedEmbedding, Training, Workload
 
 LENGTHS = (12, 30, 57)
+# Clips in the largest batch: with twice as many, casia-b's second stage has more than 2^31 numbers, which cuDNN does
+# not index.
 LARGEST = 256
-"""Clips in the largest batch: with twice as many, casia-b's second stage has more than 2^31 numbers, which cuDNN
-does not index."""
+# Clips that an operator is measured with: its maps are then larger than any cache.
 OPERATOR_BATCH = 16
-"""Clips that an operator is measured with: its maps are then larger than any cache."""
 
 
-class Workload(NamedTuple):
-    """seconds: for all rounds of all contestants. compiled: whether torch.compile takes part."""
+class Entry(NamedTuple):
+    """A workload that is built in the working process.
+
+    seconds: for all rounds of all implementations. compiled: whether torch.compile takes part.
+    """
 
     name: str
     group: str
-    build: Callable[[torch.device], Problem]
+    build: Callable[[torch.device], Workload]
     seconds: float = 8.0
     compiled: bool = True
 
 
-def workloads(tiny: bool) -> list[Workload]:
-    """Every workload, in the published sizes or in tiny ones."""
+def entries(tiny: bool) -> list[Entry]:
+    """All entries, in the published sizes or in tiny ones."""
     return [_training(tiny), *_networks(tiny), *_operators(tiny)]
 
 
-def find(name: str, tiny: bool) -> Workload:
-    """The workload of this name."""
-    return next(workload for workload in workloads(tiny) if workload.name == name)
+def find(name: str, tiny: bool) -> Entry:
+    """The entry of this name."""
+    return next(entry for entry in entries(tiny) if entry.name == name)
 
 
-def takes_part(contestant: Contestant, workload: Workload) -> bool:
-    """Whether the contestant is measured on the workload."""
-    return workload.compiled or not contestant.compiled
+def profiled(tiny: bool) -> list[Entry]:
+    """The entries whose kernels are listed: a training step, and a large batch of embeddings."""
+    return [entry for entry in entries(tiny) if entry.name in (_training(tiny).name, _batch(tiny, 64).name)]
 
 
-def profiled(tiny: bool) -> list[Workload]:
-    """The workloads whose kernels are listed: a step of training, and a large batch of embeddings."""
-    return [workload for workload in workloads(tiny) if workload.name in (_training(tiny).name, _batch(tiny, 64).name)]
-
-
-def _training(tiny: bool, optimise: bool = False) -> Workload:
+def _training(tiny: bool, optimise: bool = False) -> Entry:
     people, frames = ((2, 2), 3) if tiny else ((8, 8), 30)
     name = f"casia-b, {people[0]} x {people[1]} clips x {frames} frames"
-    return Workload(
+    return Entry(
         f"training step{' and Adam' if optimise else ''}: {name}",
         "training step",
         lambda device: Training("casia-b", people, frames, optimise, tiny, device),
@@ -60,20 +57,20 @@ def _training(tiny: bool, optimise: bool = False) -> Workload:
     )
 
 
-def _batch(tiny: bool, batch: int, preset: str = "casia-b") -> Workload:
+def _batch(tiny: bool, batch: int, preset: str = "casia-b") -> Entry:
     frames = 3 if tiny else 30
     if tiny:
         batch = min(batch, 2)
-    return Workload(
+    return Entry(
         f"embedding: {preset}, {batch} x {frames} frames",
         "embedding",
         lambda device: Embedding(preset, batch, frames, tiny, device),
     )
 
 
-def _from_host(tiny: bool, batch: int) -> Workload:
+def _from_host(tiny: bool, batch: int) -> Entry:
     batch, frames = (2, 3) if tiny else (batch, 30)
-    return Workload(
+    return Entry(
         f"embedding from the host: casia-b, {batch} x {frames} frames",
         "embedding",
         lambda device: HostEmbedding("casia-b", batch, frames, tiny, device),
@@ -81,11 +78,11 @@ def _from_host(tiny: bool, batch: int) -> Workload:
     )
 
 
-def _networks(tiny: bool) -> list[Workload]:
+def _networks(tiny: bool) -> list[Entry]:
     batches = (64, 1) if tiny else (64, 1, 8, LARGEST)
     lengths = (3, 5) if tiny else LENGTHS
     frames = " + ".join(map(str, lengths))
-    ragged = Workload(
+    ragged = Entry(
         f"embedding: casia-b, ragged, {frames} frames",
         "embedding",
         lambda device: RaggedEmbedding("casia-b", lengths, tiny, device),
@@ -99,7 +96,7 @@ def _networks(tiny: bool) -> list[Workload]:
     ]
 
 
-def _operators(tiny: bool) -> list[Workload]:
+def _operators(tiny: bool) -> list[Entry]:
     """Every operator and pair of channel counts, the largest convolutions first, forward and with backward."""
     found: dict[tuple[str, int, int, bool], tuple[str, Layer]] = {}
     for preset in ("casia-b", "gait3d", "oumvlp"):
@@ -111,10 +108,10 @@ def _operators(tiny: bool) -> list[Workload]:
     return [_operator(preset, layer, backward, tiny) for preset, layer in largest_first for backward in (False, True)]
 
 
-def _operator(preset: str, layer: Layer, backward: bool, tiny: bool) -> Workload:
+def _operator(preset: str, layer: Layer, backward: bool, tiny: bool) -> Entry:
     batch = 1 if tiny else OPERATOR_BATCH
     direction = "forward and backward" if backward else "forward"
-    return Workload(
+    return Entry(
         f"{direction}: {layer}, {batch} clips ({preset})",
         f"{layer.kind} {direction}",
         lambda device: Operator(preset, layer, batch, backward, tiny, device),

@@ -1,4 +1,4 @@
-"""Time and memory of one call, on the device and as its caller sees them."""
+"""Time and memory of one call, on the device and for its caller."""
 
 import time
 from collections.abc import Callable
@@ -9,8 +9,8 @@ import torch
 Call = Callable[[], Any]
 
 CYCLES_PER_SECOND = 2e9
+# Seconds for which the device is kept busy at most, while a call's kernels are queued behind.
 LONGEST_DELAY = 0.05
-"""Seconds for which the device is kept busy at most while a call's kernels are queued behind."""
 
 
 class Memory(NamedTuple):
@@ -27,7 +27,7 @@ def synchronise(device: torch.device) -> None:
 
 
 def wall_seconds(call: Call, device: torch.device) -> float:
-    """From calling to all its work done."""
+    """Seconds from the call until all its work is done."""
     synchronise(device)
     start = time.perf_counter()
     call()
@@ -38,8 +38,8 @@ def wall_seconds(call: Call, device: torch.device) -> float:
 def device_seconds(call: Call, device: torch.device, queueing: float) -> float:
     """The device's own time for the call's work.
 
-    The device waits `queueing` seconds (what the caller needs to queue everything) before the first event, so that it
-    finds all of the work there: between the events stand its kernels, not Python. On a CPU, the wall time.
+    The device waits `queueing` seconds, which the caller needs to queue everything, before the first event: between the
+    events it then runs kernels and never waits for Python. On a CPU it is the wall time.
     """
     if device.type != "cuda":
         return wall_seconds(call, device)
@@ -54,7 +54,7 @@ def device_seconds(call: Call, device: torch.device, queueing: float) -> float:
 
 
 def queueing_seconds(call: Call, device: torch.device) -> float:
-    """What the caller needs until everything is queued."""
+    """Seconds that the caller needs until everything is queued."""
     synchronise(device)
     start = time.perf_counter()
     call()
@@ -64,7 +64,7 @@ def queueing_seconds(call: Call, device: torch.device) -> float:
 
 
 def peak_memory(call: Call, device: torch.device) -> Memory | None:
-    """Of one call, its result included; None on a CPU."""
+    """Peak memory of one call, its result included; None on a CPU."""
     if device.type != "cuda":
         return None
     synchronise(device)

@@ -1,4 +1,4 @@
-"""A workload on the device: its true answer, and how a contestant computes it."""
+"""Workloads on the device: their float64 reference, and how an implementation computes them."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
@@ -7,59 +7,64 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.core import flops
-from benchmarks.core.correctness import Answer, Bounds
+from benchmarks.core.correctness import Answer, Bounds, output_gradient
 from benchmarks.core.flops import Layer
-from benchmarks.core.plain import frozen, plain
-from benchmarks.cpu.workloads import feature_maps
+from benchmarks.core.plain import feature_maps, frozen, plain
 from benchmarks.gpu import clips
-from benchmarks.gpu.baselines import Contestant
+from benchmarks.gpu.implementations import Implementation
 from benchmarks.gpu.numerics import double
 from hstl_fast import HSTL, losses
 
-TRUTH_CLIPS = 4
-"""Clips that are embedded together in float64."""
+# Clips that are embedded together in float64.
+REFERENCE_CLIPS = 4
 
+# Largest error of an output that counts as right: about ten times what rounding to such a type leaves.
 OUTPUT_BOUNDS = {"float64": 1e-9, "float32": 5e-5, "tf32": 1e-2, "float16": 1e-2, "bfloat16": 5e-2}
-"""Largest error of an output that counts as right: about ten times what rounding to such a type leaves."""
+# The same for a whole network's gradients, where rounding moves maxima and slopes: plain torch on a CPU is off by 2e-5
+# in float32, 0.04 in float16 and 0.07 in bfloat16.
 NETWORK_GRADIENT_BOUNDS = {"float64": 1e-6, "float32": 1e-2, "tf32": 0.2, "float16": 0.2, "bfloat16": 0.4}
-"""Of a whole network's gradients, where rounding moves maxima and slopes: plain torch on a CPU is 2e-5 away in
-float32, 0.04 in float16 and 0.07 in bfloat16."""
 
 
 class Runner(NamedTuple):
-    """step: what is timed. answer: the same computation's outputs and gradients for the gate."""
+    """A way to compute a workload.
+
+    step: the computation that is timed. answer: its outputs and gradients for the correctness check.
+    """
 
     step: Callable[[], object]
     answer: Callable[[], Answer]
 
 
-class Problem(Protocol):
-    """One workload. sequences: clips in one step. flop: dense arithmetic of one step, two for a product and a sum."""
+class Workload(Protocol):
+    """One workload.
+
+    sequences: clips in one step. flop: dense arithmetic of one step, two for a product and a sum.
+    """
 
     training: bool
     sequences: int
     flop: int
 
     def moved(self, itemsize: int) -> int | None:
-        """Bytes that the passes of the best way known read and write in elements of this size, for what memory limits;
-        None for what arithmetic limits."""
+        """Bytes that the passes of the best known algorithm read and write in elements of this size; None where
+        arithmetic is the limit, not memory."""
 
     @property
     def network(self) -> nn.Module:
-        """What contestants prepare from."""
+        """The network or layer from which implementations prepare theirs."""
 
-    def truth(self) -> Answer:
+    def float64_reference(self) -> Answer:
         """The answer in float64."""
 
-    def runner(self, contestant: Contestant, module: nn.Module) -> Runner:
-        """How the contestant computes it with what it has prepared of `network`."""
+    def runner(self, implementation: Implementation, module: nn.Module) -> Runner:
+        """The computation by `module`, which the implementation has prepared from `network`."""
 
-    def bounds(self, contestant: Contestant) -> Bounds:
-        """How far its answer may be from the truth."""
+    def bounds(self, implementation: Implementation) -> Bounds:
+        """The errors that the implementation's answer may have."""
 
 
 class _Network:
-    """What whole networks have in common: arithmetic limits them."""
+    """A whole network; arithmetic is its limit."""
 
     def moved(self, itemsize: int) -> int | None:
         return None
@@ -77,15 +82,15 @@ class Embedding(_Network):
         self.flop = 2 * flops.macs(clips.config(preset, tiny), [frames] * batch)
         self.device = device
 
-    def truth(self) -> Answer:
-        distinct = self.batch[: clips.DISTINCT].split(TRUTH_CLIPS)
+    def float64_reference(self) -> Answer:
+        distinct = self.batch[: clips.DISTINCT].split(REFERENCE_CLIPS)
         network = plain(frozen(self.network, False).double())
         with torch.no_grad(), double().on(self.device):
             embeddings = torch.cat([network(part)[0] for part in distinct])
         repeats = -(-self.sequences // len(embeddings))
         return Answer([embeddings.repeat(repeats, 1, 1)[: self.sequences]])
 
-    def runner(self, contestant: Contestant, module: nn.Module) -> Runner:
+    def runner(self, implementation: Implementation, module: nn.Module) -> Runner:
         def step() -> Tensor:
             with torch.no_grad():
                 embeddings: Tensor = module(self.batch)[0]
@@ -93,19 +98,19 @@ class Embedding(_Network):
 
         return Runner(step, lambda: Answer([step()]))
 
-    def bounds(self, contestant: Contestant) -> Bounds:
-        return Bounds(OUTPUT_BOUNDS[contestant.numerics.precision])
+    def bounds(self, implementation: Implementation) -> Bounds:
+        return Bounds(OUTPUT_BOUNDS[implementation.numerics.precision])
 
 
 class HostEmbedding(Embedding):
-    """The same from the CPU's memory: by `embed` where the network can, else from a pinned batch."""
+    """Embeddings of clips in the CPU's memory: by `embed` where the network can, else from a pinned batch."""
 
     def __init__(self, preset: str, batch: int, frames: int, tiny: bool, device: torch.device) -> None:
         super().__init__(preset, batch, frames, tiny, device)
         self.clips = [clip.clone() for clip in self.batch.cpu()]
         self.pinned = self.batch.cpu().pin_memory() if device.type == "cuda" else self.batch
 
-    def runner(self, contestant: Contestant, module: nn.Module) -> Runner:
+    def runner(self, implementation: Implementation, module: nn.Module) -> Runner:
         def step() -> Tensor:
             if isinstance(module, HSTL):
                 return module.embed(self.clips, max_frames=max(2048, sum(map(len, self.clips))))
@@ -128,15 +133,15 @@ class RaggedEmbedding(_Network):
         self.flop = 2 * flops.macs(clips.config(preset, tiny), lengths)
         self.device = device
 
-    def truth(self) -> Answer:
+    def float64_reference(self) -> Answer:
         with double().on(self.device):
             return Answer([self._embeddings(plain(frozen(self.network, False).double()))])
 
-    def runner(self, contestant: Contestant, module: nn.Module) -> Runner:
+    def runner(self, implementation: Implementation, module: nn.Module) -> Runner:
         return Runner(lambda: self._embeddings(module), lambda: Answer([self._embeddings(module)]))
 
-    def bounds(self, contestant: Contestant) -> Bounds:
-        return Bounds(OUTPUT_BOUNDS[contestant.numerics.precision])
+    def bounds(self, implementation: Implementation) -> Bounds:
+        return Bounds(OUTPUT_BOUNDS[implementation.numerics.precision])
 
     def _embeddings(self, network: nn.Module) -> Tensor:
         if isinstance(network, HSTL):
@@ -148,9 +153,9 @@ class RaggedEmbedding(_Network):
 class Training(_Network):
     """A step of training: forward, both losses, backward; with `optimise`, Adam's step as well.
 
-    float16 is trained with a GradScaler. The gate compares the losses and all gradients as one vector: single small
-    parameters are beyond any narrow type. Where float64 needs more memory than there is, the gate sees every second
-    clip, or every fourth.
+    float16 is trained with a GradScaler. The correctness check compares the losses and all gradients as one vector,
+    because narrow types cannot hold the gradients of single small parameters. Where float64 needs more memory than
+    there is, every second clip is compared, or every fourth.
     """
 
     training = True
@@ -171,18 +176,18 @@ class Training(_Network):
         self.flop = 2 * self.sequences * macs
         self.device = device
 
-    def truth(self) -> Answer:
+    def float64_reference(self) -> Answer:
         while True:
             try:
-                return self._truth()
+                return self._float64_reference()
             except torch.OutOfMemoryError:
                 if self.stride == 4:
                     raise
                 self.stride *= 2
                 torch.cuda.empty_cache()
 
-    def runner(self, contestant: Contestant, module: nn.Module) -> Runner:
-        narrow = contestant.numerics.dtype == torch.float16
+    def runner(self, implementation: Implementation, module: nn.Module) -> Runner:
+        narrow = implementation.numerics.dtype == torch.float16
         scaler = torch.amp.GradScaler(self.device.type, enabled=narrow)
         optimiser = torch.optim.Adam(module.parameters(), lr=1e-4, weight_decay=5e-4)
 
@@ -200,7 +205,7 @@ class Training(_Network):
             return both
 
         def answer() -> Answer:
-            """With the largest scale that leaves the gradients finite, as the scaler finds it in its first steps."""
+            """Losses and gradients at the largest scale that leaves the gradients finite; the scaler finds it."""
             for _ in range(24):
                 outputs = [loss.detach().clone() for loss in backward(self.stride)]
                 gradients = _all_gradients(module) / scaler.get_scale()
@@ -211,11 +216,11 @@ class Training(_Network):
 
         return Runner(step, answer)
 
-    def bounds(self, contestant: Contestant) -> Bounds:
-        precision = contestant.numerics.precision
+    def bounds(self, implementation: Implementation) -> Bounds:
+        precision = implementation.numerics.precision
         return Bounds(OUTPUT_BOUNDS[precision], NETWORK_GRADIENT_BOUNDS[precision])
 
-    def _truth(self) -> Answer:
+    def _float64_reference(self) -> Answer:
         network = plain(frozen(self.network, True).double())
         with double().on(self.device):
             both = self._losses(network, self.stride)
@@ -231,7 +236,7 @@ class Training(_Network):
 class Operator:
     """One layer on the feature maps that real silhouettes give it; with `backward`, all its gradients too.
 
-    The maps are rounded to bfloat16 first: every contestant is given exactly the same numbers.
+    The maps are rounded to bfloat16 first: every implementation is given exactly the same numbers.
     """
 
     def __init__(self, preset: str, layer: Layer, batch: int, backward: bool, tiny: bool, device: torch.device) -> None:
@@ -259,21 +264,21 @@ class Operator:
             return itemsize * (2 * x + y + (3 * x + 2 * y if self.backward else 0))
         return itemsize * x * (2 if self.backward else 1)
 
-    def truth(self) -> Answer:
+    def float64_reference(self) -> Answer:
         layer = plain(frozen(self.network, self.backward).double())
         with double().on(self.device):
             with torch.no_grad():
                 y = layer(self.x[:1].double())
-            self.direction = _direction(y).expand(self.sequences, *y.shape[1:])
+            self.direction = output_gradient(y, margin=0.05).expand(self.sequences, *y.shape[1:])
             return self._answer(layer, self.x.double(), self.direction.double())
 
-    def runner(self, contestant: Contestant, module: nn.Module) -> Runner:
-        assert self.direction is not None, "the truth comes first"
-        x, direction = contestant.arranged(self.x), self.direction
+    def runner(self, implementation: Implementation, module: nn.Module) -> Runner:
+        assert self.direction is not None, "the float64 reference comes first"
+        x, direction = implementation.arranged(self.x), self.direction
         return Runner(lambda: self._answer(module, x, direction), lambda: self._answer(module, x, direction))
 
-    def bounds(self, contestant: Contestant) -> Bounds:
-        bound = OUTPUT_BOUNDS[contestant.numerics.precision]
+    def bounds(self, implementation: Implementation) -> Bounds:
+        bound = OUTPUT_BOUNDS[implementation.numerics.precision]
         return Bounds(bound, 2 * bound if self.backward else None)
 
     def _answer(self, module: nn.Module, x: Tensor, direction: Tensor) -> Answer:
@@ -290,13 +295,6 @@ def _stretch(layer: Layer) -> int:
     """Layers behind FTA see a third of the frames."""
     behind = layer.name not in ("fta", "pools.0", "pools.1") and not layer.name.startswith(("stem", "stages.0"))
     return 3 if behind else 1
-
-
-def _direction(y: Tensor) -> Tensor:
-    """A random gradient of `y`, zero where `y` is zero or so near that a narrow type may turn LeakyReLU's slope."""
-    generator = torch.Generator().manual_seed(1)
-    gradient = torch.randn(y.shape, generator=generator).bfloat16().float().to(y.device)
-    return gradient.where(y.abs() > 0.05 * y.abs().max(), 0)
 
 
 def _all_gradients(network: nn.Module) -> Tensor:

@@ -4,14 +4,15 @@ import os
 import signal
 import sys
 import time
+from unittest import mock
 
-from benchmarks.gpu.supervise import Job, Say
+from benchmarks.gpu.supervise import Job, Reporter
 
 
-def obey(job: Job, say: Say) -> None:
-    """die, hang, raise, break (the device) or, whatever else a row is called, be fine."""
+def obey(job: Job, reporter: Reporter) -> None:
+    """Die, hang, raise or break the device where a row is called so, and otherwise finish."""
     for key in job.keys:
-        say.doing(key)
+        reporter.started(key)
         order = key.split("-")[0]
         if order == "die":
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -19,32 +20,54 @@ def obey(job: Job, say: Say) -> None:
             time.sleep(60)
         if order == "raise":
             raise ValueError("no such thing in /a/long/way/to/file.py")
-        say.row(key, {"status": "ok", "process": os.getpid()})
+        reporter.finished(key, {"status": "ok", "process": os.getpid()})
         if order == "break":
-            say.leave()
+            reporter.leave()
 
 
-def die_together(job: Job, say: Say) -> None:
+def die_together(job: Job, reporter: Reporter) -> None:
     """End without a word about the row in work, unless there is one only."""
     if len(job.keys) > 1 or job.keys == ("die-1",):
         os._exit(7)
-    obey(job, say)
+    obey(job, reporter)
 
 
-def leave_at_once(job: Job, say: Say) -> None:
+def leave_at_once(job: Job, reporter: Reporter) -> None:
     """Find the device broken before there is any row."""
-    say.leave()
+    reporter.leave()
 
 
-def skip_a_row(job: Job, say: Say) -> None:
+def skip_a_row(job: Job, reporter: Reporter) -> None:
     """End well with a row missing."""
-    say.row(job.keys[0], {"status": "ok"})
+    reporter.finished(job.keys[0], {"status": "ok"})
+
+
+def run_tests(job: Job, reporter: Reporter) -> None:
+    """Run the tests of the folder that the job is named after."""
+    import pytest
+    import torch
+
+    from benchmarks.gpu.row_plugin import RowPlugin
+
+    plugin = RowPlugin(job.keys, reporter, torch.device("cpu"))
+    arguments = [job.name, f"--rootdir={job.name}", f"--config-file={job.name}/pytest.ini", "-p", "no:cacheprovider"]
+    pytest.main(arguments, plugins=[plugin])
+    if plugin.broken:
+        reporter.leave()
+
+
+def run_tests_that_break_the_device(job: Job, reporter: Reporter) -> None:
+    """Run the tests of a folder on a device that does not answer after a failure."""
+    from benchmarks.gpu import guarded
+
+    with mock.patch.object(guarded, "answers", return_value=False):
+        run_tests(job, reporter)
 
 
 class Unimportable:
     """Cannot be brought to another process."""
 
-    def __call__(self, job: Job, say: Say) -> None:
+    def __call__(self, job: Job, reporter: Reporter) -> None:
         raise NotImplementedError
 
     def __setstate__(self, state: object) -> None:

@@ -1,4 +1,4 @@
-"""Who is measured: plain torch in every setting that a user could pick, torch.compile, and this package."""
+"""The implementations: plain torch in every setting that a user could pick, torch.compile, and this package."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,14 +13,15 @@ from hstl_fast import use_backend
 from hstl_fast.nn import ARME
 from hstl_fast.ops import _dispatch
 
+# The names of our own implementations begin with this.
 OURS = "hstl_fast "
-"""What the names of our own contestants begin with."""
 
 
-class Contestant(NamedTuple):
-    """One way to run a network. backend: ours only. compiled: through torch.compile, max-autotune.
+class Implementation(NamedTuple):
+    """One way to run a network.
 
-    layout: of the feature maps given to a layer, as its own predecessors would leave them.
+    layout: memory format of the feature maps given to a layer, as the layers before it would leave them. backend: the
+    backend of our own, None for a baseline. compiled: whether torch.compile runs it, with max-autotune.
     """
 
     name: str
@@ -30,7 +31,7 @@ class Contestant(NamedTuple):
     compiled: bool = False
 
     def prepare(self, network: nn.Module, training: bool) -> nn.Module:
-        """What is run, from an `HSTL` or one of its layers; parameters are copies."""
+        """The module that is run, from an `HSTL` or one of its layers; parameters are copies."""
         copy = frozen(network, training).to(self.numerics.parameters)
         if self.backend is not None:
             return copy
@@ -45,16 +46,16 @@ class Contestant(NamedTuple):
 
     @contextlib.contextmanager
     def on(self, device: torch.device) -> Iterator[None]:
-        """Run the block in this contestant's arithmetic and on its backend."""
+        """Run the block in this implementation's arithmetic and on its backend."""
         with self.numerics.on(device), use_backend(self.backend or "auto"):
             yield
 
     def arranged(self, x: Tensor) -> Tensor:
-        """A feature map in this contestant's type and layout."""
+        """A feature map in this implementation's type and layout."""
         return x.to(self.numerics.dtype).contiguous(memory_format=self.layout)
 
     def settings(self, device: torch.device) -> dict[str, Any]:
-        """What a table must say beside the times."""
+        """The settings that belong beside the times."""
         numerics = self.numerics
         return {
             "arithmetic": str(numerics),
@@ -68,14 +69,14 @@ class Contestant(NamedTuple):
         }
 
 
-def contestants(device: torch.device) -> list[Contestant]:
-    """Everybody, in the order of their turns; those that compile last."""
+def implementations(device: torch.device) -> list[Implementation]:
+    """All implementations in the order of measuring; those that compile come last."""
     found = [*EAGER, *_ours(device), *COMPILED]
     return [c for c in found if device.type == "cuda" or not c.numerics.tf32]
 
 
 def is_ours(key: str) -> bool:
-    """Whether a row of this key is about this package."""
+    """True if the row of this key is about this package."""
     return key.rsplit(" | ", 1)[-1].startswith(OURS)
 
 
@@ -90,23 +91,23 @@ def backends(device: torch.device, dtype: torch.dtype) -> list[str]:
     ]
 
 
+# The released code trains so: float16 autocast, cuDNN deterministic and without benchmark.
 RELEASED = Numerics(torch.float16, autocast=True, deterministic=True)
-"""How the released code trains: float16 autocast, cuDNN deterministic and without benchmark."""
 FLOAT16 = Numerics(torch.float16, autocast=True, benchmark=True)
 BFLOAT16 = Numerics(torch.bfloat16, autocast=True, benchmark=True)
 FLOAT32 = Numerics(torch.float32, benchmark=True)
 TF32 = Numerics(torch.float32, tf32=True, benchmark=True)
 
 EAGER = (
-    Contestant("eager float16 autocast, released setting", RELEASED),
-    Contestant("eager float16 autocast, cuDNN benchmark", FLOAT16),
-    Contestant("eager bfloat16 autocast, channels_last_3d, cuDNN benchmark", BFLOAT16, torch.channels_last_3d),
-    Contestant("eager float32, cuDNN benchmark", FLOAT32),
-    Contestant("eager float32 with TF32, cuDNN benchmark", TF32),
+    Implementation("eager float16 autocast, released setting", RELEASED),
+    Implementation("eager float16 autocast, cuDNN benchmark", FLOAT16),
+    Implementation("eager bfloat16 autocast, channels_last_3d, cuDNN benchmark", BFLOAT16, torch.channels_last_3d),
+    Implementation("eager float32, cuDNN benchmark", FLOAT32),
+    Implementation("eager float32 with TF32, cuDNN benchmark", TF32),
 )
 COMPILED = (
-    Contestant("torch.compile max-autotune, bfloat16 autocast", BFLOAT16, compiled=True),
-    Contestant(
+    Implementation("torch.compile max-autotune, bfloat16 autocast", BFLOAT16, compiled=True),
+    Implementation(
         "torch.compile max-autotune, bfloat16 autocast, channels_last_3d",
         BFLOAT16,
         torch.channels_last_3d,
@@ -115,7 +116,7 @@ COMPILED = (
 )
 
 
-def _ours(device: torch.device) -> list[Contestant]:
+def _ours(device: torch.device) -> list[Implementation]:
     """`auto` in every arithmetic, and so every backend with kernels that "auto" would not have picked throughout;
     the reference in bfloat16."""
     others = [name for name in backends(device, torch.bfloat16) if not _is_automatic(name, device)]
@@ -124,8 +125,8 @@ def _ours(device: torch.device) -> list[Contestant]:
     return found + [_our(name, BFLOAT16) for name in others if name == "reference"]
 
 
-def _our(backend: str, numerics: Numerics) -> Contestant:
-    return Contestant(f"{OURS}{backend}, {numerics}", numerics, torch.channels_last_3d, backend)
+def _our(backend: str, numerics: Numerics) -> Implementation:
+    return Implementation(f"{OURS}{backend}, {numerics}", numerics, torch.channels_last_3d, backend)
 
 
 def _is_automatic(backend: str, device: torch.device) -> bool:

@@ -1,4 +1,4 @@
-"""Many steps of training in float16: do losses stay finite, and how many steps does the scaler skip?"""
+"""Many training steps in float16, whose losses must stay finite and of which the scaler may skip few."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.core.plain import frozen
-from benchmarks.gpu import baselines, clips
+from benchmarks.gpu import clips, implementations
 from benchmarks.gpu.numerics import Numerics
-from benchmarks.gpu.supervise import Row
 from hstl_fast import losses, use_backend
 
 MODE = Numerics(torch.float16, autocast=True)
@@ -19,26 +18,33 @@ PEOPLE, FRAMES = (4, 2), 15
 
 
 class Case(NamedTuple):
-    """The silhouettes of every step."""
+    """Steps on silhouettes of people, or on nothing but background."""
 
     silhouettes: str
 
     @property
     def name(self) -> str:
-        return f"{STEPS} steps on {self.silhouettes}"
+        return f"many steps on {self.silhouettes}"
+
+
+class Steps(NamedTuple):
+    """The losses of all steps, and how many steps the scaler skipped."""
+
+    losses: list[float]
+    skipped: int
 
 
 CASES = (Case("people"), Case("background"))
 
 
 def keys(case: Case, device: torch.device) -> Iterator[tuple[str, str]]:
-    """Key and backend of each row: those with kernels, and what "auto" picks."""
-    for backend in ("auto", *baselines.backends(device, MODE.dtype)):
+    """Key and backend of each of the case's tests: the backends with kernels, and "auto"."""
+    for backend in ("auto", *implementations.backends(device, MODE.dtype)):
         if backend != "reference":
             yield f"{case.name} | {MODE} | {backend}", backend
 
 
-def measure(case: Case, backend: str, device: torch.device, tiny: bool) -> Row:
+def measure(case: Case, backend: str, device: torch.device, tiny: bool) -> Steps:
     """Forward, both losses, backward, GradScaler and Adam, again and again on one batch."""
     steps = TINY_STEPS if tiny else STEPS
     network = frozen(clips.model("casia-b", tiny).to(device), training=True)
@@ -63,15 +69,15 @@ def measure(case: Case, backend: str, device: torch.device, tiny: bool) -> Row:
             scaler.update()
             skipped += scaler.get_scale() < before
             found.append(loss.detach())
-    return verdict(torch.stack(found).tolist(), skipped, steps)
+    return Steps(torch.stack(found).tolist(), skipped)
 
 
-def verdict(found: list[float], skipped: int, steps: int) -> Row:
-    """Whether every loss is finite and few steps were skipped."""
-    wrong = next((i for i, loss in enumerate(found) if not abs(loss) < float("inf")), None)
-    row: Row = {"steps": steps, "skipped": skipped, "first_loss": found[0], "last_loss": found[-1]}
+def fault(found: Steps) -> str | None:
+    """The fault of the steps, a loss that is not finite or too many that were skipped, or None."""
+    count = len(found.losses)
+    wrong = next((i for i, loss in enumerate(found.losses) if not abs(loss) < float("inf")), None)
     if wrong is not None:
-        return {**row, "status": "fail", "reason": f"the loss of step {wrong} of {steps} is {found[wrong]}"}
-    if skipped > MOST_SKIPPED:
-        return {**row, "status": "fail", "reason": f"{skipped} of {steps} steps were skipped, {MOST_SKIPPED} may be"}
-    return {**row, "status": "pass"}
+        return f"the loss of step {wrong} of {count} is {found.losses[wrong]}"
+    if found.skipped > MOST_SKIPPED:
+        return f"{found.skipped} of {count} steps were skipped, {MOST_SKIPPED} may be"
+    return None

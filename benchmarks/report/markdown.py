@@ -1,4 +1,4 @@
-"""Results put before a reader in Markdown: `tables.md` beside the results, and the marked part of a README."""
+"""Results in Markdown: `tables.md` beside the results, and the marked part of a document."""
 
 import os
 from pathlib import Path
@@ -26,11 +26,14 @@ def tables_file(results: Results) -> str:
 
 
 def speed_part(results: Results, folder: str) -> str:
-    """What a README says about speed; `folder` is where the results lie, seen from the README. ValueError for results
-    that have nothing to say there."""
+    """The pictures and tables of a document; `folder` is where the results lie, seen from the document.
+
+    Raises:
+        ValueError: The results hold no whole network.
+    """
     pictures, speed = drawn(results), tables.speed(results)
     if not speed:
-        raise ValueError("expected results with whole networks for the README, got none that was timed")
+        raise ValueError("expected results with whole networks for the document, got none that was timed")
     reached = goals(results)
     blocks = [_image(picture, folder) for picture in pictures[:1]]
     for table in ([reached] if reached.rows else []) + speed:
@@ -41,7 +44,7 @@ def speed_part(results: Results, folder: str) -> str:
 
 
 def all_tables(results: Results) -> list[Table]:
-    """The goals, where the results say something about them, and everything that was measured."""
+    """The goals that the results say something about, and everything that was measured."""
     reached = goals(results)
     return [*([reached] if reached.rows else []), *tables.everything(results)]
 
@@ -51,13 +54,13 @@ def drawn(results: Results) -> list[Picture]:
     return [picture for picture in PICTURES if picture.lacks(results) is None]
 
 
-def with_part(readme: Path, part: str) -> str:
-    """The README's text with `part` between its markers and in its own line ends, everything else as it is."""
-    text = readme.read_bytes().decode()
+def with_part(document: Path, part: str) -> str:
+    """The document's text with `part` between its markers and in its own line ends, everything else as it is."""
+    text = document.read_bytes().decode()
     begin, end = f"<!-- begin: {PART} -->", f"<!-- end: {PART} -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise ValueError(
-            f"{readme}: expected one line {begin} and one line {end} after it, "
+            f"{document}: expected one line {begin} and one line {end} after it, "
             f"got {text.count(begin)} and {text.count(end)}"
         )
     before, _, rest = text.partition(begin)
@@ -66,13 +69,13 @@ def with_part(readme: Path, part: str) -> str:
     return f"{before}{lines}{after}"
 
 
-def seen_from(readme: Path, folder: Path) -> str:
-    """The path of `folder` in a link of `readme`."""
-    return Path(os.path.relpath(folder.resolve(), readme.resolve().parent)).as_posix()
+def seen_from(document: Path, folder: Path) -> str:
+    """The path of `folder` in a link of `document`."""
+    return Path(os.path.relpath(folder.resolve(), document.resolve().parent)).as_posix()
 
 
 def _line_end(text: str) -> str:
-    """The one that most lines have."""
+    """The line end that most lines have."""
     return "\r\n" if 2 * text.count("\r\n") > text.count("\n") else "\n"
 
 

@@ -1,5 +1,6 @@
-"""Every operator on every backend against float64: forward, all gradients, every element type."""
+"""Operators at odd and at published sizes, with inputs that leave no doubt about the right answer."""
 
+import functools
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,20 +9,22 @@ import torch
 from torch import Tensor
 
 from benchmarks.core import flops
-from benchmarks.core.correctness import Answer, Errors, errors
+from benchmarks.core.correctness import Answer, Bounds, Errors, errors
 from benchmarks.gpu import clips, numerics
 from benchmarks.gpu.numerics import Numerics, double
-from hstl_fast import reference
+from benchmarks.gpu.workloads import OUTPUT_BOUNDS
+from hstl_fast import functional, reference
 from hstl_fast.ops import _dispatch
+from tests.gpu.rule import Verdict, verdict
 
 NAMES = ("arme", "astp", "astp without proj", "strip_pool", "fta")
+# Names by which a backend is asked whether it computes the operator, where they differ.
 DISPATCHED = {"astp without proj": "astp", "strip_pool": "astp"}
-"""Under which name a backend is asked whether it computes the operator, where that is not its own."""
 ODD_LENGTHS = (4, 7, 3)
 
 
 class Size(NamedTuple):
-    """Of a feature map and what the operator makes of it."""
+    """The sizes of a feature map and of the operator's output."""
 
     c_in: int
     c_out: int
@@ -31,12 +34,15 @@ class Size(NamedTuple):
     columns: int
 
 
+# Multiples of no tile's size, so that every edge of a tile is computed.
 ODD = Size(c_in=6, c_out=10, split=(5, 1, 3), frames=14, rows=9, columns=7)
-"""No multiple of anything: what the edges of tiles are for."""
 
 
 class Case(NamedTuple):
-    """An operator at one size. lengths: of packed sequences, () for one length. support: whether one is given."""
+    """An operator at one size.
+
+    lengths: those of packed sequences, () where all have one length. support: whether a support is given.
+    """
 
     operator: str
     size: Size
@@ -62,7 +68,7 @@ class Case(NamedTuple):
 
 
 class Operands(NamedTuple):
-    """float64. x first; parameters in the order of the function; the gradient that is sent back."""
+    """Arguments of a function: x, the parameters in its order, the other arguments, and the gradient of its output."""
 
     x: Tensor
     parameters: Mapping[str, Tensor | None]
@@ -71,8 +77,22 @@ class Operands(NamedTuple):
     direction: Tensor
 
 
+def measure(case: Case, mode: Numerics, backend: str, device: torch.device) -> Verdict:
+    """Errors of the operator and of plain torch in this arithmetic, both against float64."""
+    given, right = _prepared(case, device)
+    with mode.on(device):
+        got = answer(functional, case, in_mode(given, mode, device), {"backend": backend})
+    bound = OUTPUT_BOUNDS[mode.precision]
+    return verdict(distances(got, right), _torch_errors(case, mode, device), mode.precision, Bounds(bound, 2 * bound))
+
+
+def in_mode(given: Operands, mode: Numerics, device: torch.device) -> Operands:
+    """The operands in this arithmetic; under autocast the caller's tensors are float32."""
+    return on(given, torch.float32 if mode.autocast else mode.dtype, mode.parameters, device)
+
+
 def cases(tiny: bool) -> list[Case]:
-    """Odd sizes in all forms, then the published ones."""
+    """Odd sizes, alone and packed, with and without a support; then the published sizes unless `tiny`."""
     found = []
     for operator in NAMES:
         size = ODD if operator in ("arme", "astp") else ODD._replace(c_out=ODD.c_in)
@@ -99,7 +119,7 @@ def keys(case: Case, device: torch.device) -> Iterator[tuple[str, Numerics, str]
 
 
 def operands(case: Case, device: torch.device) -> Operands:
-    """Inputs whose maxima over frames are never tied, and a gradient that keeps off LeakyReLU's kink.
+    """Float64 inputs whose maxima over frames are never tied, and a gradient that keeps off LeakyReLU's kink.
 
     Odd sizes are computed in float64 on the CPU, so that a device at fault cannot agree with itself.
     """
@@ -119,13 +139,13 @@ def operands(case: Case, device: torch.device) -> Operands:
     return given._replace(direction=direction)
 
 
-def truth(case: Case, given: Operands) -> Answer:
+def expected(case: Case, given: Operands) -> Answer:
     """The reference's answer in float64."""
     return answer(reference, case, given, {})
 
 
 def answer(module: Any, case: Case, given: Operands, options: Mapping[str, Any]) -> Answer:
-    """Output and gradients of x and every parameter; that of x inside the support only, where it is defined."""
+    """Output and gradients of x and every parameter; that of x is defined inside the support only."""
     x = given.x.detach().requires_grad_()
     parameters = {k: None if p is None else p.detach().requires_grad_() for k, p in given.parameters.items()}
     y = _call(module, case, given._replace(x=x, parameters=parameters), options)
@@ -134,10 +154,10 @@ def answer(module: Any, case: Case, given: Operands, options: Mapping[str, Any])
     return Answer([y.detach()], [gx if given.support is None else gx.where(given.support[:, None], 0), *others])
 
 
-def distances(got: Answer, expected: Answer) -> Errors:
-    """Of the output and of the worst gradient, on the truth's device."""
-    device = expected.outputs[0].device
-    return errors(Answer(*([tensor.to(device) for tensor in part] for part in got)), expected)
+def distances(got: Answer, right: Answer) -> Errors:
+    """Errors of the output and of the worst gradient, computed on the device of `right`."""
+    device = right.outputs[0].device
+    return errors(Answer(*([tensor.to(device) for tensor in part] for part in got)), right)
 
 
 def on(given: Operands, dtype: torch.dtype, parameters: torch.dtype, device: torch.device) -> Operands:
@@ -149,6 +169,20 @@ def on(given: Operands, dtype: torch.dtype, parameters: torch.dtype, device: tor
         None if given.support is None else given.support.to(device),
         given.direction.to(device),
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _prepared(case: Case, device: torch.device) -> tuple[Operands, Answer]:
+    given = operands(case, device)
+    with double().on(given.x.device):
+        return given, expected(case, given)
+
+
+@functools.lru_cache(maxsize=16)
+def _torch_errors(case: Case, mode: Numerics, device: torch.device) -> Errors:
+    given, right = _prepared(case, device)
+    with mode.on(device):
+        return distances(answer(reference, case, in_mode(given, mode, device), {}), right)
 
 
 def _call(module: Any, case: Case, given: Operands, options: Mapping[str, Any]) -> Tensor:
@@ -208,5 +242,5 @@ def _support(x: Tensor, random: torch.Generator) -> Tensor:
 
 
 def _rounded(value: Tensor) -> Tensor:
-    """To numbers that every type holds."""
+    """The value rounded to numbers that every type holds."""
     return value.bfloat16().to(value.dtype)

@@ -1,4 +1,4 @@
-"""Who is measured. A rival is a name and a way to prepare a network; a workload names those that run on it."""
+"""The implementations that are measured: the baselines, and hstl_fast. A workload names those that compute it."""
 
 import os
 import shutil
@@ -17,13 +17,13 @@ from benchmarks.cpu.runtimes import Unavailable
 from hstl_fast import use_backend
 
 
-class Rival(NamedTuple):
+class Implementation(NamedTuple):
     """One way to compute a workload.
 
     prepare(network, training): the module that is run, from an `HSTL` or one of its layers; it may raise Unavailable.
-    context: what is entered around every call. layout: of the feature maps given to it, as its own layers would leave
-    them. dtype: of its arithmetic, which decides what errors are allowed. given: other inputs than the workload's, with
-    a truth of their own; None for the workload's.
+    context: entered around every call. layout: memory format of feature maps given to it, as its own layers would leave
+    them. dtype: element type of its arithmetic, which decides what errors are allowed. inputs: other inputs than the
+    workload's, with a float64 reference of their own; None for the workload's.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Rival(NamedTuple):
     context: Callable[[], AbstractContextManager[object]] = nullcontext
     layout: torch.memory_format = torch.contiguous_format
     dtype: str = "float32"
-    given: tuple[Tensor, ...] | None = None
+    inputs: tuple[Tensor, ...] | None = None
 
 
 class Autocast(nn.Module):
@@ -42,7 +42,7 @@ class Autocast(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor) -> Any:
-        """What the network makes of `x`, in float32."""
+        """The output of the network for `x`, in float32."""
         with torch.autocast("cpu", torch.bfloat16):
             y = self.network(x)
         return y.float() if isinstance(y, Tensor) else tuple(z if z is None else z.float() for z in y)
@@ -65,7 +65,7 @@ def eager_channels_last(network: nn.Module, training: bool) -> nn.Module:
             )
     for layer in module.modules():
         if isinstance(layer, PlainLayer):  # torch's small convolutions and its maxima leave the channels first
-            layer.register_forward_hook(_last)
+            layer.register_forward_hook(_to_channels_last)
     return module
 
 
@@ -92,16 +92,16 @@ def ours(network: nn.Module, training: bool) -> nn.Module:
 
 
 def arranged(inputs: Iterable[Tensor], layout: torch.memory_format) -> list[Tensor]:
-    """Feature maps in a rival's layout, everything else as it is."""
+    """Feature maps in an implementation's layout, everything else as it is."""
     return [x.contiguous(memory_format=layout) if x.dim() == 5 else x for x in inputs]
 
 
-def named(*names: str) -> tuple[Rival, ...]:
-    """The rivals with these names, in the order of their turns."""
-    return tuple(rival for rival in RIVALS if rival.name in names)
+def named(*names: str) -> tuple[Implementation, ...]:
+    """The implementations with these names, in the order in which they are measured."""
+    return tuple(implementation for implementation in IMPLEMENTATIONS if implementation.name in names)
 
 
-def _last(layer: nn.Module, inputs: Any, y: Tensor) -> Tensor:
+def _to_channels_last(layer: nn.Module, inputs: Any, y: Tensor) -> Tensor:
     return y.contiguous(memory_format=torch.channels_last_3d) if y.dim() == 5 else y
 
 
@@ -114,40 +114,40 @@ def _compiled(module: nn.Module, training: bool) -> nn.Module:
     return module
 
 
-RIVALS = (
-    Rival("eager", eager),
-    Rival("eager channels_last_3d", eager_channels_last, layout=torch.channels_last_3d),
-    Rival("eager bf16 autocast", eager_bfloat16, dtype="bfloat16"),
-    Rival("torch.compile", compiled),
-    Rival("torch.compile bf16", compiled_bfloat16, dtype="bfloat16"),
-    Rival("onnxruntime", runtimes.onnxruntime),
-    Rival("openvino", runtimes.openvino),
-    Rival("openvino bf16", runtimes.openvino_bfloat16, dtype="bfloat16"),
-    Rival(OURS, ours, lambda: use_backend("cpu"), torch.channels_last_3d),
+# They are measured in this order, round by round.
+IMPLEMENTATIONS = (
+    Implementation("eager", eager),
+    Implementation("eager channels_last_3d", eager_channels_last, layout=torch.channels_last_3d),
+    Implementation("eager bf16 autocast", eager_bfloat16, dtype="bfloat16"),
+    Implementation("torch.compile", compiled),
+    Implementation("torch.compile bf16", compiled_bfloat16, dtype="bfloat16"),
+    Implementation("onnxruntime", runtimes.onnxruntime),
+    Implementation("openvino", runtimes.openvino),
+    Implementation("openvino bf16", runtimes.openvino_bfloat16, dtype="bfloat16"),
+    Implementation(OURS, ours, lambda: use_backend("cpu"), torch.channels_last_3d),
 )
-"""In the order of their turns. `OURS` is the one that the others are compared with."""
 
 OPERATORS = named("eager", "eager channels_last_3d", "torch.compile", OURS)
-NETWORKS = RIVALS
+NETWORKS = IMPLEMENTATIONS
+# Where everyone was measured on a workload like this before.
 STRONGEST = named("eager", "torch.compile", "torch.compile bf16", "openvino", "openvino bf16", OURS)
-"""Where the same was measured of everybody before."""
+# Where many shapes are measured: float32 alone, one of each kind.
 SCALING = named("eager", "torch.compile", "openvino", OURS)
-"""Where many shapes are measured: in float32, one of a kind."""
 
 
-def against_one_thread() -> tuple[Rival, ...]:
-    """Ours on all threads and on one of them."""
+def against_one_thread() -> tuple[Implementation, ...]:
+    """Our own on all threads and on one of them."""
     return (*named(OURS), _ours_as(ONE_THREAD)._replace(context=_one_thread))
 
 
-def against_clips(clips: Iterable[Tensor]) -> tuple[Rival, ...]:
-    """Ours given the workload's inputs, and given these."""
-    return (*named(OURS), _ours_as(IN_CLIPS)._replace(given=tuple(clips)))
+def against_clips(clips: Iterable[Tensor]) -> tuple[Implementation, ...]:
+    """Our own given the workload's inputs, and given these clips."""
+    return (*named(OURS), _ours_as(IN_CLIPS)._replace(inputs=tuple(clips)))
 
 
-def _ours_as(name: str) -> Rival:
-    (rival,) = named(OURS)
-    return rival._replace(name=name)
+def _ours_as(name: str) -> Implementation:
+    (ours_,) = named(OURS)
+    return ours_._replace(name=name)
 
 
 @contextmanager
