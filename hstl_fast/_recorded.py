@@ -68,7 +68,8 @@ class _Room:
         self._sizes.pop()
 
     def allocate(self) -> None:
-        self._memory = memory(max(self._sizes))
+        if size := max(self._sizes):
+            self._memory = memory(size)
 
     def data_ptr(self) -> int:
         return 0 if self._memory is None else self._memory.data_ptr()
@@ -122,6 +123,15 @@ class _Convolution:
         """Whether the maximum is to be found on the way, if somebody wants it."""
         return _finds_maximum(self.last, self.sizes[0])
 
+    @property
+    def finds_2x2_maximum(self) -> bool:
+        """Whether the 2x2 maximum is to be found on the way.
+
+        The convolution's tiles begin at even columns then, which changes how sums round: this must not depend on the
+        number of threads.
+        """
+        return self.last[0] != _algorithm.DIRECT and all(rows % 2 == 0 for rows in (*self.sizes[1], self.sizes[2]))
+
     def ready(self) -> Call:
         """The call, once everything is known and the rooms are allocated."""
         tensors = (self.y, self.x, self.packed, self.workspace, *self.supports)
@@ -154,6 +164,7 @@ class RecordedMaps:
         self._records: list[_Call | _Convolution] = []
         self._convolution: _Convolution | None = None  # what `x` comes from, if it can do more
         self._rooms = (_Room(), _Room())
+        self._halved = _Room()  # for a 2x2 maximum found beside a map that is read, too
         self._workspace = _Room()
         self._pooled: list[Tensor] = []
         self._common = (dtype.itemsize, torch.get_num_threads())
@@ -210,8 +221,10 @@ class RecordedMaps:
         self._native.halve_support(support.data_ptr(), self._support.data_ptr(), frames, *sizes)
         elements = frames * self._height * self._width * self._channels
         last = self._convolution
-        if last is not None and last.finds_maximum and all(rows % 2 == 0 for rows in (*last.sizes[1], sizes[1])):
-            last.halved = self._leave_out(last).reserve(elements * self._common[0])
+        if last is not None and last.finds_2x2_maximum:
+            is_read = self._maximum is not None and last.maximum is None
+            self._x = last.halved = self._halved if is_read else self._leave_out(last)
+            last.halved.reserve(elements * self._common[0])
             self._maximum = self._convolution = None
         else:
             x, y = self._x, self._next(elements)
@@ -270,7 +283,7 @@ class RecordedMaps:
 
     def calls(self) -> list[Call]:
         """What is to be computed, in order, with memory for it."""
-        for room in (*self._rooms, self._workspace):
+        for room in (*self._rooms, self._halved, self._workspace):
             room.allocate()
         return [record.ready() for record in self._records]
 
