@@ -31,6 +31,7 @@ from hstl_fast._recorded import RecordedMaps
 from hstl_fast.nn import ARME
 from hstl_fast.ops import _native
 from tests.golden import recipe
+from tests.helpers.bounds import NETWORK, distance, rounding
 from tests.networks import narrow_config, narrow_model, walkers
 
 REPOSITORY = Path(__file__).parent.parent
@@ -338,13 +339,13 @@ def test_a_rival_with_inputs_of_its_own_has_a_truth_of_its_own() -> None:
     seen: list[float] = []
 
     def note(y: Tensor) -> Tensor:
-        seen.append(float(y.sum()))
+        seen.append(float(y.norm()))
         return y
 
     workload, other = small_workload(EAGER), torch.randn(1, 4, 3, 8, 6)
     rows = compared(workload._replace(rivals=(EAGER, spoilt(note)._replace(given=(other,)))))
     assert [(row.fault, len(row.seconds)) for row in rows] == [(None, 2), (None, 2)]
-    expected = float(truth(workload._replace(inputs=[other])).outputs[0].sum())
+    expected = float(truth(workload._replace(inputs=[other])).outputs[0].norm())
     assert seen == pytest.approx([expected] * 4, rel=1e-4)
 
 
@@ -663,7 +664,7 @@ def test_clips_of_one_length_go_together_and_come_back_in_order() -> None:
     embeddings = workload.step(network, workload.inputs).outputs[0]
     assert sizes == [(2, 5), (1, 4)]
     for clip, embedding in zip(workload.inputs, embeddings, strict=True):
-        assert (network(clip[None])[0][0] - embedding).abs().max() < 1e-5
+        assert distance(network(clip[None])[0][0], embedding) <= rounding(torch.float32, NETWORK)
 
 
 def test_a_workload_of_a_network_names_its_work() -> None:

@@ -16,6 +16,7 @@ from hstl_fast.functional import clear_packed
 from hstl_fast.nn import ARME, ASTP, FTA, StripPool
 from hstl_fast.ops import _dispatch, _native
 from hstl_fast.ops._memory import memory
+from tests.helpers.bounds import NETWORK, distance, rounding
 from tests.networks import narrow_model, walkers
 
 NO_BINARY = _dispatch.why_not("arme", "cpu", "cpu", torch.float32)
@@ -47,7 +48,7 @@ def by_layers(model: HSTL, *arguments: Any) -> Tensor:
 def assert_same(model: HSTL, embeddings: Tensor, expected: Tensor) -> None:
     """Bit for bit, but where a convolution finds the 2x2 maximum: its tiles begin at even columns."""
     if model.config.pool and embeddings.dtype == torch.float32:
-        assert (embeddings - expected).abs().max() <= 2e-6 * expected.abs().max()
+        assert distance(embeddings, expected) <= rounding(embeddings.dtype, NETWORK)
     else:
         assert torch.equal(embeddings, expected)
 
@@ -82,13 +83,13 @@ def test_a_batch_gets_what_the_layers_give(preset: str, dtype: torch.dtype) -> N
     assert_same(model, recorded(model, clips), by_layers(model, clips))
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("preset", ["casia-b", "gait3d"])
-def test_the_head_is_torchs_but_for_rounding(preset: str, dtype: torch.dtype, bound: float) -> None:
+def test_the_head_is_torchs_but_for_rounding(preset: str, dtype: torch.dtype) -> None:
     model = narrow_model(preset, dtype=dtype).eval()
     clips = torch.stack([walkers(6, seed) for seed in range(6)])
     expected = by_layers(model, clips)
-    assert (recorded(model, clips, own_head=True) - expected).abs().max() <= bound * expected.abs().max()
+    assert distance(recorded(model, clips, own_head=True), expected) <= rounding(dtype, NETWORK)
 
 
 def _with_sync_norm(model: HSTL) -> None:
@@ -257,7 +258,7 @@ def test_a_changed_network_runs_layer_by_layer(change: Callable[[HSTL], None]) -
     with counted() as recordings, torch.no_grad():
         embeddings = model(clip).embeddings
     assert not recordings
-    torch.testing.assert_close(torch.Tensor(embeddings), expected, rtol=1e-4, atol=1e-6)
+    assert distance(torch.Tensor(embeddings), expected) <= rounding(torch.float32, NETWORK)
 
 
 def _with_marked_parts(model: HSTL) -> None:
