@@ -544,12 +544,16 @@ def test_a_network_is_prepared_once_for_workloads_that_share_it() -> None:
 
     workload, prepared = small_workload(Rival("counted", make)), Prepared()
     before = torch.get_num_threads()
-    for threads in (None, before, 1, 1):
-        compare(workload._replace(threads=threads), PROBES, take_turns, prepared)
-    assert made == [before, 1]
-    assert torch.get_num_threads() == before
-    compare(small_workload(*workload.rivals), PROBES, take_turns, prepared)
-    assert made == [before, 1, before]
+    torch.set_num_threads(2)
+    try:
+        for threads in (None, 2, 1, 1):
+            compare(workload._replace(threads=threads), PROBES, take_turns, prepared)
+        assert made == [2, 1]
+        assert torch.get_num_threads() == 2
+        compare(small_workload(*workload.rivals), PROBES, take_turns, prepared)
+        assert made == [2, 1, 2]
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_long_rounds_are_fewer() -> None:
