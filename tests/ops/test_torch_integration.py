@@ -62,7 +62,15 @@ def test_opcheck(case: Case, dtype: torch.dtype, native: str) -> None:
         torch.library.opcheck(getattr(torch.ops.hstl_fast, name).default, arguments)
 
 
-@pytest.mark.parametrize("compiler", ["aot_eager", "inductor"])
+COMPILERS = [
+    ("cpu", "aot_eager"),
+    ("cpu", "inductor"),
+    ("reference", "aot_eager"),
+    pytest.param("reference", "inductor", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("backend", "compiler"), COMPILERS, indirect=["backend"])
 @each_operator
 def test_compiles_whole(operator: Operator, compiler: str, backend: str) -> None:
     inputs = [value.requires_grad_() for value in operator.inputs(CASE)]
