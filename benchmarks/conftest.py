@@ -1,19 +1,21 @@
-"""`pytest benchmarks --benchmark-only [--quick] [--benchmark-json=FILE]`: the fixture, the report, the machine."""
+"""`pytest benchmarks --benchmark-only [--quick] [--benchmark-json=FILE]`: fixtures, the report, the results file."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 
-from benchmarks import divide, machine, memory, table
-from benchmarks.compare import FULL, LATENCY, QUICK, Prepared, Row, compare, describe, take_turns
-from benchmarks.interleave import Call, turn, without_garbage_collection
-from benchmarks.names import OURS
-from benchmarks.workloads import Workload
+from benchmarks.core import machine
+from benchmarks.core.interleaving import Call, run_round, timed, without_garbage_collection
+from benchmarks.core.names import OURS
+from benchmarks.cpu import division, memory, peak, table
+from benchmarks.cpu.compare import FULL, LATENCY, QUICK, Prepared, Row, compare, describe, plain_timer
+from benchmarks.cpu.workloads import Workload
 
 COMPARISONS = pytest.StashKey[list[dict[str, Any]]]()
-PEAKS = pytest.StashKey[dict[str, float | None]]()
+PEAKS = pytest.StashKey[peak.Figures]()
 PREPARED = pytest.StashKey[Prepared]()
 
 
@@ -33,7 +35,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.pluginmanager.hasplugin("timeout"):
         for item in items:
             if "measure" in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.timeout(0))  # a test's limit is none of a measurement's
+                item.add_marker(pytest.mark.timeout(0))  # the limit of a test is too short for a measurement
     if config.getoption("quick"):
         left_out = [item for item in items if item.get_closest_marker("quick") is None]
         config.hook.pytest_deselected(items=left_out)
@@ -42,27 +44,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def peaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The machine's best, before the first and after the last workload."""
-    before = machine.peaks()
+    """Measure the machine's peaks before the first and after the last workload, and keep the higher ones."""
+    before = peak.measure()
     yield
-    request.config.stash[PEAKS].update(machine.best(before, machine.peaks()))
+    figures = peak.best(before, peak.measure())
+    request.config.stash[PEAKS].update(peak.with_libraries(figures, request.config.stash[COMPARISONS]))
 
 
 @pytest.fixture
 def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[Workload], None]:
-    """Compare a workload's rivals. pytest-benchmark's own figures are ours; `extra_info` holds everybody's.
+    """Compare a workload's implementations.
 
-    Only a fault of ours fails the test: another's is in its row.
+    pytest-benchmark's own figures are those of our implementation; `extra_info` holds all. A fault of our own fails the
+    test; that of a baseline is in its row.
     """
 
     def timer(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
         if OURS not in calls:
-            return take_turns(calls, rounds)
+            return plain_timer(calls, rounds)
         seconds: dict[str, list[float]] = {name: [] for name in calls}
-        others = {name: call for name, call in calls.items() if name != OURS}
+        measures = {name: partial(timed, call) for name, call in calls.items()}
+        ours = {OURS: measures.pop(OURS)}
         with without_garbage_collection():
             benchmark.pedantic(
-                turn, args=({OURS: calls[OURS]}, seconds), setup=lambda: turn(others, seconds), rounds=rounds
+                run_round, args=(ours, seconds), setup=lambda: run_round(measures, seconds), rounds=rounds
             )
         return seconds
 
@@ -72,13 +77,13 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[Workloa
         effort = QUICK if quick else LATENCY if workload.group == "embedding" else FULL
         rows = compare(workload, effort, timer, config.stash[PREPARED])
         described = describe(workload, rows, OURS, {} if quick else _peaks_of_memory(workload, rows))
-        if workload.divided and "median" in described["rivals"][OURS]:
-            described["division"] = divide.divide(workload, config.stash[PREPARED]).described()
+        if workload.divided and "median" in described["implementations"][OURS]:
+            described["division"] = division.divide(workload, config.stash[PREPARED]).described()
         benchmark.group = workload.group
         benchmark.extra_info.update(described)
         config.stash[COMPARISONS].append(described)
         _show(request, table.progress(described, OURS, time.perf_counter() - start))
-        fault = described["rivals"].get(OURS, {}).get("fault")
+        fault = described["implementations"].get(OURS, {}).get("fault")
         assert not fault, f"{OURS}: {fault}"
 
     return measured
@@ -87,7 +92,7 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[Workloa
 def _peaks_of_memory(workload: Workload, rows: Sequence[Row]) -> dict[str, memory.Peak]:
     if workload.memory is None:
         return {}
-    return {row.rival: memory.peak(workload.memory, row.rival) for row in rows if row.seconds}
+    return {row.implementation: memory.peak(workload.memory, row.implementation) for row in rows if row.seconds}
 
 
 def _show(request: pytest.FixtureRequest, line: str) -> None:

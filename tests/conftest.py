@@ -17,9 +17,20 @@ collect_ignore = [] if torch.cuda.is_available() or available.is_interpreted() e
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests that take half a minute or more")
+    parser.addoption(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="cuda: run only the tests that need a device, on the GPU; cpu (default): run all tests on the CPU",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--device") == "cuda" and not torch.cuda.is_available():
+        raise pytest.UsageError("--device cuda needs a GPU that torch can use; there is none")
+    if os.environ.pop("PYTEST_XDIST_WORKER", None):  # so that tests may start pytest themselves
+        # Tests beside one another get one thread each, and so do the processes that they start.
+        torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
     config.addinivalue_line("markers", "slow: takes half a minute or more; runs only with --slow")
 
 
@@ -27,6 +38,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="slow: runs with --slow"))
+    if config.getoption("--device") == "cuda":
+        left_out = [item for item in items if not _needs_a_device(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _needs_a_device(item: pytest.Item) -> bool:
+    return "device" in getattr(item, "fixturenames", ()) or "triton" in item.path.parts
+
+
+def chosen_device(config: pytest.Config) -> torch.device:
+    """The device that the tests run on, for those that are made for it."""
+    return torch.device(config.getoption("--device"))
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The device of the option `--device`."""
+    return chosen_device(request.config)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import flops
+from benchmarks.core import flops
 from benchmarks.gpu import __main__ as kit
 from benchmarks.gpu import tune
 from hstl_fast import PRESETS

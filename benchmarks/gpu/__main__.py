@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu --out DIR [--stage check|tune|bench|profile]`: everything to be known about one GPU."""
+"""`python -m benchmarks.gpu --out DIR [--stage check|tune|bench|profile]`: check and measure on one GPU."""
 
 import argparse
 import functools
@@ -10,23 +10,26 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu import contestants, environment, stages, table, tune
+from benchmarks.gpu import environment, implementations, stages, table, tune
 from benchmarks.gpu.stages import STAGES, Setup
 from benchmarks.gpu.store import LOG, Store, Unusable
 from benchmarks.gpu.supervise import NOT_REACHED, CannotStart, Job, Row, supervise
 
 BUDGET = 480.0
 RIGHT = {"pass", "noted", "ok", "unavailable"}
+# Exit codes.
 PASSED, NOT_PASSED, NOTHING_RUN, INCOMPLETE = range(4)
-"""Exit codes."""
-
+# The jobs that were asked for, by stage.
 Plan = Mapping[str, Sequence[Job]]
-"""What was asked for, by stage."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the stages asked for. 0: every row was reached and every check passed; 1: some check did not pass; 2: nothing
-    could be run, or the run had to end; 3: nothing is wrong so far, but there are rows that were not reached."""
+    """Run the stages asked for.
+
+    Returns:
+        0: every row was reached and every check passed. 1: some check did not pass. 2: nothing could be run, or the run
+        had to end. 3: nothing is wrong so far, but some rows were not reached.
+    """
     options = _parser().parse_args(arguments)
     try:
         setup = _setup(options)
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _plan(setup: Setup, options: argparse.Namespace) -> Plan:
-    """The stages' jobs with those rows only whose key contains the text of --only."""
+    """The stages' jobs, with only those rows whose key contains the text of --only."""
     chosen = [options.stage] if options.stage else STAGES
     everything = {stage: stages.jobs(stage, setup) for stage in chosen}
     plan = {stage: [_matching(job, options.only) for job in jobs] for stage, jobs in everything.items()}
@@ -64,7 +67,7 @@ def _matching(job: Job, text: str) -> Job:
 
 
 def _verdict(plan: Plan, store: Store) -> int:
-    """The exit code, and a line that says why if it is not 0. A rival's fault is none of ours."""
+    """The exit code, and a line that says why if it is not 0. A baseline's fault does not count."""
     wrong = missing = 0
     for stage, jobs in plan.items():
         rows = store.rows(stage)
@@ -72,7 +75,7 @@ def _verdict(plan: Plan, store: Store) -> int:
             status = rows.get(key, {"status": NOT_REACHED})["status"]
             if status == NOT_REACHED:
                 missing += 1
-            elif stage == "check" or contestants.is_ours(key):
+            elif stage == "check" or implementations.is_ours(key):
                 wrong += status not in RIGHT
     if wrong:
         print(f"benchmarks.gpu: {wrong} rows that must be right are not", file=sys.stderr)
@@ -83,12 +86,12 @@ def _verdict(plan: Plan, store: Store) -> int:
 
 def _run(stage: str, planned: Sequence[Job], setup: Setup, store: Store, options: argparse.Namespace) -> None:
     """One stage within its time; what is in the results already is left as it is."""
-    sources = environment.sources()
+    sources = environment.sources(stage)
     left = (job._replace(keys=tuple(store.open(stage, job.keys, sources))) for job in planned)
     jobs = [job for job in left if job.keys]
 
     def record(key: str, row: Row) -> None:
-        ours = {"sources": sources} if stage in ("check", "tune") or contestants.is_ours(key) else {}
+        ours = {"sources": sources} if stage in ("check", "tune") or implementations.is_ours(key) else {}
         store.put(stage, key, {**row, **ours})
         if row["status"] != NOT_REACHED:
             print(f"{stage}: {key}: {_short(row)}", flush=True)
@@ -101,7 +104,7 @@ def _run(stage: str, planned: Sequence[Job], setup: Setup, store: Store, options
 
 
 def _use_tiles(file: Path) -> None:
-    """Let the working processes take the tiles that were measured before, unless the caller has named others."""
+    """Let the working processes take the tiles that were measured before, unless HSTL_FAST_TILES names others."""
     if file.exists():
         os.environ.setdefault("HSTL_FAST_TILES", str(file.resolve()))
 

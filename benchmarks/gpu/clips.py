@@ -1,22 +1,21 @@
-"""Real people's silhouettes and networks for them."""
+"""Clips of real people's silhouettes, and untrained networks for them."""
 
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from hstl_fast import HSTL, PRESETS, HSTLConfig, silhouettes
+from benchmarks.core import silhouettes
+from hstl_fast import HSTL, PRESETS, HSTLConfig
 from hstl_fast.models import Stage
 
-STREET = Path(__file__).parents[2] / "tests" / "data" / "street"
-DISTINCT = 12
-"""So many different clips there are of 30 frames: six walks, each from its start and from 30 frames later."""
+WALKS = 6
+# Clips of 30 frames that differ: each walk from its start, and from 30 frames later.
+DISTINCT = 2 * WALKS
+# The factor by which tiny networks are narrower than the published ones.
 NARROWER = 8
-"""By how much tiny networks are narrower than the published ones."""
 
 
 def clips(n: int, frames: int) -> Tensor:
@@ -26,10 +25,7 @@ def clips(n: int, frames: int) -> Tensor:
 
 def clip(index: int, frames: int) -> Tensor:
     """`[frames, 64, 44]` uint8; a walk that is too short starts again."""
-    walks = _walks()
-    walk = walks[index % len(walks)]
-    start = index // len(walks) % 2 * 30
-    return torch.tensor(walk[(start + np.arange(frames)) % len(walk)])
+    return silhouettes.clip(index % WALKS, index // WALKS % 2 * 30, frames)
 
 
 def ragged(lengths: Sequence[int]) -> list[Tensor]:
@@ -48,7 +44,7 @@ def config(preset: str, tiny: bool) -> HSTLConfig:
 
 @functools.lru_cache(maxsize=8)
 def model(preset: str, tiny: bool, seed: int = 0) -> HSTL:
-    """An untrained network on the CPU, its batch norm as if it had seen something."""
+    """An untrained network on the CPU, with batch norm statistics as if it had seen data."""
     torch.manual_seed(seed)
     built = HSTL(config(preset, tiny))
     for name, buffer in built.norm.named_buffers():
@@ -57,12 +53,3 @@ def model(preset: str, tiny: bool, seed: int = 0) -> HSTL:
         elif name == "running_var":
             torch.nn.init.uniform_(buffer, 0.9, 1.1)
     return built
-
-
-@functools.lru_cache
-def _walks() -> list[np.ndarray]:
-    walks = []
-    for first in sorted(STREET.glob("gallery/*")):
-        second = STREET / "probe" / f"{first.stem}.npz"
-        walks.append(np.concatenate([silhouettes.read(path) for path in (first, second)])[:, :, 10:-10])
-    return walks

@@ -1,4 +1,4 @@
-"""What the figures were measured on and with; no name of a host, a user or a folder."""
+"""The device and the software of the figures, without the name of a host, a user or a folder."""
 
 import hashlib
 import platform
@@ -13,12 +13,12 @@ import torch
 from hstl_fast import info
 
 ROOT = Path(__file__).parents[2]
+# The fields that nvidia-smi reads, in MHz and watts.
 CLOCKS = ("driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem", "power.draw", "power.limit")
-"""What nvidia-smi is asked for, in MHz and watts; it only reads."""
 
 
 def identity(device: torch.device, tiny: bool) -> dict[str, Any]:
-    """What two runs must share to be parts of one: how it is measured, torch, device, sizes."""
+    """The properties that two runs must share to be parts of one: the kit, torch, the device, the sizes."""
     return {"kit": kit(), "torch": torch.__version__, "device": device_name(device), "tiny": tiny}
 
 
@@ -51,7 +51,7 @@ def device_name(device: torch.device) -> str:
 
 
 def clocks(device: torch.device) -> dict[str, str]:
-    """Driver, clocks and power as nvidia-smi reads them at this moment; why not, if it does not answer."""
+    """Driver, clocks and power as nvidia-smi reads them at this moment, or the reason why it does not."""
     program = shutil.which("nvidia-smi")
     if device.type != "cuda" or program is None:
         return {"unavailable": "no nvidia-smi" if device.type == "cuda" else "no GPU"}
@@ -72,15 +72,17 @@ def commit() -> str | None:
     return head and head + ("+" if changes else "")
 
 
-def sources() -> str:
-    """A fingerprint of the package and its native sources: ours is measured again when it changes."""
+def sources(stage: str = "bench") -> str:
+    """A fingerprint of the package, its native sources and, for the stage check, the tests: rows about this package are
+    measured again when it changes."""
     native = [path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".h", ".cpp", ".cu", ".cuh"}]
-    return _fingerprint([*(ROOT / "hstl_fast").rglob("*.py"), *native])
+    tests = (ROOT / "tests").rglob("*.py") if stage == "check" else ()
+    return _fingerprint([*(ROOT / "hstl_fast").rglob("*.py"), *native, *tests])
 
 
 def kit() -> str:
-    """A fingerprint of what the rivals' figures come from: another makes other results."""
-    shared = [ROOT / "benchmarks" / f"{name}.py" for name in ("gate", "interleave", "plain")]
+    """A fingerprint of everything that decides the figures of the baselines: another kit gives other results."""
+    shared = (ROOT / "benchmarks" / "core").glob("*.py")
     definitions = [ROOT / "hstl_fast" / f"{name}.py" for name in ("reference", "losses")]
     return _fingerprint([*Path(__file__).parent.glob("*.py"), *shared, *definitions])
 

@@ -1,4 +1,4 @@
-"""In which arithmetic something runs: element type, autocast, TF32 and what cuDNN may choose."""
+"""The arithmetic of a computation: element type, autocast, TF32 and the choices of cuDNN."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,7 +8,9 @@ import torch
 
 
 class Numerics(NamedTuple):
-    """dtype: of the feature maps. autocast: parameters stay float32 and torch.autocast narrows.
+    """One arithmetic.
+
+    dtype: element type of the feature maps. autocast: parameters stay float32 and torch.autocast narrows.
 
     tf32, benchmark, deterministic: the switches of torch.backends; TF32 for cuDNN and matrix products alike.
     """
@@ -34,7 +36,7 @@ class Numerics(NamedTuple):
 
     @contextlib.contextmanager
     def on(self, device: torch.device) -> Iterator[None]:
-        """Run the block so, and leave torch's switches as they were."""
+        """Run the block in this arithmetic, and leave torch's switches as they were."""
         before = _switches()
         _switch(self.tf32, self.tf32, self.benchmark, self.deterministic)
         try:
@@ -57,7 +59,7 @@ def _switch(matmul_tf32: bool, cudnn_tf32: bool, benchmark: bool, deterministic:
 
 
 def checked(device: torch.device) -> list[Numerics]:
-    """What `check` goes through: every type that operators take, and autocast; TF32 only where there is one."""
+    """The arithmetics that the tests go through: every type that operators take, autocast, and TF32 on a GPU."""
     narrow = (torch.float16, torch.bfloat16)
     modes = [Numerics(torch.float32), *(Numerics(dtype) for dtype in narrow)]
     modes += [Numerics(dtype, autocast=True) for dtype in narrow]
@@ -65,5 +67,5 @@ def checked(device: torch.device) -> list[Numerics]:
 
 
 def double() -> Numerics:
-    """The arithmetic of the truth."""
+    """The arithmetic of the float64 reference."""
     return Numerics(torch.float64)

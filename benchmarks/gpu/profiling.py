@@ -1,4 +1,4 @@
-"""Stage profile: which kernels the time goes to, for a step of training and a large batch of embeddings."""
+"""Stage profile: the kernels that take the time of a training step and of a large batch of embeddings."""
 
 import functools
 import time
@@ -11,39 +11,40 @@ import torch
 from torch.autograd.profiler_util import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.gpu import clock, contestants, workloads
-from benchmarks.gpu.attempts import attempt
-from benchmarks.gpu.contestants import Contestant
-from benchmarks.gpu.supervise import Job, Row, Say
-from benchmarks.gpu.workloads import Workload
+from benchmarks.gpu import implementations, suite, timing
+from benchmarks.gpu.guarded import guarded
+from benchmarks.gpu.implementations import Implementation
+from benchmarks.gpu.suite import Entry
+from benchmarks.gpu.supervise import Job, Reporter, Row
 
+# Calls that are profiled, after as many that are not.
 CALLS = 3
-"""Profiled after as many that are not."""
+# Kernels that are listed; the rest is one sum.
 KERNELS = 30
-"""So many are listed; the rest is one sum."""
 LONGEST_NAME = 160
 
 
 def jobs(device: torch.device, tiny: bool) -> list[Job]:
-    """A job for each workload and contestant, those that compile last."""
-    everybody = sorted(contestants.contestants(device), key=lambda c: c.compiled)
+    """A job for each workload and implementation, those that compile last."""
+    available = implementations.implementations(device)
     return [
-        Job("profile", workload.name, (f"{workload.name} | {contestant.name}",), 300 if contestant.compiled else 90)
+        Job("profile", entry.name, (_key(entry, implementation),), 300 if implementation.compiled else 90)
         for compiled in (False, True)
-        for workload in workloads.profiled(tiny)
-        for contestant in everybody
-        if contestant.compiled == compiled
+        for entry in suite.profiled(tiny)
+        for implementation in available
+        if implementation.compiled == compiled
     ]
 
 
-def execute(job: Job, say: Say, device: torch.device, tiny: bool, traces: Path | None) -> None:
-    """Profile one contestant on one workload; its chrome trace goes to the folder `traces`, if there is one."""
-    workload = workloads.find(job.name, tiny)
-    for contestant in contestants.contestants(device):
-        key = f"{workload.name} | {contestant.name}"
+def execute(job: Job, reporter: Reporter, device: torch.device, tiny: bool, traces: Path | None) -> None:
+    """Profile one implementation on one workload; its chrome trace goes to the folder `traces`, if there is one."""
+    entry = suite.find(job.name, tiny)
+    for implementation in implementations.implementations(device):
+        key = _key(entry, implementation)
         if key in job.keys:
-            say.doing(key)
-            say.row(key, attempt(functools.partial(_profile, workload, contestant, device, traces), device, say, key))
+            reporter.started(key)
+            row = guarded(functools.partial(_profile, entry, implementation, device, traces), device, reporter, key)
+            reporter.finished(key, row)
 
 
 def shares(events: Iterable[tuple[str, float]]) -> dict[str, Any]:
@@ -68,32 +69,36 @@ def shares(events: Iterable[tuple[str, float]]) -> dict[str, Any]:
     return {"kernel_seconds": total, "kernels": listed, "seconds_of_others": rest, "distinct_kernels": len(ranked)}
 
 
-def _profile(workload: Workload, contestant: Contestant, device: torch.device, traces: Path | None) -> Row:
-    problem = workload.build(device)
-    runner = problem.runner(contestant, contestant.prepare(problem.network, problem.training))
+def _profile(entry: Entry, implementation: Implementation, device: torch.device, traces: Path | None) -> Row:
+    workload = entry.build(device)
+    runner = workload.runner(implementation, implementation.prepare(workload.network, workload.training))
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
-    with contestant.on(device):
+    with implementation.on(device):
         for _ in range(CALLS):
             runner.step()
-        clock.synchronise(device)
+        timing.synchronise(device)
         with profile(activities=activities) as recorded:
             start = time.perf_counter()
             for _ in range(CALLS):
                 runner.step()
-            clock.synchronise(device)
+            timing.synchronise(device)
             wall = time.perf_counter() - start
     if traces is not None:
         traces.mkdir(exist_ok=True)
-        recorded.export_chrome_trace(str(traces / f"{workload.name} {contestant.name}.json".replace("/", "-")))
+        recorded.export_chrome_trace(str(traces / f"{entry.name} {implementation.name}.json".replace("/", "-")))
     found = shares(_kernels(recorded, device))
-    row: Row = {"status": "ok", **contestant.settings(device), "steps": CALLS, "wall_seconds": wall, **found}
+    row: Row = {"status": "ok", **implementation.settings(device), "steps": CALLS, "wall_seconds": wall, **found}
     if found["kernels"]:
         return row
     return {**row, "status": "unavailable", "reason": "no kernel was recorded: CUPTI does not work here"}
 
 
+def _key(entry: Entry, implementation: Implementation) -> str:
+    return f"{entry.name} | {implementation.name}"
+
+
 def _kernels(recorded: Any, device: torch.device) -> list[tuple[str, float]]:
-    """Every kernel, copy and fill of the device; on a CPU every ATen operator without those it calls."""
+    """Every kernel, copy and fill of the device; on a CPU every ATen operator without those that it calls."""
     if device.type != "cuda":
         return [(event.name, event.self_cpu_time_total / 1e6) for event in recorded.events()]
     kernels = DeviceType.CUDA

@@ -5,14 +5,14 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.gpu import bench, check, profiling, tune
-from benchmarks.gpu.supervise import Job, Say
+from benchmarks.gpu import check, compare, profiling, tune
+from benchmarks.gpu.supervise import Job, Reporter
 
 STAGES = ("check", "tune", "bench", "profile")
 
 
 class Setup(NamedTuple):
-    """Where and in which sizes. traces: the folder for chrome traces, if they are wanted."""
+    """The device and the sizes. traces: the folder for chrome traces, None where none are wanted."""
 
     device: str
     tiny: bool
@@ -21,18 +21,21 @@ class Setup(NamedTuple):
 
 def jobs(stage: str, setup: Setup) -> list[Job]:
     """A stage's jobs, most important first."""
-    of_stage = {"check": check.jobs, "tune": tune.jobs, "bench": bench.jobs, "profile": profiling.jobs}
-    return of_stage[stage](torch.device(setup.device), setup.tiny)
+    device = torch.device(setup.device)
+    if stage == "check":
+        return check.jobs(device)
+    of_stage = {"tune": tune.jobs, "bench": compare.jobs, "profile": profiling.jobs}
+    return of_stage[stage](device, setup.tiny)
 
 
-def execute(job: Job, say: Say, setup: Setup) -> None:
+def execute(job: Job, reporter: Reporter, setup: Setup) -> None:
     """Do a job of any stage."""
     device = torch.device(setup.device)
     if job.stage == "check":
-        check.execute(job, say, device, setup.tiny)
+        check.execute(job, reporter, device)
     elif job.stage == "tune":
-        tune.execute(job, say, device, setup.tiny)
+        tune.execute(job, reporter, device, setup.tiny)
     elif job.stage == "bench":
-        bench.execute(job, say, device, setup.tiny)
+        compare.execute(job, reporter, device, setup.tiny)
     else:
-        profiling.execute(job, say, device, setup.tiny, setup.traces)
+        profiling.execute(job, reporter, device, setup.tiny, setup.traces)

@@ -18,7 +18,7 @@ OTHERWISE = "name another folder, or --fresh to start over"
 
 
 class Unusable(Exception):
-    """The folder cannot be written or holds something else; the message says what."""
+    """The folder cannot be written, or holds other files; the message says which."""
 
 
 class Store:
@@ -54,7 +54,7 @@ class Store:
         self._write()
 
     def open(self, stage: str, keys: Iterable[str], sources: str) -> list[str]:
-        """Those keys that are still to be measured: not there, without an end, or of ours from other sources."""
+        """The keys that are still to be measured: missing, unfinished, or our own from other sources."""
         rows = self.rows(stage)
 
         def is_done(key: str) -> bool:
@@ -73,7 +73,7 @@ class Store:
 
 
 def _own(folder: Path) -> dict[str, Any]:
-    """What the kit wrote to the folder's results, of whatever version; nothing where there is no such file."""
+    """The results that the kit wrote into the folder, of any version; empty where there are none."""
     path = folder / RESULTS
     if not os.path.lexists(path):
         for name in (TABLE, LOG):
@@ -106,7 +106,7 @@ def _check_continues(path: Path, found: Mapping[str, Any], identity: Mapping[str
 
 
 def _fault(rows: Any) -> str | None:
-    """What keeps the rows from being continued and shown, if anything does."""
+    """The reason why the rows cannot be continued and shown, or None."""
     if not isinstance(rows, dict) or not all(isinstance(of_stage, dict) for of_stage in rows.values()):
         return "expected rows by stage and name"
     for stage, of_stage in rows.items():
@@ -134,7 +134,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: they become their names."""
+    """The value with NaN and infinities, which JSON does not have, replaced by their names."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

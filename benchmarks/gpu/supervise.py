@@ -1,4 +1,4 @@
-"""Work in a process of its own: one that dies, hangs or is left with a broken device loses a row, not the run."""
+"""Work in a process of its own: one that dies, hangs or is left with a broken device costs a row, not the run."""
 
 import contextlib
 import ctypes
@@ -14,18 +14,20 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.core.text import in_one_line
+
+# The outcome of a measurement: its `status`, a `reason` where that needs one, and figures.
 Row = dict[str, Any]
-"""What became of a measurement: its `status`, a `reason` where that needs one, and figures."""
+# The status of a row for which no time was left; another run tries it again.
 NOT_REACHED = "not reached"
-"""The status of a row for which no time was left: another run tries it again."""
+# The status of a row that took longer than it may; another run tries again, and may find half of it compiled.
 STOPPED = "stopped"
-"""The status of a row that took longer than it may: another run tries again, and may find half of it compiled."""
+# Seconds that a process may take to import torch and report that it did.
 START = 120.0
-"""Seconds that a process may take to import torch and say so."""
 
 
 class Job(NamedTuple):
-    """Rows that are made together, by key. limit: seconds that each of them may take."""
+    """Rows that are measured together, by key. limit: seconds that each of them may take."""
 
     stage: str
     name: str
@@ -37,27 +39,27 @@ class CannotStart(Exception):
     """The working process ends before it begins."""
 
 
-class Say:
-    """What a job tells its supervisor."""
+class Reporter:
+    """The messages of a job to its supervisor."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def doing(self, key: str) -> None:
-        """Work on this row begins: it is to blame if the process dies."""
-        self._connection.send(("doing", key, None))
+    def started(self, key: str) -> None:
+        """Report that work on this row begins: it is to blame if the process dies."""
+        self._connection.send(("started", key, None))
 
-    def row(self, key: str, row: Row) -> None:
-        """This row is finished."""
-        self._connection.send(("row", key, row))
+    def finished(self, key: str, row: Row) -> None:
+        """Report a row."""
+        self._connection.send(("finished", key, row))
 
     def leave(self) -> None:
-        """End the process: its device no longer answers. What is left goes to a new one."""
+        """End the process, whose device no longer answers; a new one does the rest."""
         self._connection.send(("leaving", "", None))
         sys.exit(0)
 
 
-Execute = Callable[[Job, Say], None]
+Execute = Callable[[Job, Reporter], None]
 Record = Callable[[str, Row], None]
 
 
@@ -100,7 +102,7 @@ class _Worker:
             self.connection.close()
 
     def _heard(self) -> bool:
-        """Wait for one message and act on it; False when this process is of no more use."""
+        """Wait for one message and act on it; False when this process cannot go on."""
         limit = self.queue[0].limit if self.started else START
         now = time.monotonic()
         wait = max(0.0, min(self.since + limit, self.deadline) - now)
@@ -112,9 +114,9 @@ class _Worker:
             return self._died()
         if kind == "leaving":
             return self._left()
-        if kind == "doing":
+        if kind == "started":
             self.doing = key
-        elif kind == "row":
+        elif kind == "finished":
             self._finish(key, value)
             self.doing = None
         elif kind == "done":
@@ -131,7 +133,7 @@ class _Worker:
         return False
 
     def _left(self) -> bool:
-        """Its device is broken; without a row to show for it, the work that broke it must not begin again."""
+        """Its device is broken; without any row so far, the work that broke it must not begin again."""
         if not self.progress:
             self._blame({"status": "died", "reason": "its device no longer answered"})
         return False
@@ -170,33 +172,22 @@ def _serve(connection: Connection, execute: Execute, jobs: Sequence[Job], log: s
     with Path(log).open("a", encoding="utf-8") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
-    say = Say(connection)
+    reporter = Reporter(connection)
     with contextlib.suppress(BrokenPipeError):
         connection.send(("ready", "", None))
         for job in jobs:
             print(f"# {job.name}", flush=True)
             failure = None
             try:
-                execute(job, say)
+                execute(job, reporter)
             except Exception as error:
                 traceback.print_exc()
-                failure = {"status": "failed", "reason": plain_words(error)}
+                failure = {"status": "failed", "reason": in_one_line(error)}
             connection.send(("done", job.name, failure))
 
 
-def plain_words(error: BaseException) -> str:
-    """An exception in one line: its type and its message's beginning, folders left out of paths."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    words = " ".join(lines)[:300].split(" ")
-    return f"{type(error).__name__}: {' '.join(_without_folders(word) for word in words)}"
-
-
-def _without_folders(word: str) -> str:
-    return word[word.rindex("/") + 1 :] if word.count("/") > 1 and "://" not in word else word
-
-
 def _die_with_parent() -> None:
-    """A killed run leaves no process on the device behind (Linux)."""
+    """Let this process end with its parent, so that a killed run leaves none on the device (Linux)."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)

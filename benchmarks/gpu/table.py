@@ -4,16 +4,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from benchmarks.gpu.bench import CEILINGS
-from benchmarks.gpu.ceilings import COPY
+from benchmarks.core import markdown
+from benchmarks.gpu.compare import PEAKS
+from benchmarks.gpu.peaks import COPY
 from benchmarks.gpu.supervise import NOT_REACHED, Row
 
 COLUMNS = (
-    *("device ms", "quartiles", "wall ms", "clips/s", "TFLOP/s", "of ceiling"),
+    *("device ms", "quartiles", "wall ms", "clips/s", "TFLOP/s", "of peak"),
     *("peak MiB", "error", "gradient", "cuDNN", "first s"),
 )
+# Kernels that are shown of each profile.
 KERNELS = 5
-"""Of each profile."""
 
 
 def render(data: Mapping[str, Any]) -> str:
@@ -54,19 +55,15 @@ def _machine(machine: Mapping[str, Any]) -> Iterator[str]:
 
 def _check(rows: Mapping[str, Row]) -> Iterator[str]:
     yield ""
-    yield "## check: right against float64"
+    yield "## check: pytest on this device"
     yield ""
     yield _counts(rows)
-    by_backend: dict[tuple[str, str], Counter[str]] = {}
+    groups: dict[tuple[str, str, str], Counter[str]] = {}
     for key, row in rows.items():
-        if row["status"] != "noted":
-            *_, mode, backend = key.split(" | ")
-            by_backend.setdefault((backend, mode), Counter())[row["status"]] += 1
+        groups.setdefault(_parts(key), Counter())[row["status"]] += 1
     yield ""
-    yield "| backend | arithmetic | rows |"
-    yield "|---|---|---|"
-    for (backend, mode), counts in by_backend.items():
-        yield f"| {backend} | {mode} | {', '.join(f'{n} {status}' for status, n in counts.items())} |"
+    shown = [(*parts, ", ".join(f"{n} {status}" for status, n in counts.items())) for parts, counts in groups.items()]
+    yield from markdown.table(("test", "backend", "arithmetic", "rows"), shown)
     bad = {key: row for key, row in rows.items() if row["status"] in ("fail", "failed", "died", "stopped")}
     suspects = {key: row for key, row in rows.items() if row.get("torch_is_wrong")}
     waiting = {key: row for key, row in rows.items() if row.get("synchronisations")}
@@ -76,25 +73,33 @@ def _check(rows: Mapping[str, Row]) -> Iterator[str]:
     yield from (f"- {key}: {row['synchronisations']} waits for the device" for key, row in waiting.items())
 
 
+def _parts(key: str) -> tuple[str, str, str]:
+    """Function, backend and arithmetic of a test's name, which ends in `[... | arithmetic | backend]` or in neither."""
+    test, _, parameters = key.removesuffix("]").partition("[")
+    function = test.rpartition("::")[2]
+    *rest, mode, backend = ["", "", *parameters.split(" | ")]
+    return (function, backend, mode) if len(rest) > 2 else (function, "-", "-")
+
+
 def _bench(rows: Mapping[str, Row]) -> list[Iterator[str]]:
     groups: dict[str, dict[str, Row]] = {}
     for key, row in rows.items():
         workload, name = key.split(" | ", 1)
         groups.setdefault(workload, {})[name] = row
     parts = [iter(["", "## bench", "", _counts(rows)])]
-    ceilings = groups.pop(CEILINGS, {})
-    if ceilings:
-        parts.append(_ceilings(ceilings))
+    peaks = groups.pop(PEAKS, {})
+    if peaks:
+        parts.append(_peaks(peaks))
     reached = {
         name: group for name, group in groups.items() if {row["status"] for row in group.values()} != {NOT_REACHED}
     }
-    parts += [_workload(name, group, ceilings) for name, group in reached.items()]
+    parts += [_workload(name, group, peaks) for name, group in reached.items()]
     if len(reached) < len(groups):
         parts.append(iter(["", "Not reached:", "", *(f"- {name}" for name in groups if name not in reached)]))
     return parts
 
 
-def _ceilings(rows: Mapping[str, Row]) -> Iterator[str]:
+def _peaks(rows: Mapping[str, Row]) -> Iterator[str]:
     yield ""
     for name, row in rows.items():
         if "flop_per_second" in row:
@@ -105,43 +110,39 @@ def _ceilings(rows: Mapping[str, Row]) -> Iterator[str]:
             yield f"- {name}: {row['status']}, {row.get('reason', 'no time was left')}"
 
 
-def _workload(name: str, rows: Mapping[str, Row], ceilings: Mapping[str, Row]) -> Iterator[str]:
+def _workload(name: str, rows: Mapping[str, Row], peaks: Mapping[str, Row]) -> Iterator[str]:
     yield ""
     yield f"### {name}"
     yield ""
-    yield f"| | {' | '.join(COLUMNS)} |"
-    yield "|---" * (len(COLUMNS) + 1) + "|"
-    for contestant, row in sorted(rows.items(), key=lambda item: item[1]["status"] != "ok"):
-        yield f"| {contestant} | {_figures(row, ceilings)} |"
+    ordered = sorted(rows.items(), key=lambda item: item[1]["status"] != "ok")
+    yield from markdown.table(("", *COLUMNS), [(name, *_figures(row, peaks)) for name, row in ordered])
 
 
-def _figures(row: Row, ceilings: Mapping[str, Row]) -> str:
+def _figures(row: Row, peaks: Mapping[str, Row]) -> tuple[str, ...]:
     if row["status"] != "ok":
-        return f"{row['status']}: {row.get('reason', 'no time was left')}" + " |" * (len(COLUMNS) - 1)
+        return f"{row['status']}: {row.get('reason', 'no time was left')}", *[""] * (len(COLUMNS) - 1)
     device, memory = row["device"], row["peak_bytes"]
-    return " | ".join(
-        [
-            f"{device['median'] * 1e3:.3f}",
-            f"{device['low'] * 1e3:.3f} - {device['high'] * 1e3:.3f}",
-            f"{row['wall']['median'] * 1e3:.3f}",
-            f"{row['sequences_per_second']:.1f}",
-            f"{row['dense_flop_per_second'] / 1e12:.3g}",
-            _share(row, ceilings),
-            "-" if memory is None else f"{memory['allocated'] / 2**20:.0f}",
-            _error(row["errors"]["output"]),
-            _error(row["errors"]["gradient"]),
-            ", ".join(name for name in ("benchmark", "deterministic") if row[f"cudnn_{name}"]) or "-",
-            f"{row['seconds_to_first_answer']:.1f}",
-        ]
+    return (
+        f"{device['median'] * 1e3:.3f}",
+        f"{device['low'] * 1e3:.3f} - {device['high'] * 1e3:.3f}",
+        f"{row['wall']['median'] * 1e3:.3f}",
+        f"{row['sequences_per_second']:.1f}",
+        f"{row['dense_flop_per_second'] / 1e12:.3g}",
+        _share(row, peaks),
+        "-" if memory is None else f"{memory['allocated'] / 2**20:.0f}",
+        _error(row["errors"]["output"]),
+        _error(row["errors"]["gradient"]),
+        ", ".join(name for name in ("benchmark", "deterministic") if row[f"cudnn_{name}"]) or "-",
+        f"{row['seconds_to_first_answer']:.1f}",
     )
 
 
-def _share(row: Row, ceilings: Mapping[str, Row]) -> str:
-    """Of the rate that limits it: of copies, where its bytes are known, else of matrix products in its precision."""
+def _share(row: Row, peaks: Mapping[str, Row]) -> str:
+    """Share of the rate that limits it: copies, where its bytes are known, else matrix products in its precision."""
     name, unit = (
         (COPY, "byte_per_second") if row["byte_per_second"] else (f"{row['precision']} product", "flop_per_second")
     )
-    most = ceilings.get(name, {}).get(unit)
+    most = peaks.get(name, {}).get(unit)
     rate = row["byte_per_second"] or row["dense_flop_per_second"]
     return "-" if most is None else f"{rate / most:.0%}"
 

@@ -1,4 +1,4 @@
-"""Stage tune: which tile is fastest for each product of Triton's convolution, here."""
+"""Stage tune: the fastest tile on this device for each product of Triton's convolution."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.gpu import clips, clock
-from benchmarks.gpu.attempts import attempt
-from benchmarks.gpu.supervise import Job, Row, Say
+from benchmarks.gpu import clips, timing
+from benchmarks.gpu.guarded import guarded
+from benchmarks.gpu.supervise import Job, Reporter, Row
 from hstl_fast.ops import _dispatch
 
 if TYPE_CHECKING:
     from hstl_fast.backends.triton.tuning import Product
 
+# The file in the folder of the results that HSTL_FAST_TILES may name afterwards.
 FILE = "tiles.json"
-"""In the results' folder: what HSTL_FAST_TILES may name afterwards."""
 DTYPE = torch.bfloat16
 REPEATS = 7
 
@@ -29,15 +29,16 @@ def jobs(device: torch.device, tiny: bool) -> list[Job]:
     return [Job("tune", product.name, (product.name,), 150) for product in products(tiny)]
 
 
-def execute(job: Job, say: Say, device: torch.device, tiny: bool) -> None:
+def execute(job: Job, reporter: Reporter, device: torch.device, tiny: bool) -> None:
     """Measure the tiles of one product."""
     product = next(p for p in products(tiny) if p.name == job.name)
-    say.doing(job.keys[0])
-    say.row(job.keys[0], attempt(functools.partial(measure, product, device, tiny), device, say, job.keys[0]))
+    reporter.started(job.keys[0])
+    row = guarded(functools.partial(measure, product, device, tiny), device, reporter, job.keys[0])
+    reporter.finished(job.keys[0], row)
 
 
 def products(tiny: bool) -> "list[Product]":
-    """Of all published networks, the most arithmetic first."""
+    """The products of all published networks, those with the most arithmetic first."""
     from hstl_fast.backends.triton import tuning
 
     configs = [clips.config(preset, tiny) for preset in ("casia-b", "gait3d", "oumvlp")]
@@ -49,7 +50,7 @@ def measure(product: "Product", device: torch.device, tiny: bool) -> Row:
     from hstl_fast.backends.triton import tuning
 
     def seconds(call: Callable[[], object]) -> float:
-        return median(clock.device_seconds(call, device, 1e-4) for _ in range(REPEATS))
+        return median(timing.device_seconds(call, device, 1e-4) for _ in range(REPEATS))
 
     count = 1 if tiny else tuning.CLIPS
     found = tuning.measure(product, device, DTYPE, count, seconds, 2 if tiny else None)

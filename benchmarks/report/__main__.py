@@ -1,4 +1,4 @@
-"""`python -m benchmarks.report DIR [--page] [--readme README.md] [--check]`."""
+"""`python -m benchmarks.report DIR [--page] [--into FILE] [--check]`."""
 
 import argparse
 import sys
@@ -15,8 +15,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.check:
-            return _report_differences(list(differences(options.folder, options.readme)))
-        for line in write(options.folder, options.readme, options.page):
+            return _report_differences(list(differences(options.folder, options.into)))
+        for line in write(options.folder, options.into, options.page):
             print(line)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
@@ -26,24 +26,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def write(folder: Path, readme: Path | None = None, with_page: bool = False) -> Iterator[str]:
-    """Write pictures, tables and perhaps a page of them all into `folder`, and the marked part of `readme`; lines that
-    say what was done.
+def write(folder: Path, document: Path | None = None, with_page: bool = False) -> Iterator[str]:
+    """Write pictures, tables and perhaps a page of them all into `folder`, and the marked part of `document`.
 
-    Everything is drawn and written beside its place before anything is replaced; the first file, the README, is
-    replaced last. Pictures that these results no longer give are removed, all other files left alone. Raises ValueError
-    for results or a README that are not what they should be, OSError for a place that cannot be written.
+    Everything is drawn and written beside its place before anything is replaced; the first file, the document, is
+    replaced last. Pictures that these results no longer give are removed, all other files left alone.
+
+    Yields:
+        Lines that say what was done.
+
+    Raises:
+        ValueError: The results or the document are not what they should be.
+        OSError: A place cannot be written.
     """
+    from benchmarks.report.markdown import drawn, seen_from, speed_part, tables_file, with_part
     from benchmarks.report.page import page
     from benchmarks.report.pictures import PICTURES, svg
-    from benchmarks.report.readme import drawn, seen_from, speed_part, tables_file, with_part
     from benchmarks.report.results import load
     from hstl_fast.files import atomic_file
 
     results = load(folder)
     files: dict[Path, str] = {}
-    if readme is not None:
-        files[readme] = with_part(readme, speed_part(results, seen_from(readme, folder)))
+    if document is not None:
+        files[document] = with_part(document, speed_part(results, seen_from(document, folder)))
     files[folder / TABLES] = tables_file(results)
     pictures = {picture: svg(picture, results) for picture in drawn(results)}
     files |= {folder / picture.file: text for picture, text in pictures.items()}
@@ -63,11 +68,14 @@ def write(folder: Path, readme: Path | None = None, with_page: bool = False) -> 
         yield f"left out {path}: {lacks}"
 
 
-def differences(folder: Path, readme: Path | None = None) -> Iterator[str]:
-    """What is not as `write` would leave it, a line each. Pictures and the page, if there is one, are judged by the
-    results they say they were drawn from, for another version of matplotlib draws other bytes."""
+def differences(folder: Path, document: Path | None = None) -> Iterator[str]:
+    """A line for each file that is not as `write` would leave it.
+
+    Pictures and the page, if there is one, are judged by the results they say they were drawn from, because another
+    version of matplotlib draws other bytes.
+    """
+    from benchmarks.report.markdown import seen_from, speed_part, tables_file, with_part
     from benchmarks.report.pictures import PICTURES, source
-    from benchmarks.report.readme import seen_from, speed_part, tables_file, with_part
     from benchmarks.report.results import load
 
     results = load(folder)
@@ -82,8 +90,10 @@ def differences(folder: Path, readme: Path | None = None) -> Iterator[str]:
         yield f"{folder / PAGE}: not made from these results"
     if _text(folder / TABLES) != tables_file(results):
         yield f"{folder / TABLES}: not the tables of these results"
-    if readme is not None and _text(readme) != with_part(readme, speed_part(results, seen_from(readme, folder))):
-        yield f"{readme}: what it says about speed is not what these results give"
+    if document is None:
+        return
+    if _text(document) != with_part(document, speed_part(results, seen_from(document, folder))):
+        yield f"{document}: what it says about speed is not what these results give"
 
 
 def _text(path: Path) -> str:
@@ -94,7 +104,7 @@ def _report_differences(found: Sequence[str]) -> int:
     for line in found:
         print(line)
     if found:
-        print("python -m benchmarks.report DIR --readme README.md brings them up to date")
+        print("python -m benchmarks.report DIR --into FILE brings them up to date")
     return 1 if found else 0
 
 
@@ -107,7 +117,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description="Draw and count results.json.")
     parser.add_argument("folder", metavar="DIR", type=Path, help="the folder with results.json; written into")
     parser.add_argument("--page", action="store_true", help=f"also write {PAGE}, which shows everything")
-    parser.add_argument("--readme", type=Path, help="rewrite the part of this file between its markers")
+    parser.add_argument(
+        "--into",
+        "--readme",
+        dest="into",
+        metavar="FILE",
+        type=Path,
+        help="also rewrite the part between the markers of this document, a README for example",
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; fail if something is out of date")
     return parser
 

@@ -1,4 +1,4 @@
-"""Bars: a panel per workload, a bar per rival, its number and its error beside it."""
+"""Bars: a panel per workload, a bar per implementation, its number and its error beside it."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -22,29 +22,29 @@ from benchmarks.report.look import (
     text_style,
     text_width,
 )
-from benchmarks.report.results import FLOAT32, Rival, Workload
+from benchmarks.report.results import FLOAT32, Outcome, Workload
 from benchmarks.report.words import error_text, number
 
 ROW, COLUMNS, GAP = 21, 3, 18
+# Pixels above the panels, of a panel's own title, and of each further limit's label below it.
 HEAD, TITLE, LABEL = 62, 60, 15
-"""Pixels above the panels, of a panel's own title, and of each further limit's label below it."""
 
 
 class Limit(NamedTuple):
-    """What the machine allows in float32, `label` above the line; `of` gives None where it is not known."""
+    """A limit that the machine sets in float32; `of` gives its value for a workload, None where it is not known."""
 
     label: str
     of: Callable[[Workload], float | None]
 
 
 class Quantity(NamedTuple):
-    """What a bar's length shows.
+    """The quantity that a bar's length shows.
 
-    of: its value for a rival that was timed, None where it was not measured. low_high: the ends of its spread.
+    of: its value for an outcome with times, None where it was not measured. low_high: the ends of its spread.
     """
 
-    of: Callable[[Workload, Rival], float | None]
-    low_high: Callable[[Workload, Rival], tuple[float, float]] | None = None
+    of: Callable[[Workload, Outcome], float | None]
+    low_high: Callable[[Workload, Outcome], tuple[float, float]] | None = None
     limits: tuple[Limit, ...] = ()
     best_is_least: bool = True
 
@@ -55,15 +55,15 @@ class Quantity(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A rival's, or the heading of those that compute in one type."""
+    """The row of one implementation, or the heading of those that compute in one type."""
 
     text: str
     heading: bool
-    wide: bool
+    is_float32: bool
 
 
 def bars(heading: str, below: str, workloads: Sequence[Workload], quantity: Quantity, notes: Sequence[str]) -> Sheet:
-    """One sheet; rivals stand in the same order in every panel, fastest first, those in float32 before the others."""
+    """One sheet; implementations stand in the same order in every panel, float32 first, the fastest first."""
     rows = _rows(workloads, quantity)
     names = max(text_width(row.text, weight="bold") for row in rows) + 10
     columns = min(COLUMNS, len(workloads))
@@ -83,23 +83,26 @@ def bars(heading: str, below: str, workloads: Sequence[Workload], quantity: Quan
 
 
 def _rows(workloads: Sequence[Workload], quantity: Quantity) -> list[_Row]:
-    everyone = {rival.name: rival for workload in workloads for rival in workload.rivals if rival.answered}
-    ordered = sorted(everyone.values(), key=lambda rival: (not rival.wide, _rank(rival.name, workloads, quantity)))
+    everyone = {outcome.name: outcome for workload in workloads for outcome in workload.outcomes if outcome.answered}
+    ordered = sorted(
+        everyone.values(),
+        key=lambda outcome: (not outcome.is_float32, _rank(outcome.name, workloads, quantity)),
+    )
     rows: list[_Row] = []
-    types = list(dict.fromkeys(rival.dtype for rival in ordered))
+    types = list(dict.fromkeys(outcome.dtype for outcome in ordered))
     for dtype in types:
         if len(types) > 1 or dtype != FLOAT32:
             rows.append(_Row(dtype, True, dtype == FLOAT32))
-        rows += [_Row(rival.name, False, rival.wide) for rival in ordered if rival.dtype == dtype]
+        rows += [_Row(outcome.name, False, outcome.is_float32) for outcome in ordered if outcome.dtype == dtype]
     return rows
 
 
 def _rank(name: str, workloads: Sequence[Workload], quantity: Quantity) -> float:
-    """The mean of the logarithms of its values over ours, where both were measured; after everybody else if nowhere."""
+    """The mean logarithm of its values over ours, where both were measured; infinite, hence last, if nowhere."""
     ratios = []
     for workload in workloads:
-        rival, ours = workload.rival(name), workload.ours
-        value = quantity.of(workload, rival) if rival and rival.median else None
+        outcome, ours = workload.outcome(name), workload.ours
+        value = quantity.of(workload, outcome) if outcome and outcome.median else None
         if value and ours and (own := quantity.of(workload, ours)):
             ratios.append(math.log(value / own))
     return (fmean(ratios) if quantity.best_is_least else -fmean(ratios)) if ratios else math.inf
@@ -117,8 +120,10 @@ def _names(sheet: Sheet, rows: Sequence[_Row], top: float, right: float) -> None
 
 
 def _panel(sheet: Sheet, place: Place, workload: Workload, rows: Sequence[_Row], quantity: Quantity) -> None:
-    errors = max((text_width(error_text(rival), 11) for rival in workload.timed), default=0) + 8
-    ends = [_end(workload, rival, quantity) for rival in workload.timed if quantity.of(workload, rival) is not None]
+    errors = max((text_width(error_text(outcome), 11) for outcome in workload.timed), default=0) + 8
+    ends = [
+        _end(workload, outcome, quantity) for outcome in workload.timed if quantity.of(workload, outcome) is not None
+    ]
     longest = max(ends, default=0) or 1
     room = place.width - errors - text_width("00000", weight="bold") - 6
     ax = sheet.axes(place._replace(top=place.top + quantity.title, height=place.height - quantity.title))
@@ -127,11 +132,11 @@ def _panel(sheet: Sheet, place: Place, workload: Workload, rows: Sequence[_Row],
     ax.set_axis_off()
     _title(sheet, place, workload, place.top + quantity.title - 4)
     for i, row in enumerate(rows):
-        rival = None if row.heading else workload.rival(row.text)
-        if rival is not None:
-            _bar(ax, i + 0.5, workload, rival, quantity)
+        outcome = None if row.heading else workload.outcome(row.text)
+        if outcome is not None:
+            _bar(ax, i + 0.5, workload, outcome, quantity)
     ax.axvline(0, color=FAINT, linewidth=1)
-    last = max((i for i, row in enumerate(rows) if row.wide), default=len(rows) - 1)
+    last = max((i for i, row in enumerate(rows) if row.is_float32), default=len(rows) - 1)
     for i, limit in enumerate(quantity.limits):
         value = limit.of(workload)
         if value is not None:
@@ -149,34 +154,42 @@ def _title(sheet: Sheet, place: Place, workload: Workload, below: float) -> None
     sheet.text(place.left + place.width, below, errors, ha="right", size=11, color=QUIET)
 
 
-def _bar(ax: Axes, y: float, workload: Workload, rival: Rival, quantity: Quantity) -> None:
-    value = quantity.of(workload, rival) if rival.median else None
+def _bar(ax: Axes, y: float, workload: Workload, outcome: Outcome, quantity: Quantity) -> None:
+    value = quantity.of(workload, outcome) if outcome.median else None
     pixel = ax.get_xlim()[1] / (ax.get_position().width * WIDTH)
     if value is None:
-        text = "wrong" if rival.fault else "could not run" if rival.unavailable else "not measured"
-        ax.text(4 * pixel, y, text, va="center", **text_style(11, WRONG if rival.fault else QUIET))
+        text = "wrong" if outcome.fault else "could not run" if outcome.unavailable else "not measured"
+        ax.text(4 * pixel, y, text, va="center", **text_style(11, WRONG if outcome.fault else QUIET))
         return
-    ax.barh(y, value, height=0.66, **bar_style(rival))
+    ax.barh(y, value, height=0.66, **bar_style(outcome))
     if quantity.low_high:
-        ax.plot(quantity.low_high(workload, rival), [y, y], color=INK, linewidth=1, solid_capstyle="butt")
-    style = text_style(12, OURS, weight="bold") if rival.ours else text_style(12)
+        ax.plot(quantity.low_high(workload, outcome), [y, y], color=INK, linewidth=1, solid_capstyle="butt")
+    style = text_style(12, OURS, weight="bold") if outcome.ours else text_style(12)
     # On white, for the line of the limit may pass behind it.
     behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-    ax.text(_end(workload, rival, quantity) + 5 * pixel, y, number(value), va="center", bbox=behind, zorder=6, **style)
+    ax.text(
+        _end(workload, outcome, quantity) + 5 * pixel,
+        y,
+        number(value),
+        va="center",
+        bbox=behind,
+        zorder=6,
+        **style,
+    )
     ax.text(
         ax.get_xlim()[1],
         y,
-        error_text(rival),
+        error_text(outcome),
         va="center",
         ha="right",
-        **text_style(11, QUIET if rival.wide else AMBER),
+        **text_style(11, QUIET if outcome.is_float32 else AMBER),
     )
 
 
-def _end(workload: Workload, rival: Rival, quantity: Quantity) -> float:
-    """Where the bar and the line of its spread are over."""
-    high = quantity.low_high(workload, rival)[1] if quantity.low_high else 0
-    return max(quantity.of(workload, rival) or 0, high)
+def _end(workload: Workload, outcome: Outcome, quantity: Quantity) -> float:
+    """The end of the bar, or of the line of its spread if that is longer."""
+    high = quantity.low_high(workload, outcome)[1] if quantity.low_high else 0
+    return max(quantity.of(workload, outcome) or 0, high)
 
 
 def _limit(sheet: Sheet, ax: Axes, place: Place, text: str, value: float, height: float, rows: int) -> None:

@@ -1,24 +1,24 @@
-"""The fields of `results.json`, each with what it has to be: a damaged file is named, not drawn."""
+"""The fields of `results.json` and what each has to be; a damaged file gives a message, not a picture."""
 
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+# Any seconds, rate or count lies between them, so that quotients of two are floats as well.
 LEAST, MOST = 1e-12, 1e18
-"""Any seconds, rate or count lies between them, and so do what they give when divided by one another, as floats."""
+# Characters of a wrong value that a message shows.
 SHOWN = 60
-"""Characters of a wrong value that a message shows."""
 
 
 class Kind(NamedTuple):
-    """What a value has to be, in words and as a check."""
+    """The values that a field may have, in words and as a check."""
 
     words: str
     holds: Callable[[Any], bool]
 
 
 class Fields:
-    """One object of the file; `where` says in messages which. ValueError for what is not as asked for."""
+    """One object of the file, which messages call `where`; its methods raise ValueError for a wrong value."""
 
     def __init__(self, where: str, content: object) -> None:
         if not isinstance(content, dict):

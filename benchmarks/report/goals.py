@@ -1,15 +1,15 @@
-"""What hstl_fast is to reach, and what the results say of it."""
+"""The goals of hstl_fast, and what the results say of them."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from benchmarks.names import IN_CLIPS, ONE_THREAD
-from benchmarks.report.results import SOURCES, Results, Rival, Workload, fastest
+from benchmarks.core.names import IN_CLIPS, ONE_THREAD
+from benchmarks.report.results import SOURCES, Outcome, Results, Workload, fastest
 from benchmarks.report.tables import NONE, Table
 
 EAGER = "eager"
+# The baselines that train in float32.
 TORCH = (EAGER, "eager channels_last_3d", "torch.compile")
-"""Everybody who trains in float32."""
 
 
 class Goal(NamedTuple):
@@ -35,7 +35,7 @@ class Goal(NamedTuple):
 
 
 def goals(results: Results) -> Table:
-    """Every goal that these results have something to say about; what is reached is strong."""
+    """Every goal that these results say something about; those reached are strong."""
     rows: list[tuple[str, ...]] = []
     strong: set[tuple[int, int]] = set()
     for goal in GOALS:
@@ -50,8 +50,8 @@ def goals(results: Results) -> Table:
 
 
 NOTE = (
-    "Ratios of medians; of every rival its fastest median in this run on clips of the same shape, of ours the worse of "
-    "people's and walkers' silhouettes. Bold: reached."
+    "Ratios of medians; of every baseline its fastest median in this run on clips of the same shape, of ours the worse "
+    "of people's and walkers' silhouettes. Bold: reached."
 )
 
 
@@ -63,8 +63,8 @@ def _or_none(ratio: float | None) -> str:
     return NONE if ratio is None else f"{ratio:.2f}"
 
 
-def _embedding(preset: str, counts: Callable[[Rival], bool]) -> Callable[[Results, str], float | None]:
-    """The fastest of those rivals that count, over ours, on one clip."""
+def _embedding(preset: str, counts: Callable[[Outcome], bool]) -> Callable[[Results, str], float | None]:
+    """The fastest baseline that counts, over ours, on one clip."""
 
     def ratio(results: Results, source: str) -> float | None:
         return _faster(results, _find(results, "embedding", preset, source), counts)
@@ -73,12 +73,12 @@ def _embedding(preset: str, counts: Callable[[Rival], bool]) -> Callable[[Result
 
 
 def _training(results: Results, source: str) -> float | None:
-    return _faster(results, _find(results, "training step", "casia-b", source), lambda rival: rival.name in TORCH)
+    return _faster(results, _find(results, "training step", "casia-b", source), lambda outcome: outcome.name in TORCH)
 
 
 def _memory(results: Results, source: str) -> float | None:
     workload = _find(results, "training step", "casia-b", source)
-    ours, eager = (workload.ours, workload.rival(EAGER)) if workload else (None, None)
+    ours, eager = (workload.ours, workload.outcome(EAGER)) if workload else (None, None)
     if not ours or not eager or ours.peak_bytes is None or not eager.peak_bytes:
         return None
     return ours.peak_bytes / eager.peak_bytes
@@ -89,7 +89,7 @@ def _variation(name: str) -> Callable[[Results, str], float | None]:
 
     def ratio(results: Results, source: str) -> float | None:
         for workload in results.of("variations"):
-            ours, other = workload.ours, workload.rival(name)
+            ours, other = workload.ours, workload.outcome(name)
             if workload.silhouettes == source and ours and ours.median and other and other.median:
                 return other.median / ours.median
         return None
@@ -102,16 +102,18 @@ def _find(results: Results, group: str, preset: str, source: str) -> Workload | 
     return found[0] if found else None
 
 
-def _faster(results: Results, workload: Workload | None, counts: Callable[[Rival], bool]) -> float | None:
-    """The fastest median of those rivals in the run, on whatever silhouettes, over ours on this workload."""
+def _faster(results: Results, workload: Workload | None, counts: Callable[[Outcome], bool]) -> float | None:
+    """The fastest median of these baselines in the run, on any silhouettes, over ours on this workload."""
     if workload is None or not workload.ours or not workload.ours.median:
         return None
-    other = fastest(rival for w in _alike(results, workload) for rival in w.rivals if not rival.ours and counts(rival))
+    other = fastest(
+        outcome for w in _alike(results, workload) for outcome in w.outcomes if not outcome.ours and counts(outcome)
+    )
     return other.median / workload.ours.median if other and other.median else None
 
 
 def _alike(results: Results, workload: Workload) -> Iterable[Workload]:
-    """Everything measured of the same network on as many clips and frames with as many threads."""
+    """All workloads of the same network on as many clips and frames with as many threads."""
     shape = _shape(workload)
     return [w for w in results.workloads if w.group != "variations" and _shape(w) == shape]
 
@@ -120,16 +122,20 @@ def _shape(workload: Workload) -> tuple[object, ...]:
     return workload.preset, workload.training, workload.clips, workload.frames, workload.threads, workload.dense_flop
 
 
-def _wide(rival: Rival) -> bool:
-    return rival.wide
+def _is_float32(outcome: Outcome) -> bool:
+    return outcome.is_float32
 
 
 GOALS = (
-    Goal("casia-b, one clip: the fastest other in float32 / ours", 5.5, _embedding("casia-b", _wide)),
-    Goal("casia-b, one clip: eager / ours", 11, _embedding("casia-b", lambda rival: rival.name == EAGER)),
-    Goal("casia-b, one clip: the fastest in bfloat16 / ours", 2.6, _embedding("casia-b", lambda r: not r.wide)),
-    Goal("oumvlp, one clip: the fastest other in float32 / ours", 3.8, _embedding("oumvlp", _wide)),
-    Goal("gait3d, one clip: the fastest other in float32 / ours", 3.8, _embedding("gait3d", _wide)),
+    Goal("casia-b, one clip: the fastest other in float32 / ours", 5.5, _embedding("casia-b", _is_float32)),
+    Goal(
+        "casia-b, one clip: eager / ours",
+        11,
+        _embedding("casia-b", lambda outcome: outcome.name == EAGER),
+    ),
+    Goal("casia-b, one clip: the fastest in bfloat16 / ours", 2.6, _embedding("casia-b", lambda r: not r.is_float32)),
+    Goal("oumvlp, one clip: the fastest other in float32 / ours", 3.8, _embedding("oumvlp", _is_float32)),
+    Goal("gait3d, one clip: the fastest other in float32 / ours", 3.8, _embedding("gait3d", _is_float32)),
     Goal("casia-b, training step: the faster of eager and torch.compile / ours", 5.0, _training),
     Goal("casia-b, training step: our peak memory / eager's", 0.5, _memory, at_most=True),
     Goal("64 sequences of 15 to 120 frames: our frames/s / those in clips of 30", 0.95, _variation(IN_CLIPS)),

@@ -1,4 +1,4 @@
-"""The manner of all pictures: sizes in pixels of a README's column, colours, text; one sheet gives one file."""
+"""The style of all pictures: sizes in pixels, colours, text; one sheet gives one file."""
 
 import io
 import textwrap
@@ -12,21 +12,21 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
-from benchmarks.report.results import Rival
+from benchmarks.report.results import Outcome
 
+# Pixels per inch, as in browsers.
 PIXELS = 96
-"""Per inch, as in browsers."""
+# Every picture is as wide as the text of a document on GitHub.
 WIDTH = 860
-"""Of every picture: a README's column on GitHub."""
 MARGIN = 16
 
 INK, QUIET, FAINT, AMBER, WRONG = "#1f2328", "#59636e", "#d8dee4", "#8a5a00", "#b42318"
-OURS, WIDE, NARROW = "#0072b2", "#a7b0ba", "#e69f00"
-"""Ours, rivals in float32, rivals in less: told apart by those who see no red, green or blue, and by hatching."""
+# Our own, baselines in float32, and in narrower types: distinct for the colour-blind, and by hatching.
+OURS, FLOAT32, NARROW = "#0072b2", "#a7b0ba", "#e69f00"
 
 _FONT = "DejaVu Sans"
+# Browsers show these, which are narrower than the font of the layout, so that nothing overlaps.
 _SHOWN_FONT = "-apple-system, 'Segoe UI', 'Noto Sans', Helvetica, Arial, sans-serif"
-"""What browsers show: narrower than what the layout was made with, so that nothing overlaps."""
 _STYLE: dict[Any, Any] = {
     "font.family": [_FONT],
     "svg.fonttype": "none",
@@ -77,7 +77,7 @@ class Sheet:
 
 @contextmanager
 def our_style() -> Iterator[None]:
-    """What is drawn and saved here looks the same whatever the user's own settings of matplotlib."""
+    """Draw and save with this style in the block, whatever the user's own settings of matplotlib."""
     with mpl.rc_context():
         mpl.rcdefaults()
         for name, value in _STYLE.items():
@@ -96,10 +96,10 @@ def text_width(text: str, size: float = 12, weight: str = "normal") -> float:
     return float(TextPath((0, 0), text.replace("$", r"\$"), size=size, prop=font).get_extents().width)
 
 
-def bar_style(rival: Rival) -> dict[str, Any]:
+def bar_style(outcome: Outcome) -> dict[str, Any]:
     """Ours is blue, float32 is filled, anything narrower is hatched."""
-    color = OURS if rival.ours else WIDE if rival.wide else NARROW
-    if rival.wide:
+    color = OURS if outcome.ours else FLOAT32 if outcome.is_float32 else NARROW
+    if outcome.is_float32:
         return {"facecolor": color, "edgecolor": color, "linewidth": 0}
     return {"facecolor": "white", "edgecolor": color, "linewidth": 1, "hatch": "////"}
 

@@ -4,8 +4,8 @@ import base64
 from collections.abc import Mapping
 from html import escape
 
+from benchmarks.report.markdown import all_tables
 from benchmarks.report.pictures import Picture, source
-from benchmarks.report.readme import all_tables
 from benchmarks.report.results import Results, Workload
 from benchmarks.report.tables import NETWORK_GROUPS, Table
 from benchmarks.report.words import error_text, number, reasons
@@ -55,8 +55,8 @@ def _head(results: Results) -> str:
 </head>
 <body>
 <h1>hstl_fast, measured</h1>
-<p class="quiet">{escape(results.machine)}; {escape(results.commit)}. At its best this machine does
-{results.peaks.float32:.0f} GFLOP/s of float32 products and copies {results.peaks.copy:.1f} GB/s.</p>"""
+<p class="quiet">{escape(results.machine)}; {escape(results.commit)}. The peak of this machine in float32 is
+{results.peaks.float32:.0f} GFLOP/s ({escape(results.peaks.source)}); it copies {results.peaks.copy:.1f} GB/s.</p>"""
 
 
 def _cards(results: Results) -> str:
@@ -65,7 +65,7 @@ def _cards(results: Results) -> str:
 
 
 def _card(workload: Workload) -> str:
-    ours, other = workload.ours, workload.best_wide_rival()
+    ours, other = workload.ours, workload.fastest_float32_baseline()
     assert ours
     assert ours.median
     lines = [f"error {error_text(ours)}"]

@@ -1,11 +1,11 @@
-"""Which pictures there are, what each needs, and how they are drawn to text."""
+"""The pictures, what each needs, and how they become text."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from benchmarks.report.bars import Limit, Quantity, bars
 from benchmarks.report.look import Sheet, our_style, wrapped
-from benchmarks.report.results import Results, Rival, Workload
+from benchmarks.report.results import Outcome, Results, Workload
 from benchmarks.report.roofline import drawn, roofline
 from benchmarks.report.scaling import scaling, series
 from benchmarks.report.shares import divided, shares
@@ -25,7 +25,7 @@ SILHOUETTES = (
 
 
 class Picture(NamedTuple):
-    """A file `<name>.svg`. lacks: what the results would need for it, or None if they have it."""
+    """A picture in a file `<name>.svg`; `lacks` says what the results would need for it, or None if they have it."""
 
     name: str
     title: str
@@ -44,7 +44,7 @@ def svg(picture: Picture, results: Results) -> str:
 
 
 def source(results: Results) -> str:
-    """What a file drawn from these results says about where it comes from."""
+    """The words by which a file drawn from these results names its source."""
     return f"results.json sha256:{results.digest}"
 
 
@@ -61,14 +61,14 @@ def _batches(results: Results) -> str | None:
     return None if known else "no timed workload of the group 'throughput' with its frames counted"
 
 
-def _milliseconds(workload: Workload, rival: Rival) -> float | None:
-    return rival.median * 1e3 if rival.median else None
+def _milliseconds(workload: Workload, outcome: Outcome) -> float | None:
+    return outcome.median * 1e3 if outcome.median else None
 
 
-def _millisecond_quartiles(workload: Workload, rival: Rival) -> tuple[float, float]:
-    assert rival.low
-    assert rival.high
-    return rival.low * 1e3, rival.high * 1e3
+def _millisecond_quartiles(workload: Workload, outcome: Outcome) -> tuple[float, float]:
+    assert outcome.low
+    assert outcome.high
+    return outcome.low * 1e3, outcome.high * 1e3
 
 
 def _times(results: Results) -> Quantity:
@@ -85,19 +85,19 @@ def _times(results: Results) -> Quantity:
     return Quantity(_milliseconds, _millisecond_quartiles, limits)
 
 
-def _frames_per_second(workload: Workload, rival: Rival) -> float | None:
-    return workload.frames / rival.median if workload.frames and rival.median else None
+def _frames_per_second(workload: Workload, outcome: Outcome) -> float | None:
+    return workload.frames / outcome.median if workload.frames and outcome.median else None
 
 
-def _frame_quartiles(workload: Workload, rival: Rival) -> tuple[float, float]:
+def _frame_quartiles(workload: Workload, outcome: Outcome) -> tuple[float, float]:
     assert workload.frames
-    assert rival.low
-    assert rival.high
-    return workload.frames / rival.high, workload.frames / rival.low
+    assert outcome.low
+    assert outcome.high
+    return workload.frames / outcome.high, workload.frames / outcome.low
 
 
-def _mebibytes(workload: Workload, rival: Rival) -> float | None:
-    return rival.peak_bytes / 2**20 if rival.peak_bytes is not None else None
+def _mebibytes(workload: Workload, outcome: Outcome) -> float | None:
+    return outcome.peak_bytes / 2**20 if outcome.peak_bytes is not None else None
 
 
 def _notes(results: Results, groups: Sequence[str], *explanations: str) -> list[str]:
@@ -109,7 +109,7 @@ def _time_notes(results: Results, group: str, dashed: str) -> list[str]:
         results,
         [group],
         "Bars are medians, lines on them quartiles. Error: the largest difference from float64 over the largest value.",
-        f"{dashed} at the rate of this machine's own float32 matrix product, {results.peaks.float32:.0f} GFLOP/s. "
+        f"{dashed} at the float32 peak of this machine, {results.peaks.float32:.0f} GFLOP/s ({results.peaks.source}). "
         "hstl_fast leaves the background out.",
         SILHOUETTES,
     )
@@ -174,7 +174,7 @@ def _roofline(results: Results) -> Sheet:
         _notes(
             results,
             [w.group for w in results.operators],
-            "Lines: the machine's own copy and matrix products, measured in the same run. Dense operations are those "
+            f"Lines: the machine's own copy and peaks (float32: {results.peaks.source}). Dense operations are those "
             "of a direct convolution, the zeros of its padding included; Winograd needs a fraction of them, so that a "
             "point may stand above the roof. Strip pooling has no products to count and is left out. Networks: on "
             "people's silhouettes.",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.names import PEOPLE, WALKERS
+from benchmarks.core.names import PEOPLE, WALKERS
 from benchmarks.report.fields import (
     ANY_ERROR,
     COUNT,
@@ -21,18 +21,18 @@ from benchmarks.report.fields import (
 )
 
 FILE = "results.json"
-FLOAT32 = "float32"
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
 PRESETS = ("casia-b", "oumvlp", "grew", "gait3d")
 SOURCES = (PEOPLE, WALKERS)
+# Groups of whole networks, which cannot be without arithmetic, as an operator can.
 NETWORKS = ("embedding", "throughput", "training step", "scaling", "variations")
-"""Groups of whole networks, which cannot be without arithmetic, as an operator can."""
 
 
-class Rival(NamedTuple):
-    """What became of one rival on one workload. Times in seconds, `peak_bytes` of one step; None where not measured.
+class Outcome(NamedTuple):
+    """The outcome of one implementation on one workload; None where something was not measured.
 
-    errors: (output) or, in training, (losses, gradients), relative to float64; empty if it gave no answer.
-    fault: why its answer does not count. unavailable: why it could not be asked.
+    Times are in seconds; `peak_bytes` is of one step. errors: (output) or, in training, (losses, gradients), relative
+    to float64; empty where there is no answer. fault: why the answer does not count. unavailable: why it could not run.
     """
 
     name: str
@@ -51,13 +51,13 @@ class Rival(NamedTuple):
         return self.name.startswith("hstl_fast")
 
     @property
-    def wide(self) -> bool:
-        """Whether it computes in float32, as HSTL is defined; others buy time with accuracy."""
+    def is_float32(self) -> bool:
+        """True for float32, the type of the released HSTL; the other types trade accuracy for time."""
         return self.dtype == FLOAT32
 
     @property
     def answered(self) -> bool:
-        """Whether it ran, be it wrongly."""
+        """True if it ran, rightly or wrongly."""
         return bool(self.median or self.fault)
 
 
@@ -85,11 +85,12 @@ class Division(NamedTuple):
 
 
 class Workload(NamedTuple):
-    """One row of the results. None where the file does not say.
+    """One row of the results; None where the file does not say.
 
-    dense_flop: two for each of 27 taps of every position. direct_flop: of them, those inside regions and sequences.
-    winograd_flop: the same maps by Winograd. inside_flop: 27 taps of every position inside the support. executed_flop:
-    what our native code executes. silhouettes: whose, people's or walkers'. frames: in total, of `clips` sequences.
+    dense_flop: two for each of 27 taps of every position. direct_flop: the same without the taps outside a region or a
+    sequence. winograd_flop: the same maps by Winograd. inside_flop: two for each of 27 taps of every position inside
+    the support. executed_flop: those that our native code executes. silhouettes: people's or walkers'. frames: those
+    of all `clips` sequences together.
     """
 
     name: str
@@ -108,31 +109,36 @@ class Workload(NamedTuple):
     threads: int | None
     scaling: Scaling | None
     division: Division | None
-    rivals: tuple[Rival, ...]
+    outcomes: tuple[Outcome, ...]
 
     @property
-    def timed(self) -> tuple[Rival, ...]:
-        return tuple(rival for rival in self.rivals if rival.median)
+    def timed(self) -> tuple[Outcome, ...]:
+        return tuple(outcome for outcome in self.outcomes if outcome.median)
 
     @property
-    def ours(self) -> Rival | None:
-        """Our fastest."""
-        return fastest(rival for rival in self.timed if rival.ours)
+    def ours(self) -> Outcome | None:
+        """The fastest of our own."""
+        return fastest(outcome for outcome in self.timed if outcome.ours)
 
-    def rival(self, name: str) -> Rival | None:
-        return next((rival for rival in self.rivals if rival.name == name), None)
+    def outcome(self, name: str) -> Outcome | None:
+        return next((outcome for outcome in self.outcomes if outcome.name == name), None)
 
-    def best_wide_rival(self) -> Rival | None:
-        """The fastest of the others that compute in float32."""
-        return fastest(rival for rival in self.timed if rival.wide and not rival.ours)
+    def fastest_float32_baseline(self) -> Outcome | None:
+        """The fastest baseline that computes in float32."""
+        return fastest(outcome for outcome in self.timed if outcome.is_float32 and not outcome.ours)
 
 
 class Peaks(NamedTuple):
-    """The machine's own best, measured in the same run: products in GFLOP/s, copy in GB/s."""
+    """The machine's own peaks, measured in the same run: arithmetic in GFLOP/s, a copy in GB/s.
+
+    Arithmetic is the larger of multiply-adds from registers and of the best product of any library in the run.
+    source: which of them the float32 peak is, in words.
+    """
 
     float32: float
     copy: float
     bfloat16: float | None
+    source: str
 
 
 class Results(NamedTuple):
@@ -156,17 +162,21 @@ class Results(NamedTuple):
         return [workload for workload in self.workloads if workload.group.endswith((" forward", " and backward"))]
 
     @property
-    def rival_names(self) -> list[str]:
-        """Every rival of the file: ours first, then the others in the order of their turns."""
-        names = dict.fromkeys(rival.name for workload in self.workloads for rival in workload.rivals)
+    def implementation_names(self) -> list[str]:
+        """Every implementation of the file: our own first, then the baselines in the order of measuring."""
+        names = dict.fromkeys(outcome.name for workload in self.workloads for outcome in workload.outcomes)
         return sorted(names, key=lambda name: not name.startswith("hstl_fast"))
 
     def dtype(self, name: str) -> str:
-        return next(r.dtype for workload in self.workloads for r in workload.rivals if r.name == name)
+        return next(r.dtype for workload in self.workloads for r in workload.outcomes if r.name == name)
 
 
-def fastest(rivals: Iterable[Rival]) -> Rival | None:
-    return min((rival for rival in rivals if rival.median), key=lambda rival: rival.median or 0, default=None)
+def fastest(outcomes: Iterable[Outcome]) -> Outcome | None:
+    return min(
+        (outcome for outcome in outcomes if outcome.median),
+        key=lambda outcome: outcome.median or 0,
+        default=None,
+    )
 
 
 def _place(names: Sequence[str], name: str | None) -> int:
@@ -174,8 +184,11 @@ def _place(names: Sequence[str], name: str | None) -> int:
 
 
 def load(folder: Path) -> Results:
-    """The results of `folder`; ValueError with one sentence for a file that is not what it should be, naming the
-    workload and the field."""
+    """The results of `folder`.
+
+    Raises:
+        ValueError: The file is not what it should be; one sentence names the workload and the field.
+    """
     path = folder / FILE
     if not path.is_file():
         raise ValueError(f"{folder}: expected a folder with a {FILE} in it, got none there")
@@ -195,15 +208,33 @@ def _results(data: object) -> Results:
         raise ValueError("the file: benchmarks must be a list of workloads, got an empty one")
     return Results(
         workloads=tuple(_workload(Fields(f"benchmark {i}", benchmark)) for i, benchmark in enumerate(benchmarks)),
-        peaks=Peaks(
-            peaks.get("float32_gflop_per_second", POSITIVE),
-            peaks.get("copy_gbyte_per_second", POSITIVE),
-            peaks.maybe("bfloat16_gflop_per_second", POSITIVE),
-        ),
+        peaks=_peaks(peaks),
         machine=_machine(fields.inner("machine_info").inner("hstl_fast")),
         commit=_commit(fields.inner("commit_info"), fields.get("datetime", NAME)),
         digest=hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest(),
     )
+
+
+def _peaks(peaks: Fields) -> Peaks:
+    rates = {dtype: _rates(peaks, dtype) for dtype in (FLOAT32, BFLOAT16)}
+    float32, bfloat16 = (max(filter(None, rates[dtype]), default=None) for dtype in (FLOAT32, BFLOAT16))
+    if float32 is None:
+        raise ValueError(f"{peaks.where}: expected a float32 rate of multiply-adds or of a library, got neither")
+    return Peaks(float32, peaks.get("copy_gbyte_per_second", POSITIVE), bfloat16, _source(peaks, *rates[FLOAT32]))
+
+
+def _rates(peaks: Fields, dtype: str) -> tuple[float | None, float | None]:
+    """GFLOP/s of multiply-adds from registers, and of the best product of any library."""
+    own, library = (peaks.maybe(f"{dtype}_{kind}_gflop_per_second", POSITIVE) for kind in ("multiply_adds", "library"))
+    return own, library
+
+
+def _source(peaks: Fields, own: float | None, library: float | None) -> str:
+    if own and own >= (library or 0):
+        return "multiply-adds from registers"
+    words = f"the best product of a library: {peaks.maybe(f'{FLOAT32}_library', NAME) or 'unnamed'}"
+    missing = peaks.maybe("multiply_adds_missing", NAME) or "not measured"
+    return words if own else f"{words}; multiply-adds from registers: {missing}"
 
 
 def _workload(benchmark: Fields) -> Workload:
@@ -228,7 +259,7 @@ def _workload(benchmark: Fields) -> Workload:
         threads=info.maybe("threads", COUNT),
         scaling=_scaling(info),
         division=_division(info),
-        rivals=tuple(_rival(info, name) for name in info.inner("rivals").content),
+        outcomes=tuple(_outcome(info, name) for name in info.inner("implementations").content),
     )
 
 
@@ -255,12 +286,12 @@ def _division(workload: Fields) -> Division | None:
     )
 
 
-def _rival(workload: Fields, name: str) -> Rival:
-    info = workload.inner("rivals").inner(name)
+def _outcome(workload: Fields, name: str) -> Outcome:
+    info = workload.inner("implementations").inner(name)
     timed = info.content.get("median") is not None
-    return Rival(
+    return Outcome(
         name=name,
-        dtype=info.maybe("dtype", NAME) or ("bfloat16" if "bf16" in name else FLOAT32),
+        dtype=info.maybe("dtype", NAME) or (BFLOAT16 if "bf16" in name else FLOAT32),
         errors=_errors(info, timed),
         fault=info.maybe("fault", TEXT),
         unavailable=info.maybe("unavailable", TEXT),
@@ -272,11 +303,11 @@ def _rival(workload: Fields, name: str) -> Rival:
     )
 
 
-def _errors(rival: Fields, timed: bool) -> tuple[float, ...]:
-    """Whoever was timed has been judged; the error of one who was wrong may be infinite, or no number."""
-    if not timed and rival.content.get("errors") is None:
+def _errors(outcome: Fields, timed: bool) -> tuple[float, ...]:
+    """Every outcome with times has errors; those of a wrong answer may be infinite or NaN."""
+    if not timed and outcome.content.get("errors") is None:
         return ()
-    errors, kind = rival.inner("errors"), ERROR if timed else ANY_ERROR
+    errors, kind = outcome.inner("errors"), ERROR if timed else ANY_ERROR
     output = errors.get("output", kind) if timed else errors.maybe("output", kind)
     return tuple(error for error in (output, errors.maybe("gradient", kind)) if error is not None)
 

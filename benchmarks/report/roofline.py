@@ -1,4 +1,4 @@
-"""The roofline: what each operator reaches against what the machine allows at its arithmetic per byte."""
+"""The roofline: the rate of each operator against the machine's limit at its arithmetic per byte."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from benchmarks.names import WALKERS
+from benchmarks.core.names import WALKERS
 from benchmarks.report.look import (
     FAINT,
+    FLOAT32,
     INK,
     MARGIN,
     OURS,
     QUIET,
-    WIDE,
     WIDTH,
     Place,
     Sheet,
@@ -21,7 +21,7 @@ from benchmarks.report.look import (
     text_style,
     text_width,
 )
-from benchmarks.report.results import Peaks, Results, Rival, Workload
+from benchmarks.report.results import Outcome, Peaks, Results, Workload
 
 HEIGHT, TOP, PLOT = 498, 96, 310
 MARKERS = {"arme": "o", "astp": "s", "fta": "^", "strip_pool": "D"}
@@ -30,7 +30,7 @@ LEFT, BETWEEN, RIGHT = 44, 110, 76
 
 
 def roofline(results: Results, notes: Sequence[str]) -> Sheet:
-    """Two panels, without and with gradients; ours and the fastest other float32 rival on every operator."""
+    """Two panels, without and with gradients; ours and the fastest float32 baseline on every operator."""
     sheet = Sheet(
         HEIGHT + 15 * len(notes),
         "Roofline: achieved GFLOP/s against arithmetic per byte moved",
@@ -72,17 +72,17 @@ def intensity(workload: Workload) -> float:
     return workload.dense_flop / workload.least_bytes
 
 
-def rate(workload: Workload, rival: Rival) -> float:
+def rate(workload: Workload, outcome: Outcome) -> float:
     """Dense GFLOP/s of the median."""
-    assert rival.median
-    return workload.dense_flop / rival.median / 1e9
+    assert outcome.median
+    return workload.dense_flop / outcome.median / 1e9
 
 
 def _limits(results: Results) -> tuple[tuple[float, float], tuple[float, float]]:
     """The ends of both axes, alike in both panels."""
     xs = [intensity(w) for w in drawn(results)]
     shown = [*drawn(results), *networks(results)]
-    ys = [rate(w, rival) for w in shown for rival in (w.ours, w.best_wide_rival()) if rival]
+    ys = [rate(w, outcome) for w in shown for outcome in (w.ours, w.fastest_float32_baseline()) if outcome]
     top = max([results.peaks.float32, results.peaks.bfloat16 or 0, *ys])
     return (min(xs) / 1.8, max(xs) * 1.8), (min(ys) / 1.8, top * 1.7)
 
@@ -130,26 +130,26 @@ def _copy_label(ax: Axes, peaks: Peaks) -> None:
 
 
 def _dumbbell(ax: Axes, workload: Workload) -> None:
-    """Ours and the fastest other one, above each other."""
-    ours, other, x = workload.ours, workload.best_wide_rival(), intensity(workload)
+    """Ours and the fastest baseline, one above the other."""
+    ours, other, x = workload.ours, workload.fastest_float32_baseline(), intensity(workload)
     assert ours
     marker = MARKERS.get(workload.group.split(" ")[0], "o")
     if other:
-        ax.plot([x, x], [rate(workload, other), rate(workload, ours)], color=WIDE, linewidth=1, zorder=2)
-        ax.scatter(x, rate(workload, other), s=30, marker=marker, color=WIDE, linewidth=0, zorder=3)
+        ax.plot([x, x], [rate(workload, other), rate(workload, ours)], color=FLOAT32, linewidth=1, zorder=2)
+        ax.scatter(x, rate(workload, other), s=30, marker=marker, color=FLOAT32, linewidth=0, zorder=3)
     ax.scatter(x, rate(workload, ours), s=30, marker=marker, color=OURS, edgecolor="white", linewidth=0.6, zorder=4)
 
 
 def _networks(ax: Axes, workloads: Sequence[Workload], place: Place) -> None:
-    """Whole networks, whose traffic is nobody's to count: marks on the right edge, ours named."""
+    """Whole networks, whose traffic is not counted: marks on the right edge, ours named."""
     low, high = np.log10(ax.get_ylim())
     rates = [rate(w, w.ours) for w in workloads if w.ours]
     heights = [(np.log10(value) - low) / (high - low) * place.height for value in rates]
     edge = ax.get_xlim()[1]
     for workload, value, height, free in zip(workloads, rates, heights, spread(heights, 14), strict=True):
-        other = workload.best_wide_rival()
+        other = workload.fastest_float32_baseline()
         if other:
-            ax.plot(edge, rate(workload, other), "<", color=WIDE, markersize=5, clip_on=False, zorder=5)
+            ax.plot(edge, rate(workload, other), "<", color=FLOAT32, markersize=5, clip_on=False, zorder=5)
         ax.plot(edge, value, "<", color=OURS, markersize=5, clip_on=False, zorder=6)
         ax.annotate(
             f"{workload.preset} {value:.0f}",
@@ -167,7 +167,7 @@ def _legend(sheet: Sheet, top: float, kinds: set[str]) -> None:
     ax = sheet.axes(Place(MARGIN, top, WIDTH - 2 * MARGIN, 20))
     ax.set(xlim=(0, WIDTH - 2 * MARGIN), ylim=(0, 20))
     ax.set_axis_off()
-    entries = [("hstl_fast", OURS, "s"), ("fastest other in float32", WIDE, "s")]
+    entries = [("hstl_fast", OURS, "s"), ("fastest other in float32", FLOAT32, "s")]
     entries += [(LABELS[kind], INK, MARKERS[kind]) for kind in LABELS if kind in kinds]
     entries.append(("whole network", INK, "<"))
     x = float(LEFT)

@@ -1,4 +1,4 @@
-"""What a frame costs as clips, batches and threads grow."""
+"""The cost of a frame as clips, batches and threads grow."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from benchmarks.report.results import Results, Workload
 TOP, PLOT, GAP, LEFT = 96, 240, 34, 34
 COLUMNS = 3
 AXES = {"frames": "frames of one clip", "batch": "clips of a batch", "threads": "threads"}
+# Colours by an implementation's name or its first word; those in narrower types than float32 are dashed.
 COLORS = {
     "eager": "#6e7781",
     "eager channels_last_3d": "#a7b0ba",
@@ -19,14 +20,13 @@ COLORS = {
     "onnxruntime": "#009e73",
     "openvino": "#aa4499",
 }
-"""By a rival's name or its first word; those in less than float32 are dashed."""
 
 
 class Line(NamedTuple):
-    """A rival's cost in milliseconds per frame at each value of an axis."""
+    """The cost of one implementation in milliseconds per frame at each value of an axis."""
 
     name: str
-    wide: bool
+    is_float32: bool
     values: tuple[int, ...]
     costs: tuple[float, ...]
 
@@ -68,16 +68,16 @@ def series(results: Results) -> dict[tuple[str, str], list[Workload]]:
 
 
 def lines(workloads: Sequence[Workload]) -> list[Line]:
-    """Everybody's costs along an axis."""
+    """The costs of every implementation along an axis."""
     points: dict[str, list[tuple[int, float]]] = {}
     wide: dict[str, bool] = {}
     for workload in workloads:
         assert workload.scaling
         assert workload.frames
-        for rival in workload.timed:
-            assert rival.median
-            points.setdefault(rival.name, []).append((workload.scaling.value, rival.median * 1e3 / workload.frames))
-            wide[rival.name] = rival.wide
+        for outcome in workload.timed:
+            assert outcome.median
+            points.setdefault(outcome.name, []).append((workload.scaling.value, outcome.median * 1e3 / workload.frames))
+            wide[outcome.name] = outcome.is_float32
     return [
         Line(name, wide[name], *(tuple(column) for column in zip(*pairs, strict=True)))
         for name, pairs in points.items()
@@ -106,7 +106,7 @@ def _draw(ax: Axes, group: Sequence[Line], place: Place, labelled: bool) -> None
             line.costs,
             color=_color(line),
             linewidth=2.4 if ours else 1.4,
-            linestyle="-" if line.wide else (0, (3, 2)),
+            linestyle="-" if line.is_float32 else (0, (3, 2)),
             marker="o",
             markersize=5.5 if ours else 4,
             zorder=4 if ours else 3,

@@ -8,8 +8,8 @@ from benchmarks.report.words import number
 
 TOP, TITLE, ROW, GAP = 62, 44, 21, 30
 COLUMNS = 2
+# Pixels for the numbers at a bar's end.
 ROOM = 96
-"""Pixels for the numbers at a bar's end."""
 
 
 def shares(results: Results, notes: Sequence[str]) -> Sheet:

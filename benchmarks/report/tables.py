@@ -1,14 +1,15 @@
-"""The results as tables: those of the README, and all of them."""
+"""The results as tables: those of a document, and all of them."""
 
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from benchmarks.report.results import FLOAT32, Part, Results, Rival, Workload, fastest
+from benchmarks.core import markdown as core
+from benchmarks.report.results import FLOAT32, Outcome, Part, Results, Workload, fastest
 from benchmarks.report.words import error_number, error_text, number
 
+# Groups of whole networks, and what is done there.
 NETWORK_GROUPS = {"embedding": "embed", "throughput": "embed", "training step": "train"}
-"""Groups of whole networks, and what is done there."""
 NONE = "–"
 _BEST = "fastest other / ours"
 
@@ -24,9 +25,9 @@ class Table(NamedTuple):
 
 
 def speed(results: Results) -> list[Table]:
-    """Whole networks: milliseconds and errors of everybody, float32 first, then what computes in less."""
+    """Whole networks: milliseconds and errors of all, float32 first, then the narrower types."""
     workloads = [w for w in results.of(*NETWORK_GROUPS) if w.timed]
-    names = [name for name in results.rival_names if any(_timed(w, name) for w in workloads)]
+    names = [name for name in results.implementation_names if any(_timed(w, name) for w in workloads)]
     wide = [name for name in names if results.dtype(name) == FLOAT32]
     narrow = [name for name in names if name not in wide]
     tables = []
@@ -34,7 +35,7 @@ def speed(results: Results) -> list[Table]:
         note = "Medians in milliseconds, the error against float64 in brackets (in training: losses, gradients)."
         tables.append(_speed("float32", note, workloads, wide))
     if narrow:
-        note = "Medians in milliseconds. These buy time with accuracy: see the errors."
+        note = "Medians in milliseconds. These trade accuracy for time: see the errors."
         tables.append(_speed("Less than float32", note, workloads, narrow))
     return tables
 
@@ -48,59 +49,70 @@ def everything(results: Results) -> list[Table]:
 
 def markdown(table: Table) -> str:
     """The table in Markdown, without its title and note."""
-    lines = ["| " + " | ".join(table.headers) + " |", "|---|" + "---:|" * (len(table.headers) - 1)]
-    for i, row in enumerate(table.rows):
-        cells = [f"**{cell}**" if (i, j) in table.strong else cell for j, cell in enumerate(row)]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines)
+    return "\n".join(core.table(table.headers, table.rows, table.strong))
 
 
 def _speed(title: str, note: str, workloads: Sequence[Workload], names: Sequence[str]) -> Table:
     rows: list[tuple[str, ...]] = []
     strong: set[tuple[int, int]] = set()
     for workload in workloads:
-        timed = {name: rival for name in names if (rival := _timed(workload, name))}
+        timed = {name: outcome for name in names if (outcome := _timed(workload, name))}
         if not timed:
             continue
         best = fastest(timed.values())
-        strong |= {(len(rows), 1 + names.index(name)) for name, rival in timed.items() if rival is best}
-        cells = [_time_and_error(workload.rival(name)) for name in names]
+        strong |= {(len(rows), 1 + names.index(name)) for name, outcome in timed.items() if outcome is best}
+        cells = [_time_and_error(workload.outcome(name)) for name in names]
         rows.append((_what(workload), *cells, _ratio(_best_other(timed.values()), workload.ours)))
     return Table(title, note, ("", *names, _BEST), tuple(rows), frozenset(strong))
 
 
-def _best_other(rivals: Iterable[Rival]) -> Rival | None:
-    return fastest(rival for rival in rivals if not rival.ours)
+def _best_other(outcomes: Iterable[Outcome]) -> Outcome | None:
+    return fastest(outcome for outcome in outcomes if not outcome.ours)
 
 
-def _timed(workload: Workload, name: str) -> Rival | None:
-    rival = workload.rival(name)
-    return rival if rival and rival.median else None
+def _timed(workload: Workload, name: str) -> Outcome | None:
+    outcome = workload.outcome(name)
+    return outcome if outcome and outcome.median else None
 
 
 def _what(workload: Workload) -> str:
     return f"{NETWORK_GROUPS[workload.group]} {workload.name}"
 
 
-def _time_and_error(rival: Rival | None) -> str:
-    if rival is None or not rival.answered:
+def _time_and_error(outcome: Outcome | None) -> str:
+    if outcome is None or not outcome.answered:
         return NONE
-    if not rival.median:
+    if not outcome.median:
         return "wrong"
-    return f"{number(rival.median * 1e3)} ({error_text(rival, ', ')})"
+    return f"{number(outcome.median * 1e3)} ({error_text(outcome, ', ')})"
 
 
-def _ratio(other: Rival | None, ours: Rival | None) -> str:
+def _ratio(other: Outcome | None, ours: Outcome | None) -> str:
     return f"{other.median / ours.median:.2f}" if other and ours and other.median and ours.median else NONE
 
 
 def _measurements(results: Results, group: str) -> Table:
     timing = ("ms", "quartiles", "rounds", "its time / ours")
-    headers = ("", "rival", "type", *timing, "error", "gradients' error", "dense GFLOP/s", "frames/s", "memory MiB")
+    headers = (
+        "",
+        "implementation",
+        "type",
+        *timing,
+        "error",
+        "gradients' error",
+        "dense GFLOP/s",
+        "frames/s",
+        "memory MiB",
+    )
     rows = [
-        (_heading(workload) if i == 0 else "", rival.name, rival.dtype, *_figures(workload, rival))
+        (
+            _heading(workload) if i == 0 else "",
+            outcome.name,
+            outcome.dtype,
+            *_figures(workload, outcome),
+        )
         for workload in results.of(group)
-        for i, rival in enumerate(workload.rivals)
+        for i, outcome in enumerate(workload.outcomes)
     ]
     note = "Medians; half of the times lie between the quartiles. Memory: one step above the prepared network."
     return Table(group.capitalize(), note, headers, tuple(rows))
@@ -111,22 +123,22 @@ def _heading(workload: Workload) -> str:
     return workload.name if threads in workload.name else workload.name + threads
 
 
-def _figures(workload: Workload, rival: Rival) -> tuple[str, ...]:
-    memory = NONE if rival.peak_bytes is None else number(rival.peak_bytes / 2**20)
-    errors = [*map(error_number, rival.errors), NONE, NONE][:2]
-    if not rival.median:
-        state = "wrong" if rival.fault else "did not run"
+def _figures(workload: Workload, outcome: Outcome) -> tuple[str, ...]:
+    memory = NONE if outcome.peak_bytes is None else number(outcome.peak_bytes / 2**20)
+    errors = [*map(error_number, outcome.errors), NONE, NONE][:2]
+    if not outcome.median:
+        state = "wrong" if outcome.fault else "did not run"
         return (state, NONE, NONE, NONE, *errors, NONE, NONE, memory)
-    assert rival.low
-    assert rival.high
+    assert outcome.low
+    assert outcome.high
     return (
-        number(rival.median * 1e3),
-        f"{number(rival.low * 1e3)} to {number(rival.high * 1e3)}",
-        str(rival.rounds),
-        _ratio(rival, workload.ours),
+        number(outcome.median * 1e3),
+        f"{number(outcome.low * 1e3)} to {number(outcome.high * 1e3)}",
+        str(outcome.rounds),
+        _ratio(outcome, workload.ours),
         *errors,
-        number(workload.dense_flop / rival.median / 1e9),
-        number(workload.frames / rival.median) if workload.frames else NONE,
+        number(workload.dense_flop / outcome.median / 1e9),
+        number(workload.frames / outcome.median) if workload.frames else NONE,
         memory,
     )
 
@@ -152,8 +164,8 @@ def _arithmetic(results: Results) -> Table:
         "A product and a sum count two. Dense: every tap of every position, those on padding and background too. "
         "Inside the support: every tap of the positions where a map may be non-zero. Executed by ours: the products of "
         "the Winograd tiles that hold such a position, and what is computed directly; transforms are additions and not "
-        "counted. Rates are of our median; in brackets the share of this machine's float32 matrix product, "
-        f"{results.peaks.float32:.0f} GFLOP/s."
+        "counted. Rates are of our median; in brackets the share of this machine's float32 peak, "
+        f"{results.peaks.float32:.0f} GFLOP/s ({results.peaks.source})."
     )
     return Table("Arithmetic", note, headers, tuple(rows))
 
@@ -193,7 +205,7 @@ def _executed(part: Part, results: Results) -> tuple[str, str]:
 
 
 def _operators(results: Results) -> Table:
-    others = [name for name in results.rival_names if not name.startswith("hstl_fast")]
+    others = [name for name in results.implementation_names if not name.startswith("hstl_fast")]
     others = [name for name in others if any(_timed(w, name) for w in results.operators)]
     rows = []
     for group in dict.fromkeys(w.group for w in results.operators):
@@ -220,17 +232,17 @@ def _each_operator(results: Results) -> list[Table]:
     forward = [w for w in results.operators if w.timed and not w.training]
     backward = [w for w in results.operators if w.timed and w.training]
     return [
-        _one_by_one("Each operator, forward", forward, results.rival_names),
-        _one_by_one("Each operator, forward and backward", backward, results.rival_names),
+        _one_by_one("Each operator, forward", forward, results.implementation_names),
+        _one_by_one("Each operator, forward and backward", backward, results.implementation_names),
     ]
 
 
-def _one_by_one(title: str, workloads: Sequence[Workload], everybody: Sequence[str]) -> Table:
-    names = [name for name in everybody if any(_timed(w, name) for w in workloads)]
+def _one_by_one(title: str, workloads: Sequence[Workload], implementations: Sequence[str]) -> Table:
+    names = [name for name in implementations if any(_timed(w, name) for w in workloads)]
     rows = []
     for workload in workloads:
-        cells = [_time_and_error(workload.rival(name)) for name in names]
-        ratio = _ratio(workload.best_wide_rival(), workload.ours)
+        cells = [_time_and_error(workload.outcome(name)) for name in names]
+        ratio = _ratio(workload.fastest_float32_baseline(), workload.ours)
         rows.append((f"{workload.name} ({workload.preset})", *cells, ratio))
     note = "Medians in milliseconds, errors in brackets. Sizes: channels, split, frames x rows x columns."
     return Table(title, note, ("", *names, "fastest other in float32 / ours"), tuple(rows))

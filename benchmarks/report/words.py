@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from benchmarks.report.results import Rival, Workload
+from benchmarks.report.results import Outcome, Workload
 
 
 def number(value: float) -> str:
@@ -12,9 +12,9 @@ def number(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3g}"
 
 
-def error_text(rival: Rival, between: str = " | ") -> str:
-    """`2e-7`, or of losses and of gradients `1e-5 | 4e-4`."""
-    return between.join(error_number(error) for error in rival.errors)
+def error_text(outcome: Outcome, between: str = " | ") -> str:
+    """`2e-7`, or for losses and gradients `1e-5 | 4e-4`."""
+    return between.join(error_number(error) for error in outcome.errors)
 
 
 def error_number(error: float) -> str:
@@ -22,19 +22,19 @@ def error_number(error: float) -> str:
 
 
 def reasons(workloads: Iterable[Workload]) -> list[str]:
-    """A line for each reason why a rival has no time, naming whom and what it concerns."""
+    """A line for each reason why there is no time, naming the implementation and the workloads."""
     found: dict[tuple[str, str], list[str]] = {}
     for workload in workloads:
-        for rival in workload.rivals:
-            if rival.fault:
-                found.setdefault((f"{rival.name} was wrong or failed", rival.fault), []).append(workload.name)
-            elif rival.unavailable:
-                found.setdefault((f"{rival.name} could not run", rival.unavailable), []).append(workload.name)
+        for outcome in workload.outcomes:
+            if outcome.fault:
+                found.setdefault((f"{outcome.name} was wrong or failed", outcome.fault), []).append(workload.name)
+            elif outcome.unavailable:
+                found.setdefault((f"{outcome.name} could not run", outcome.unavailable), []).append(workload.name)
     return [f"{who} on {_some(where)}: {_one_line(why)}." for (who, why), where in found.items()]
 
 
 def _one_line(text: str) -> str:
-    """Without the control characters of compilers that colour what they say, which no XML may hold."""
+    """The text without control characters, which XML must not hold and compilers use for colours."""
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 

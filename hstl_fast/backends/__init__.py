@@ -67,10 +67,17 @@ def package(backend: str) -> ModuleType:
     return importlib.import_module(f"hstl_fast.backends.{backend}")
 
 
+@constant_when_compiled
 def why_not(backend: str, device_type: str, dtype: torch.dtype) -> str | None:
     """Why `backend` cannot compute tensors of this device and type; None if it can."""
     reason: str | None = package(backend).why_not(device_type, dtype)
     return reason
+
+
+def wrong_setting(backend: str) -> str | None:
+    """Which variable of the environment keeps the backend from running, and why; None if none does."""
+    found: str | None = getattr(package(backend), "wrong_setting", lambda: None)()
+    return found
 
 
 @constant_when_compiled

@@ -1,4 +1,4 @@
-"""`hstl-fast bench`: the yardstick on this machine, and a report to look at."""
+"""`hstl-fast bench`: the benchmarks on this machine, and a report with pictures."""
 
 import importlib.util
 import json
@@ -15,10 +15,10 @@ from hstl_fast.files import atomic_folder, refuse_if_fixed
 NEEDED = ("pytest", "pytest_benchmark", "pytest_timeout", "matplotlib")
 RESULTS, PAGE = "results.json", "index.html"
 PICTURES = ("latency", "throughput", "training", "memory", "scaling", "operators", "roofline")
+# Every file that a report consists of.
 FILES = {RESULTS, PAGE, "tables.md", *(f"{name}.svg" for name in PICTURES)}
-"""Everything that a report consists of."""
+# Exit codes of pytest; any other means that it did not get to the end.
 PASSED, FAILED, NONE_SELECTED = 0, 1, 5
-"""pytest's exit codes; with any other one it did not get to the end."""
 
 
 def _report_folder(_: click.Context, __: click.Parameter, folder: Path) -> Path:
@@ -31,7 +31,7 @@ def _report_folder(_: click.Context, __: click.Parameter, folder: Path) -> Path:
     return folder
 
 
-@click.command(short_help="Measure hstl_fast beside everything else one could use.")
+@click.command(short_help="Measure hstl_fast beside plain PyTorch and other runtimes.")
 @click.option("--quick", is_flag=True, help="A few workloads and rounds: two minutes instead of half an hour.")
 @click.option("-k", "selection", metavar="EXPRESSION", help="Only workloads that match, as in pytest: 'gait3d or fta'.")
 @click.option(
@@ -45,11 +45,11 @@ def _report_folder(_: click.Context, __: click.Parameter, folder: Path) -> Path:
     help="Folder to write; an earlier report is replaced.",
 )
 def bench(quick: bool, selection: str | None, folder: Path) -> None:
-    """Measure operators and whole networks on this machine: hstl_fast in turns with plain PyTorch and with every other
-    runtime that is installed, each compared with float64 first.
+    """Measure operators and whole networks on this machine: hstl_fast interleaved with plain PyTorch and with every
+    other runtime that is installed, each compared with float64 first.
 
-    DIR gets results.json, pictures, tables and index.html, which shows them all. It appears at the end: a run that
-    does not get there leaves what was there before. Exit code 1 if an answer of hstl_fast was wrong; others that are
+    DIR gets results.json, pictures, tables and index.html, which shows them all. It is written at the end: a run that
+    does not get there leaves the folder as it was. Exit code 1 if an answer of hstl_fast was wrong; baselines that are
     wrong, fail or are missing are named in the report. OMP_NUM_THREADS sets the number of threads.
     """
     checkout = _checkout()

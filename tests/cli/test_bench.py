@@ -13,7 +13,7 @@ import pytest
 
 import hstl_fast
 from hstl_fast.cli import bench
-from tests import measured
+from tests.benchmarks.report import measured
 from tests.cli.helpers import run
 
 pytest.importorskip("matplotlib", reason="bench draws with matplotlib, from the extra [bench]")
@@ -202,7 +202,7 @@ def test_this_folder_cannot_be_replaced(no_run: None) -> None:
     assert "got the one we are in" in run("bench", "--report", ".", exit_code=2).output
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that nobody may write to")
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that cannot be written")
 def test_a_folder_that_cannot_be_written(no_run: None) -> None:
     assert "/proc/report cannot be written: " in run("bench", "--report", "/proc/report", exit_code=2).output
 

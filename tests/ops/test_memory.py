@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from hstl_fast import clear_caches, functional
-from hstl_fast.backends.cpu import allocator
 from hstl_fast.backends.cpu.allocator import allocate, allocate_map, free_bytes
+from hstl_fast.ops.support import Support
 
 MIB = 1 << 20
 
 
 @pytest.fixture(autouse=True)
 def emptied(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv(allocator.ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.delenv("HSTL_FAST_MEMORY_CACHE", raising=False)
     gc.collect()
     clear_caches()
     yield
@@ -86,7 +86,7 @@ def test_memory_is_given_back_when_asked() -> None:
 
 
 def test_nothing_is_kept_where_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(allocator.ENVIRONMENT_VARIABLE, "0")
+    monkeypatch.setenv("HSTL_FAST_MEMORY_CACHE", "0")
     del [allocate(8 * MIB)][0]
     assert free_bytes() == 0
 
@@ -100,7 +100,9 @@ def test_the_gradient_of_an_input_takes_the_place_of_the_output(retained: bool) 
     x = torch.ones(1, 32, 24, 64, 44, requires_grad=True)
     through = x * 1
     through.register_hook(lambda gradient: places.append(gradient.data_ptr()))
-    y = functional.arme(through, torch.ones(1, 32, 32, 3, 3, 3), [64], backend="cpu")
+    everywhere = torch.ones(1, 24, 64, 44, dtype=torch.bool)
+    support = Support(everywhere, everywhere, owns_gradient=True)  # as a network says of its own maps
+    y = functional.arme(through, torch.ones(1, 32, 32, 3, 3, 3), [64], backend="cpu", support=support)
     output, z = y.data_ptr(), y * 1
     del y
     torch.autograd.grad(z, x, torch.ones(z.shape).contiguous(memory_format=torch.channels_last_3d), retained)

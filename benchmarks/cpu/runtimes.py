@@ -1,0 +1,154 @@
+"""ONNX Runtime and OpenVINO: the plain network, exported to ONNX for every shape it is given."""
+
+import functools
+import importlib.util
+import io
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.core.plain import frozen, plain
+
+
+class Unavailable(Exception):
+    """This implementation cannot run here, or cannot compute this; the message says why."""
+
+
+class Engine(Protocol):
+    """An ONNX model loaded by a runtime, which computes embeddings from silhouettes."""
+
+    def __call__(self, silhouettes: np.ndarray) -> np.ndarray: ...
+
+    def release(self) -> None:
+        """Release what is kept from call to call, except for the weights."""
+
+
+class Runtime(nn.Module):
+    """A network that a runtime computes, built when a shape of silhouettes is first seen."""
+
+    def __init__(self, network: nn.Module, build: Callable[[bytes], Engine]) -> None:
+        super().__init__()
+        self.network = network
+        self.build = build
+        self.engines: dict[tuple[int, ...], Engine] = {}
+
+    def forward(self, silhouettes: Tensor) -> tuple[Tensor, None]:
+        """Embeddings `[n, parts, c]` of silhouettes `[n, t, 64, 44]` uint8, and no logits."""
+        shape = tuple(silhouettes.shape)
+        if shape not in self.engines:
+            self.engines[shape] = self.build(exported(self.network, shape))
+        return torch.from_numpy(self.engines[shape](silhouettes.numpy())), None
+
+    def release(self) -> None:
+        """Release what is kept from call to call, except for the weights."""
+        for engine in self.engines.values():
+            engine.release()
+
+
+class Embeddings(nn.Module):
+    """The first output of a plain network."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, silhouettes: Tensor) -> Tensor:
+        """`[n, parts, c]`."""
+        embeddings: Tensor = self.network(silhouettes)[0]
+        return embeddings
+
+
+@functools.lru_cache(maxsize=8)
+def exported(network: nn.Module, shape: tuple[int, ...]) -> bytes:
+    """The ONNX model of `network`, an `HSTL` in evaluation, for uint8 silhouettes of this shape."""
+    module = Embeddings(plain(frozen(network, False))).eval()
+    program = torch.onnx.export(module, (torch.zeros(shape, dtype=torch.uint8),), dynamo=True, verbose=False)
+    assert program is not None
+    model: bytes = program.model_proto.SerializeToString()
+    return model
+
+
+class Session:
+    """A model in ONNX Runtime."""
+
+    def __init__(self, model: bytes) -> None:
+        self.model = model
+        self.release()
+
+    def __call__(self, silhouettes: np.ndarray) -> np.ndarray:
+        embeddings: np.ndarray = self.session.run(None, {self.session.get_inputs()[0].name: silhouettes})[0]
+        return embeddings
+
+    def release(self) -> None:
+        """Start anew: the arena of a session only grows."""
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # or it spins while the next one is timed
+        self.session = ort.InferenceSession(self.model, options, providers=["CPUExecutionProvider"])
+
+
+class Request:
+    """A model in OpenVINO; precision: "f32" or "bf16"."""
+
+    def __init__(self, model: bytes, precision: str) -> None:
+        import openvino as ov
+
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        core = ov.Core()
+        self.model = core.compile_model(core.read_model(io.BytesIO(model)), "CPU", settings)
+        self.request: Any = None
+
+    def __call__(self, silhouettes: np.ndarray) -> np.ndarray:
+        if self.request is None:
+            self.request = self.model.create_infer_request()
+        embeddings: np.ndarray = self.request.infer([silhouettes], share_inputs=True)[0].copy()
+        return embeddings
+
+    def release(self) -> None:
+        """Drop the request, which owns the maps."""
+        self.request = None
+        self.model.release_memory()
+
+
+def onnxruntime(network: nn.Module, training: bool) -> nn.Module:
+    """ONNX Runtime in float32."""
+    _require(training, "onnxruntime")
+    return Runtime(network, Session)
+
+
+def openvino(network: nn.Module, training: bool) -> nn.Module:
+    """OpenVINO in float32."""
+    _require(training, "openvino")
+    return Runtime(network, functools.partial(Request, precision="f32"))
+
+
+def openvino_bfloat16(network: nn.Module, training: bool) -> nn.Module:
+    """OpenVINO, allowed to compute in bfloat16."""
+    _require(training, "openvino")
+    require_bfloat16()
+    return Runtime(network, functools.partial(Request, precision="bf16"))
+
+
+def require_bfloat16() -> None:
+    """Raise Unavailable where the processor has no instructions for bfloat16."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise Unavailable("this processor has no bfloat16 arithmetic")
+
+
+def _require(training: bool, runtime: str) -> None:
+    if training:
+        raise Unavailable("evaluation only")
+    for package in ("onnx", "onnxscript", runtime):
+        if importlib.util.find_spec(package) is None:
+            raise Unavailable(f"{package} is not installed (extra [peers])")

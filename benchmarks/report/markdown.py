@@ -1,0 +1,87 @@
+"""Results in Markdown: `tables.md` beside the results, and the marked part of a document."""
+
+import os
+from pathlib import Path
+
+from benchmarks.report import tables
+from benchmarks.report.goals import goals
+from benchmarks.report.pictures import PICTURES, Picture
+from benchmarks.report.results import Results
+from benchmarks.report.tables import Table
+from benchmarks.report.words import reasons
+
+PART = "speed"
+
+
+def tables_file(results: Results) -> str:
+    """All pictures and tables, for the folder of the results."""
+    blocks = ["# Results", _origin(results)]
+    blocks += [_image(picture, ".") for picture in drawn(results)]
+    for table in all_tables(results):
+        blocks += [f"## {table.title}", table.note, tables.markdown(table)]
+    why = reasons(results.workloads)
+    if why:
+        blocks += ["## Without a time", "\n".join(f"* {reason}" for reason in why)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def speed_part(results: Results, folder: str) -> str:
+    """The pictures and tables of a document; `folder` is where the results lie, seen from the document.
+
+    Raises:
+        ValueError: The results hold no whole network.
+    """
+    pictures, speed = drawn(results), tables.speed(results)
+    if not speed:
+        raise ValueError("expected results with whole networks for the document, got none that was timed")
+    reached = goals(results)
+    blocks = [_image(picture, folder) for picture in pictures[:1]]
+    for table in ([reached] if reached.rows else []) + speed:
+        blocks += [f"{table.title}: {table.note[0].lower()}{table.note[1:]}", tables.markdown(table)]
+    blocks += [_image(picture, folder) for picture in pictures[1:]]
+    blocks.append(f"{_origin(results)} See [all numbers]({folder}/tables.md).")
+    return "\n\n".join(blocks)
+
+
+def all_tables(results: Results) -> list[Table]:
+    """The goals that the results say something about, and everything that was measured."""
+    reached = goals(results)
+    return [*([reached] if reached.rows else []), *tables.everything(results)]
+
+
+def drawn(results: Results) -> list[Picture]:
+    """The pictures that these results give."""
+    return [picture for picture in PICTURES if picture.lacks(results) is None]
+
+
+def with_part(document: Path, part: str) -> str:
+    """The document's text with `part` between its markers and in its own line ends, everything else as it is."""
+    text = document.read_bytes().decode()
+    begin, end = f"<!-- begin: {PART} -->", f"<!-- end: {PART} -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(
+            f"{document}: expected one line {begin} and one line {end} after it, "
+            f"got {text.count(begin)} and {text.count(end)}"
+        )
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    lines = f"{begin}\n{part}\n{end}".replace("\n", _line_end(before + after))
+    return f"{before}{lines}{after}"
+
+
+def seen_from(document: Path, folder: Path) -> str:
+    """The path of `folder` in a link of `document`."""
+    return Path(os.path.relpath(folder.resolve(), document.resolve().parent)).as_posix()
+
+
+def _line_end(text: str) -> str:
+    """The line end that most lines have."""
+    return "\r\n" if 2 * text.count("\r\n") > text.count("\n") else "\n"
+
+
+def _origin(results: Results) -> str:
+    return f"{results.machine}; {results.commit}."
+
+
+def _image(picture: Picture, folder: str) -> str:
+    return f"![{picture.title}]({folder}/{picture.file})"

@@ -1,0 +1,122 @@
+"""Every implementation is what its name says."""
+
+import functools
+import importlib.util
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.core.correctness import errors
+from benchmarks.core.names import WALKERS
+from benchmarks.core.plain import PlainHSTL, PlainLayer
+from benchmarks.cpu import runtimes, workloads
+from benchmarks.cpu.compare import float64_reference
+from benchmarks.cpu.implementations import (
+    Unavailable,
+    against_clips,
+    arranged,
+    named,
+)
+from hstl_fast import HSTL
+from tests.benchmarks.cpu.helpers import OURSELVES, compared
+from tests.networks import narrow_model, walkers
+
+
+def test_clips_given_are_given_to_one_implementation() -> None:
+    clip = walkers(3)
+    ours, other = against_clips([clip])
+    assert ours.inputs is None
+    assert other.inputs == (clip,)
+    assert workloads.two_threads("casia-b", WALKERS).threads == 2
+
+
+def test_feature_maps_come_in_an_implementations_own_layout() -> None:
+    x, clip = torch.randn(1, 4, 3, 5, 6), torch.zeros(3, 64, 44, dtype=torch.uint8)
+    moved, same = arranged([x, clip], OURSELVES.layout)
+    assert moved.is_contiguous(memory_format=torch.channels_last_3d)
+    assert torch.equal(moved, x)
+    assert same is clip
+
+
+@pytest.mark.parametrize("name", ["torch.compile", "torch.compile bf16"])
+def test_a_compiled_network_is_built_from_plain_torch(name: str) -> None:
+    model = narrow_model("casia-b")
+    (implementation,) = named(name)
+    with torch._inductor.config.patch(freezing=False):
+        network = implementation.prepare(model, False)
+        assert torch._inductor.config.freezing
+    assert isinstance(network, PlainHSTL) == (implementation.dtype == "float32")
+    assert any(isinstance(module, PlainHSTL) for module in network.modules())
+    assert not any(isinstance(module, HSTL) for module in network.modules())
+    assert not any(p.requires_grad for p in network.parameters())
+
+
+def test_channels_last_reaches_weights_and_maps() -> None:
+    (implementation,) = named("eager channels_last_3d")
+    model = narrow_model("casia-b")
+    network = implementation.prepare(model, False)
+    seen: list[bool] = []
+    for module in network.modules():
+        if isinstance(module, PlainLayer):
+            weight = getattr(module.layer, "weight", None)
+            if isinstance(weight, Tensor) and weight.dim() == 6:
+                assert all(w.is_contiguous(memory_format=torch.channels_last_3d) for w in weight)
+            module.register_forward_hook(
+                lambda layer, x, y: seen.append(y.dim() != 5 or y.is_contiguous(memory_format=torch.channels_last_3d))
+            )
+    workload = workloads.embedding("casia-b", (7,))._replace(network=model)
+    found = errors(workload.step(network, workload.inputs), float64_reference(workload))
+    assert len(seen) == 11
+    assert all(seen)
+    assert found.fault(workload.bounds["float32"]) is None
+
+
+def test_bfloat16_answers_come_back_in_float32() -> None:
+    (implementation,) = named("eager bf16 autocast")
+    workload = workloads.embedding("casia-b", (7,))._replace(
+        network=narrow_model("casia-b"), implementations=(implementation,)
+    )
+    (row,) = compared(workload)
+    if row.unavailable:
+        pytest.skip(row.unavailable)
+    assert row.fault is None
+    assert row.errors is not None
+    assert row.errors.output > 1e-4
+    for training in (False, True):
+        embeddings, logits = implementation.prepare(workload.network, training)(torch.stack([workload.inputs[0]] * 2))
+        assert embeddings.dtype == torch.float32
+        assert logits.dtype == torch.float32 if training else logits is None
+
+
+@functools.cache
+def exported_model() -> HSTL:
+    return narrow_model("gait3d", divisor=8)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "openvino bf16"])
+def test_a_runtime_gives_the_embeddings_of_any_shape(name: str) -> None:
+    (implementation,) = named(name)
+    workload = workloads.embedding("gait3d", (4, 4))._replace(
+        network=exported_model(), implementations=(implementation,)
+    )
+    (row,) = compared(workload)
+    if row.unavailable:
+        pytest.skip(row.unavailable)
+    assert row.fault is None
+    network = implementation.prepare(workload.network, False)
+    first = workload.step(network, workload.inputs).outputs[0]
+    assert isinstance(network, runtimes.Runtime)
+    assert network.engines.keys() == {(2, 4, 64, 44)}
+    network.release()
+    assert torch.equal(first, workload.step(network, workload.inputs).outputs[0])
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "openvino bf16"])
+def test_a_runtime_that_is_absent_or_asked_to_train_says_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (implementation,) = named(name)
+    with pytest.raises(Unavailable, match="evaluation only"):
+        implementation.prepare(narrow_model("casia-b"), True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    with pytest.raises(Unavailable, match=r"^onnx is not installed \(extra \[peers\]\)$"):
+        implementation.prepare(narrow_model("casia-b"), False)
