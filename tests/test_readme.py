@@ -137,15 +137,21 @@ def test_commands_and_their_options_exist(page: Path) -> None:
     from hstl_fast.cli.app import program
 
     for words in (command.split() for command in commands(page)):
+        options = {word for word in words if word.startswith("-")}
         if words[0] == "hstl-fast":
             command = program.commands[words[1]]
             assert isinstance(command, click.Command)
-            options = {name for option in command.params for name in option.opts}
-            assert {word for word in words if word.startswith("-")} <= options
+            assert options <= {name for option in command.params for name in option.opts}
+        elif words[0] == "pytest":
+            defined = (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")
+            assert all(f'"{option}"' in defined for option in options - {"-n", "--dist"})  # pytest-xdist's
+        elif words[:2] == ["python", "-m"]:
+            main = ROOT.joinpath(*words[2].split("."), "__main__.py").read_text(encoding="utf-8")
+            assert all(f'"{option}"' in main for option in options - {"-m"})
         elif words[0].startswith("."):
             assert words[0] == "." or (ROOT / words[0]).is_file()
         else:
-            assert words[0] in ("pip", "pytest", "python", "python3")
+            assert words[0] in ("pip", "python3")
 
 
 def test_every_command_of_the_program_is_described() -> None:
