@@ -25,9 +25,15 @@ def one_of(name: str, choices: Iterable[str], source: str) -> str:
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """End a message about an unknown name: `; did you mean <the nearest choice>?`, or nothing if none is near.
+    """Write the end of a message about an unknown name.
 
-    Upper and lower case count as the same.
+    Args:
+        name: The name that was given.
+        choices: The names that are allowed.
+
+    Returns:
+        A question such as `; did you mean 'cpu'?` with the nearest choice, where upper and lower case count as the
+        same, or nothing if none is near.
     """
     lower_case = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(str(name).lower(), lower_case, n=1, cutoff=0.5)

@@ -56,6 +56,14 @@ def test_every_description_is_complete() -> None:
         assert variable.allowed == (", ".join(variable.choices) or variable.allowed) != ""
 
 
+def test_every_variable_is_documented() -> None:
+    lines = (ROOT / "docs" / "environment.md").read_text("utf-8").splitlines()
+    for variable in VARIABLES:
+        assert f"| `{variable.name}` | {variable.meaning} | {variable.default} | {variable.allowed} |" in lines
+    documented = {line.split("`")[1] for line in lines if line.startswith("| `HSTL_FAST_")}
+    assert documented == {variable.name for variable in VARIABLES if variable.name.startswith("HSTL_FAST_")}
+
+
 def test_every_variable_of_run_time_has_a_reader() -> None:
     assert {variable.name for variable in RUN_TIME} == set(READERS)
 

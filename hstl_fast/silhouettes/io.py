@@ -259,7 +259,7 @@ def _names(root: Path, path: Path) -> list[str]:
 
 
 def _shortest_unique(choices: list[list[str]]) -> list[str]:
-    """For every sequence the first of its names that no other sequence has."""
+    """The first name of every sequence that no other sequence has."""
     level = [0] * len(choices)
     while True:
         names = [choice[k] for choice, k in zip(choices, level, strict=True)]

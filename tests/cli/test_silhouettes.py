@@ -44,7 +44,7 @@ def test_missing_video(tmp_path: Path) -> None:
     assert "does not exist" in result.stderr
 
 
-def test_video_with_nobody_in_it(tmp_path: Path) -> None:
+def test_video_without_people(tmp_path: Path) -> None:
     cv2 = pytest.importorskip("cv2")
     video = tmp_path / "empty.avi"
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 10, (160, 120))

@@ -85,7 +85,7 @@ def _sightings(blobs: list[list[Blob]]) -> list[list[_Sighting]]:
 
 
 def _joint_since_merging(links: list[NDArray[np.bool_]], counts: list[int]) -> list[NDArray[np.bool_]]:
-    """For every frame, which blobs hold several bodies because blobs ran together before and have not parted since."""
+    """The blobs of each frame that hold several bodies because blobs ran together before and have not parted since."""
     joint = [np.zeros(count, dtype=bool) for count in counts]
     for t, link in enumerate(links):
         unparted = joint[t] & (link.sum(axis=1) == 1)

@@ -24,10 +24,10 @@ from hstl_fast.silhouettes import (
     video_to_silhouettes,
 )
 from hstl_fast.silhouettes.video.extraction import untorn_frames
-from tests.silhouettes.footage import Walker, write_video
+from tests.silhouettes.video.footage import Walker, write_video
 
 STREET = Path(
-    os.environ.get("HSTL_FAST_TEST_VIDEO", Path(__file__).parents[2].parent / "shared" / "video" / "vtest.avi")
+    os.environ.get("HSTL_FAST_TEST_VIDEO", Path(__file__).parents[3].parent / "shared" / "video" / "vtest.avi")
 )
 
 
@@ -84,7 +84,7 @@ def test_early_frames_are_as_good_as_late_ones(tmp_path: Path) -> None:
     assert track.frames[0] <= 1
 
 
-def test_somebody_who_stands_still_is_not_learnt_as_background(tmp_path: Path) -> None:
+def test_a_person_who_stands_still_is_not_learnt_as_background(tmp_path: Path) -> None:
     people = [Walker(60, 0, last=40), Walker(130, 5, ground=230)]
     standing = min(extract(write_video(tmp_path / "standing.avi", people, 120)), key=lambda t: t.boxes[0, 0])
     assert len(standing.frames) >= 38
@@ -207,7 +207,7 @@ def test_failure_while_writing_leaves_the_earlier_output(
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_nobody_in_the_video(tmp_path: Path) -> None:
+def test_a_video_without_people(tmp_path: Path) -> None:
     empty = write_video(tmp_path / "empty.avi", [], 20)
     with pytest.raises(SilhouetteError, match=r"empty.avi: no track of 30 frames or more \(longest 0\).* in 20 frames"):
         video_to_silhouettes(empty, tmp_path / "out")

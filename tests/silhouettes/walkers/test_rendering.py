@@ -1,10 +1,8 @@
-"""Rendered walkers: the same pixels everywhere, as much body as real silhouettes, hard for a plain mean over frames and
-yet people who can be told apart."""
+"""Rendered walkers: the same pixels everywhere, as much body as real silhouettes, and arguments that count."""
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import astuple
-from itertools import combinations, pairwise
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,17 +11,7 @@ from numpy.typing import NDArray
 
 from hstl_fast.silhouettes import align, walkers
 from hstl_fast.silhouettes.walkers import CASIA_B_TAKES, CASIA_B_VIEWS, body, gait, raster, recordings, render
-from hstl_fast.silhouettes.walkers.noise import spoil
-
-Clip = NDArray[np.uint8]
-Floats = NDArray[np.float64]
-PROBES = {"NM": ("nm-05", "nm-06"), "BG": ("bg-01", "bg-02"), "CL": ("cl-01", "cl-02")}
-GALLERY = ("nm-01", "nm-02", "nm-03", "nm-04")
-
-
-def cropped(clip: Clip) -> Clip:
-    """The 64 x 44 that a network sees."""
-    return clip[:, :, 10:54]
+from tests.silhouettes.walkers.helpers import Clip, Floats, cropped
 
 
 def assorted() -> Iterable[Clip]:
@@ -42,7 +30,7 @@ def test_pixels_are_frozen() -> None:
 
 
 def placed_shapes() -> Floats:
-    """Columns, rows and radii of everybody's bones in the picture."""
+    """Columns, rows and radii of the bones of some people in the picture."""
     figures = [gait.figure(body.recording(i, "nm", 1, 2023), frames=30) for i in range(5)]
     cameras = [raster.Camera(figure, view=36.0 * i) for i, figure in enumerate(figures)]
     return np.concatenate(
@@ -119,110 +107,6 @@ def grown(mask: NDArray[np.bool_], by: int = 3) -> NDArray[np.bool_]:
     return mask
 
 
-def energy_images(identities: int, views: Iterable[float], takes: Iterable[str]) -> dict[tuple[str, float], Floats]:
-    """The mean over frames of every clip, `[identities, 64 * 44]` by take and view."""
-    clips = recordings(range(identities), views=views, takes=takes)
-    by_take: dict[tuple[str, float], list[Floats]] = {}
-    for clip in clips:
-        by_take.setdefault((clip.take, clip.view), []).append(cropped(clip.silhouettes).mean(axis=0).ravel() / 255)
-    return {key: np.stack(rows) for key, rows in by_take.items()}
-
-
-def rank_one(probe: Floats, gallery: Floats) -> float:
-    """Share of probes whose nearest row of the gallery is of the same person; both hold everybody in order, once or
-    more often."""
-    squares = (probe**2).sum(axis=1)[:, None] + (gallery**2).sum(axis=1) - 2 * probe @ gallery.T
-    identities = int(np.gcd(len(probe), len(gallery)))
-    return float((squares.argmin(axis=1) % identities == np.arange(len(probe)) % identities).mean())
-
-
-def protocol(
-    embeddings: dict[tuple[str, float], Floats], probes: Iterable[str], gallery: Iterable[str]
-) -> tuple[float, float]:
-    """Rank-1 across views (identical views excluded, as on CASIA-B) and within a view."""
-    views = sorted({view for _, view in embeddings})
-    rates = np.array(
-        [
-            [
-                np.mean(
-                    [
-                        rank_one(embeddings[probe, seen], np.concatenate([embeddings[take, known] for take in gallery]))
-                        for probe in probes
-                    ]
-                )
-                for known in views
-            ]
-            for seen in views
-        ]
-    )
-    same = np.eye(len(views), dtype=bool)
-    return float(rates[~same].mean()), float(rates[same].mean())
-
-
-def test_energy_images_find_it_hard_across_views() -> None:
-    """Mean over frames, nearest neighbour, 20 people (chance: 0.05), every second view, half of the takes."""
-    probes = {"NM": ["nm-05"], "BG": ["bg-01"], "CL": ["cl-01"]}
-    gallery = ["nm-01", "nm-02"]
-    images = energy_images(
-        20, (0, 36, 72, 108, 144), [*gallery, *(take for takes in probes.values() for take in takes)]
-    )
-    rates = {name: protocol(images, takes, gallery) for name, takes in probes.items()}
-    across = {name: rate for name, (rate, _) in rates.items()}
-    within = {name: rate for name, (_, rate) in rates.items()}
-    assert across == pytest.approx({"NM": 0.35, "BG": 0.26, "CL": 0.23}, abs=0.02)
-    assert within == pytest.approx({"NM": 0.98, "BG": 0.71, "CL": 0.49}, abs=0.02)
-
-
-@pytest.mark.slow
-def test_energy_images_on_the_whole_protocol() -> None:
-    """All 11 views and all takes, 20 people: rank-1 is below 0.5 everywhere."""
-    images = energy_images(20, CASIA_B_VIEWS, CASIA_B_TAKES)
-    rates = {name: protocol(images, takes, GALLERY)[0] for name, takes in PROBES.items()}
-    assert rates == pytest.approx({"NM": 0.403, "BG": 0.299, "CL": 0.244}, abs=0.01)
-
-
-@pytest.mark.slow
-def test_people_can_be_told_apart_across_views() -> None:
-    """It is hard, not hopeless: ridge regression from mean and deviation over frames to the numbers that make a person,
-    learnt from 200 other people, names 20 people across views in 0.9 of the cases."""
-    views, learnt, tested = (0, 72, 144), range(100, 300), range(20)
-    numbers = np.array([numbers_of(i) for i in learnt])
-    targets = (numbers - numbers.mean(axis=0)) / numbers.std(axis=0).clip(1e-9)
-    predicted = {}
-    for view in views:
-        samples = np.array([moments(render(i, view=view)) for i in learnt])
-        mean = samples.mean(axis=0)
-        kernel = (samples - mean) @ (samples - mean).T
-        weights = (samples - mean).T @ np.linalg.solve(kernel + 3 * np.eye(len(kernel)), targets)
-        for take in (1, 5):
-            seen = np.array([moments(render(i, view=view, take=take)) for i in tested])
-            predicted[f"nm-{take:02d}", view] = (seen - mean) @ weights
-    assert protocol(predicted, ["nm-05"], ["nm-01"])[0] > 0.8
-
-
-def moments(clip: Clip) -> Floats:
-    body = cropped(clip) / 255
-    return np.concatenate([body.mean(axis=0).ravel(), body.std(axis=0).ravel()])
-
-
-def numbers_of(identity: int, condition: str = "nm", take: int = 0) -> Floats:
-    """Build, posture and gait of a person (take 0), or of a person in a recording."""
-    if take == 0:
-        walker = body.person(identity, 2023)
-    else:
-        walker = body.recording(identity, condition, take, 2023)
-    return np.concatenate([astuple(part) for part in (walker.build, walker.posture, walker.gait)])
-
-
-def test_recordings_of_a_person_are_alike() -> None:
-    people = np.array([numbers_of(i) for i in range(50)])
-    spread = people.std(axis=0)
-    spread[spread == 0] = np.inf
-    for condition in ("nm", "bg", "cl"):
-        takes = np.array([numbers_of(i, condition, take=2) for i in range(50)])
-        assert rank_one(takes / spread, people / spread) == 1
-
-
 def test_everything_that_is_asked_for_makes_a_difference() -> None:
     clips = [
         render(1),
@@ -242,7 +126,7 @@ def test_everything_that_is_asked_for_makes_a_difference() -> None:
 
 
 def test_the_same_walk_from_every_view() -> None:
-    """The legs close at the same moments, whoever looks."""
+    """The legs close at the same moments in every view."""
     widths = [(render(6, view=view)[:, 52:] > 127).any(axis=1).sum(axis=1) for view in (60, 90, 120)]
     assert np.corrcoef(widths)[1].min() > 0.8
 
@@ -269,71 +153,6 @@ def test_bags_and_coats_change_the_outline() -> None:
 def test_a_bag_is_carried_on_either_side() -> None:
     sides = [body.recording(i, "bg", take, 2023).bag for i in range(10) for take in (1, 2)]
     assert {bag.side for bag in sides if bag is not None} == {1, -1}
-
-
-def test_more_noise_does_more_harm() -> None:
-    clean = render(8, view=54)
-    harm = [np.abs(render(8, view=54, noise=noise).astype(int) - clean).mean() for noise in (0.1, 0.4, 0.7, 1.0)]
-    assert all(less < more for less, more in pairwise([0.5, *harm]))
-    assert harm[-1] < 60
-
-
-def test_faults_come_and_go() -> None:
-    """Outside a body that is not there, the only thing that can show is a blob, for five frames at a time."""
-    nobody = np.full((200, raster.ROWS, raster.COLUMNS), 100, np.float32)
-    blobs = raster.coverage(spoil(nobody, 1.0, (3, 4))) > 127
-    present = blobs.any(axis=(1, 2))
-    assert 0.2 < present.mean() < 0.9
-    np.testing.assert_array_equal(blobs.reshape(40, 5, -1), blobs[::5].reshape(40, 1, -1).repeat(5, axis=1))
-    assert len({blob.tobytes() for blob in blobs}) > 10
-
-
-def test_holes_and_lost_feet_move() -> None:
-    """Inside a body that is everywhere, the only thing that can show is what is missing."""
-    everywhere = np.full((200, raster.ROWS, raster.COLUMNS), -100, np.float32)
-    missing = raster.coverage(spoil(everywhere, 1.0, (3, 4))) < 128
-    holes, feet = missing[:, :50], missing[:, 63].all(axis=1)
-    assert 0.01 < holes.mean() < 0.1
-    assert holes.any(axis=0).mean() > 5 * holes.mean()
-    assert 0.1 < feet.mean() < 0.7
-    assert not missing[:, :50].all(axis=2).any()
-
-
-class TestGait:
-    """People walk: at 25 frames a second, on their feet, one leg past the other."""
-
-    @pytest.fixture(params=range(6))
-    def walker(self, request: pytest.FixtureRequest) -> body.Walker:
-        return body.recording(request.param, "nm", 1, 2023)
-
-    @pytest.fixture
-    def feet(self, walker: body.Walker) -> list[list[gait.Bone]]:
-        """The bones of the left and of the right foot in ten cycles."""
-        soles = gait.figure(walker, round(10 * walker.gait.period)).soles
-        return [soles[: len(soles) // 2], soles[len(soles) // 2 :]]
-
-    def test_a_cycle_takes_a_second_and_a_bit(self, walker: body.Walker) -> None:
-        assert 24 <= walker.gait.period <= 33
-
-    def test_legs_pass_twice_a_cycle(self, feet: list[list[gait.Bone]]) -> None:
-        ahead = feet[0][0].start[0] - feet[1][0].start[0]
-        assert np.count_nonzero(np.diff(np.sign(ahead))) in (19, 20, 21)
-        assert 0.3 < np.ptp(ahead) / 2 < 0.5
-
-    def test_one_foot_is_on_the_ground_and_sometimes_both(self, feet: list[list[gait.Bone]]) -> None:
-        heights = [
-            np.min([np.minimum(b.start[2] - b.start_radius, b.end[2] - b.end_radius) for b in f], 0) for f in feet
-        ]
-        down = np.array([height - np.minimum(*heights) < 0.008 for height in heights])
-        assert down.any(axis=0).all()
-        assert 0.03 < down.all(axis=0).mean() < 0.35
-        assert 0.5 < down[0].mean() < 0.68
-        assert np.max(heights - np.minimum(*heights)) < 0.2
-
-    def test_arms_go_with_the_other_leg(self, walker: body.Walker) -> None:
-        figure = gait.figure(walker, round(5 * walker.gait.period))
-        left_foot, left_hand = figure.soles[0].start[0], figure.bones[-5].end[0]
-        assert np.corrcoef(left_foot, left_hand)[0, 1] < -0.8
 
 
 def test_recordings_are_laid_out_like_casia_b() -> None:

@@ -1,0 +1,142 @@
+"""The sequences under files and folders, and their names."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hstl_fast.silhouettes import align, find_sequences, is_sequence, read, write
+from tests.silhouettes.helpers import fails, write_pngs
+
+STREET = Path(__file__).parents[1] / "data" / "street"
+
+
+@pytest.mark.parametrize("other", ["walk.npz", "002/nm/walk.npy", "frames"])
+def test_a_folder_of_frames_and_sequences_is_refused(tmp_path: Path, sequence: NDArray[np.uint8], other: str) -> None:
+    """Frames would hide the sequences beside them."""
+    write_pngs(tmp_path / "data", sequence)
+    (tmp_path / "data" / other).parent.mkdir(parents=True, exist_ok=True)
+    write(tmp_path / "data" / other, sequence)
+    assert names(tmp_path / "data") == ["data"]
+    fails(tmp_path / "data", "frames or sequences", f"0.png and {other}")
+
+
+@pytest.fixture
+def tree(tmp_path: Path, sequence: NDArray[np.uint8]) -> Path:
+    root = tmp_path / "data"
+    for name in ("001/nm-01/walk2.npz", "001/nm-01/walk10.npz", "002/walk.npy", "top.npz"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        write(root / name, sequence)
+    write_pngs(root / "003" / "frames.v1", sequence)
+    for name in (".hidden.npz", "notes.txt", "003/.cache/x.npz"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("no")
+    return root
+
+
+def names(*inputs: Path) -> list[str]:
+    return [name for name, _ in find_sequences(inputs)]
+
+
+def test_find_walks_folders(tree: Path) -> None:
+    assert names(tree) == ["001/nm-01/walk2", "001/nm-01/walk10", "002/walk", "003/frames.v1", "top"]
+    assert [path.name for _, path in find_sequences([tree])] == [
+        "walk2.npz",
+        "walk10.npz",
+        "walk.npy",
+        "frames.v1",
+        "top.npz",
+    ]
+
+
+def test_find_takes_files_and_frame_folders_as_they_are(tree: Path) -> None:
+    assert names(tree / "top.npz", tree / "003" / "frames.v1") == ["top", "frames.v1"]
+
+
+def test_find_makes_names_unique(tree: Path, sequence: NDArray[np.uint8]) -> None:
+    write(tree / "002" / "walk.npz", sequence)
+    found = names(tree / "002")
+    assert [Path(name).name for name in found] == ["walk.npy", "walk.npz"]
+    write(tree / "004" / "walk.npz", sequence)
+    both = names(tree / "004", tree / "001" / "nm-01")
+    assert both == ["walk", "walk2", "walk10"]
+    other = tree / "005"
+    write(other / "walk.npz", sequence)
+    assert names(tree / "004", other) == ["walk/004", "walk/005"]
+
+
+def test_find_keeps_the_person_first_in_every_name(tmp_path: Path, sequence: NDArray[np.uint8]) -> None:
+    for day in ("day1", "day2"):
+        for name in ("ann.npz", "bob/nm.npz"):
+            (tmp_path / day / name).parent.mkdir(parents=True, exist_ok=True)
+            write(tmp_path / day / name, sequence)
+    assert names(tmp_path / "day1" / "ann.npz", tmp_path / "day2" / "ann.npz") == ["ann/day1", "ann/day2"]
+    both = names(tmp_path / "day1", tmp_path / "day2")
+    assert both == ["ann/day1", "bob/day1/nm", "ann/day2", "bob/day2/nm"]
+    for place in ("a", "b"):
+        write(tmp_path / place / "day1" / "ann.npz", sequence)
+    far = names(tmp_path / "a" / "day1", tmp_path / "b" / "day1")
+    assert len(set(far)) == 2
+    assert {name.split("/")[0] for name in far} == {"ann"}
+
+
+def test_find_tells_a_folder_of_frames_from_a_file_beside_it(tmp_path: Path, sequence: NDArray[np.uint8]) -> None:
+    write_pngs(tmp_path / "data" / "walker6", sequence)
+    write(tmp_path / "data" / "walker6.npz", sequence)
+    expected = ["walker6/data/walker6", "walker6/data/walker6.npz"]
+    assert sorted(names(tmp_path / "data")) == expected
+    assert sorted(names(tmp_path / "data" / "walker6", tmp_path / "data" / "walker6.npz")) == expected
+
+
+@pytest.mark.parametrize("method", ["iterdir", "is_dir"])
+def test_a_closed_folder_does_not_hide_the_others(tree: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    closed, original = tree / "002", getattr(Path, method)
+
+    def guarded(self: Path) -> object:
+        if self == closed:
+            raise PermissionError(13, "Permission denied", str(self))
+        return original(self)
+
+    monkeypatch.setattr(Path, method, guarded)
+    assert names(tree) == ["001/nm-01/walk2", "001/nm-01/walk10", "002", "003/frames.v1", "top"]
+    assert names(closed, tree / "top.npz") == ["002", "top"]
+    fails(closed, "cannot be opened (Permission denied)")
+
+
+def test_find_returns_the_same_file_once(tree: Path) -> None:
+    assert names(tree / "top.npz", tree, tree / "002" / ".." / "top.npz").count("top") == 1
+
+
+def test_find_leaves_bad_inputs_to_read(tree: Path) -> None:
+    (tree / "empty").mkdir()
+    found = find_sequences([tree / "empty", tree / "nothing.npz", tree / "notes.txt", tree / "top.npz"])
+    assert [name for name, _ in found] == ["empty", "nothing", "notes", "top"]
+    for _, path in found[:3]:
+        fails(path)
+    with pytest.raises(ValueError, match="at least one file or folder, got none"):
+        find_sequences([])
+
+
+def test_find_ignores_the_contact_sheet(tmp_path: Path, sequence: NDArray[np.uint8]) -> None:
+    write(tmp_path / "out" / "track01.npz", sequence)
+    (tmp_path / "out" / "contact_sheet.png").write_bytes(b"png")
+    assert names(tmp_path / "out") == ["track01"]
+
+
+def test_is_sequence(tree: Path) -> None:
+    assert is_sequence(tree / "top.npz")
+    assert is_sequence(tree / "003" / "frames.v1")
+    assert not is_sequence(tree)
+    assert not is_sequence(tree / "notes.txt")
+    assert not is_sequence(tree / "missing.npz")
+
+
+def test_shipped_samples() -> None:
+    found = {side: find_sequences([STREET / side]) for side in ("gallery", "probe")}
+    assert [name for name, _ in found["gallery"]] == [name for name, _ in found["probe"]]
+    assert len(found["gallery"]) == 6
+    for _, path in found["gallery"] + found["probe"]:
+        silhouettes = read(path)
+        assert len(silhouettes) >= 20
+        np.testing.assert_array_equal(silhouettes, [align(frame) for frame in silhouettes])

@@ -1,0 +1,102 @@
+"""The house style that ruff does not know: files of a readable length, docstrings that are sentences, real comments."""
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hstl_fast import evaluation, files, names, nn, silhouettes
+from hstl_fast.silhouettes import walkers
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "hstl_fast"
+LONGEST = 450
+# A docstring that begins with one of these words is a fragment of a sentence whose other half is elsewhere.
+FRAGMENTS = ("Of", "That", "With", "Where", "Whose", "What", "By", "For", "In")
+# These folders and files keep to the style.
+PLACES = (
+    *("silhouettes", "evaluation", "demo", "cli"),
+    *("environment.py", "files.py", "names.py", "network.py", "nn.py", "version.py", "__main__.py"),
+)
+# These files do not keep to it yet.
+EXCEPT = ("cli/bench.py",)
+
+
+def places() -> Iterator[Path]:
+    for place in PLACES:
+        path = PACKAGE / place
+        yield from [path] if path.is_file() else sorted(path.rglob("*.py"))
+
+
+def checked() -> list[str]:
+    names = [path.relative_to(PACKAGE).as_posix() for path in places()]
+    return [name for name in names if name not in EXCEPT]
+
+
+def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
+    for module in (silhouettes, walkers, evaluation, files, names):
+        listed = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
+        for name in listed:
+            value = getattr(module, name)
+            if inspect.isfunction(value) and value.__module__.startswith("hstl_fast"):
+                yield f"{module.__name__}.{name}", value
+    for layer in (nn.ARME, nn.ASTP, nn.StripPool, nn.FTA, nn.SeparateFCs):
+        yield f"{layer.__name__}.forward", layer.forward
+
+
+def sections(docstring: str) -> dict[str, str]:
+    """The sections of a Google-style docstring by their titles."""
+    parts = re.split(r"^(Args|Returns|Yields|Raises|Attributes):$", inspect.cleandoc(docstring), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def strings_after_assignments(source: str) -> list[int]:
+    """The lines of string literals that follow an assignment, where a comment above it is wanted."""
+    bodies = [body for node in ast.walk(ast.parse(source)) if isinstance(body := getattr(node, "body", None), list)]
+    return [
+        after.lineno
+        for body in bodies
+        for before, after in pairwise(body)
+        if isinstance(before, ast.Assign | ast.AnnAssign)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+        and isinstance(after.value.value, str)
+    ]
+
+
+def fragments(source: str) -> list[str]:
+    """The first words of docstrings that are fragments."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, documented)]
+    docstrings = [ast.get_docstring(node) or "" for node in nodes]
+    return [text.splitlines()[0] for text in docstrings if text.split(" ", 1)[0] in FRAGMENTS]
+
+
+@pytest.mark.parametrize("name", checked())
+def test_keeps_to_the_style(name: str) -> None:
+    source = (PACKAGE / name).read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= LONGEST
+    assert not strings_after_assignments(source)
+    assert not fragments(source)
+
+
+def test_sees_what_it_looks_for() -> None:
+    function = 'def f():\n    """That a model keeps."""\n'
+    source = f'A = 1\n"""Of a batch."""\n{function}class C:\n    x: int\n    """Why."""\n'
+    assert strings_after_assignments(source) == [2, 7]
+    assert fragments(source) == ["That a model keeps."]
+    assert not strings_after_assignments('"""Module."""\nA = "text"\nB = 1\n')
+
+
+@pytest.mark.parametrize(("name", "function"), [pytest.param(*pair, id=pair[0]) for pair in public_functions()])
+def test_public_functions_document_every_argument(name: str, function: Callable[..., Any]) -> None:
+    found = sections(function.__doc__ or "")
+    arguments = [argument for argument in inspect.signature(function).parameters if argument != "self"]
+    assert re.findall(r"^    (\w+):", found.get("Args", ""), re.MULTILINE) == arguments
+    annotation = inspect.signature(function).return_annotation
+    assert annotation in (None, "None") or {"Returns", "Yields"} & set(found)
