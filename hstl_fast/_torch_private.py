@@ -6,6 +6,7 @@ Where a name is missing, a function answers so that the slower or more cautious 
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 def constant_when_compiled(function: _Function) -> _Function:
@@ -94,6 +96,46 @@ def register_namedtuple(kind: type, name: str) -> None:
     except ImportError:
         return
     _register_namedtuple(kind, serialized_type_name=name)
+
+
+def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
+    """The modules that `module` holds, by name; `named_children` leaves out those that are None or listed twice."""
+    children: dict[str, nn.Module | None] = module._modules
+    return children
+
+
+def parameters_of(module: nn.Module) -> dict[str, nn.Parameter | None]:
+    """The parameters of `module` itself, by name; `named_parameters` leaves out those that are None or shared."""
+    parameters: dict[str, nn.Parameter | None] = module._parameters
+    return parameters
+
+
+def hooks_of(module: nn.Module) -> list[Any]:
+    """The hooks that run when `module` is called, or when gradients pass through it."""
+    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return [hook for name in names for hook in vars(module)[name].values()]
+
+
+def with_children(module: _Module, children: dict[str, nn.Module | None]) -> _Module:
+    """A copy of `module` that holds other modules, and shares parameters, buffers and hooks with it."""
+    copied = copy.copy(module)
+    copied._modules = children
+    return copied
+
+
+def bare_copy(module: nn.Module) -> nn.Module:
+    """A copy of `module` without hooks and without a forward of its own; parameters and modules inside are shared."""
+    copied = type(module).__new__(type(module))
+    state = {name: value for name, value in vars(module).items() if name != "forward"}
+    state.update((name, hooks) for name, hooks in vars(nn.Module()).items() if "hooks" in name)
+    state["_parameters"], state["_modules"] = dict(module._parameters), dict(module._modules)
+    vars(copied).update(state)
+    return copied
+
+
+def version_of(x: Tensor) -> int:
+    """How often `x`, or a view of it, was changed in place as far as torch knows."""
+    return x._version
 
 
 def is_compiled(module: nn.Module) -> bool:

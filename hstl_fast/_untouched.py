@@ -10,6 +10,8 @@ from typing import Any
 from torch import nn
 from torch.nn.utils import parametrize
 
+from hstl_fast._torch_private import hooks_of
+
 # The forward of every known class, as it was when the class became known.
 _forwards: dict[type[nn.Module], Callable[..., Any]] = {}
 
@@ -28,9 +30,7 @@ def remember_forwards(*kinds: type[nn.Module]) -> None:
 
 def has_hooks(module: nn.Module) -> bool:
     """Return whether calling the module runs hooks of its own; hooks inside it and global ones do not count."""
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
+    return bool(hooks_of(module))
 
 
 def has_own_forward(module: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hstl_fast._torch_private import children_of, with_children
 from hstl_fast.files import atomic_file
 from hstl_fast.models import HSTL
 from hstl_fast.models.config import COLUMNS, FEWEST_FRAMES, ROWS
@@ -59,8 +60,9 @@ class Embedder(Layer):
         super().__init__()
         if not isinstance(model, HSTL):
             raise TypeError(f"model must be an HSTL, got {type(model).__name__}")
-        self.body = copy.copy(model)
-        self.body._modules = {name: child for name, child in model._modules.items() if name != "classifier"}
+        self.body = with_children(
+            model, {name: child for name, child in children_of(model).items() if name != "classifier"}
+        )
 
     def forward(self, silhouettes: Tensor, seq_lens: Sequence[int] | Tensor | None = None) -> Tensor:
         """Compute embeddings.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hstl_fast import backends, functional, reference
+from hstl_fast import backends, functional, options, reference
 from hstl_fast._caches import cache_bytes
 from hstl_fast.backends.cpu import library
 from hstl_fast.ops import _dispatch
@@ -67,8 +67,8 @@ def collect() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "native_cpu": _native_cpu(),
-        "requested_backend": _dispatch.BACKEND.value(),
-        "requested_algorithm": _dispatch.ALGORITHM.value(),
+        "requested_backend": options.BACKEND.value(),
+        "requested_algorithm": options.ALGORITHM.value(),
         "caches": cache_bytes(),
         "backends": _backends(),
     }

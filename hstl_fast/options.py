@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from hstl_fast import environment
 from hstl_fast.names import one_of
 
 
 class Option(NamedTuple):
-    """A choice among `names`, "auto" by default: the argument wins over the context, the context over `variable`."""
+    """A choice among `names`: the argument wins over the context, the context over the environment.
+
+    kind: the argument's name, for messages.
+    names: the values that it takes.
+    from_environment: reads and checks the environment variable.
+    context: holds the value that a context sets.
+    """
 
     kind: str
     names: tuple[str, ...]
-    variable: str
+    from_environment: Callable[[], str]
     context: contextvars.ContextVar[str | None]
 
     @contextlib.contextmanager
@@ -26,7 +32,7 @@ class Option(NamedTuple):
         Raises:
             ValueError: the name is unknown; the nearest one is named.
         """
-        token = self.context.set(self.checked(name, self.kind))
+        token = self.context.set(one_of(name, self.names, self.kind))
         try:
             yield
         finally:
@@ -39,15 +45,14 @@ class Option(NamedTuple):
             ValueError: the name is unknown; the nearest one is named.
         """
         if argument is not None:
-            return self.checked(argument, self.kind)
+            return one_of(argument, self.names, self.kind)
         name = self.context.get()
-        return self.checked(os.environ.get(self.variable) or "auto", self.variable) if name is None else name
-
-    def checked(self, name: str, source: str) -> str:
-        """`name`, if it is one of `names`; ValueError naming `source` if not."""
-        return one_of(name, self.names, source)
+        return self.from_environment() if name is None else name
 
 
-def option(kind: str, names: tuple[str, ...]) -> Option:
-    """An option whose environment variable is HSTL_FAST_ and the kind in capitals."""
-    return Option(kind, names, f"HSTL_FAST_{kind.upper()}", contextvars.ContextVar(f"hstl_fast_{kind}", default=None))
+def _option(kind: str, variable: environment.Variable, read: Callable[[], str]) -> Option:
+    return Option(kind, variable.choices, read, contextvars.ContextVar(f"hstl_fast_{kind}", default=None))
+
+
+BACKEND = _option("backend", environment.BACKEND, environment.backend)
+ALGORITHM = _option("algorithm", environment.ALGORITHM, environment.algorithm)

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,29 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "hstl_fast"
 CSRC = ROOT / "csrc"
 
-KERNELS = "hstl_fast.backends.triton"
-LAYERS = ("hstl_fast.ops", "hstl_fast.functional", "hstl_fast.nn", "hstl_fast.models")
+# Who may import whom: a module imports modules of earlier lines, and of its own package. A package's name stands for
+# all that is in it, unless a longer name stands elsewhere.
+ORDER = (
+    ("reference", "names", "version", "_caches", "_torch_private", "files"),
+    ("environment", "_untouched", "layout", "models.config"),
+    ("options", "silhouettes"),
+    ("backends",),
+    ("evaluation",),
+    ("ops",),
+    ("functional", "losses"),
+    ("nn",),
+    ("models",),
+    ("drop_in", "checkpoints", "export", "info"),
+    ("network",),
+    ("demo",),
+    ("cli",),
+    ("__main__",),
+)
 BASE_INSTALL = {"torch", "numpy"}
+# The modules that import Triton; the others of its package can be asked whether it can run.
+KERNELS = "hstl_fast.backends.triton"
+ASKABLE = (KERNELS, f"{KERNELS}.available")
+NEEDS_EXTRAS = ("hstl_fast.cli", KERNELS)
 
 
 def python_files() -> list[Path]:
@@ -29,6 +50,9 @@ def native_files() -> list[Path]:
 def module_of(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in python_files()}
 
 
 def imports(source: str, only_at_import_time: bool = False) -> Iterator[str]:
@@ -48,8 +72,21 @@ def imports_of(path: Path) -> set[str]:
     return set(imports(path.read_text(encoding="utf-8")))
 
 
+def own_imports_of(path: Path) -> set[str]:
+    """The modules of this package that a file imports, as exactly as it names them."""
+    named = {module for module in imports_of(path) if module in MODULES and module != "hstl_fast"}
+    return {module for module in named if not any(within(other, module) and other != module for other in named)}
+
+
 def within(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
+
+
+def place_of(module: str) -> tuple[int, str]:
+    """The line of a module in `ORDER`, and the name that stands for it there: the longest."""
+    places = [(i, name) for i, line in enumerate(ORDER) for name in line if within(module, f"hstl_fast.{name}")]
+    assert places, f"{module} has no place in ORDER"
+    return max(places, key=lambda place: len(place[1]))
 
 
 def test_reads_every_form_of_import() -> None:
@@ -58,64 +95,81 @@ def test_reads_every_form_of_import() -> None:
     assert set(imports(source, only_at_import_time=True)) == {"a.b", "c", "d", "d.e"}
 
 
-def test_reference_needs_torch_only() -> None:
-    roots = {module.split(".")[0] for module in imports_of(PACKAGE / "reference.py")}
-    assert roots - sys.stdlib_module_names == {"torch"}
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "hstl_fast"])
+def test_modules_import_what_stands_before_them(module: str) -> None:
+    line, name = place_of(module)
+    for imported in own_imports_of(MODULES[module]):
+        other_line, other = place_of(imported)
+        assert other_line < line or other == name, f"{module} imports {imported}"
 
 
-@pytest.mark.parametrize("layer", range(len(LAYERS)))
-def test_layers_import_downwards_only(layer: int) -> None:
-    above = LAYERS[layer + 1 :]
-    for path in python_files():
-        if within(module_of(path), LAYERS[layer]):
-            upward = {module for module in imports_of(path) if any(within(module, name) for name in above)}
-            assert not upward, f"{path} imports {sorted(upward)}"
+def test_no_modules_import_each_other() -> None:
+    graph = {module: own_imports_of(path) - {module} for module, path in MODULES.items() if module != "hstl_fast"}
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("package", ["silhouettes", "evaluation"])
-def test_silhouettes_and_evaluation_do_without_operators(package: str) -> None:
-    files = sorted((PACKAGE / package).rglob("*.py"))
-    assert files
-    for path in files:
-        forbidden = {module for module in imports_of(path) if within(module, "hstl_fast.ops")}
-        assert not forbidden, f"{path} imports {sorted(forbidden)}"
-
-
-@pytest.mark.parametrize(
-    ("package", "allowed"),
-    [
-        ("hstl_fast.cli", ("hstl_fast.__main__",)),
-        ("hstl_fast.training", ("hstl_fast.cli",)),
-        ("hstl_fast.demo", ("hstl_fast.cli",)),
-    ],
-)
-def test_nothing_below_imports_programs(package: str, allowed: tuple[str, ...]) -> None:
-    for path in python_files():
-        if not any(within(module_of(path), name) for name in (package, *allowed)):
-            upward = {module for module in imports_of(path) if within(module, package)}
-            assert not upward, f"{path} imports {sorted(upward)}"
+@pytest.mark.parametrize(("module", "roots"), [("reference", {"torch"}), ("models.config", set()), ("names", set())])
+def test_modules_that_know_little(module: str, roots: set[str]) -> None:
+    found = {name.split(".")[0] for name in imports_of(MODULES[f"hstl_fast.{module}"])}
+    assert found - sys.stdlib_module_names - {"hstl_fast"} == roots
 
 
 def test_base_install_is_enough_outside_the_command_line() -> None:
-    for path in python_files():
-        if within(module_of(path), "hstl_fast.cli") or within(module_of(path), KERNELS):
+    for module, path in MODULES.items():
+        if any(within(module, name) for name in NEEDS_EXTRAS):
             continue
         source = path.read_text(encoding="utf-8")
-        roots = {module.split(".")[0] for module in imports(source, only_at_import_time=True)}
+        roots = {name.split(".")[0] for name in imports(source, only_at_import_time=True)}
         extra = roots - sys.stdlib_module_names - BASE_INSTALL - {"hstl_fast"}
         assert not extra, f"{path} imports {sorted(extra)} when it is imported"
 
 
-def test_kernels_are_imported_by_operators_and_only_when_used() -> None:
-    for path in python_files():
-        source = path.read_text(encoding="utf-8")
-        if within(module_of(path), KERNELS):
-            roots = {module.split(".")[0] for module in imports(source)}
+def test_only_the_triton_backend_imports_kernels() -> None:
+    kernels = {module for module in MODULES if within(module, KERNELS)} - set(ASKABLE)
+    assert len(kernels) > 5
+    for module, path in MODULES.items():
+        if within(module, KERNELS):
+            roots = {name.split(".")[0] for name in imports_of(path)}
             assert roots - sys.stdlib_module_names <= BASE_INSTALL | {"hstl_fast", "triton"}
-        elif within(module_of(path), "hstl_fast.ops"):
-            assert not any(within(module, KERNELS) for module in imports(source, only_at_import_time=True)), path
         else:
-            assert not any(within(module, KERNELS) for module in imports(source)), path
+            assert not kernels & imports_of(path), path
+            assert "triton" not in {name.split(".")[0] for name in imports_of(path)} or module == PRIVATE, path
+
+
+PRIVATE = "hstl_fast._torch_private"
+PRIVATE_NAME = re.compile(
+    r"(?<![.\w])(?:torch|triton)(?:\.\w+)*\._[A-Za-z]\w*|_dynamo_marked_constant|_backward_cls\b"
+    r"|\._(?:modules|parameters|version|forward_hooks|forward_pre_hooks|backward_hooks|backward_pre_hooks)\b"
+)
+PUBLIC_ENOUGH = re.compile(r"\.__\w+__")
+
+
+def test_private_names_of_torch_and_triton_stand_in_one_place() -> None:
+    found = {
+        module: names
+        for module, path in MODULES.items()
+        if (names := set(PRIVATE_NAME.findall(PUBLIC_ENOUGH.sub("", path.read_text(encoding="utf-8")))))
+    }
+    assert set(found) == {PRIVATE}, found
+    assert found[PRIVATE] == PRIVATE_NAMES
+
+
+PRIVATE_NAMES = {
+    "_backward_cls",
+    "_dynamo_marked_constant",
+    "._modules",
+    "._parameters",
+    "._version",
+    "torch._C",
+    "torch._C._functorch",
+    "torch._dynamo",
+    "torch._subclasses",
+    "torch.utils._device",
+    "torch.utils._pytree",
+}
 
 
 def test_importing_the_package_leaves_the_compiler_alone() -> None:

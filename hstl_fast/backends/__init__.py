@@ -73,6 +73,12 @@ def why_not(backend: str, device_type: str, dtype: torch.dtype) -> str | None:
     return reason
 
 
+def wrong_setting(backend: str) -> str | None:
+    """Which variable of the environment keeps the backend from running, and why; None if none does."""
+    found: str | None = getattr(package(backend), "wrong_setting", lambda: None)()
+    return found
+
+
 @constant_when_compiled
 def fuses_leaky_backward(backend: str) -> bool:
     """Whether the backend's dgrad and wgrad apply LeakyReLU's slope to the gradients they read."""

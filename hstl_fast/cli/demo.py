@@ -13,7 +13,7 @@ from hstl_fast.demo.report.page import page
 from hstl_fast.demo.runs import LARGEST_DIFFERENCE, Findings, chosen_backend, find_out, hits
 from hstl_fast.demo.scene import Scene, filmed, rendered
 from hstl_fast.files import atomic_file
-from hstl_fast.ops._dispatch import BACKEND
+from hstl_fast.options import BACKEND
 from hstl_fast.silhouettes import Progress
 
 _DEFAULT_WALKERS = 6

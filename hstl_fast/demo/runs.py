@@ -18,7 +18,8 @@ from hstl_fast.demo.scene import Scene, Walk
 from hstl_fast.evaluation import finite_rows, identity, nearest, part_distances
 from hstl_fast.models.config import SIDE
 from hstl_fast.network import Network
-from hstl_fast.ops._dispatch import ALGORITHM, OPERATORS, choose, choose_algorithm
+from hstl_fast.ops._dispatch import OPERATORS, choose, choose_algorithm
+from hstl_fast.options import ALGORITHM
 from hstl_fast.silhouettes import Progress
 
 ROUNDS = 5

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hstl_fast._torch_private import bare_copy, children_of, parameters_of
 from hstl_fast.drop_in.forward import FastForward
 from hstl_fast.drop_in.structure import Mismatch
 from hstl_fast.ops._dispatch import use_algorithm
@@ -160,20 +161,16 @@ def _copy_module(module: nn.Module, dtype: torch.dtype, copies: dict[int, Any]) 
     if id(module) in copies:
         made: nn.Module = copies[id(module)]
         return made
-    copied = copies[id(module)] = type(module).__new__(type(module))
-    state = {name: value for name, value in vars(module).items() if name != "forward"}
-    state.update((name, hooks) for name, hooks in vars(nn.Module()).items() if "hooks" in name)
-    state["_parameters"] = dict(module._parameters)
-    for name, parameter in module._parameters.items():
+    copied = bare_copy(module)
+    copies[id(module)] = copied
+    for name, parameter in parameters_of(copied).items():
         if parameter is not None:
             values = parameter.detach().to(dtype, copy=True)
-            state["_parameters"][name] = copies.setdefault(
+            parameters_of(copied)[name] = copies.setdefault(
                 id(parameter), nn.Parameter(values, requires_grad=parameter.requires_grad)
             )
-    state["_modules"] = {
-        name: child if child is None else _copy_module(child, dtype, copies) for name, child in module._modules.items()
-    }
-    vars(copied).update(state)
+    for name, child in children_of(copied).items():
+        children_of(copied)[name] = None if child is None else _copy_module(child, dtype, copies)
     return copied
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hstl_fast._torch_private import constant_when_compiled
+from hstl_fast._torch_private import children_of, constant_when_compiled, parameters_of
 from hstl_fast._untouched import has_hooks, has_own_forward, inherits_forward, known_class
 from hstl_fast.ops._library import has_autocast
 
@@ -112,7 +112,7 @@ class FastForward:
     def _is_still(self, *dtypes: torch.dtype) -> bool:
         """Return whether nothing inside has changed and every parameter has one of these types."""
         for snapshot in self.snapshots:
-            for parameter in snapshot.module._parameters.values():
+            for parameter in parameters_of(snapshot.module).values():
                 if parameter is not None and parameter.dtype not in dtypes:
                     return False
         return self.is_unchanged()
@@ -126,7 +126,7 @@ class Snapshot(NamedTuple):
         is_layer: Whether the module is the layer itself, whose hooks are called and whose forward is ours.
         kind: The known class whose forward the module had, or None.
         names: Names of attributes that our forward relies on.
-        values: The attributes' values in `vars(module)`.
+        values: The modules inside, then the attributes' values in `vars(module)`.
         missing: Whether each parameter was None, as a convolution's bias may be.
     """
 
@@ -140,24 +140,24 @@ class Snapshot(NamedTuple):
     @classmethod
     def of(cls, module: nn.Module, is_layer: bool) -> "Snapshot":
         """Return the snapshot of a module as it is now; lists and dicts are copied, since they may change in place."""
-        names = ("_modules", *(name for name in SETTINGS if hasattr(module, name)))
-        values = (vars(module).get(name) for name in names)
+        names = tuple(name for name in SETTINGS if hasattr(module, name))
+        values = (children_of(module), *(vars(module).get(name) for name in names))
         kept = (value.copy() if isinstance(value, (list, dict)) else value for value in values)
         kind = known_class(module)
         if kind is not None and not inherits_forward(module, kind):
             kind = None
-        return cls(module, is_layer, kind, names, tuple(kept), [p is None for p in module._parameters.values()])
+        return cls(module, is_layer, kind, names, tuple(kept), [p is None for p in parameters_of(module).values()])
 
     def is_unchanged(self) -> bool:
         """Return whether the module is still in this state."""
-        module, state = self.module, vars(self.module)
+        module = self.module
         if not self.is_layer and (has_hooks(module) or (has_own_forward(module) and not is_accelerated(module))):
             return False
         if self.kind is not None and not inherits_forward(module, self.kind):
             return False
-        if tuple(map(state.get, self.names)) != self.values:
+        if (children_of(module), *map(vars(module).get, self.names)) != self.values:
             return False
-        return [p is None for p in state["_parameters"].values()] == self.missing
+        return [p is None for p in parameters_of(module).values()] == self.missing
 
 
 def is_accelerated(module: nn.Module) -> bool:

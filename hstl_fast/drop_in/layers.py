@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hstl_fast import functional
+from hstl_fast._torch_private import children_of
 from hstl_fast.drop_in import structure
 from hstl_fast.drop_in.forward import FastForward, Trial
 from hstl_fast.layout import FLOATING
@@ -38,7 +39,7 @@ class PlainStage(FastForward):
 
     @staticmethod
     def used(module: Any) -> set[str]:
-        return {f"{name}.conv3d.weight" for name in list(module._modules)[::2]}
+        return {f"{name}.conv3d.weight" for name in list(children_of(module))[::2]}
 
     def trials(self) -> list[Trial]:
         module: Any = self.module

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hstl_fast._torch_private import children_of, with_children
 from hstl_fast.models.eligibility import Network, has_plain_norm
 from hstl_fast.ops._library import without_autocast
 
@@ -49,9 +48,7 @@ def _in_evaluation(module: nn.Module) -> nn.Module:
     """The module in evaluation mode, sharing parameters, buffers and hooks; the module's own mode is not touched."""
     if not any(inner.training for inner in module.modules()):
         return module
-    shadow = copy.copy(module)
-    shadow._modules = {
-        name: None if child is None else _in_evaluation(child) for name, child in module._modules.items()
-    }
-    shadow.training = False
-    return shadow
+    children = children_of(module).items()
+    copied = with_children(module, {name: None if child is None else _in_evaluation(child) for name, child in children})
+    copied.training = False
+    return copied

@@ -11,13 +11,10 @@ from hstl_fast import backends
 from hstl_fast._torch_private import constant_when_compiled
 from hstl_fast.backends.cpu import algorithm as native
 from hstl_fast.layout import FLOATING
-from hstl_fast.options import option
+from hstl_fast.options import ALGORITHM, BACKEND
 
 OPERATORS = ("arme", "astp", "fta")
 BACKENDS = ("auto", "reference", *backends.NATIVE)
-BACKEND = option("backend", BACKENDS)
-ALGORITHMS = ("auto", "winograd", "direct")
-ALGORITHM = option("algorithm", ALGORITHMS)
 
 _logger = logging.getLogger("hstl_fast")
 _logged: set[str] = set()
@@ -89,6 +86,7 @@ def choose(operator: str, device_type: str, dtype: torch.dtype, backend: str | N
 
     Raises:
         RuntimeError: a backend asked for by name cannot run; the message says why.
+        ValueError: a variable of the environment has a wrong value.
     """
     name = BACKEND.value(backend)
     if name != "auto":
@@ -102,6 +100,8 @@ def choose(operator: str, device_type: str, dtype: torch.dtype, backend: str | N
         if reason is None:
             _log_once(operator, candidate, device_type, reasons)
             return candidate
+        if backends.wrong_setting(candidate) is not None:  # a wish that cannot be granted is no reason to fall back
+            raise ValueError(reason)
         reasons.append(f"{candidate}: {reason}")
     raise RuntimeError(f"no backend can run {operator}: {'; '.join(reasons)}")
 

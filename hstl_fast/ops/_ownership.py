@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from hstl_fast._torch_private import is_batched, is_under_dispatch_mode, note_node_hooks, under_transforms
+from hstl_fast._torch_private import is_batched, is_under_dispatch_mode, note_node_hooks, under_transforms, version_of
 from hstl_fast.layout import is_native_map
 
 
@@ -70,8 +70,8 @@ class VersionProbe:
         # A detached tensor shares the version counter, and goes on sharing it when it is given other memory.
         self._follower = x.detach()
         self._follower.data = x.new_empty(0)
-        self._version = self._follower._version
+        self._version = version_of(self._follower)
 
     def is_changed(self) -> bool:
         """Whether the tensor, or any view of it, was changed in place."""
-        return self._follower._version != self._version
+        return version_of(self._follower) != self._version

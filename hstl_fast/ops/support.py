@@ -6,17 +6,15 @@ there needs no arithmetic, forward or backward. The support plays the part of th
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from hstl_fast import environment
 from hstl_fast._torch_private import constant_when_compiled, under_transforms
 from hstl_fast.ops._library import LIBRARY, define
 from hstl_fast.reference import fta_lengths, grow_support
-
-DEBUG_VARIABLE = "HSTL_FAST_DEBUG"
 
 define("grow_support(Tensor support, int[] split, SymInt[] seq_lens, str backend) -> Tensor")
 define("window_support(Tensor support, SymInt[] seq_lens, str backend) -> Tensor")
@@ -89,7 +87,7 @@ def masked(x: Tensor, support: Tensor) -> Tensor:
 @constant_when_compiled
 def debugging() -> bool:
     """Whether HSTL_FAST_DEBUG asks for checks that cost time."""
-    return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+    return environment.debug()
 
 
 def check_zero_outside(x: Tensor, support: Tensor) -> None:

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from hstl_fast import clear_caches, functional
-from hstl_fast.backends.cpu import allocator
 from hstl_fast.backends.cpu.allocator import allocate, allocate_map, free_bytes
 
 MIB = 1 << 20
@@ -16,7 +15,7 @@ MIB = 1 << 20
 
 @pytest.fixture(autouse=True)
 def emptied(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv(allocator.ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.delenv("HSTL_FAST_MEMORY_CACHE", raising=False)
     gc.collect()
     clear_caches()
     yield
@@ -86,7 +85,7 @@ def test_memory_is_given_back_when_asked() -> None:
 
 
 def test_nothing_is_kept_where_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(allocator.ENVIRONMENT_VARIABLE, "0")
+    monkeypatch.setenv("HSTL_FAST_MEMORY_CACHE", "0")
     del [allocate(8 * MIB)][0]
     assert free_bytes() == 0
 

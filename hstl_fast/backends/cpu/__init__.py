@@ -10,6 +10,11 @@ WIDENS_MAPS = True
 FINDS_POWER_GRADIENT = False
 
 
+def wrong_setting() -> str | None:
+    """Why a variable of the environment keeps native code from running; None if none does."""
+    return library.wrong_setting()
+
+
 def why_not(device_type: str, dtype: torch.dtype) -> str | None:
     """Why native code cannot compute tensors of this device and type; None if it can."""
     if device_type != "cpu":

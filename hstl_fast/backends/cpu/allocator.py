@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hstl_fast import environment
 from hstl_fast._caches import register_cache
 
-ENVIRONMENT_VARIABLE = "HSTL_FAST_MEMORY_CACHE"
 # Smaller blocks, in bytes, come fast enough from the C library and are not kept.
 SMALLEST = 1 << 20
 ALIGNMENT = 64
@@ -124,7 +124,7 @@ if hasattr(os, "register_at_fork"):
 
 def allocate(size: int) -> Tensor:
     """`size` uninitialised bytes, uint8, aligned to 64."""
-    if size < SMALLEST or os.environ.get(ENVIRONMENT_VARIABLE) == "0":
+    if size < SMALLEST or not environment.memory_cache():
         return torch.empty(size, dtype=torch.uint8, device="cpu")
     return torch.from_numpy(_blocks.take(size))
 

@@ -8,7 +8,6 @@ values.
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,12 +15,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hstl_fast import environment
 from hstl_fast._caches import register_cache
+from hstl_fast._torch_private import version_of
 from hstl_fast.backends.cpu import library
 from hstl_fast.backends.cpu.allocator import allocate
-
-ENVIRONMENT_VARIABLE = "HSTL_FAST_PACKED_CACHE"
-DEFAULT_MIB = 2048
 
 
 class _Entry(NamedTuple):
@@ -49,7 +47,7 @@ def prepacked_weights(
         transposed: prepack for dgrad instead of forward.
         cache: whether the result may be kept for the next call.
     """
-    limit = _limit() if cache and not transposed and not weights.is_inference() else 0
+    limit = environment.packed_cache_bytes() if cache and not transposed and not weights.is_inference() else 0
     if not limit:
         return _prepacked(weights, dtype, split, algorithm, transposed)
     key = (id(weights), algorithm)
@@ -76,16 +74,6 @@ def cached_bytes() -> int:
 register_cache("prepacked weights", cached_bytes, _entries.clear)
 
 
-def _limit() -> int:
-    """Bytes that may be cached."""
-    text = os.environ.get(ENVIRONMENT_VARIABLE, "")
-    if not text:
-        return DEFAULT_MIB << 20
-    if not text.isdecimal():
-        raise ValueError(f"{ENVIRONMENT_VARIABLE} must be a number of MiB (0: keep nothing), got {text!r}")
-    return int(text) << 20
-
-
 def _make_room(limit: int) -> None:
     """Forget the least recently used until at most `limit` bytes are cached."""
     for key in list(_entries):
@@ -103,7 +91,7 @@ def _forget(key: tuple[int, int]) -> Callable[[object], object]:
 def _state(weights: Tensor, split: list[int]) -> tuple[Any, ...]:
     """Everything that changes with the values, the memory or the meaning of `weights`, as far as PyTorch notices."""
     place = (weights.data_ptr(), weights.dtype, weights.shape, weights.stride())
-    return (weights._version, *place, tuple(split), library.require_cpu().instruction_set())
+    return (version_of(weights), *place, tuple(split), library.require_cpu().instruction_set())
 
 
 def _sample(weights: Tensor) -> Tensor:
