@@ -81,6 +81,9 @@ class HSTL(Layer):
             num_classes: identities in training, K; None takes the preset's.
             check_input: as for the class.
 
+        Returns:
+            The model.
+
         Raises:
             ValueError: the name is unknown, or `num_classes` is not a positive integer.
         """
