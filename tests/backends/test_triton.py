@@ -27,13 +27,13 @@ PRODUCTS = {
     "gfx90a": "v_mfma",
 }
 """The widest instruction that multiplies matrices there."""
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="tests/triton runs on the GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tests/backends/triton runs on the GPU")
 def test_the_kernels_in_the_interpreter(environment: dict[str, str], pytestconfig: pytest.Config) -> None:
     slow = ["--slow"] if pytestconfig.getoption("slow") else []
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *slow, "tests/triton"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *slow, "tests/backends/triton"]
     environment["TRITON_INTERPRET"] = "1"
     done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:]
@@ -42,7 +42,7 @@ def test_the_kernels_in_the_interpreter(environment: dict[str, str], pytestconfi
 
 LENGTHS = """
 import torch
-from tests.triton.ahead import launches_of_networks
+from tests.backends.triton.ahead import launches_of_networks
 
 expected = set(launches_of_networks(torch.bfloat16, "sm_90"))
 assert len(expected) > 50
@@ -71,7 +71,7 @@ def test_what_the_networks_launch(target: str, environment: dict[str, str], caps
 
 def _compiled(target: str, dtypes: str, environment: dict[str, str]) -> list[dict[str, Any]]:
     environment.pop("TRITON_INTERPRET", None)
-    command = [sys.executable, "-m", "tests.triton.ahead", target, dtypes]
+    command = [sys.executable, "-m", "tests.backends.triton.ahead", target, dtypes]
     done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,6 +1,6 @@
 """Compiles every Triton kernel as the launchers call it for the released networks, for GPUs that need not be here.
 
-`python -m tests.triton.ahead TARGET...` prints a line of JSON for each: kernel, sizes, registers, shared memory,
+`python -m tests.backends.triton.ahead TARGET...` prints a line of JSON for each: kernel, sizes, registers, shared memory,
 spills. Not under TRITON_INTERPRET.
 """
 
@@ -23,7 +23,7 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from hstl_fast import PRESETS
-from hstl_fast.backends.triton import arme, astp, fta, support, tiles
+from hstl_fast.backends.triton import arme, astp, elementwise, fta, support, tiles
 from hstl_fast.models import HSTLConfig
 
 TARGETS = {
@@ -126,7 +126,7 @@ def _launch_network(config: HSTLConfig, dtype: torch.dtype, t: int) -> None:
     final = config.stages[-1].channels[-1]
     _launch_astp(c, final, [h], t, w, dtype)
     if config.pool:
-        support.halve(inside)
+        support.max_pool(inside)
         h, w = h // 2, w // 2
     for i, stage in enumerate(config.stages):
         for c_out in stage.channels:
@@ -156,9 +156,9 @@ def _launch_arme(c_in: int, c_out: int, split: list[int], t: int, w: int, dtype:
         if c_in == 1:
             arme.forward(x.to(torch.uint8), weights, inside, split, [], 0.01)
         else:
-            arme.backward_data(y, weights, inside, split, [])
-        arme.backward_weight(y, x, inside, split, [])
-    arme.leaky_backward_(y.clone(), y, 0.01)
+            arme.dgrad(y, weights, inside, split, [])
+        arme.wgrad(y, x, inside, split, [])
+    elementwise.leaky_backward_(y.clone(), y, 0.01)
 
 
 def _launch_astp(c_in: int, c_out: int | None, split: list[int], t: int, w: int, dtype: torch.dtype) -> None:
@@ -169,7 +169,7 @@ def _launch_astp(c_in: int, c_out: int | None, split: list[int], t: int, w: int,
     rows = maximum[:, :, 0].permute(0, 2, 3, 1)
     pooled, _ = astp.forward(rows, proj, p, split)
     astp.backward(pooled, pooled, rows, proj, p, split)
-    astp.frame_maximum_backward(maximum, index, x, [])
+    astp.frame_maximum_backward(maximum, index, list(x.shape), dtype, [])
     astp.frame_maximum_backward_add(x, maximum, index, [])
 
 

@@ -184,7 +184,7 @@ def test_supports_grow(lens: list[int], share: float) -> None:
         for s in support.float().split(lens or [14], 1)
     ]
     assert torch.equal(ops.window_support(support, lens, "triton"), torch.cat(windows, 1) > 0)
-    assert torch.equal(ops.halve_support(support, "triton"), nn.functional.max_pool2d(support.float(), 2) > 0)
+    assert torch.equal(ops.max_pool_support(support, "triton"), nn.functional.max_pool2d(support.float(), 2) > 0)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.6])
@@ -356,7 +356,7 @@ def test_any_byte_but_0_is_inside_a_support() -> None:
         assert torch.equal(found.at[:count], expected.at[:count])
         assert torch.equal(kernels.grow(odd, [4, 2], []), kernels.grow(one, [4, 2], []))
         assert torch.equal(kernels.window(odd, []), kernels.window(one, []))
-        assert torch.equal(kernels.halve(odd), kernels.halve(one))
+        assert torch.equal(kernels.max_pool(odd), kernels.max_pool(one))
 
 
 def test_the_allocator_of_others_comes_back() -> None:

@@ -14,7 +14,7 @@ from hstl_fast.backends.triton.available import slots
 from hstl_fast.models import cuda_graphs, eligibility
 from hstl_fast.nn import SeparateFCs
 from hstl_fast.reference import fta_lengths
-from tests import graphs
+from tests.helpers import graphs
 from tests.networks import narrow_model
 
 CPU = torch.device("cpu")
