@@ -14,7 +14,7 @@ from benchmarks.gpu.supervise import Job, Row, Say
 from hstl_fast.ops import _dispatch
 
 if TYPE_CHECKING:
-    from hstl_fast.backends.triton.tuning import Product
+    from hstl_fast.backends.triton.tuning import Gemm
 
 FILE = "tiles.json"
 """In the results' folder: what HSTL_FAST_TILES may name afterwards."""
@@ -36,15 +36,15 @@ def execute(job: Job, say: Say, device: torch.device, tiny: bool) -> None:
     say.row(job.keys[0], attempt(functools.partial(measure, product, device, tiny), device, say, job.keys[0]))
 
 
-def products(tiny: bool) -> "list[Product]":
+def products(tiny: bool) -> "list[Gemm]":
     """Of all published networks, the most arithmetic first."""
     from hstl_fast.backends.triton import tuning
 
     configs = [clips.config(preset, tiny) for preset in ("casia-b", "gait3d", "oumvlp")]
-    return tuning.products(layer for config in configs for layer in config.convolutions(3 if tiny else 30))
+    return tuning.gemms(layer for config in configs for layer in config.convolutions(3 if tiny else 30))
 
 
-def measure(product: "Product", device: torch.device, tiny: bool) -> Row:
+def measure(product: "Gemm", device: torch.device, tiny: bool) -> Row:
     """Every candidate's time, the rule's first."""
     from hstl_fast.backends.triton import tuning
 

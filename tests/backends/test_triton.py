@@ -15,10 +15,9 @@ import torch
 from hstl_fast.backends.triton import available
 
 pytestmark = pytest.mark.skipif(available.why_no_triton() is not None, reason=str(available.why_no_triton()))
+# Bytes of shared memory that one block may have.
 MOST_SHARED = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10, "gfx90a": 64 << 10}
-"""Bytes of shared memory that one block may have."""
-
-
+# The widest instruction that multiplies matrices on a target.
 PRODUCTS = {
     "sm_80": "mma.sync",
     "sm_90": "wgmma.mma_async",
@@ -26,7 +25,6 @@ PRODUCTS = {
     "gfx942": "v_mfma",
     "gfx90a": "v_mfma",
 }
-"""The widest instruction that multiplies matrices there."""
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -84,10 +82,10 @@ def _assert_fits(rows: list[dict[str, Any]], target: str) -> None:
 
 def _assert_feeds_products(rows: list[dict[str, Any]], target: str) -> None:
     """Every product runs on the matrix units, and what a convolution multiplies comes 16 bytes at a time."""
-    products = [row for row in rows if row["kernel"].split()[0] in ("convolve", "convolve_patches", "weigh")]
+    products = [row for row in rows if row["kernel"].split()[0] in ("conv", "conv_patches", "wgrad")]
     assert len(products) > 20
     assert {row["product"] for row in products} == {PRODUCTS[target]}
-    wide = [row for row in products if row["kernel"].startswith("convolve") and "C_IN=1 " not in row["kernel"]]
+    wide = [row for row in products if row["kernel"].startswith("conv") and "C_IN=1 " not in row["kernel"]]
     assert len(wide) > 16
     if target.startswith("sm_"):
         assert {tuple(row["copies"]) for row in wide} == {(16,)}

@@ -1,8 +1,8 @@
-"""Graphs without a GPU: a computation that is called again where a graph would be replayed."""
+"""CUDA graphs without a GPU: the computation is called again where a graph would be replayed."""
 
 import contextvars
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from hstl_fast.models import cuda_graphs
 
 
 class _Event:
-    """Of a device that has done everything at once."""
+    """An event of a device that does everything at once."""
 
     def record(self) -> None: ...
 
@@ -22,8 +22,8 @@ class _Event:
     def synchronize(self) -> None: ...
 
 
-def _recorded(compute: Callable[[], Tensor], room: Any) -> tuple[Tensor, Callable[[], None]]:
-    answer, given = compute(), contextvars.copy_context()  # where tables stand in
+def _captured(compute: Callable[[], Tensor], pool: Any) -> tuple[Tensor, Callable[[], None]]:
+    answer, given = compute(), contextvars.copy_context()  # where the static tables are active
 
     def replay() -> None:
         answer.copy_(given.run(compute))
@@ -34,21 +34,37 @@ def _recorded(compute: Callable[[], Tensor], room: Any) -> tuple[Tensor, Callabl
 def stand_in(patch: pytest.MonkeyPatch) -> None:
     """Let the CPU take the part of the GPU."""
     patch.setattr(cuda_graphs, "_event", _Event)
-    patch.setattr(cuda_graphs, "_new_room", object)
+    patch.setattr(cuda_graphs, "_new_pool", object)
     patch.setattr(cuda_graphs, "_pinned_like", torch.empty_like)
-    patch.setattr(cuda_graphs, "_recorded", _recorded)
+    patch.setattr(cuda_graphs, "_captured", _captured)
+    patch.setattr(cuda_graphs, "_pool_bytes", lambda _: 0)
     patch.setattr(cuda_graphs, "_on", lambda _: nullcontext())
-    patch.setattr(cuda_graphs, "is_capturing", lambda: False)
+    patch.setattr(cuda_graphs, "is_capturing", lambda _: False)
     patch.setattr(cuda_graphs, "DEVICE_TYPE", "cpu")
 
 
 def counted(patch: pytest.MonkeyPatch) -> list[int]:
-    """How many will be recorded, in its only element."""
-    count, record = [0], cuda_graphs._recorded
+    """The number of graphs captured from now on, in its only element."""
+    count, capture = [0], cuda_graphs._captured
 
-    def recorded(compute: Callable[[], Tensor], room: Any) -> tuple[Tensor, Callable[[], None]]:
+    def captured(compute: Callable[[], Tensor], pool: Any) -> tuple[Tensor, Callable[[], None]]:
         count[0] += 1
-        return record(compute, room)
+        return capture(compute, pool)
 
-    patch.setattr(cuda_graphs, "_recorded", recorded)
+    patch.setattr(cuda_graphs, "_captured", captured)
     return count
+
+
+def several_devices(patch: pytest.MonkeyPatch, captured: list[int]) -> list[int]:
+    """Let torch see several GPUs, of which `captured` capture their current streams; the current GPU is returned."""
+    current = [0]
+
+    @contextmanager
+    def use(device: torch.device) -> Iterator[None]:
+        before, current[0] = current[0], device.index
+        yield
+        current[0] = before
+
+    patch.setattr(torch.cuda, "device", use)
+    patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: current[0] in captured)
+    return current

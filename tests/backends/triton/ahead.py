@@ -1,7 +1,7 @@
 """Compiles every Triton kernel as the launchers call it for the released networks, for GPUs that need not be here.
 
-`python -m tests.backends.triton.ahead TARGET...` prints a line of JSON for each: kernel, sizes, registers, shared memory,
-spills. Not under TRITON_INTERPRET.
+`python -m tests.backends.triton.ahead TARGET,... DTYPE,...` prints a line of JSON for each: kernel, sizes, registers,
+shared memory, spills. Not under TRITON_INTERPRET.
 """
 
 import json
@@ -45,13 +45,12 @@ POINTERS = {
 
 
 class Launch(NamedTuple):
-    """A kernel and what it is compiled for."""
+    """A kernel and what it is compiled for; `aligned` are the places of the arguments that are multiples of 16."""
 
     kernel: Any
     signature: tuple[tuple[str, str], ...]
     constants: tuple[tuple[str, Any], ...]
     aligned: tuple[int, ...]
-    """Places of the arguments that are multiples of 16."""
     options: tuple[tuple[str, int], ...]
 
     @property
@@ -99,8 +98,8 @@ def _kind(value: Any) -> str:
 
 
 CAPABILITY = {"sm_80": (8, 0), "sm_90": (9, 0), "sm_100": (10, 0), "gfx942": (0, 0), "gfx90a": (0, 0)}
+# Targets for which Triton cannot multiply TF32.
 PRECISION = {"gfx90a": "ieee"}
-"""Where Triton cannot multiply TF32."""
 
 
 def launches_of_networks(dtype: torch.dtype, target: str, frames: int = 6) -> list[Launch]:
@@ -182,7 +181,7 @@ def _launch_fta(c: int, split: list[int], t: int, w: int, dtype: torch.dtype) ->
 
 
 class Resources(NamedTuple):
-    """Of a compiled kernel: registers of a thread, bytes of shared memory, bytes spilled.
+    """The resources of a compiled kernel: registers of a thread, bytes of shared memory, bytes spilled.
 
     product: the instruction that multiplies matrices. copies: how many bytes at a time go past the registers into
     shared memory, except by tensor descriptors.
@@ -228,7 +227,7 @@ def _of_amdgcn(asm: dict[str, Any], target: str) -> tuple[int, int]:
 
 
 def _of_ptx(asm: dict[str, Any], target: str) -> tuple[int, int]:
-    """From ptxas, which tells what the binary does not."""
+    """Registers and spills, from ptxas, which tells what the binary does not."""
     architecture = re.search(r"\.target\s+(sm_\w+)", asm["ptx"])[1]
     tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
     blackwell = tools / "ptxas-blackwell"
