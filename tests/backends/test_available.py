@@ -1,4 +1,4 @@
-"""What Triton's kernels decide by the device of a tensor, where torch sees several GPUs."""
+"""Several GPUs of different capability: the device of a tensor decides what Triton's kernels do, not the current one."""
 
 from types import SimpleNamespace
 

@@ -1,5 +1,6 @@
 """How much of a GEMM one program of Triton computes: by rule, as measured, and what is wrong with a file of tiles."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +86,15 @@ def test_a_damaged_file_of_the_users_own_is_a_warning(caplog: pytest.LogCaptureF
     mine = Tile(64, 32, 32, 2, 2)
     tiles.write(path, {tiles.key("conv", 32, 64, X): mine})
     assert tiles.tile_for("conv", 32, 64, X) == mine
+
+
+def test_a_file_of_an_older_version_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    path = tiles.own_file()
+    path.parent.mkdir(parents=True)
+    older = {"rows": 64, "cols": 32, "depth": 32, "warps": 2, "stages": 2}
+    path.write_text(json.dumps({tiles.key("conv", 32, 64, X): older}), encoding="utf-8")
+    assert tiles.tile_for("conv", 32, 64, X) == tiles.by_rule("conv", 32, 64, torch.bfloat16, (0, 0))
+    assert f"{path} holds no measured tiles and is not used" in caplog.text
 
 
 def test_tuning_writes_what_was_fastest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

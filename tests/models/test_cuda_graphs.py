@@ -105,7 +105,7 @@ def test_tables_that_were_asked_for_are_kept_with_the_static_tables() -> None:
 
 
 def sums(silhouettes: Tensor, lens: list[int]) -> Tensor:
-    """Of each sequence's bytes, and of all there are, `[n, 2, 1]`, found as kernels find sequences."""
+    """The sums of each sequence's bytes, and of all there are, `[n, 2, 1]`, found as kernels find sequences."""
     from hstl_fast.backends.triton.tables import frames_table
 
     table, of_frames = frames_table(lens, CPU), silhouettes.double().sum((0, 2, 3))

@@ -63,7 +63,7 @@ class Launch(NamedTuple):
 
 @contextmanager
 def launches() -> Iterator[dict[Launch, None]]:
-    """What is launched inside, each once, without running any of it."""
+    """A context that notes the launches inside, each once, without running any of them."""
     found: dict[Launch, None] = {}
 
     def note(kernel: Any, *arguments: Any, grid: Any, warmup: bool, **keywords: Any) -> None:
@@ -195,7 +195,7 @@ class Resources(NamedTuple):
 
 
 def compiled(launch: Launch, target: str) -> Resources:
-    """What the kernel takes on a target."""
+    """The resources that the kernel takes on a target."""
     names = launch.kernel.arg_names
     source = ASTSource(
         fn=launch.kernel,

@@ -1,4 +1,4 @@
-"""What only a GPU can show of Triton's kernels: that nothing waits for it, and that repeated runs agree bit for bit."""
+"""Properties of Triton's kernels that only a GPU can show: that nothing waits for it, and that repeated runs agree bit for bit."""
 
 import copy
 from collections.abc import Iterator
