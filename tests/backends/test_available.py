@@ -1,4 +1,4 @@
-"""Several GPUs of different capability: the device of a tensor decides what Triton's kernels do, not the current one."""
+"""Several GPUs of different capability: a tensor's device decides for Triton's kernels, not the current device."""
 
 from types import SimpleNamespace
 

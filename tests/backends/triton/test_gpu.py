@@ -1,4 +1,4 @@
-"""Properties of Triton's kernels that only a GPU can show: that nothing waits for it, and that repeated runs agree bit for bit."""
+"""Triton's kernels on a GPU: nothing waits for it, and repeated runs agree bit for bit."""
 
 import copy
 from collections.abc import Iterator
