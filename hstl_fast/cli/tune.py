@@ -7,7 +7,7 @@ import click
 import torch
 
 from hstl_fast import PRESETS
-from hstl_fast.backends.triton import available
+from hstl_fast.backends import triton
 from hstl_fast.ops import _dispatch
 
 FRAMES = 30
@@ -32,7 +32,7 @@ def tune(presets: tuple[str, ...], dtypes: tuple[str, ...], output: Path | None)
     if reason is not None:
         raise click.ClickException(f"there is nothing to tune: {reason}")
     convolutions = [layer for name in presets or PRESETS for layer in PRESETS[name].convolutions(FRAMES)]
-    path = available.tune(convolutions, [DTYPES[name] for name in dtypes or DTYPES], _print, output)
+    path = triton.tune(convolutions, [DTYPES[name] for name in dtypes or DTYPES], _print, output)
     click.echo(f"written to {path}")
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hstl_fast._caches import register_cache
-from hstl_fast.backends.triton import available
+from hstl_fast.backends.triton import available, static_tables
 
 DEVICE_TYPE = "cuda"
 # A model caches so many graphs. They share the memory of feature maps; a graph's own is a few megabytes.
@@ -154,7 +154,7 @@ class _Graph:
     """
 
     def __init__(self, size: Size, compute: Compute, like: Tensor, device: torch.device, pool: "_Pool") -> None:
-        self._tables = available.static_tables(*size, device)
+        self._tables = static_tables(*size, device)
         self._input = torch.zeros((1, size.frames, *like.shape[1:]), dtype=torch.uint8, device=device)
         self._filled = 0  # frames of the static input that are not blank
         self._buffers = deque(_PinnedBuffer(self._input, self._tables.memory) for _ in range(2))

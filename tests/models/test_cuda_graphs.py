@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hstl_fast import HSTL, clear_caches
 from hstl_fast._caches import cache_bytes
-from hstl_fast.backends.triton.available import static_tables
+from hstl_fast.backends.triton import static_tables
 from hstl_fast.models import cuda_graphs, eligibility
 from hstl_fast.nn import SeparateFCs
 from hstl_fast.reference import fta_lengths

@@ -1,23 +1,16 @@
 """Whether Triton's kernels can run: they are compiled for the GPU when first used, or interpreted on the CPU.
 
-This module does not import Triton before a function needs it. What a function decides for tensors that are there
-already, it decides by their device, which need not be the current one.
+This module does not import Triton, nor any other module of its package. A question about tensors that are there already
+is answered for their device, which need not be the current one.
 """
 
 import functools
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Iterable
 from importlib import metadata
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-
-if TYPE_CHECKING:
-    from hstl_fast.backends.triton.tables import StaticTables
-    from hstl_fast.backends.triton.tuning import Gemm, Measured
 
 # The kernels are written in the language of this version of Triton.
 OLDEST = (3, 4)
@@ -60,41 +53,6 @@ def is_capturing(device: torch.device) -> bool:
     """Whether `device` captures, on its current stream, a CUDA graph."""
     with torch.cuda.device(device):
         return torch.cuda.is_current_stream_capturing()
-
-
-def tune(
-    convolutions: Iterable[tuple[int, int, tuple[int, ...], int, int]],
-    dtypes: Iterable[torch.dtype],
-    say: Callable[["Gemm", torch.dtype, "Measured"], None],
-    path: Path | None,
-) -> Path:
-    """Measure the tiles of these convolutions' GEMMs on the current GPU.
-
-    Args:
-        convolutions: the layers, as `HSTLConfig.convolutions` lists them.
-        dtypes: the types to measure in.
-        say: is called with each GEMM as soon as its fastest tile is in the file.
-        path: the file to write; None for the user's own.
-
-    Returns:
-        The file that was written.
-    """
-    from hstl_fast.backends.triton import tiles, tuning
-
-    path, gemms = path or tiles.own_file(), tuning.gemms(convolutions)
-    for dtype in dtypes:
-        for gemm in gemms:
-            found = tuning.measure(gemm, torch.device("cuda"), dtype)
-            tiles.write(path, {found.key: found.best})
-            say(gemm, dtype, found)
-    return path
-
-
-def static_tables(frames: int, sequences: int, device: torch.device) -> "StaticTables":
-    """Tables at fixed addresses, for kernels that a CUDA graph launches again without Python."""
-    from hstl_fast.backends.triton.tables import StaticTables
-
-    return StaticTables(frames, sequences, device)
 
 
 @functools.cache

@@ -29,7 +29,8 @@ def test_a_measurement_names_the_fastest_of_what_it_tried(
 
 
 def test_what_is_tuned_is_found_again(kernels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hstl_fast.backends.triton import available, tiles, tuning
+    from hstl_fast.backends import triton
+    from hstl_fast.backends.triton import tiles, tuning
 
     measure, said = tuning.measure, []
 
@@ -39,7 +40,7 @@ def test_what_is_tuned_is_found_again(kernels: str, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(environment.TILES.name, raising=False)
     monkeypatch.setattr(tuning, "measure", quickly)
-    path = available.tune([(2, 3, (2, 1), 2, 5)], [torch.float32], lambda *found: said.append(found), None)
+    path = triton.tune([(2, 3, (2, 1), 2, 5)], [torch.float32], lambda *found: said.append(found), None)
     assert path == tmp_path / "hstl_fast" / "tiles.json"
     assert [product.name for product, _, _ in said] == ["conv 2-3", "wgrad 2-3", "conv 3-2"]
     x = torch.zeros(1, device=DEVICE)
