@@ -28,6 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--device") == "cuda" and not torch.cuda.is_available():
         raise pytest.UsageError("--device cuda needs a GPU that torch can use; there is none")
+    if os.environ.pop("PYTEST_XDIST_WORKER", None):  # so that tests may start pytest themselves
+        # Tests beside one another get one thread each, and so do the processes that they start.
+        torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
     config.addinivalue_line("markers", "slow: takes half a minute or more; runs only with --slow")
 
 

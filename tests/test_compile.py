@@ -16,6 +16,7 @@ from hstl_fast import HSTL, HSTLConfig
 from hstl_fast.export import Embedder
 from hstl_fast.losses import cross_entropy, triplet_loss
 from hstl_fast.models import Stage
+from tests.helpers.bounds import NETWORK, distance, rounding
 from tests.networks import narrow_model, walkers
 
 NAMES = ["casia-b", "oumvlp", "gait3d"]
@@ -137,7 +138,7 @@ def test_networks_without_gradients_compile(backend: str) -> None:
     with torch.no_grad():
         for silhouettes, lens in ((clips(2, 7), None), (walkers(13)[None], [6, 7])):
             expected = model(silhouettes, lens).embeddings
-            torch.testing.assert_close(compiled(silhouettes, lens).embeddings, expected, rtol=1e-5, atol=1e-6)
+            assert distance(compiled(silhouettes, lens).embeddings, expected) <= rounding(torch.float32, NETWORK)
 
 
 @only_native
@@ -154,7 +155,7 @@ def test_embedders_compile_without_the_classifier(backend: str) -> None:
     embedder = Embedder(model)
     assert not any("classifier" in name for name, _ in embedder.named_parameters())
     expected = embedder(clips(2, 5))
-    torch.testing.assert_close(model.embed(list(clips(2, 5))), expected, rtol=1e-5, atol=1e-6)
+    assert distance(model.embed(list(clips(2, 5))), expected) <= rounding(torch.float32, NETWORK)
     assert torch.equal(torch.compile(embedder, fullgraph=True, backend=Counter())(clips(2, 5)), expected)
     assert torch.equal(embedder(walkers(9)[None], [4, 5]), smallest()(walkers(9)[None], [4, 5]).embeddings)
     assert model.training
@@ -184,7 +185,7 @@ def test_compiled_networks_refuse_what_networks_refuse(silhouettes: Tensor, lens
 def test_exported_programs_call_the_operators(preset: str, backend: str) -> None:
     model = narrow_model(preset, divisor=16).eval()
     program = torch.export.export(model, (clips(1, 7),))
-    supports = {"grow_support", "window_support"} | ({"halve_support"} if model.config.pool else set())
+    supports = {"grow_support", "window_support"} | ({"max_pool_support"} if model.config.pool else set())
     expected_names = {"frame_maximum", "arme_forward", "astp_forward", "fta_forward", *supports}
     assert operators_in(program) == {f"hstl_fast::{name}" for name in expected_names}
     file = io.BytesIO()
@@ -206,7 +207,7 @@ def test_programs_for_any_number_of_sequences_and_frames(backend: str) -> None:
     assert not any("classifier" in name for name in program.state_dict)
     run = program.module()
     for n, t in ((1, 6), (2, 7), (3, 30)):
-        torch.testing.assert_close(run(clips(n, t)), embedder(clips(n, t)), rtol=1e-5, atol=1e-6)
+        assert distance(run(clips(n, t)), embedder(clips(n, t))) <= rounding(torch.float32, NETWORK)
 
 
 @only_native
@@ -217,7 +218,8 @@ def test_programs_of_packed_sequences_and_of_training(backend: str) -> None:
     model.train()
     program = torch.export.export(model, (clips(2, 4),))
     losses = [triplet_loss(call(clips(2, 4))[0], labels) for call in (program.module(), model)]
-    torch.testing.assert_close(*losses)
+    # Distances between embeddings that are alike cancel: relative to the margin, which every term has.
+    assert abs(losses[0] - losses[1]) <= 0.2 * rounding(torch.float32, NETWORK)
 
 
 def checkpointed(model: HSTL, use_reentrant: bool) -> list[nn.Module]:
@@ -301,7 +303,7 @@ def test_traced_networks_take_any_number_of_frames_above_two(backend: str) -> No
     embedder = Embedder(smallest())
     traced = torch.jit.trace(embedder, (clips(2, 7),))
     for n, t in ((1, 3), (2, 7), (3, 30)):
-        torch.testing.assert_close(traced(clips(n, t)), embedder(clips(n, t)), rtol=1e-5, atol=1e-6)
+        assert distance(traced(clips(n, t)), embedder(clips(n, t))) <= rounding(torch.float32, NETWORK)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")

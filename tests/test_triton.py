@@ -31,9 +31,11 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tests/triton runs on the GPU")
-def test_the_kernels_in_the_interpreter(environment: dict[str, str], pytestconfig: pytest.Config) -> None:
+@pytest.mark.parametrize("kernels", ["arme", "not arme"])
+def test_the_kernels_in_the_interpreter(kernels: str, environment: dict[str, str], pytestconfig: pytest.Config) -> None:
+    """In two parts, which may run beside one another."""
     slow = ["--slow"] if pytestconfig.getoption("slow") else []
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *slow, "tests/triton"]
+    command = [sys.executable, "-m", "pytest", "-q", "-k", kernels, "-p", "no:cacheprovider", *slow, "tests/triton"]
     environment["TRITON_INTERPRET"] = "1"
     done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:]
@@ -56,11 +58,24 @@ def test_other_lengths_compile_nothing_new(environment: dict[str, str]) -> None:
     subprocess.run([sys.executable, "-c", LENGTHS], env=environment, cwd=REPOSITORY, check=True)
 
 
+# Every target, and every type for NVIDIA's and for AMD's compiler; both types where networks are trained first of all.
+COMPILED = [
+    ("sm_80", "float32"),
+    ("sm_90", "bfloat16"),
+    ("sm_90", "float32"),
+    ("sm_100", "bfloat16"),
+    ("gfx942", "bfloat16"),
+    ("gfx90a", "float32"),
+]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("target", MOST_SHARED)
-def test_what_the_networks_launch(target: str, environment: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    rows = _compiled(target, "bfloat16,float32", environment)
+@pytest.mark.parametrize(("target", "dtype"), COMPILED)
+def test_what_the_networks_launch(
+    target: str, dtype: str, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = _compiled(target, dtype, environment)
     with capsys.disabled():
         for row in rows:
             needs = "{registers:4} registers {shared:7} bytes shared {spilled:4} spilled".format(**row)
@@ -78,16 +93,16 @@ def _compiled(target: str, dtypes: str, environment: dict[str, str]) -> list[dic
 
 
 def _assert_fits(rows: list[dict[str, Any]], target: str) -> None:
-    assert len(rows) > 50
+    assert len(rows) > 25
     assert not [row for row in rows if row["spilled"] or row["shared"] > MOST_SHARED[target]]
 
 
 def _assert_feeds_products(rows: list[dict[str, Any]], target: str) -> None:
     """Every product runs on the matrix units, and what a convolution multiplies comes 16 bytes at a time."""
     products = [row for row in rows if row["kernel"].split()[0] in ("convolve", "convolve_patches", "weigh")]
-    assert len(products) > 20
+    assert len(products) > 10
     assert {row["product"] for row in products} == {PRODUCTS[target]}
     wide = [row for row in products if row["kernel"].startswith("convolve") and "C_IN=1 " not in row["kernel"]]
-    assert len(wide) > 16
+    assert len(wide) > 8
     if target.startswith("sm_"):
         assert {tuple(row["copies"]) for row in wide} == {(16,)}

@@ -67,6 +67,7 @@ def package(backend: str) -> ModuleType:
     return importlib.import_module(f"hstl_fast.backends.{backend}")
 
 
+@constant_when_compiled
 def why_not(backend: str, device_type: str, dtype: torch.dtype) -> str | None:
     """Why `backend` cannot compute tensors of this device and type; None if it can."""
     reason: str | None = package(backend).why_not(device_type, dtype)

@@ -45,7 +45,8 @@ class Buffer:
 
     def allocate(self) -> None:
         """Get the memory."""
-        self._memory = allocate(max(self._sizes))
+        if size := max(self._sizes):
+            self._memory = allocate(size)
 
     def data_ptr(self) -> int:
         """The address; 0 before it is allocated."""
@@ -78,9 +79,10 @@ class PlannedMaps:
         self._support = (silhouettes != 0).contiguous()
         self._maximum: Tensor | None = None
         self._steps: list[Step] = []
-        # The convolution that `_x` comes from, as long as it can find maxima on its way.
+        # The convolution that `_x` comes from.
         self._convolution: arme.ForwardCall | None = None
         self._buffers = (Buffer(), Buffer())
+        self._beside = Buffer()  # for a 2x2 maximum that is found beside a map which is read, too
         self._workspace = Buffer()
         self._pooled: list[Tensor] = []
 
@@ -107,7 +109,7 @@ class PlannedMaps:
             method = arme.Method(slope, algorithm, *self._common())
             call = arme.ForwardCall(y, x, prepacked, None, arme.Supports(self._support, grown), convolution, method)
             call.workspace = self._workspace.reserve(call.workspace_bytes(with_maximum=call.finds_maxima))
-            self._convolution = call if call.finds_maxima else None
+            self._convolution = call
         self._steps.append(Step(layer, call))
         self._support, self._channels = grown, c_out
 
@@ -129,14 +131,18 @@ class PlannedMaps:
         self._support = y_support
 
     def max_pool(self) -> None:
-        """Plan the 2x2 spatial maximum: in the convolution before it if that can find it."""
+        """Plan the 2x2 spatial maximum: in the convolution before it if that can find it.
+
+        The map itself is left out then, unless the frame maximum is read from it.
+        """
         frames, (h, w) = sum(self._lens), (self._height, self._width)
         self._height, self._width = h // 2, w // 2
         smaller = self._support.new_empty((1, frames, self._height, self._width))
         support.MaxPoolCall(smaller, self._support, frames, h, w)()
         size, last = self._map_bytes(self._channels), self._convolution
-        if last is not None and all(rows % 2 == 0 for rows in (*last.sizes.split, w)):
-            last.max_pooled = self._leave_out(last).reserve(size)
+        if last is not None and last.finds_max_pool:
+            is_read = self._maximum is not None and last.maximum is None
+            self._x = last.max_pooled = (self._beside if is_read else self._leave_out(last)).reserve(size)
             self._maximum = self._convolution = None
         else:
             x, y = self._x, self._next(size)
@@ -148,7 +154,7 @@ class PlannedMaps:
     def reduce(self) -> None:
         """Plan the frame maximum, and leave out the map itself if the convolution before it can find the maximum."""
         self._frame_maximum(None)
-        if self._convolution is not None:
+        if self._convolution is not None and self._convolution.finds_maxima:
             self._leave_out(self._convolution)
 
     def pool(self, layer: nn.Module) -> None:
@@ -182,7 +188,7 @@ class PlannedMaps:
 
     def run(self) -> None:
         """Allocate the memory and run all steps but the head."""
-        for buffer in (*self._buffers, self._workspace):
+        for buffer in (*self._buffers, self._beside, self._workspace):
             buffer.allocate()
         for step in self._steps:
             self.run_step(step)
@@ -226,7 +232,7 @@ class PlannedMaps:
         if self._maximum is not None:
             return self._maximum
         maximum = self._maximum = self._empty(len(self._lens), self._height, self._width, self._channels)
-        if self._convolution is not None:
+        if self._convolution is not None and self._convolution.finds_maxima:
             self._convolution.maximum = maximum
         else:
             sizes = astp.MapSizes(self._lens, self._height, self._width, self._channels, *self._common())

@@ -70,8 +70,8 @@ class VersionProbe:
         # A detached tensor shares the version counter, and goes on sharing it when it is given other memory.
         self._follower = x.detach()
         self._follower.data = x.new_empty(0)
-        self._version = version_of(self._follower)
+        self._made_at = version_of(self._follower)
 
     def is_changed(self) -> bool:
         """Whether the tensor, or any view of it, was changed in place."""
-        return version_of(self._follower) != self._version
+        return version_of(self._follower) != self._made_at

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hstl_fast import backends, reference
-from hstl_fast._torch_private import is_tracing, under_transforms
+from hstl_fast._torch_private import is_tracing
 from hstl_fast.backends.cpu.algorithm import AUTO
 from hstl_fast.layout import channels_last, empty_map, reference_dtype
 from hstl_fast.ops import _checks, _dispatch
@@ -93,7 +93,7 @@ class _Arme(NativeFunction):
         saved: Tensor | None = y
         if torch.compiler.is_compiling():
             saved = None if negative_slope == 1.0 else y if keeps_output else y.clone()
-        elif not under_transforms():
+        elif any(ctx.needs_input_grad):  # and no transform applies this Function, which needs the result itself
             if negative_slope == 1.0:
                 saved = None
             elif not keeps_output:

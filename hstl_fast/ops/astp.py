@@ -97,6 +97,20 @@ def _map_of(like: Tensor, shape: list[int], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype, device=like.device, memory_format=torch.channels_last_3d)
 
 
+def _if_compiled(x: Tensor) -> tuple[Tensor, ...]:
+    """The map, where a compiler saves it for its shape: it cannot pass sizes to the backward pass by themselves."""
+    return (x,) if torch.compiler.is_compiling() else ()
+
+
+def _given_shape(x: Tensor) -> list[int]:
+    return [] if torch.compiler.is_compiling() else list(x.shape)
+
+
+def _shape(given: list[int], saved: list[Tensor]) -> list[int]:
+    """The shape of the map, as it was given or, compiled, as the saved map has it."""
+    return list(saved[0].shape) if torch.compiler.is_compiling() else given
+
+
 @notices_hooks
 class _FrameMaximum(NativeFunction):
     """Saves the two-byte frame index; the caller may change the map afterwards."""
@@ -116,15 +130,16 @@ class _FrameMaximum(NativeFunction):
     ) -> Tensor:
         maximum: Tensor
         maximum, index = torch.ops.hstl_fast.frame_maximum(x, support, seq_lens, backend)
-        ctx.save_for_backward(index, support)
+        ctx.save_for_backward(index, support, *_if_compiled(x))
         ctx.arguments = (x_shape, dtype, seq_lens, backend)
         return maximum
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        index, _ = ctx.saved_tensors
-        gx: Tensor = torch.ops.hstl_fast.frame_maximum_backward(grad, index, *ctx.arguments)
+        index, _, *x = ctx.saved_tensors
+        shape, *arguments = ctx.arguments
+        gx: Tensor = torch.ops.hstl_fast.frame_maximum_backward(grad, index, _shape(shape, x), *arguments)
         return gx, *(None for _ in range(5))
 
 
@@ -133,7 +148,7 @@ def frame_maximum(x: Tensor, support: Support, lens: list[int], backend: str) ->
 
     A map that is pooled twice is read once, and has one gradient: pools of its maximum are pools of the map.
     """
-    return apply(_FrameMaximum, x, support.x, list(x.shape), x.dtype, lens, backend)
+    return apply(_FrameMaximum, x, support.x, _given_shape(x), x.dtype, lens, backend)
 
 
 @notices_hooks
@@ -199,7 +214,7 @@ class _Astp(NativeFunction):
         backend: str,
     ) -> Tensor:
         made = torch.ops.hstl_fast.astp_forward(x, proj, p, support, split, seq_lens, backend)
-        ctx.save_for_backward(*made, proj, p, support)
+        ctx.save_for_backward(*made, proj, p, support, *_if_compiled(x))
         ctx.arguments = (x_shape, dtype, split, seq_lens, backend)
         pooled: Tensor = made[0]
         return pooled.transpose(1, 2).clone(memory_format=torch.contiguous_format)
@@ -207,8 +222,10 @@ class _Astp(NativeFunction):
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *inputs, _ = ctx.saved_tensors
-        gx, gproj, gp = torch.ops.hstl_fast.astp_backward(grad.transpose(1, 2), *inputs, *ctx.arguments)
+        pooled, maximum, index, by_power, proj, p, _, *x = ctx.saved_tensors
+        shape, *arguments = ctx.arguments
+        inputs = (pooled, maximum, index, by_power, proj, p, _shape(shape, x))
+        gx, gproj, gp = torch.ops.hstl_fast.astp_backward(grad.transpose(1, 2), *inputs, *arguments)
         return gx, None if gproj.numel() == 0 else gproj, gp, *(None for _ in range(6))
 
 
@@ -319,4 +336,4 @@ def _astp(
             return reference.astp(y, proj, p, rows, seq_lens=lens or None, support=of_input(support))
     if isinstance(support, Tensor):
         x, support = masked(x, support), Support(support.contiguous())
-    return apply(_Astp, x, proj, p, of_input(support), list(x.shape), x.dtype, rows, lens, chosen)
+    return apply(_Astp, x, proj, p, of_input(support), _given_shape(x), x.dtype, rows, lens, chosen)

@@ -1,5 +1,6 @@
-"""Shapes and inputs that every operator is tested on."""
+"""Shapes and inputs that every operator is tested on, and how far rounding may take its results."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hstl_fast import functional, reference
+from tests.helpers.bounds import of_exponent, rounding
 
 
 class Case(NamedTuple):
@@ -54,6 +56,10 @@ class Operator(NamedTuple):
     def arguments(self, case: Case) -> Any:
         return case.split
 
+    def bounds(self, case: Case, dtype: torch.dtype = torch.float32) -> list[float]:
+        """Largest errors of the output and of the gradient of each input, relative to their norms."""
+        return _BOUNDS[self.name](case, dtype)
+
 
 def distinct_map(case: Case, seed: int = 0) -> Tensor:
     """A feature map [n, c, t, h, w] without two equal values: a maximum never ties, whatever the rounding."""
@@ -83,6 +89,27 @@ def _fta_inputs(case: Case) -> list[Tensor]:
     return [distinct_map(case), _normal(m, 2, c, c) / c**0.5, _normal(m, 2, c)]
 
 
+def _arme_bounds(case: Case, dtype: torch.dtype) -> list[float]:
+    lengths = (27 * case.c_in, 27 * case.c_out, sum(case.lens) * sum(case.split) * case.w)
+    return [rounding(dtype, length) for length in lengths]
+
+
+def _astp_bounds(case: Case, dtype: torch.dtype) -> list[float]:
+    """Powers are exponentials. The output's exponent is at most log(1e6), as inputs are clamped to 1e-6; those of the
+    gradients are at most p times that, and p is at most 7.5."""
+    pooled = rounding(dtype, case.c_in + sum(case.split) * case.w)
+    back = rounding(dtype, case.c_in + case.c_out + len(case.lens) * sum(case.split) * case.w)
+    level = math.log(1e6)
+    return [of_exponent(dtype, level) + pooled, *[of_exponent(dtype, 7.5 * level) + back] * 3]
+
+
+def _fta_bounds(case: Case, dtype: torch.dtype) -> list[float]:
+    """A gate is a sum over channels of means over a map."""
+    gate = sum(case.split) * case.w + case.c_in
+    return [rounding(dtype, gate), *[rounding(dtype, sum(case.lens) * gate)] * 3]
+
+
+_BOUNDS = {"arme": _arme_bounds, "astp": _astp_bounds, "fta": _fta_bounds}
 OPERATORS = [
     Operator("arme", functional.arme, reference.arme, _arme_inputs, CASES),
     Operator("astp", functional.astp, reference.astp, _astp_inputs, CASES),

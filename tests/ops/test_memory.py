@@ -9,6 +9,7 @@ import torch
 
 from hstl_fast import clear_caches, functional
 from hstl_fast.backends.cpu.allocator import allocate, allocate_map, free_bytes
+from hstl_fast.ops.support import Support
 
 MIB = 1 << 20
 
@@ -99,7 +100,9 @@ def test_the_gradient_of_an_input_takes_the_place_of_the_output(retained: bool) 
     x = torch.ones(1, 32, 24, 64, 44, requires_grad=True)
     through = x * 1
     through.register_hook(lambda gradient: places.append(gradient.data_ptr()))
-    y = functional.arme(through, torch.ones(1, 32, 32, 3, 3, 3), [64], backend="cpu")
+    everywhere = torch.ones(1, 24, 64, 44, dtype=torch.bool)
+    support = Support(everywhere, everywhere, owns_gradient=True)  # as a network says of its own maps
+    y = functional.arme(through, torch.ones(1, 32, 32, 3, 3, 3), [64], backend="cpu", support=support)
     output, z = y.data_ptr(), y * 1
     del y
     torch.autograd.grad(z, x, torch.ones(z.shape).contiguous(memory_format=torch.channels_last_3d), retained)

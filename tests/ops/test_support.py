@@ -1,6 +1,9 @@
 """What is told about zeros changes nothing: outputs and gradients of parameters with and without a support."""
 
+import copy
+import math
 from collections.abc import Callable, Iterator
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +16,7 @@ from hstl_fast.models import feature_maps, hstl
 from hstl_fast.models.eligibility import is_made_of_own_layers
 from hstl_fast.nn import ARME
 from hstl_fast.ops import _dispatch
+from tests.helpers.bounds import NETWORK, away_from_kink, distance, distance_of_norms, of_exponent, rounding
 from tests.networks import narrow_model, walkers
 from tests.ops.cases import CASES, LONG_ENOUGH, OPERATORS, Case
 
@@ -75,11 +79,18 @@ def inside(case: Case, body: np.ndarray) -> Tensor:
     return torch.tensor(body).view(-1, t, sum(case.split), case.w)
 
 
-def values(function: Callable[..., Tensor], x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
-    """The output, the gradient of x and those of the parameters, along a fixed direction."""
+def values(
+    function: Callable[..., Tensor], x: Tensor, *parameters: Tensor, signs: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """The output, the gradient of x and those of the parameters, along a fixed direction.
+
+    The direction is 0 where rounding may decide the sign of an output: where `signs`, if given, is near zero.
+    """
     leaves = [value.clone().requires_grad_() for value in (x, *parameters)]
     y = function(*leaves)
     direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64).to(y.dtype)
+    if signs is not None:
+        direction = away_from_kink(direction, signs, 1e-4)
     return tuple(value.detach() for value in (y, *torch.autograd.grad(y, leaves, direction)))
 
 
@@ -89,7 +100,6 @@ def assert_near(found: Tensor, expected: Tensor, tolerance: float) -> None:
 
 
 SMALL = Case(3, 5, [4, 1, 3], 9, [1], True)
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
 
 
 @pytest.mark.parametrize(
@@ -110,10 +120,12 @@ def test_convolutions_of_any_body(dtype: torch.dtype, algorithm: str, sample: Sa
     def definition(x: Tensor, w: Tensor) -> Tensor:
         return reference.arme(x, w, case.split, **options)
 
-    expected = values(definition, x, w)
-    found = values(ours, x.where(support[:, None], float("nan")), w)
+    signs = definition(x.double(), w.double())
+    expected = values(definition, x, w, signs=signs)
+    found = values(ours, x.where(support[:, None], float("nan")), w, signs=signs)
+    tolerance = 1e-4 if algorithm == "winograd" else 2 * max(OPERATORS[0].bounds(case, dtype))  # both round
     for ours_, truth in zip(found, expected, strict=True):
-        assert_near(ours_, truth, TOLERANCE[dtype])
+        assert_near(ours_, truth, tolerance)
     grown = reference.grow_support(support, case.split, case.lens)
     assert not found[0][~grown[:, None].expand_as(found[0])].any()
     assert not found[1][~support[:, None].expand_as(found[1])].any()
@@ -129,7 +141,7 @@ def test_supports_of_any_body(sample: Sample) -> None:
         sequences = support.float().split(lens or [support.shape[1]], 1)
         windows = [nn.functional.max_pool3d(s[:, None], (5, 1, 1), (3, 1, 1), (1, 0, 0))[:, 0] for s in sequences]
         assert torch.equal(ops.window_support(support, lens, "cpu"), torch.cat(windows, 1) > 0)
-    assert torch.equal(ops.halve_support(support, "cpu"), nn.functional.max_pool2d(support.float(), 2) > 0)
+    assert torch.equal(ops.max_pool_support(support, "cpu"), nn.functional.max_pool2d(support.float(), 2) > 0)
 
 
 @pytest.fixture(params=["reference", "cpu"])
@@ -187,7 +199,7 @@ class TestTraps:
         support = torch.ones(1, 3, 2, 2, dtype=torch.bool)
         support[:, 0] = False
         pooled = functional.astp(x, torch.tensor([[-1.0]]), torch.tensor([1.0]), [2], support=support)
-        torch.testing.assert_close(pooled.item(), 1e-6)
+        assert distance(pooled, torch.full_like(pooled, 1e-6)) <= of_exponent(torch.float32, math.log(1e6))
         weights, biases = torch.zeros(1, 2, 1, 1), torch.zeros(1, 2, 1)
         assert not functional.fta(x, weights, biases, [2], support=support).any()
 
@@ -206,7 +218,7 @@ class TestTraps:
         support = torch.zeros(1, 3, 2, 2, dtype=torch.bool)
         support[..., 0, 0] = True
         pooled = functional.astp(x, None, torch.tensor([1.0]), [2], support=support)
-        torch.testing.assert_close(pooled.item(), 1 + 0.75e-6)
+        assert distance(pooled, torch.full_like(pooled, 1 + 0.75e-6)) <= of_exponent(torch.float32, math.log(1e6))
         x = torch.arange(4.0).view(1, 1, 4, 1, 1).expand(1, 1, 4, 2, 2)  # a = 2, b = 3 at the one position
         weights, biases = torch.tensor([1.0, 0]).view(1, 2, 1, 1), torch.zeros(1, 2, 1)
         support = support[:, :1].expand(1, 4, 2, 2)
@@ -292,15 +304,23 @@ def test_networks_on_any_silhouettes(preset: str, sample: Sample) -> None:
 
 @pytest.mark.parametrize("preset", NETWORKS)
 def test_networks_on_walkers_in_the_winograd_domain(preset: str) -> None:
-    model = narrow_model(preset).train()
-    lens = [7, 12, 4]
-    silhouettes = torch.cat([walkers(t, t) for t in lens])[None]
-    with use_algorithm("winograd"):
-        results = with_and_without(lambda: network_values(model, silhouettes, lens))
-    for within, everywhere in zip(results[0][:2], results[1][:2], strict=True):
-        assert (within - everywhere).abs().max() <= 5e-5 * everywhere.abs().max()
-    for within, everywhere in zip(results[0][2:], results[1][2:], strict=True):
-        assert_near(within, everywhere, 1e-2)
+    lens, errors = [7, 12, 4], []
+    for seed in range(3):
+        model = narrow_model(preset, seed, divisor=8).train()
+        silhouettes = torch.cat([walkers(t, seed + t) for t in lens])[None]
+        truth = network_values(copy.deepcopy(model).double(), silhouettes, lens)
+        with use_algorithm("winograd"):
+            results = with_and_without(lambda: network_values(model, silhouettes, lens))  # noqa: B023
+        for within, everywhere in zip(results[0][:2], results[1][:2], strict=True):
+            assert distance(within, everywhere) <= 5e-5
+        errors.append([_joined_distance(values[2:], truth[2:]) for values in results])
+    within, everywhere = (median(of_way) for of_way in zip(*errors))
+    assert within <= 2 * everywhere, errors
+
+
+def _joined_distance(found: list[Tensor], expected: list[Tensor]) -> float:
+    """Of all gradients together."""
+    return distance_of_norms(*(torch.cat([g.flatten() for g in gradients]) for gradients in (found, expected)))
 
 
 def test_bytes_and_fractions_have_one_support() -> None:
@@ -308,7 +328,7 @@ def test_bytes_and_fractions_have_one_support() -> None:
     silhouettes = walkers(4)[None]
     for given in (silhouettes, silhouettes / 255, silhouettes.double() / 255):
         within, everywhere = with_and_without(lambda given=given: model(given).embeddings)
-        torch.testing.assert_close(within, everywhere, rtol=1e-5, atol=1e-5)
+        assert distance(within, everywhere) <= rounding(torch.float32, NETWORK)
 
 
 class Biased(ARME):

@@ -24,30 +24,31 @@ def private_calls(case: Case, dtype: torch.dtype, backend: str) -> list[tuple[st
     support[..., ::2] = False
     within = (support, ops.grow_support(support, case.split, lens, backend), case.split, lens, 0.01, algorithm.AUTO)
     everywhere = (None, None, *within[2:])
-    y = ops.arme_forward(x, weights, *within, True, backend)
+    y = ops.arme_forward(x, weights, *within, True, False, backend)
     astp = (x, proj, p, None, case.split, lens)
     pooled, *made = ops.astp_forward(*astp, backend)
     frames_maximum, frames_index = ops.frame_maximum(x, None, lens, backend)
     bare = (x, None, p, None, case.split, lens)
     bare_pooled, *bare_made = ops.astp_forward(*bare, backend)
+    size = (list(x.shape), x.dtype)
     fta = (x, fta_weights, biases, ops.window_support(support, lens, backend), case.split, lens)
     z, means = ops.fta_forward(*fta, backend)
     calls = [
         ("grow_support", (support, case.split, lens)),
         ("window_support", (support, lens)),
-        ("halve_support", (support,)),
-        ("arme_forward", (x, weights, *within, True)),
-        ("arme_forward", (x, weights, *everywhere, False)),
-        ("arme_backward_data", (y, y, weights, *within)),
-        ("arme_backward_weight", (y, y, x, weights, *within)),
-        ("arme_backward_weight", (y, y, x, weights, *everywhere)),
+        ("max_pool_support", (support,)),
+        ("arme_forward", (x, weights, *within, True, False)),
+        ("arme_forward", (x, weights, *everywhere, False, True)),
+        ("arme_dgrad", (y, y, weights, *within)),
+        ("arme_wgrad", (y, y, x, weights, *within)),
+        ("arme_wgrad", (y, y, x, weights, *everywhere)),
         ("astp_forward", astp),
         ("astp_forward", bare),
         ("astp_forward", (x, proj, p, support, case.split, lens)),
         ("frame_maximum", (x, support, lens)),
-        ("frame_maximum_backward", (frames_maximum, frames_index, x, lens)),
-        ("astp_backward", (pooled, pooled, *made, *astp[:3], *astp[4:])),
-        ("astp_backward", (bare_pooled, bare_pooled, *bare_made, *bare[:3], *bare[4:])),
+        ("frame_maximum_backward", (frames_maximum, frames_index, *size, lens)),
+        ("astp_backward", (pooled, pooled, *made, proj, p, *size, case.split, lens)),
+        ("astp_backward", (bare_pooled, bare_pooled, *bare_made, None, p, *size, case.split, lens)),
         ("fta_forward", fta),
         ("fta_backward", (z, x, means, *fta[1:])),
     ]
@@ -61,7 +62,15 @@ def test_opcheck(case: Case, dtype: torch.dtype, native: str) -> None:
         torch.library.opcheck(getattr(torch.ops.hstl_fast, name).default, arguments)
 
 
-@pytest.mark.parametrize("compiler", ["aot_eager", "inductor"])
+COMPILERS = [
+    ("cpu", "aot_eager"),
+    ("cpu", "inductor"),
+    ("reference", "aot_eager"),
+    pytest.param("reference", "inductor", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("backend", "compiler"), COMPILERS, indirect=["backend"])
 @each_operator
 def test_compiles_whole(operator: Operator, compiler: str, backend: str) -> None:
     inputs = [value.requires_grad_() for value in operator.inputs(CASE)]

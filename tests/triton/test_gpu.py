@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hstl_fast import HSTL, losses, use_backend
 from hstl_fast.ops import _dispatch
+from tests.helpers.bounds import NETWORK, distance, rounding
 from tests.networks import narrow_model, walkers
 
 REASON = _dispatch.why_not("arme", "triton", "cuda", torch.float32)
@@ -67,7 +68,7 @@ def test_graphs_embed_with_the_weights_of_the_day() -> None:
     changed = model.embed(clips)
     assert not torch.equal(before, changed)
     assert torch.equal(changed, copy.deepcopy(model).embed(clips))
-    torch.testing.assert_close(changed[:1], model.embed(clips[:1]), rtol=1e-5, atol=1e-5)
+    assert distance(changed[:1], model.embed(clips[:1])) <= rounding(torch.float32, NETWORK)
 
 
 def test_streams_take_turns_with_a_graph() -> None:

@@ -4,6 +4,7 @@ On a GPU if there is one, else in Triton's interpreter.
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,17 +13,30 @@ import torch
 from torch import Tensor, nn
 
 from hstl_fast import HSTL, functional, reference, use_backend
+from tests.helpers.bounds import (
+    NETWORK,
+    away_from_kink,
+    distance,
+    distance_of_norms,
+    inherent,
+    of_exponent,
+    rounding,
+)
 from tests.networks import narrow_model, walkers
 from tests.ops.cases import OPERATORS, PAIRS, Case, Operator, distinct_map
 
-ROUNDING = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
-"""Largest error of an output or a gradient, relative to its norm."""
+# Outputs nearer to zero, relative to the largest, send back no gradient: rounding may decide their signs.
+NEAR_ZERO = 1e-4
+# Roundings to a narrow type: of the result, and of what one kernel hands to the next. Sums are in float32.
+OF_NARROW = 16
 each_operator = pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.name)
 
 
 BATCH = Case(32, 16, [4, 1, 3], 9, [5, 5], False)
 PACKED = Case(20, 12, [4, 1, 3], 9, [4, 7, 3], True)
 """One with channels that fill a step of the products, one without; the interpreter takes its time with larger ones."""
+# For what no size changes: two steps of products, two regions, and no more positions than that takes.
+SMALL = Case(18, 17, [2, 1], 5, [3], False)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MOST_POSITIONS = 1000
 """Of a map in the interpreter."""
@@ -50,20 +64,39 @@ def backend(kernels: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield kernels
 
 
-def results(function: Callable[..., Tensor], inputs: list[Tensor], *arguments: Any, **options: Any) -> list[Tensor]:
-    """The output and the gradient of every input, along a fixed direction; computed on the device, returned here."""
+def results(
+    function: Callable[..., Tensor], inputs: list[Tensor], *arguments: Any, signs: Tensor | None = None, **options: Any
+) -> list[Tensor]:
+    """The output and the gradient of every input, along a fixed direction; computed on the device, returned here.
+
+    The direction avoids outputs near zero: those of `signs`, or else of what is computed here.
+    """
     leaves = [value.detach().to(DEVICE, copy=True).requires_grad_() for value in inputs]
     if options.get("support") is not None:
         options["support"] = options["support"].to(DEVICE)
     y = function(*leaves, *arguments, **options)
-    direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64).to(y)
+    direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    direction = away_from_kink(direction, (y if signs is None else signs).detach().cpu(), NEAR_ZERO).to(y)
     return [value.detach().cpu() for value in (y, *torch.autograd.grad(y, leaves, direction))]
 
 
-def assert_near(found: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
-    assert [f.shape for f in found] == [e.shape for e in expected]
-    errors = [float((f.double() - e).norm() / e.norm()) for f, e in zip(found, expected, strict=True)]
-    assert max(errors) <= tolerance, errors
+def assert_near(found: list[Tensor], expected: list[Tensor], bounds: list[float]) -> None:
+    errors = [distance_of_norms(f, e) for f, e in zip(found, expected, strict=True)]
+    assert all(error <= bound for error, bound in zip(errors, bounds, strict=True)), (errors, bounds)
+
+
+def assert_float32(operator: Operator, case: Case, inputs: list[Tensor], **options: Any) -> None:
+    """Values and gradients are those of the definition but for rounding."""
+
+    def exact(*values: Tensor) -> list[Tensor]:
+        return results(operator.definition, [value.double() for value in values], case.split, signs=signs, **options)
+
+    signs = None
+    expected = exact(*inputs)
+    signs = expected[0]
+    found = results(operator.public, inputs, case.split, signs=signs, **options)
+    least = [4 * moved for moved in inherent(exact, inputs, torch.float32)]
+    assert_near(found, expected, [max(pair) for pair in zip(operator.bounds(case), least, strict=True)])
 
 
 def _skip_products_of_bfloat16(operator: Operator, dtype: torch.dtype) -> None:
@@ -73,9 +106,7 @@ def _skip_products_of_bfloat16(operator: Operator, dtype: torch.dtype) -> None:
 
 @each_pair
 def test_float32(operator: Operator, case: Case) -> None:
-    inputs, options = [value.float() for value in operator.inputs(case)], operator.options(case)
-    expected = results(operator.definition, [value.double() for value in inputs], case.split, **options)
-    assert_near(results(operator.public, inputs, case.split, **options), expected, ROUNDING[torch.float32])
+    assert_float32(operator, case, [value.float() for value in operator.inputs(case)], **operator.options(case))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
@@ -85,10 +116,10 @@ def test_narrow_types(operator: Operator, case: Case, dtype: torch.dtype) -> Non
     _skip_products_of_bfloat16(operator, dtype)
     inputs, options = [value.to(dtype) for value in operator.inputs(case)], operator.options(case)
     expected = results(operator.definition, [value.double() for value in inputs], case.split, **options)
-    found = results(operator.public, inputs, case.split, **options)
+    found = results(operator.public, inputs, case.split, signs=expected[0], **options)
     assert [value.dtype for value in found[1:]] == [dtype] * len(inputs)
     assert found[0].dtype == (torch.float32 if operator.name == "astp" else dtype)
-    assert_near(found, expected, ROUNDING[dtype])
+    assert_near(found, expected, [rounding(dtype, OF_NARROW)] * len(found))
 
 
 @each_operator
@@ -96,23 +127,24 @@ def test_narrow_inputs_take_float32_parameters(operator: Operator) -> None:
     x, *parameters = [value.half() for value in operator.inputs(BATCH)]
     mixed = [x, *(value.float() for value in parameters)]
     expected = results(operator.definition, [value.double() for value in mixed], BATCH.split)
-    found = results(operator.public, mixed, BATCH.split)
+    found = results(operator.public, mixed, BATCH.split, signs=expected[0])
     assert [value.dtype for value in found[1:]] == [torch.float16] + [torch.float32] * len(parameters)
-    assert_near(found, expected, ROUNDING[torch.float16])
+    assert_near(found, expected, [rounding(torch.float16, OF_NARROW)] * len(found))
 
 
 @each_operator
 def test_packed_sequences_do_not_meet(operator: Operator) -> None:
-    case = PACKED._replace(lens=[3, 14, 5, 4], packed=True)
+    case = SMALL._replace(lens=[3, 8, 5, 4], packed=True)
     inputs = [value.to(DEVICE, torch.float32) for value in operator.inputs(case)]
     packed = operator.public(*inputs, case.split, seq_lens=case.lens)
     alone = [operator.public(x, *inputs[1:], case.split) for x in inputs[0].split(case.lens, dim=2)]
-    torch.testing.assert_close(packed, torch.cat(alone, dim=0 if operator.name == "astp" else 2), rtol=1e-6, atol=1e-7)
+    joined = torch.cat(alone, dim=0 if operator.name == "astp" else 2)
+    assert distance(packed, joined) <= 2 * operator.bounds(case)[0]  # other places in a tile, other orders of sums
 
 
 @each_operator
 def test_strides_do_not_matter(operator: Operator) -> None:
-    case = BATCH
+    case = SMALL._replace(lens=[3, 3])
     x, *parameters = [value.float() for value in operator.inputs(case)]
     plain = results(operator.public, [x, *parameters], case.split)
     mirrored = x.flip(4).transpose(0, 1).contiguous().transpose(0, 1).flip(4)
@@ -125,9 +157,7 @@ def test_strides_do_not_matter(operator: Operator) -> None:
 def test_the_first_of_equal_maxima_takes_the_gradient(operator: Operator) -> None:
     case = BATCH._replace(lens=[11, 11])
     x, *parameters = [value.float() for value in operator.inputs(case)]
-    tied = [(x * 2).round() / 2, *parameters]
-    expected = results(operator.definition, [value.double() for value in tied], case.split)
-    assert_near(results(operator.public, tied, case.split), expected, ROUNDING[torch.float32])
+    assert_float32(operator, case, [(x * 2).round() / 2, *parameters])
 
 
 @pytest.mark.parametrize("level", [0.0, -1.0, 1e-9, 1e4])
@@ -136,7 +166,9 @@ def test_constant_maps_pool_to_their_level(level: float, p: float) -> None:
     x = torch.full((1, 3, 4, 6, 5), level, device=DEVICE, requires_grad=True)
     powers = torch.full((2,), p, device=DEVICE, requires_grad=True)
     pooled = functional.astp(x, None, powers, [4, 2])
-    torch.testing.assert_close(pooled, torch.full_like(pooled, max(level, 1e-6)), rtol=1e-5, atol=0)
+    exponent = abs(math.log(max(level, 1e-6))) * max(p, 1)
+    bound = (of_exponent(torch.float32, exponent) + rounding(torch.float32, 20)) / min(p, 1)
+    assert distance(pooled, torch.full_like(pooled, max(level, 1e-6))) <= bound
     gx, gp = torch.autograd.grad(pooled.sum(), (x, powers))
     assert gx.isfinite().all()
     assert gp.isfinite().all()
@@ -146,27 +178,29 @@ def test_constant_maps_pool_to_their_level(level: float, p: float) -> None:
 def test_strip_pool() -> None:
     x, p = distinct_map(BATCH).float(), torch.tensor([5.0])
     expected = results(reference.strip_pool, [x.double(), p.double()], 4)
-    assert_near(results(functional.strip_pool, [x, p], 4), expected, ROUNDING[torch.float32])
+    bounds = OPERATORS[1].bounds(BATCH)[:3]  # of larger regions
+    assert_near(results(functional.strip_pool, [x, p], 4, signs=expected[0]), expected, bounds)
 
 
 @pytest.mark.parametrize("slope", [None, 0.0, 0.3])
 def test_slope_of_the_activation(slope: float | None) -> None:
-    inputs = [value.float() for value in OPERATORS[0].inputs(BATCH)]
-    split = BATCH.split
+    inputs = [value.float() for value in OPERATORS[0].inputs(SMALL)]
+    split = SMALL.split
     expected = results(reference.arme, [value.double() for value in inputs], split, negative_slope=slope)
-    assert_near(results(functional.arme, inputs, split, negative_slope=slope), expected, ROUNDING[torch.float32])
+    found = results(functional.arme, inputs, split, signs=expected[0], negative_slope=slope)
+    assert_near(found, expected, OPERATORS[0].bounds(SMALL))
 
 
 @pytest.mark.parametrize("wanted", [0, 1])
 def test_only_the_wanted_gradient(wanted: int) -> None:
-    case = BATCH
+    case = SMALL
     inputs = [value.to(DEVICE, torch.float32) for value in OPERATORS[0].inputs(case)]
-    expected = results(OPERATORS[0].definition, [value.double() for value in inputs], case.split)[1 + wanted]
+    expected = results(OPERATORS[0].definition, [value.double() for value in inputs], case.split)
     inputs[wanted].requires_grad_()
     y = functional.arme(*inputs, case.split)
-    direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64).to(y)
-    (gradient,) = torch.autograd.grad(y, inputs[wanted], direction)
-    assert_near([gradient.cpu()], [expected], ROUNDING[torch.float32])
+    direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(y, inputs[wanted], away_from_kink(direction, expected[0], NEAR_ZERO).to(y))
+    assert_near([gradient.cpu()], [expected[1 + wanted]], [OPERATORS[0].bounds(case)[1 + wanted]])
 
 
 # ---- supports
@@ -187,19 +221,32 @@ def test_supports_grow(lens: list[int], share: float) -> None:
     assert torch.equal(ops.halve_support(support, "triton"), nn.functional.max_pool2d(support.float(), 2) > 0)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.6])
-@pytest.mark.parametrize("case", [BATCH, PACKED], ids=str)
+@pytest.mark.parametrize(
+    ("case", "share"),
+    [(BATCH, 0.1), (BATCH, 0.6), (PACKED, 0.0), (PACKED, 0.1)]
+    if DEVICE == "cuda"
+    else [(BATCH, 0.1), (PACKED, 0.0), (SMALL, 0.6)],
+    ids=str,
+)
 @each_operator
 def test_what_stands_outside_counts_as_zero(operator: Operator, case: Case, share: float) -> None:
     x, *parameters = [value.float() for value in operator.inputs(case)]
     support = torch.rand(x[:, 0].shape, generator=torch.Generator().manual_seed(2)) < share
     dirty, options = x.where(support[:, None], float("inf")), operator.options(case)
-    found = results(operator.public, [dirty, *parameters], case.split, support=support, **options)
-    expected = results(
-        operator.definition, [v.double() for v in (x, *parameters)], case.split, support=support, **options
-    )
-    for ours, truth in zip(found, expected, strict=True):
-        assert (ours - truth).norm() <= ROUNDING[torch.float32] * truth.norm() + 1e-10
+
+    def exact(*values: Tensor) -> list[Tensor]:
+        inputs = [value.double() for value in values]
+        return results(operator.definition, inputs, case.split, support=support, signs=signs, **options)
+
+    signs = None
+    expected = exact(x, *parameters)
+    signs = expected[0]
+    found = results(operator.public, [dirty, *parameters], case.split, support=support, signs=signs, **options)
+    if share == 0 and operator.name == "astp":  # the outputs are 1e-6 whatever p is
+        assert found[3].norm() <= 1e-6 * of_exponent(torch.float32, math.log(1e6)) * found[0].numel()
+        found[3] = expected[3]
+    least = [4 * moved for moved in inherent(exact, [x, *parameters], torch.float32)]
+    assert_near(found, expected, [max(pair) for pair in zip(operator.bounds(case), least, strict=True)])
     if operator.name == "arme":
         grown = reference.grow_support(support, case.split, options["seq_lens"])
         assert not found[0][~grown[:, None].expand_as(found[0])].any()
@@ -212,7 +259,8 @@ def test_background_frames_enter_maxima() -> None:
     support = torch.ones(1, 3, 2, 2, dtype=torch.bool, device=DEVICE)
     support[:, 0] = False
     proj, p = torch.tensor([[-1.0]], device=DEVICE), torch.ones(1, device=DEVICE)
-    torch.testing.assert_close(functional.astp(x, proj, p, [2], support=support).item(), 1e-6)
+    pooled = functional.astp(x, proj, p, [2], support=support)
+    assert distance(pooled, torch.full_like(pooled, 1e-6)) <= of_exponent(torch.float32, math.log(1e6))
     weights, biases = torch.zeros(1, 2, 1, 1, device=DEVICE), torch.zeros(1, 2, 1, device=DEVICE)
     assert not functional.fta(x, weights, biases, [2], support=support).any()
 
@@ -232,7 +280,7 @@ def test_means_keep_their_denominators() -> None:
     support = torch.zeros(1, 3, 2, 2, dtype=torch.bool, device=DEVICE)
     support[..., 0, 0] = True
     pooled = functional.astp(x, None, torch.ones(1, device=DEVICE), [2], support=support)
-    torch.testing.assert_close(pooled.item(), 1 + 0.75e-6)
+    assert distance(pooled, torch.full_like(pooled, 1 + 0.75e-6)) <= of_exponent(torch.float32, math.log(1e6))
     x = torch.arange(4.0, device=DEVICE).view(1, 1, 4, 1, 1).expand(1, 1, 4, 2, 2)  # a = 2, b = 3 at the one position
     weights, biases = torch.tensor([1.0, 0], device=DEVICE).view(1, 2, 1, 1), torch.zeros(1, 2, 1, device=DEVICE)
     share = torch.tensor((2 + 3) / 4).sigmoid().item()
@@ -258,7 +306,8 @@ def test_patches_feed_the_same_products(case: Case, sparse: bool, monkeypatch: p
     options = {**OPERATORS[0].options(case), "support": support}
     expected = results(reference.arme, [x.double(), weights.double()], case.split, **options)
     monkeypatch.setattr(kernels, "convolve_list", patches)
-    assert_near(results(functional.arme, [x, weights], case.split, **options), expected, ROUNDING[torch.float32])
+    found = results(functional.arme, [x, weights], case.split, signs=expected[0], **options)
+    assert_near(found, expected, OPERATORS[0].bounds(case))
     assert len(fed) == 2
 
 
@@ -311,8 +360,17 @@ def test_a_network_with_and_without_gradients(preset: str, lens: list[int]) -> N
     found = _losses(copy.deepcopy(model), silhouettes, lens)
     with use_backend("reference"):
         expected = _losses(copy.deepcopy(model).double(), silhouettes, lens)
-    for ours, truth in zip(found, expected, strict=True):
-        assert (ours.double() - truth).norm() <= 1e-4 * truth.norm() + 1e-9
+    for ours, truth in zip(found[:2], expected[:2], strict=True):
+        assert distance(ours, truth) <= rounding(torch.float32, NETWORK)
+    with use_backend("reference"):
+        torchs = _losses(copy.deepcopy(model), silhouettes, lens)
+    ours, theirs = (_joined_distance(results[2:], expected[2:]) for results in (found, torchs))
+    assert ours <= max(2 * theirs, rounding(torch.float32, NETWORK)), (ours, theirs)
+
+
+def _joined_distance(found: list[Tensor], expected: list[Tensor]) -> float:
+    """Of all gradients together: a single one may be nothing but what cancels."""
+    return distance_of_norms(*(torch.cat([g.double().flatten() for g in gradients]) for gradients in (found, expected)))
 
 
 def _losses(model: HSTL, silhouettes: Tensor, lens: list[int]) -> list[Tensor]:
@@ -332,12 +390,12 @@ def _losses(model: HSTL, silhouettes: Tensor, lens: list[int]) -> list[Tensor]:
 @each_operator
 @pytest.mark.parametrize("default", [torch.float64, torch.bfloat16], ids=str)
 def test_the_default_type_does_not_matter(operator: Operator, default: torch.dtype) -> None:
-    inputs = [value.float() for value in operator.inputs(BATCH)]
-    expected = results(operator.public, inputs, BATCH.split)
+    inputs = [value.float() for value in operator.inputs(SMALL)]
+    expected = results(operator.public, inputs, SMALL.split)
     before = torch.get_default_dtype()
     torch.set_default_dtype(default)
     try:
-        found = results(operator.public, inputs, BATCH.split)
+        found = results(operator.public, inputs, SMALL.split)
     finally:
         torch.set_default_dtype(before)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

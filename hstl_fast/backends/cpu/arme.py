@@ -67,6 +67,15 @@ class ForwardCall(NativeCallWithWorkspace):
         lens = self.sizes.seq_lens
         return self.method.algorithm != DIRECT and 2 * (self.method.threads - 1) * len(lens) <= sum(lens)
 
+    @property
+    def finds_max_pool(self) -> bool:
+        """Whether the call can find the 2x2 maxima on its way.
+
+        The convolution's tiles begin at even columns then, which changes how sums round. So this must not depend on the
+        number of threads.
+        """
+        return self.method.algorithm != DIRECT and all(rows % 2 == 0 for rows in (*self.sizes.split, self.sizes.w))
+
     def workspace_bytes(self, with_maximum: bool = False) -> int:
         """Bytes of the workspace, with room for the frame maximum where the call may be asked for it."""
         size: int = library.require_cpu().arme_workspace(*self.sizes, *self.method[1:], with_maximum)
