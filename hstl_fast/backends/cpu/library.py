@@ -43,7 +43,7 @@ def _built_elsewhere(name: str) -> str | None:
         folder = Path(str(distribution.locate_file(package)))
         if folder.resolve() != here.resolve() and any(folder.glob(f"{module}*.so")):
             return (
-                f"{name} was not built in {here}, from where Python imports {package}, but it is installed in {folder}; "
+                f"{name} was not built in {here}, where Python finds {package}, but it is installed in {folder}; "
                 "start Python in another folder, or install the checkout with pip install -e"
             )
     return None
