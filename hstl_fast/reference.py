@@ -48,7 +48,7 @@ def arme(
 
 
 def grow_support(support: Tensor, split: Sequence[int], seq_lens: Sequence[int] | None = None) -> Tensor:
-    """The positions where `arme` may be non-zero: one more in t, h and w, never across a region's or a sequence's end."""
+    """The support of `arme`'s output: one position more in t, h and w, never across a region's or a sequence's end."""
     maps = _sequences(support[:, None].float(), seq_lens)
     grown = [torch.cat([F.max_pool3d(rows, 3, 1, 1) for rows in _regions(s, split)], 3) for s in maps]
     return torch.cat(grown, 2)[:, 0] > 0
