@@ -66,7 +66,7 @@ class InvalidVariableError(Exception):
 
 
 class Settings(NamedTuple):
-    """What the environment variables ask for."""
+    """The build that the environment variables ask for."""
 
     mode: str  # "auto", "1" or "0"
     compiler: list[str]  # empty: any
@@ -167,7 +167,7 @@ def compilations(sets: dict[str, list[str]]) -> list[Compilation]:
 
 
 def bindings(flags: list[str], version: str) -> Compilation:
-    """That of the Python module itself."""
+    """The name of the Python module itself."""
     try:
         import pybind11
     except ImportError as error:

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# Lower clamp of the generalised mean.
 SMALLEST = 1e-6
-"""Lower clamp of the generalised mean."""
 
 
 def arme(
@@ -48,7 +48,7 @@ def arme(
 
 
 def grow_support(support: Tensor, split: Sequence[int], seq_lens: Sequence[int] | None = None) -> Tensor:
-    """Where `arme` may be non-zero: one position more in t, h and w, never across a region's or a sequence's end."""
+    """The support of `arme`'s output: one position more in t, h and w, never across a region's or a sequence's end."""
     maps = _sequences(support[:, None].float(), seq_lens)
     grown = [torch.cat([F.max_pool3d(rows, 3, 1, 1) for rows in _regions(s, split)], 3) for s in maps]
     return torch.cat(grown, 2)[:, 0] > 0
@@ -129,7 +129,14 @@ def fta(
 
 
 def fta_lengths(seq_lens: Sequence[int]) -> list[int]:
-    """Frames that `fta` leaves of sequences of these lengths: `(T - 3) // 3 + 1`."""
+    """Frames that `fta` leaves of sequences: `(T - 3) // 3 + 1`.
+
+    Args:
+        seq_lens: the sequences' lengths.
+
+    Returns:
+        As many lengths.
+    """
     return [(t - 3) // 3 + 1 for t in seq_lens]
 
 

@@ -11,8 +11,8 @@ import hstl_fast
 from hstl_fast.backends.cpu import library
 from hstl_fast.backends.triton import available
 
-# Without a GPU, tests/test_triton.py runs these in a process whose Triton interprets.
-collect_ignore = [] if torch.cuda.is_available() or available.is_interpreted() else ["triton"]
+# Without a GPU, tests/backends/test_triton.py runs these in a process whose Triton interprets.
+collect_ignore = [] if torch.cuda.is_available() or available.is_interpreted() else ["backends/triton"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

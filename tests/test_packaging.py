@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -163,17 +164,14 @@ def load_build(root: Path = ROOT) -> SimpleNamespace:
 BUILD = load_build()
 # A compiler for whatever processor `machine` names: it compiles nothing, but says and links what a test wants it to.
 COMPILER = """\
-#!{python}
-import shutil, sys
-arguments = sys.argv[1:]
-if "-dumpmachine" in arguments:
-    print("{machine}-unknown-linux-gnu")
-elif "-shared" in arguments:
-    shutil.copy({module!r}, arguments[-1])
-elif {complaint!r} and "-c" in arguments:
-    sys.exit({complaint!r})
-else:
-    open(arguments[arguments.index("-o") + 1], "w").close()
+#!/bin/sh
+for last; do :; done
+case " $* " in
+*" -dumpmachine "*) echo {machine}-unknown-linux-gnu ;;
+*" -shared "*) cp {module} "$last" ;;
+*" -c "*) if [ -n {complaint} ]; then echo {complaint}; exit 1; fi; : > "$last" ;;
+*) : > "$last" ;;
+esac
 """
 
 
@@ -189,7 +187,8 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def make(module: Path, complaint: str = "", machine: str = platform.machine()) -> None:
         program = tmp_path / "fake-c++"
-        text = COMPILER.format(python=sys.executable, module=str(module), complaint=complaint, machine=machine)
+        words = {"module": str(module), "complaint": complaint, "machine": machine}
+        text = COMPILER.format(**{name: shlex.quote(word) for name, word in words.items()})
         program.write_text(text, encoding="utf-8")
         program.chmod(0o755)
         monkeypatch.setenv("CXX", str(program))

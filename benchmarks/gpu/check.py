@@ -5,6 +5,7 @@ device costs its row, and the others go on.
 """
 
 import functools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from benchmarks.core.text import anonymous
 from benchmarks.gpu.supervise import CannotStart, Job, Reporter
 
 ROOT = Path(__file__).parents[2]
+# The variable with options of the user's own, such as those that would run the tests in other processes.
+OPTIONS = "PYTEST_ADDOPTS"
 # Seconds that one test may take.
 LONGEST = 120.0
 
@@ -32,6 +35,7 @@ def execute(job: Job, reporter: Reporter, device: torch.device) -> None:
 
     from benchmarks.gpu.row_plugin import RowPlugin
 
+    os.environ.pop(OPTIONS, None)
     plugin = RowPlugin(job.keys, reporter, device)
     pytest.main([*_arguments(device.type), "--quiet", "-p", "no:cacheprovider"], plugins=[plugin])
     if plugin.broken:
@@ -42,7 +46,8 @@ def execute(job: Job, reporter: Reporter, device: torch.device) -> None:
 def collected(device: str) -> tuple[str, ...]:
     """The names of all tests that need a device, as pytest collects them in a process of its own."""
     command = [sys.executable, "-m", "pytest", *_arguments(device), "--collect-only", "--quiet"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if name != OPTIONS}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if run.returncode:
         lines = [line for line in (run.stderr + run.stdout).splitlines() if line.strip()]
         why = next((line[1:] for line in lines if line.startswith("E ")), lines[-1] if lines else "no output")

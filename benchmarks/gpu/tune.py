@@ -14,7 +14,7 @@ from benchmarks.gpu.supervise import Job, Reporter, Row
 from hstl_fast.ops import _dispatch
 
 if TYPE_CHECKING:
-    from hstl_fast.backends.triton.tuning import Product
+    from hstl_fast.backends.triton.tuning import Gemm
 
 # The file in the folder of the results that HSTL_FAST_TILES may name afterwards.
 FILE = "tiles.json"
@@ -37,15 +37,15 @@ def execute(job: Job, reporter: Reporter, device: torch.device, tiny: bool) -> N
     reporter.finished(job.keys[0], row)
 
 
-def products(tiny: bool) -> "list[Product]":
-    """The products of all published networks, those with the most arithmetic first."""
+def products(tiny: bool) -> "list[Gemm]":
+    """The GEMMs of all published networks, those with the most arithmetic first."""
     from hstl_fast.backends.triton import tuning
 
     configs = [clips.config(preset, tiny) for preset in ("casia-b", "gait3d", "oumvlp")]
-    return tuning.products(layer for config in configs for layer in config.convolutions(3 if tiny else 30))
+    return tuning.gemms(layer for config in configs for layer in config.convolutions(3 if tiny else 30))
 
 
-def measure(product: "Product", device: torch.device, tiny: bool) -> Row:
+def measure(product: "Gemm", device: torch.device, tiny: bool) -> Row:
     """Every candidate's time, the rule's first."""
     from hstl_fast.backends.triton import tuning
 

@@ -110,10 +110,12 @@ def may_plan_head(model: Network) -> bool:
     return untouched and _has_plain_tensors(model.parts, dtype) and _has_plain_tensors(model.norm, dtype)
 
 
-def may_replay(model: Network, clips: list[Tensor], device_type: str, is_capturing: Callable[[], bool]) -> bool:
+def may_replay(
+    model: Network, clips: list[Tensor], device_type: str, is_capturing: Callable[[torch.device], bool]
+) -> bool:
     """Whether a CUDA graph may stand for the network: all its kernels are Triton's, and nobody follows them."""
     device = model.parts.weight.device
-    if device.type != device_type or is_watched() or is_capturing():
+    if device.type != device_type or is_watched() or is_capturing(device):
         return False
     if any(clip.dtype != torch.uint8 or type(clip) is not Tensor for clip in clips):
         return False

@@ -81,6 +81,9 @@ class HSTL(Layer):
             num_classes: identities in training, K; None takes the preset's.
             check_input: as for the class.
 
+        Returns:
+            The model.
+
         Raises:
             ValueError: the name is unknown, or `num_classes` is not a positive integer.
         """
@@ -189,8 +192,8 @@ class HSTL(Layer):
         def compute(silhouettes: Tensor, lengths: list[int]) -> Tensor:
             return self._embeddings(silhouettes, lengths, batch_statistics=False)
 
-        settings, device = cuda_graphs.settings_of(self), self.parts.weight.device
-        return cuda_graphs.graphs_of(self).embed(enough, compute, settings, device)
+        device = self.parts.weight.device
+        return cuda_graphs.graphs_of(self).embed(enough, compute, cuda_graphs.cache_key(self, device), device)
 
     def _embeddings(self, silhouettes: Tensor, lengths: list[int], batch_statistics: bool) -> Tensor:
         """`[N, P, C]`; the classifier, which grows with the identities, is not needed for them."""

@@ -1,4 +1,4 @@
-"""What a network is given: silhouettes and clips, checked, cropped, packed and repeated."""
+"""The inputs of a network: silhouettes and clips, checked, cropped, packed and repeated."""
 
 from __future__ import annotations
 

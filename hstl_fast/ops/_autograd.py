@@ -82,7 +82,7 @@ def _transformed(function: type[NativeFunction], *inputs: Any) -> Tensor:
 
 
 class _Context:
-    """What a NativeFunction sees of autograd while a transform applies it: no gradient is owned, no output changed."""
+    """Autograd as a NativeFunction sees it under a transform: no gradient is owned, no output is changed."""
 
     owns_gradient = False
     probe = None

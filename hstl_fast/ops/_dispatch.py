@@ -30,6 +30,9 @@ def use_backend(name: str) -> AbstractContextManager[None]:
     Args:
         name: "auto", "reference", "cpu", "triton" or "cuda".
 
+    Returns:
+        A context manager.
+
     Raises:
         ValueError: the name is unknown.
     """
@@ -45,6 +48,9 @@ def use_algorithm(name: str) -> AbstractContextManager[None]:
 
     Args:
         name: "auto", "winograd" or "direct".
+
+    Returns:
+        A context manager.
 
     Raises:
         ValueError: the name is unknown.

@@ -1,4 +1,4 @@
-"""Where feature maps may be non-zero: one truth value per position, grown layer by layer from the silhouettes'.
+"""The support of a feature map: where it may be non-zero, grown layer by layer from the silhouettes'.
 
 All convolutions are without bias and LeakyReLU(0) = 0, so that outside its support a map is exactly 0, and what lies
 there needs no arithmetic, forward or backward. The support plays the part of the active sites of a sparse convolution.

@@ -23,7 +23,7 @@ def test_what_was_measured_is_printed_and_kept(tmp_path: Path, monkeypatch: pyte
 
     asked = []
 
-    def measure(product: tuning.Product, device: torch.device, dtype: torch.dtype) -> tuning.Measured:
+    def measure(product: tuning.Gemm, device: torch.device, dtype: torch.dtype) -> tuning.Measured:
         asked.append((product.name, dtype))
         rule, best = tiles.Tile(128, 64, 32, 4, 3), tiles.Tile(256, 64, 32, 8, 3)
         return tuning.Measured(f"{product.name} {dtype}", rule, {rule: 2e-3, best: 1e-3}, {})
@@ -36,13 +36,13 @@ def test_what_was_measured_is_printed_and_kept(tmp_path: Path, monkeypatch: pyte
     output = tmp_path / "mine.json"
     said = run("tune", "--preset", "casia-b", "--output", output).output.splitlines()
     assert (
-        "convolve 128-128     bfloat16     2.000 ms by rule    1.000 ms  rows=256 cols=64 depth=32 warps=8 stages=3"
-        in said
+        "conv 128-128         bfloat16     2.000 ms by rule    1.000 ms  "
+        "block_m=256 block_n=64 block_k=32 num_warps=8 num_stages=3" in said
     )
     assert said[-1] == f"written to {output}"
     channels = {(c_in, c_out) for c_in, c_out, *_ in PRESETS["casia-b"].convolutions(30)}
-    products = {f"{kind} {a}-{b}" for a, b in channels for kind in ("convolve", "weigh")}
-    products |= {f"convolve {b}-{a}" for a, b in channels if a > 1}
+    products = {f"{kind} {a}-{b}" for a, b in channels for kind in ("conv", "wgrad")}
+    products |= {f"conv {b}-{a}" for a, b in channels if a > 1}
     assert sorted(asked, key=str) == sorted(
         ((p, d) for p in products for d in (torch.bfloat16, torch.float32)), key=str
     )

@@ -114,7 +114,7 @@ _blocks = _Blocks()
 
 
 def _unlock() -> None:
-    """In a forked child, replace the lock: the thread that held it may exist in the parent only."""
+    """Replace the lock in a forked child: the thread that held it may exist in the parent only."""
     _blocks.lock = threading.RLock()
 
 

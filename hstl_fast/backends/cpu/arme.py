@@ -18,7 +18,7 @@ from hstl_fast.layout import computing_dtype, dense, frames_of, is_native_map
 
 
 class Supports(NamedTuple):
-    """Where the input and the output may be non-zero, bool `[n, t, h, w]`; None: everywhere."""
+    """The positions where input and output may be non-zero, bool `[n, t, h, w]`; None: everywhere."""
 
     x_support: Tensor | None
     y_support: Tensor | None

@@ -37,7 +37,7 @@ class NativeCall:
     name: ClassVar[str]
 
     def arguments(self) -> list[Any]:
-        """What the native function is given: addresses and numbers."""
+        """The arguments of the native function: addresses and numbers."""
         given: list[Any] = []
         for value in _values_of(type(self))(self):  # type: ignore[arg-type]
             if isinstance(value, tuple):

@@ -1,15 +1,71 @@
 """HSTL's operators in Triton, for GPUs. Memory and tables are torch's; nothing waits for the device.
 
 A feature map is [frames, rows, columns, channels] in memory, `x` of [n, c, t, h, w] in `torch.channels_last_3d`.
-Importing this package does not import Triton; `available` says whether its kernels can run.
+
+Importing this package does not import Triton, and neither does its module `available`, which says whether the kernels
+can run. The other modules import Triton or serve those that do. Outside this package nothing imports them: the first
+call of an operator imports `operators`, and the functions below import what they need.
 """
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
 
 from hstl_fast.backends.triton.available import why_not
 
-__all__ = ["FINDS_POWER_GRADIENT", "FUSES_LEAKY_BACKWARD", "READS_OUTSIDE_SUPPORT", "WIDENS_MAPS", "why_not"]
+if TYPE_CHECKING:
+    from hstl_fast.backends.triton.tables import StaticTables
+    from hstl_fast.backends.triton.tuning import Gemm, Measured
 
-# The products multiply what they read as it is.
+__all__ = [
+    "FINDS_POWER_GRADIENT",
+    "FUSES_LEAKY_BACKWARD",
+    "READS_OUTSIDE_SUPPORT",
+    "WIDENS_MAPS",
+    "static_tables",
+    "tune",
+    "why_not",
+]
+
+# dgrad and wgrad multiply the gradients as they find them.
 FUSES_LEAKY_BACKWARD = False
 READS_OUTSIDE_SUPPORT = True
 WIDENS_MAPS = False
 FINDS_POWER_GRADIENT = True
+
+
+def tune(
+    convolutions: Iterable[tuple[int, int, tuple[int, ...], int, int]],
+    dtypes: Iterable[torch.dtype],
+    say: Callable[["Gemm", torch.dtype, "Measured"], None],
+    path: Path | None,
+) -> Path:
+    """Measure the tiles of these convolutions' GEMMs on the current GPU.
+
+    Args:
+        convolutions: the layers, as `HSTLConfig.convolutions` lists them.
+        dtypes: the types to measure in.
+        say: is called with each GEMM as soon as its fastest tile is in the file.
+        path: the file to write; None for the user's own.
+
+    Returns:
+        The file that was written.
+    """
+    from hstl_fast.backends.triton import tiles, tuning
+
+    path, gemms = path or tiles.own_file(), tuning.gemms(convolutions)
+    for dtype in dtypes:
+        for gemm in gemms:
+            found = tuning.measure(gemm, torch.device("cuda"), dtype)
+            tiles.write(path, {found.key: found.best})
+            say(gemm, dtype, found)
+    return path
+
+
+def static_tables(frames: int, sequences: int, device: torch.device) -> "StaticTables":
+    """Tables at fixed addresses, for kernels that a CUDA graph launches again without Python."""
+    from hstl_fast.backends.triton.tables import StaticTables
+
+    return StaticTables(frames, sequences, device)

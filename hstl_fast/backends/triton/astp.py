@@ -1,4 +1,4 @@
-"""ASTP and strip pooling: the frame maximum, then projection, generalised mean and root of every region at once."""
+"""ASTP and strip pooling: the frame maximum, then the projection and the generalised mean of every region at once."""
 
 import torch
 import triton
@@ -18,14 +18,14 @@ def _frame_maximum(
     maximum,  # [n, h, w, c], out
     index,  # [n, h, w, c] int16, out: the first frame of a sequence that attains it
     x,  # [frames, h, w, c]
-    support,  # [frames, h, w]: outside, nothing is read and 0 is meant; or anything, if SPARSE is 0
+    support,  # [frames, h, w]: outside nothing is read, and x counts as 0; or anything, if SPARSE is 0
     starts,
     frame_size,  # h w c
     C: tl.constexpr,
     SPARSE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Bytes: x read where it is inside the support."""
+    """The maximum over the frames of one sequence. Bytes: x read where it is inside the support."""
     sequence = tl.program_id(0)
     element = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = element < frame_size
@@ -42,7 +42,7 @@ def _frame_maximum(
         better = ((value > best) | (value != value)) & (best == best) | (frame == first)
         best = tl.where(better, value, best)
         best_frame = tl.where(better, frame - first, best_frame)
-    best = tl.where(first < end, best, 0)  # nobody reads a sequence without frames
+    best = tl.where(first < end, best, 0)  # the maximum of a sequence without frames is not read
     place = wide(sequence) * frame_size + element
     tl.store(maximum + place, best.to(maximum.dtype.element_ty), mask=inside)
     tl.store(index + place, best_frame.to(tl.int16), mask=inside)
@@ -58,7 +58,10 @@ def _frame_maximum_backward(
     frame_size,
     BLOCK: tl.constexpr,
 ):
-    """Bytes: gx written; the gradient and the index come from the cache for all but one frame of a sequence."""
+    """The gradient of one frame: that of the maximum where this frame attains it, else 0.
+
+    Bytes: gx written; the gradient and the index come from the cache for all but one frame of a sequence.
+    """
     frame = tl.program_id(0)
     element = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = element < frame_size
@@ -72,7 +75,7 @@ def _frame_maximum_backward(
 
 @triton.jit
 def _frame_maximum_backward_add(gx, grad, index, starts, frame_size, size, BLOCK: tl.constexpr):
-    """Adds to the one frame that attained the maximum. Bytes: three elements per element of one frame."""
+    """Adds the gradient to the one frame that attains the maximum. Bytes: three elements per element of one frame."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     sequence = at // frame_size
@@ -91,17 +94,17 @@ def _projected(
     C_OUT: tl.constexpr,
     PROJECTED: tl.constexpr,
     PRECISION: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
-    DEPTH: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
 ):
-    """[ROWS, COLS] float32: the maxima's projections on output channels `col`, or the maxima themselves."""
+    """The maxima's projections on output channels `col`, or the maxima themselves: [BLOCK_M, BLOCK_N] float32."""
     if not PROJECTED:
         mask = inside[:, None] & (col < C_OUT)[None, :]
         return tl.load(maximum_rows + col[None, :], mask=mask, other=0).to(tl.float32)
-    sums = tl.zeros([ROWS, COLS], tl.float32)
-    for k0 in range(0, C_IN, DEPTH):
-        k = k0 + tl.arange(0, DEPTH)
+    sums = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+    for k0 in range(0, C_IN, BLOCK_K):
+        k = k0 + tl.arange(0, BLOCK_K)
         a = tl.load(maximum_rows + k[None, :], mask=inside[:, None] & (k < C_IN)[None, :], other=0).to(tl.float32)
         b = tl.load(
             proj + (col * C_IN)[None, :] + k[:, None], mask=(k < C_IN)[:, None] & (col < C_OUT)[None, :], other=0
@@ -125,27 +128,29 @@ def _pool(
     C_OUT: tl.constexpr,
     PROJECTED: tl.constexpr,
     PRECISION: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
-    DEPTH: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
 ):
-    """The generalised mean of one region of one sequence: exp(log(mean(exp(p log u))) / p), the largest power found on
-    the way and divided out. FLOPs: 2 c_in + about 60 per output channel and position. Bytes: the maxima, for every
-    block of output channels."""
+    """The generalised mean of one region of one sequence: exp(log(mean(exp(p log u))) / p).
+
+    The largest power is found on the way and divided out. FLOPs: 2 c_in + about 60 per output channel and position.
+    Bytes: the maxima, for every block of output channels.
+    """
     unit = tl.program_id(0)
     sequence, region = unit // region_count, unit % region_count
-    col = tl.program_id(1) * COLS + tl.arange(0, COLS)
+    col = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     power = tl.load(p + region)
     positions = tl.load(regions + 2 * region + 1) * width
     first = (wide(sequence) * height + tl.load(regions + 2 * region)) * width
-    top = tl.full([COLS], float("-inf"), tl.float32)
-    total = tl.zeros([COLS], tl.float32)
-    levels = tl.zeros([COLS], tl.float32)
-    for begin in range(0, positions, ROWS):
-        row = begin + tl.arange(0, ROWS)
+    top = tl.full([BLOCK_N], float("-inf"), tl.float32)
+    total = tl.zeros([BLOCK_N], tl.float32)
+    levels = tl.zeros([BLOCK_N], tl.float32)
+    for begin in range(0, positions, BLOCK_M):
+        row = begin + tl.arange(0, BLOCK_M)
         inside = row < positions
         rows = maximum + ((first + row) * C_IN)[:, None]
-        u = _projected(rows, inside, proj, col, C_IN, C_OUT, PROJECTED, PRECISION, ROWS, COLS, DEPTH)
+        u = _projected(rows, inside, proj, col, C_IN, C_OUT, PROJECTED, PRECISION, BLOCK_M, BLOCK_N, BLOCK_K)
         level = tl.log(tl.where(u < SMALLEST, SMALLEST, u))
         exponent = tl.where(inside[:, None], power * level, float("-inf"))
         higher = tl.maximum(top, tl.max(exponent, 0))
@@ -177,28 +182,30 @@ def _pool_backward(
     C_OUT: tl.constexpr,
     PROJECTED: tl.constexpr,
     PRECISION: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
-    DEPTH: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
 ):
-    """g (u / pooled)^(p - 1) / positions where u is not clamped, of one row of one sequence. Bytes: the maxima read for
-    every block of output channels, gu written."""
+    """The gradient of one row of one sequence: g (u / pooled)^(p - 1) / positions where u is not clamped, else 0.
+
+    Bytes: the maxima read for every block of output channels, gu written.
+    """
     unit = tl.program_id(0)
     sequence, row = unit // height, unit % height
     region = tl.load(region_of_row + row)
     region_count = tl.load(region_of_row + height - 1) + 1
-    col = tl.program_id(1) * COLS + tl.arange(0, COLS)
+    col = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     power = tl.load(p + region)
     positions = tl.load(regions + 2 * region + 1) * width
     place = (wide(sequence) * region_count + region) * C_OUT + col
     g = tl.load(grad + place, mask=col < C_OUT, other=0) / positions
     level = tl.log(tl.load(pooled + place, mask=col < C_OUT, other=1))
-    for begin in range(0, width, ROWS):
-        column = begin + tl.arange(0, ROWS)
+    for begin in range(0, width, BLOCK_M):
+        column = begin + tl.arange(0, BLOCK_M)
         inside = column < width
         at = wide(unit) * width + column
         rows = maximum + (at * C_IN)[:, None]
-        u = _projected(rows, inside, proj, col, C_IN, C_OUT, PROJECTED, PRECISION, ROWS, COLS, DEPTH)
+        u = _projected(rows, inside, proj, col, C_IN, C_OUT, PROJECTED, PRECISION, BLOCK_M, BLOCK_N, BLOCK_K)
         slope = tl.exp((power - 1) * (tl.log(tl.where(u < SMALLEST, SMALLEST, u)) - level[None, :]))
         tl.store(
             gu + (at * C_OUT)[:, None] + col[None, :],
@@ -207,14 +214,17 @@ def _pool_backward(
         )
 
 
+# Elements of a map that a program of the frame maximum reads of every frame.
 MAXIMUM_BLOCK = 1024
-ROWS = 64
-"""Positions whose projections a program holds at once."""
+# Positions whose projections a program holds at once.
+BLOCK_M = 64
 
 
 def frame_maximum(x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tuple[Tensor, Tensor]:
-    """The maximum over the frames of each sequence, [n, c, 1, h, w], and its frame, int16 [n, h, w, c]; the support is
-    of `x` [n, c, t, h, w]."""
+    """The maximum over the frames of each sequence, [n, c, 1, h, w], and its frame, int16 [n, h, w, c].
+
+    The support is that of `x` [n, c, t, h, w].
+    """
     lens = frames_of(x, seq_lens)
     _, c, _, h, w = x.shape
     maximum = empty_map(x, len(lens), c, 1, h, w)
@@ -251,7 +261,7 @@ def frame_maximum_backward(
 
 
 def frame_maximum_backward_add(gx: Tensor, grad: Tensor, index: Tensor, seq_lens: list[int]) -> None:
-    """Adds the gradient of the maxima to that of their map, in place."""
+    """Add the gradient of the maxima to that of their map, in place."""
     starts = frames_table(frames_of(gx, seq_lens), gx.device).starts
     with on_device_of(gx):
         _frame_maximum_backward_add[(triton.cdiv(index.numel(), MAXIMUM_BLOCK),)](
@@ -260,16 +270,18 @@ def frame_maximum_backward_add(gx: Tensor, grad: Tensor, index: Tensor, seq_lens
 
 
 def forward(maximum: Tensor, proj: Tensor | None, p: Tensor, split: list[int]) -> tuple[Tensor, Tensor]:
-    """Regions' generalised means of `maximum` [n, h, w, c_in], and their derivatives by the exponents, float32
-    [n, m, c_out]; proj [c_out, c_in] and p [m] are float32."""
+    """The regions' generalised means of `maximum` [n, h, w, c_in], and their derivatives by the exponents.
+
+    Both are float32 [n, m, c_out]; proj [c_out, c_in] and p [m] are float32.
+    """
     n, h, w, c_in = maximum.shape
     c_out = c_in if proj is None else proj.shape[0]
     pooled, by_power = (
         torch.empty((n, len(split), c_out), dtype=torch.float32, device=maximum.device) for _ in range(2)
     )
-    cols, constants = _constants(c_in, c_out, proj)
+    block_n, constants = _constants(maximum, c_out, proj)
     with on_device_of(maximum):
-        _pool[(n * len(split), triton.cdiv(c_out, cols))](
+        _pool[(n * len(split), triton.cdiv(c_out, block_n))](
             pooled,
             by_power,
             maximum,
@@ -286,13 +298,13 @@ def forward(maximum: Tensor, proj: Tensor | None, p: Tensor, split: list[int]) -
 
 def backward(grad: Tensor, pooled: Tensor, maximum: Tensor, proj: Tensor | None, p: Tensor, split: list[int]) -> Tensor:
     """The gradient of the projections, float32 [n, h, w, c_out], from that of what `forward` returned."""
-    n, h, w, c_in = maximum.shape
+    n, h, w, _ = maximum.shape
     c_out = grad.shape[2]
     gu = torch.empty((n, h, w, c_out), dtype=torch.float32, device=maximum.device)
-    cols, constants = _constants(c_in, c_out, proj)
+    block_n, constants = _constants(maximum, c_out, proj)
     device = maximum.device
     with on_device_of(maximum):
-        _pool_backward[(n * h, triton.cdiv(c_out, cols))](
+        _pool_backward[(n * h, triton.cdiv(c_out, block_n))](
             gu,
             grad,
             pooled,
@@ -308,8 +320,13 @@ def backward(grad: Tensor, pooled: Tensor, maximum: Tensor, proj: Tensor | None,
     return gu
 
 
-def _constants(c_in: int, c_out: int, proj: Tensor | None) -> tuple[int, dict[str, int | str]]:
-    """Output channels of a program, and what the kernels are compiled for."""
-    cols = min(max(triton.next_power_of_2(c_out), 16), 64)
-    sizes = {"C_IN": c_in, "C_OUT": c_out, "PROJECTED": int(proj is not None), "PRECISION": precision()}
-    return cols, {**sizes, "ROWS": ROWS, "COLS": cols, "DEPTH": 32, "num_warps": 8}
+def _constants(maximum: Tensor, c_out: int, proj: Tensor | None) -> tuple[int, dict[str, int | str]]:
+    """The output channels of a program, and all constants that the kernels are compiled for."""
+    block_n = min(max(triton.next_power_of_2(c_out), 16), 64)
+    constants: dict[str, int | str] = {
+        "C_IN": maximum.shape[3],
+        "C_OUT": c_out,
+        "PROJECTED": int(proj is not None),
+        "PRECISION": precision(maximum.device),
+    }
+    return block_n, {**constants, "BLOCK_M": BLOCK_M, "BLOCK_N": block_n, "BLOCK_K": 32, "num_warps": 8}

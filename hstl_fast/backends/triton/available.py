@@ -1,24 +1,21 @@
-"""Whether Triton's kernels can run: they are compiled for the GPU when first used, or interpreted on the CPU."""
+"""Whether Triton's kernels can run: they are compiled for the GPU when first used, or interpreted on the CPU.
+
+This module does not import Triton, nor any other module of its package. A question about tensors that are there already
+is answered for their device, which need not be the current one.
+"""
 
 import functools
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Iterable
 from importlib import metadata
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    from hstl_fast.backends.triton.tables import Slots
-    from hstl_fast.backends.triton.tuning import Measured, Product
-
+# The kernels are written in the language of this version of Triton.
 OLDEST = (3, 4)
-"""The oldest version whose language the kernels are written in."""
+# NVIDIA's oldest compute capability with bfloat16.
 OLDEST_GPU = (8, 0)
-"""NVIDIA's oldest compute capability with bfloat16."""
 
 
 def is_interpreted() -> bool:
@@ -27,7 +24,11 @@ def is_interpreted() -> bool:
 
 
 def why_not(device_type: str, dtype: torch.dtype) -> str | None:
-    """Why Triton cannot compute tensors of this device and type; None if it can."""
+    """Why Triton cannot compute tensors of this device and type; None if it can.
+
+    Of several GPUs the current one is asked. Whether the kernels can run on another one is asked when they are launched
+    there.
+    """
     if dtype == torch.float64:
         return "the triton backend computes float16, bfloat16 and float32, not torch.float64"
     if device_type not in ("cuda", "cpu"):
@@ -37,9 +38,10 @@ def why_not(device_type: str, dtype: torch.dtype) -> str | None:
     return why_no_triton() or (why_not_this_gpu() if device_type == "cuda" else None)
 
 
-def precision() -> str:
-    """How the kernels multiply float32: as torch is asked to convolve, where Triton's compiler can."""
-    if torch.version.hip is not None and not torch.cuda.get_device_properties().gcnArchName.startswith("gfx942"):
+def precision(device: torch.device) -> str:
+    """How the kernels multiply float32 on `device`: as torch is asked to convolve, where Triton's compiler can."""
+    on_hip = torch.version.hip is not None and device.type == "cuda"
+    if on_hip and not torch.cuda.get_device_properties(device).gcnArchName.startswith("gfx942"):
         return "ieee"
     convolutions = getattr(torch.backends.cudnn, "conv", None)  # newer than torch 2.6, whose one switch may then raise
     if convolutions is None:
@@ -47,30 +49,10 @@ def precision() -> str:
     return "tf32" if convolutions.fp32_precision == "tf32" else "ieee"
 
 
-def tune(
-    convolutions: Iterable[tuple[int, int, tuple[int, ...], int, int]],
-    dtypes: Iterable[torch.dtype],
-    say: Callable[["Product", torch.dtype, "Measured"], None],
-    path: Path | None,
-) -> Path:
-    """Measure the products of these convolutions on the current GPU; every tile goes into the file at once, the
-    user's own if none is named."""
-    from hstl_fast.backends.triton import tiles, tuning
-
-    path, products = path or tiles.own_file(), tuning.products(convolutions)
-    for dtype in dtypes:
-        for product in products:
-            found = tuning.measure(product, torch.device("cuda"), dtype)
-            tiles.write(path, {found.key: found.best})
-            say(product, dtype, found)
-    return path
-
-
-def slots(frames: int, sequences: int, device: torch.device) -> "Slots":
-    """Tables at fixed places, for what is launched again without Python."""
-    from hstl_fast.backends.triton.tables import Slots
-
-    return Slots(frames, sequences, device)
+def is_capturing(device: torch.device) -> bool:
+    """Whether `device` captures, on its current stream, a CUDA graph."""
+    with torch.cuda.device(device):
+        return torch.cuda.is_current_stream_capturing()
 
 
 @functools.cache
@@ -88,13 +70,13 @@ def why_no_triton() -> str | None:
     return None
 
 
-def why_not_this_gpu() -> str | None:
-    """Why the current GPU cannot run the kernels."""
+def why_not_this_gpu(device: torch.device | None = None) -> str | None:
+    """Why a GPU cannot run the kernels; without `device`, the current GPU."""
     if not torch.cuda.is_available():
         return "torch sees no GPU"
     if torch.version.hip is not None:
         return None
-    capability = torch.cuda.get_device_capability()
+    capability = torch.cuda.get_device_capability(device)
     if capability < OLDEST_GPU:
         needed, found = (".".join(map(str, version)) for version in (OLDEST_GPU, capability))
         return f"a GPU of compute capability {needed} or newer is needed, found {found}"

@@ -9,20 +9,20 @@ from hstl_fast.backends.triton.launch import on_device_of, wide
 
 
 @triton.jit
-def _clear_outside(y, support, positions, CHANNELS: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """Zeros at the positions outside the support. Bytes: those written, and one per position read."""
-    at = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+def _clear_outside(y, support, positions, CHANNELS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Writes zeros at the positions outside the support. Bytes: those written, and one per position read."""
+    at = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     active = tl.load(support + at, mask=at < positions, other=1)
-    for first in range(0, CHANNELS, COLS):
-        col = first + tl.arange(0, COLS)
+    for first in range(0, CHANNELS, BLOCK_N):
+        col = first + tl.arange(0, BLOCK_N)
         place = at.to(tl.int64)[:, None] * CHANNELS + col[None, :]
-        zeros = tl.zeros([ROWS, COLS], y.dtype.element_ty)
+        zeros = tl.zeros([BLOCK_M, BLOCK_N], y.dtype.element_ty)
         tl.store(y + place, zeros, mask=(active == 0)[:, None] & (col < CHANNELS)[None, :])
 
 
 @triton.jit
 def _leaky_backward(grad, y, size, slope, BLOCK: tl.constexpr):
-    """grad *= slope where y, an output of LeakyReLU, is not positive. Bytes: two maps read, one written."""
+    """Multiplies grad by slope where y, an output of LeakyReLU, is not positive. Bytes: two maps read, one written."""
     at = wide(tl.program_id(0)) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     g = tl.load(grad + at, mask=inside).to(tl.float32)
@@ -31,17 +31,17 @@ def _leaky_backward(grad, y, size, slope, BLOCK: tl.constexpr):
 
 
 def leaky_backward_(grad: Tensor, y: Tensor, slope: float) -> None:
-    """LeakyReLU's derivative, by the sign of its output, in place; both maps dense and channels last."""
+    """Multiply a gradient by LeakyReLU's derivative, told by its output's sign, in place; both maps channels last."""
     block = 1024
     with on_device_of(grad):
         _leaky_backward[(triton.cdiv(grad.numel(), block),)](grad, y, grad.numel(), slope, BLOCK=block)
 
 
 def clear_outside(y: Tensor, support: Tensor) -> None:
-    """Zeros in `y` [n, c, t, h, w] outside its support."""
-    channels, positions, rows = y.shape[1], support.numel(), 64
-    cols = min(triton.next_power_of_2(channels), 128)
+    """Write zeros into `y` [n, c, t, h, w] outside its support."""
+    channels, positions, block_m = y.shape[1], support.numel(), 64
+    block_n = min(triton.next_power_of_2(channels), 128)
     with on_device_of(y):
-        _clear_outside[(triton.cdiv(positions, rows),)](
-            y, support.contiguous().view(torch.int8), positions, CHANNELS=channels, ROWS=rows, COLS=cols
+        _clear_outside[(triton.cdiv(positions, block_m),)](
+            y, support.contiguous().view(torch.int8), positions, CHANNELS=channels, BLOCK_M=block_m, BLOCK_N=block_n
         )

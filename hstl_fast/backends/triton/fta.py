@@ -24,8 +24,7 @@ def _later(best, best_frame, value, frame: tl.constexpr):
 
 @triton.jit
 def _maxima(v0, v1, v2, v3, v4):
-    """a, the maximum of the window's inner three frames, and b, of all five, and the frames 0..4 that attain them
-    first."""
+    """The maxima of a window and the frames 0..4 that attain them first: a of the inner three frames, b of all five."""
     a, a_frame = v1, tl.full(v1.shape, 1, tl.int32)
     a, a_frame = _later(a, a_frame, v2, 2)
     a, a_frame = _later(a, a_frame, v3, 3)
@@ -37,7 +36,7 @@ def _maxima(v0, v1, v2, v3, v4):
 
 @triton.jit
 def _frame(x, frame, first, last, size, offsets, mask):
-    """One frame's elements, -inf where the sequence has no such frame, 0 where the mask is not."""
+    """The elements of one frame, -inf where the sequence has no such frame, 0 where the mask is False."""
     exists = (frame >= first) & (frame <= last)
     value = tl.load(x + wide(frame) * size + offsets, mask=mask & exists, other=0).to(tl.float32)
     return tl.where(exists, value, float("-inf"))
@@ -45,7 +44,7 @@ def _frame(x, frame, first, last, size, offsets, mask):
 
 @triton.jit
 def _window_maxima(x, windows, window, size, offsets, mask):
-    """a and b of one window; 0 where the mask is not."""
+    """The maxima a and b of one window; 0 where the mask is False."""
     frame = tl.load(windows + 3 * window)
     first, last = tl.load(windows + 3 * window + 1), tl.load(windows + 3 * window + 2)
     a, b, _, _ = _maxima(
@@ -72,19 +71,19 @@ def _sum_regions(
     C: tl.constexpr,
     BACKWARD: tl.constexpr,
     SPARSE: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
 ):
     """The sum over one region of a + b, or of grad (a - b). Bytes: five frames, of which two are a neighbour's too."""
     unit = tl.program_id(0)
     window, region = unit // region_count, unit % region_count
     first = tl.load(regions + 2 * region) * width
     positions = tl.load(regions + 2 * region + 1) * width
-    col = tl.program_id(1) * COLS + tl.arange(0, COLS)
+    col = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     size = height * width * C
-    total = tl.zeros([COLS], tl.float32)
-    for begin in range(0, positions, ROWS):
-        row = begin + tl.arange(0, ROWS)
+    total = tl.zeros([BLOCK_N], tl.float32)
+    for begin in range(0, positions, BLOCK_M):
+        row = begin + tl.arange(0, BLOCK_M)
         active = row < positions
         if SPARSE:
             place = wide(window) * (height * width) + first + row
@@ -116,8 +115,10 @@ def _mix(
     SPARSE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """share a + (1 - share) b, and 0 outside the support. Bytes: five frames read, of which two are a neighbour's too,
-    one written."""
+    """The output share a + (1 - share) b of one window, and 0 outside the support.
+
+    Bytes: five frames read, of which two are a neighbour's too, one written.
+    """
     window = tl.program_id(0)
     element = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = element < frame_size
@@ -155,8 +156,10 @@ def _backward(
     SPARSE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Some elements through one sequence, window by window: a window's last two frames are the next one's first two.
-    Bytes: each frame read and written once, and grad read."""
+    """The gradients of some elements through one sequence, window by window.
+
+    A window's last two frames are the next one's first two. Bytes: each frame read and written once, and grad read.
+    """
     sequence = tl.program_id(0)
     element = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = element < frame_size
@@ -166,8 +169,8 @@ def _backward(
     count = tl.load(window_starts + sequence + 1) - first_window
     v0 = tl.full([BLOCK], float("-inf"), tl.float32)
     v1 = _frame(x, first, first, last, frame_size, element, inside)
-    held = tl.zeros([BLOCK], tl.float32)  # of the frame before the window's second one, so far
-    carried = tl.zeros([BLOCK], tl.float32)  # of the window's second frame, from the window before
+    held = tl.zeros([BLOCK], tl.float32)  # the gradient so far of the frame before the window's second one
+    carried = tl.zeros([BLOCK], tl.float32)  # the gradient of the window's second frame from the window before
     for i in range(count):
         window = wide(first_window + i)
         frame = first + 3 * i
@@ -199,16 +202,19 @@ def _backward(
     _put(gx, frame + 1, frame_size, element, tl.zeros([BLOCK], tl.float32), inside & (frame + 1 <= last))
 
 
+# Elements of a map that a program reads of every frame.
 BLOCK = 1024
-ROWS = 16
-"""Positions that a program reads at once while it sums a region."""
+# Positions that a program reads at once while it sums a region.
+BLOCK_M = 16
 
 
 def forward(
     x: Tensor, weights: Tensor, biases: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]
 ) -> tuple[Tensor, Tensor]:
-    """The output, [n, c, t', h, w], and the regions' means of a + b, float32 [windows, m, c]; weights and biases are
-    float32, the support is of the output."""
+    """The output, [n, c, t', h, w], and the regions' means of a + b, float32 [windows, m, c].
+
+    Weights and biases are float32; the support is that of the output.
+    """
     n, c, _, h, w = x.shape
     means = _sums(x, None, support, split, seq_lens) / _positions(split, x)
     share = _share(means, weights, biases)
@@ -274,13 +280,13 @@ def backward(
 
 
 def _sums(x: Tensor, grad: Tensor | None, support: Tensor | None, split: list[int], seq_lens: list[int]) -> Tensor:
-    """Over every region, float32 [windows, m, c]: of a + b, or of grad (a - b)."""
+    """The sums over every region, float32 [windows, m, c]: of a + b, or of grad (a - b)."""
     _, c, _, h, w = x.shape
     windows = windows_table(frames_of(x, seq_lens), x.device).ends
     sums = torch.empty((len(windows), len(split), c), dtype=torch.float32, device=x.device)
-    cols = min(max(triton.next_power_of_2(c), 16), 64)
+    block_n = min(max(triton.next_power_of_2(c), 16), 64)
     with on_device_of(x):
-        _sum_regions[(len(windows) * len(split), triton.cdiv(c, cols))](
+        _sum_regions[(len(windows) * len(split), triton.cdiv(c, block_n))](
             sums,
             x,
             x if grad is None else grad,
@@ -293,19 +299,19 @@ def _sums(x: Tensor, grad: Tensor | None, support: Tensor | None, split: list[in
             C=c,
             BACKWARD=int(grad is not None),
             SPARSE=int(support is not None),
-            ROWS=ROWS,
-            COLS=cols,
+            BLOCK_M=BLOCK_M,
+            BLOCK_N=block_n,
         )
     return sums
 
 
 def _positions(split: list[int], x: Tensor) -> Tensor:
-    """Positions of each region, float32 [m, 1]."""
+    """The number of positions of each region, float32 [m, 1]."""
     return (regions_table(split, x.device)[:, 1:] * x.shape[4]).float()
 
 
 def _share(means: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
-    """The softmax's first part, [windows, m, c]: the sigmoid of the two logits' difference."""
+    """The first of the softmax's two outputs, [windows, m, c]: the sigmoid of the two logits' difference."""
     difference = (weights[:, 0] - weights[:, 1]).contiguous()  # m c c
     logits = means.transpose(0, 1) @ difference.transpose(1, 2)
     return torch.sigmoid(logits.transpose(0, 1) + (biases[:, 0] - biases[:, 1])).contiguous()

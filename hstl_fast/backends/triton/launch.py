@@ -1,5 +1,6 @@
-"""What every launch needs."""
+"""The context and the scalars that every launch needs."""
 
+import functools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -9,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hstl_fast._torch_private import triton_allocator
+from hstl_fast.backends.triton.available import why_not_this_gpu
 
 
 @triton.jit
@@ -18,8 +20,22 @@ def wide(i):
 
 
 def on_device_of(x: Tensor) -> AbstractContextManager[object]:
-    """A context in which kernels are launched on x's device; in Triton's interpreter that is the CPU."""
-    return torch.cuda.device(x.device) if x.device.type == "cuda" else nullcontext()
+    """A context in which kernels are launched on x's device; in Triton's interpreter that is the CPU.
+
+    Raises:
+        RuntimeError: x's device is a GPU that cannot run the kernels, though the current GPU may.
+    """
+    if x.device.type != "cuda":
+        return nullcontext()
+    reason = _why_not_on(x.device)
+    if reason is not None:
+        raise RuntimeError(f"backend 'triton' cannot run on {x.device}: {reason}")
+    return torch.cuda.device(x.device)
+
+
+@functools.cache
+def _why_not_on(device: torch.device) -> str | None:
+    return why_not_this_gpu(device)
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""Supports of feature maps, bool [frames, rows, columns], and the list of the positions inside one."""
+"""Supports of feature maps, bool [frames, rows, columns], and their active sites, which the convolutions visit.
+
+An active site is a position inside the support, as in sparse convolution. Its neighbour mask says which of the 27
+positions around it belong to the same sequence and region.
+"""
 
 from typing import NamedTuple
 
@@ -12,14 +16,15 @@ from hstl_fast.backends.triton.tables import frames_table, region_of_rows, regio
 from hstl_fast.layout import frames_of
 from hstl_fast.reference import fta_lengths
 
+# Positions of one program.
 BLOCK = 1024
-"""Positions of one program."""
+# A map may have so many positions: kernels count them in 32 bits, past the last by less than a block. Elements are
+# counted in 64 bits.
 MOST_POSITIONS = 2**31 - BLOCK
-"""Of a map: they are counted in 32 bits, past the last by less than a block. Elements are counted in 64."""
 
 
 @triton.jit
-def _tap(
+def _has_neighbour(
     tap: tl.constexpr,  # 0..26: 9 times the frame's, 3 times the row's and once the column's
     frame,
     row,
@@ -30,7 +35,7 @@ def _tap(
     end_row,
     width,
 ):
-    """Whether a neighbour belongs to the same sequence and region."""
+    """Whether the neighbour at a tap of the 3 x 3 x 3 kernel belongs to the same sequence and region."""
     t = frame + tap // 9 - 1
     h = row + tap // 3 % 3 - 1
     w = col + tap % 3 - 1
@@ -40,7 +45,10 @@ def _tap(
 
 @triton.jit
 def _grow(y, x, ends, regions, region_of_row, positions, height, width, BLOCK: tl.constexpr):
-    """One position more in time, rows and columns. Bytes: one read (27 times, through L1), one written."""
+    """Grows a support by one position in time, rows and columns.
+
+    Bytes: one read (27 times, through L1), one written.
+    """
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < positions
     frame, row, col = at // (height * width), at // width % height, at % width
@@ -51,7 +59,7 @@ def _grow(y, x, ends, regions, region_of_row, positions, height, width, BLOCK: t
     last_frame = tl.load(ends + 2 * frame + 1, mask=inside, other=0)
     any_neighbour = tl.zeros([BLOCK], tl.int8)
     for tap in tl.static_range(27):
-        exists = inside & _tap(tap, frame, row, col, first_frame, last_frame, first_row, end_row, width)
+        exists = inside & _has_neighbour(tap, frame, row, col, first_frame, last_frame, first_row, end_row, width)
         offset = ((tap // 9 - 1) * height + tap // 3 % 3 - 1) * width + tap % 3 - 1
         any_neighbour |= (tl.load(x + at + offset, mask=exists, other=0) != 0).to(tl.int8)
     tl.store(y + at, any_neighbour, mask=inside)
@@ -59,7 +67,7 @@ def _grow(y, x, ends, regions, region_of_row, positions, height, width, BLOCK: t
 
 @triton.jit
 def _window(y, x, windows, outputs, frame_size, BLOCK: tl.constexpr):
-    """Any of a window's five frames."""
+    """Whether any of a window's five frames is inside."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < outputs
     window, position = at // frame_size, at % frame_size
@@ -75,7 +83,7 @@ def _window(y, x, windows, outputs, frame_size, BLOCK: tl.constexpr):
 
 @triton.jit
 def _max_pool(y, x, outputs, height, width, BLOCK: tl.constexpr):
-    """Any of 2 x 2 positions."""
+    """Whether any of 2 x 2 positions is inside."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < outputs
     rows, cols = height // 2, width // 2
@@ -88,7 +96,7 @@ def _max_pool(y, x, outputs, height, width, BLOCK: tl.constexpr):
 
 @triton.jit
 def _decoded(e, regions, region_count, frames, width):
-    """Frame, row, column and region's rows of element e of the maps, enumerated region by region."""
+    """The frame, row, column and region's rows of element e of the maps, enumerated region by region."""
     first_row = tl.zeros_like(e)
     rows = tl.zeros_like(e) + tl.load(regions + 1)
     for region in range(1, region_count):
@@ -103,7 +111,7 @@ def _decoded(e, regions, region_count, frames, width):
 
 
 @triton.jit(do_not_specialize=["frames"])
-def _count(counts, support, regions, region_count, positions, frames, height, width, BLOCK: tl.constexpr):
+def _count_sites(counts, support, regions, region_count, positions, frames, height, width, BLOCK: tl.constexpr):
     """How many of each block of positions, enumerated region by region, are inside the support."""
     e = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     frame, row, col, _, _ = _decoded(e, regions, region_count, frames, width)
@@ -112,12 +120,12 @@ def _count(counts, support, regions, region_count, positions, frames, height, wi
 
 
 @triton.jit(do_not_specialize=["frames"])
-def _list(
-    at,  # [positions], out: the positions inside, region by region
-    taps,  # [positions], out: bit `tap`: the neighbour belongs to the same sequence and region
-    begins,  # [regions + 1], out: where each region's positions begin in the list, and the end
+def _find_sites(
+    sites,  # [positions], out: the active sites, region by region
+    neighbours,  # [positions], out: the neighbour mask: bit `tap`: it belongs to the same sequence and region
+    region_starts,  # [regions + 1], out: where each region's sites begin, and where the last one's end
     support,  # or anything, if SPARSE is 0
-    counted,  # [blocks]: of positions inside up to the end of each block, if SPARSE
+    counted,  # [blocks]: active sites up to the end of each block, if SPARSE
     ends,
     regions,
     region_count,
@@ -128,7 +136,10 @@ def _list(
     SPARSE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Bytes: one of the support read, eight written for each position inside."""
+    """Lists the active sites with their neighbour masks.
+
+    Bytes: one of the support read, eight written for each active site.
+    """
     block = tl.program_id(0)
     e = block * BLOCK + tl.arange(0, BLOCK)
     inside = e < positions
@@ -142,48 +153,53 @@ def _list(
     rank = before + tl.cumsum(active, 0) - active
     first_frame = tl.load(ends + 2 * frame, mask=inside, other=0)
     last_frame = tl.load(ends + 2 * frame + 1, mask=inside, other=0)
-    bits = tl.zeros([BLOCK], tl.int32)
+    mask = tl.zeros([BLOCK], tl.int32)
     for tap in tl.static_range(27):
-        exists = _tap(tap, frame, row, col, first_frame, last_frame, first_row, first_row + rows, width)
-        bits |= exists.to(tl.int32) << tap
-    tl.store(at + rank, position, mask=active > 0)
-    tl.store(taps + rank, bits, mask=active > 0)
+        exists = _has_neighbour(tap, frame, row, col, first_frame, last_frame, first_row, first_row + rows, width)
+        mask |= exists.to(tl.int32) << tap
+    tl.store(sites + rank, position, mask=active > 0)
+    tl.store(neighbours + rank, mask, mask=active > 0)
     for region in range(region_count):
         first = tl.load(regions + 2 * region) * frames * width
-        tl.store(begins + region + tl.zeros_like(e), rank, mask=e == first)
-    tl.store(begins + region_count + tl.zeros_like(e), rank + active, mask=e == positions - 1)
+        tl.store(region_starts + region + tl.zeros_like(e), rank, mask=e == first)
+    tl.store(region_starts + region_count + tl.zeros_like(e), rank + active, mask=e == positions - 1)
 
 
-class Positions(NamedTuple):
-    """Of a map, region by region; int32. What is past the end was never written."""
+class ActiveSites(NamedTuple):
+    """The active sites of a map, region by region; int32. Elements behind the last site were never written.
 
-    at: Tensor
-    """[positions]: a frame's, row's and column's place in the map, counted in positions."""
-    taps: Tensor
-    """[positions]: bit 9 dt + 3 dh + dw is set where that neighbour belongs to the same sequence and region."""
-    begins: Tensor
-    """[m + 1]: where each region begins in the list, and its end."""
+    Attributes:
+        sites: `[positions]`: the index of a site among the map's positions.
+        neighbours: `[positions]`: the neighbour mask; bit 9 dt + 3 dh + dw is set where that neighbour belongs to the
+            same sequence and region.
+        region_starts: `[m + 1]`: where each region's sites begin, and where the last one's end.
+    """
+
+    sites: Tensor
+    neighbours: Tensor
+    region_starts: Tensor
 
 
-def listed(support: Tensor | None, x: Tensor, split: list[int], seq_lens: list[int]) -> Positions:
-    """The positions of `x` [n, c, t, h, w] inside the support, or all of them."""
+def active_sites(support: Tensor | None, x: Tensor, split: list[int], seq_lens: list[int]) -> ActiveSites:
+    """The positions of `x` [n, c, t, h, w] inside the support; all positions where it is None."""
     n, _, t, h, w = x.shape
     device, positions = x.device, _countable(n * t * h * w)
     ends, regions = frames_table(frames_of(x, seq_lens), device).ends, regions_table(split, device)
-    at, taps = (torch.empty(positions, dtype=torch.int32, device=device) for _ in range(2))
-    begins = torch.empty(len(split) + 1, dtype=torch.int32, device=device)
+    sites, neighbours = (torch.empty(positions, dtype=torch.int32, device=device) for _ in range(2))
+    region_starts = torch.empty(len(split) + 1, dtype=torch.int32, device=device)
+    found = ActiveSites(sites, neighbours, region_starts)
     blocks = triton.cdiv(positions, BLOCK)
     sizes = (regions, len(split), positions, n * t, h, w)
     with on_device_of(x):
         if support is None:
-            _list[(blocks,)](at, taps, begins, at, at, ends, *sizes, SPARSE=0, BLOCK=BLOCK)
+            _find_sites[(blocks,)](*found, sites, sites, ends, *sizes, SPARSE=0, BLOCK=BLOCK)
         else:
             inside = support.contiguous().view(torch.int8)
             counts = torch.empty(blocks, dtype=torch.int32, device=device)
-            _count[(blocks,)](counts, inside, *sizes, BLOCK=BLOCK)
+            _count_sites[(blocks,)](counts, inside, *sizes, BLOCK=BLOCK)
             counted = counts.cumsum(0, dtype=torch.int32)
-            _list[(blocks,)](at, taps, begins, inside, counted, ends, *sizes, SPARSE=1, BLOCK=BLOCK)
-    return Positions(at, taps, begins)
+            _find_sites[(blocks,)](*found, inside, counted, ends, *sizes, SPARSE=1, BLOCK=BLOCK)
+    return found
 
 
 def _countable(positions: int) -> int:
@@ -197,7 +213,7 @@ def _countable(positions: int) -> int:
 
 
 def grow(support: Tensor, split: list[int], seq_lens: list[int]) -> Tensor:
-    """`grow_support` of hstl_fast.reference, bool [n, t, h, w]."""
+    """The support `[n, t, h, w]` grown as `grow_support` of hstl_fast.reference grows it."""
     x = support.contiguous()
     n, t, h, w = x.shape
     _countable(n * t * h * w)
@@ -212,7 +228,7 @@ def grow(support: Tensor, split: list[int], seq_lens: list[int]) -> Tensor:
 
 
 def window(support: Tensor, seq_lens: list[int]) -> Tensor:
-    """Any of the five frames of each of FTA's windows, bool [n, t', h, w]."""
+    """The support `[n, t', h, w]` of FTA's windows: inside are the positions of any of a window's five frames."""
     x = support.contiguous()
     n, t, h, w = x.shape
     y = x.new_empty((n, sum(fta_lengths(seq_lens)) if seq_lens else t // 3, h, w))
@@ -225,7 +241,7 @@ def window(support: Tensor, seq_lens: list[int]) -> Tensor:
 
 
 def max_pool(support: Tensor) -> Tensor:
-    """Any of 2 x 2 positions, bool [n, t, h // 2, w // 2]."""
+    """The support `[n, t, h // 2, w // 2]` after the 2 x 2 max pool: any of four positions."""
     x = support.contiguous()
     n, t, h, w = x.shape
     y = x.new_empty((n, t, h // 2, w // 2))

@@ -12,29 +12,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hstl_fast._caches import register_cache
+from hstl_fast.backends.triton.available import is_capturing
 from hstl_fast.reference import fta_lengths
 
 CPU = torch.device("cpu")
 
 
 class Frames(NamedTuple):
-    """Of all sequences, one after another; int32."""
+    """The frames of all sequences, one sequence after another; int32.
+
+    Attributes:
+        ends: `[frames, 2]`: the first and the last frame of the sequence that a frame belongs to.
+        starts: `[n + 1]`: each sequence's first frame, and the number of all frames.
+        sequence: `[frames]`: the sequence that a frame belongs to.
+    """
 
     ends: Tensor
-    """[frames, 2]: the first and the last frame of the sequence that a frame belongs to."""
     starts: Tensor
-    """[n + 1]: each sequence's first frame, and the number of all."""
     sequence: Tensor
-    """[frames]: the sequence that a frame belongs to."""
 
 
 class Windows(NamedTuple):
-    """FTA's, of all sequences; int32."""
+    """FTA's windows of all sequences; int32.
+
+    Attributes:
+        ends: `[windows, 3]`: a window's second frame, with which its inner three begin, and the first and the last
+            frame of its sequence.
+        starts: `[n + 1]`: each sequence's first window, and the number of all windows.
+    """
 
     ends: Tensor
-    """[windows, 3]: a window's second frame, with which its inner three begin; its sequence's first and last frame."""
     starts: Tensor
-    """[n + 1]: each sequence's first window, and the number of all."""
 
 
 def frames_table(lens: Sequence[int], device: torch.device) -> Frames:
@@ -48,44 +57,70 @@ def windows_table(lens: Sequence[int], device: torch.device) -> Windows:
 
 
 def regions_table(split: Sequence[int], device: torch.device) -> Tensor:
-    """int32 [m, 2]: the first row of each region, and how many it has."""
+    """The first row of each region, and how many it has: int32 [m, 2]."""
     return _found(_regions, split, device)
 
 
 def region_of_rows(split: Sequence[int], device: torch.device) -> Tensor:
-    """int32 [h]: the region that each row belongs to."""
+    """The region that each row belongs to: int32 [h]."""
     return _found(_region_of_rows, split, device)
 
 
 _Table = TypeVar("_Table")
+# The function that makes a table, and the lengths it makes it from.
 _Key = tuple[Callable[..., Any], tuple[int, ...]]
-"""What makes a table, and of what."""
 MOST_TABLES = 1024
-_kept: ContextVar[dict[_Key, Any] | None] = ContextVar("kept", default=None)
+_static: ContextVar[dict[_Key, Any] | None] = ContextVar("static_tables", default=None)
+# The latest tables, by stream: on another stream a table may not have arrived yet, and its memory may be reused too
+# early.
 _made: OrderedDict[tuple[_Key, torch.device, int], Any] = OrderedDict()
-"""The latest, by stream: on another a table may not have arrived yet, and its memory may be taken too early."""
+# Tables that a CUDA graph of the caller's own reads. They stay, since nothing tells when that graph ends.
 _captured: list[Any] = []
-"""Those that a graph of somebody else's reads; nobody says when it ends."""
 _lock = threading.Lock()
 
 
-def _found(make: Callable[[tuple[int, ...], torch.device], _Table], of: Sequence[int], device: torch.device) -> _Table:
-    """The table that was made before; inside `Slots.standing_in`, the one that the slots keep."""
-    key, kept = (make, tuple(of)), _kept.get()
-    if kept is None:
-        return _of_stream(key, device)  # type: ignore[no-any-return]
-    if key not in kept:
-        kept[key] = make(tuple(of), device)
-    found: _Table = kept[key]
+def cached_bytes() -> int:
+    """The memory of the cached tables."""
+    with _lock:
+        return sum(_bytes(table) for table in _made.values())
+
+
+def clear() -> None:
+    """Drop the cached tables, except those that CUDA graphs read."""
+    with _lock:
+        _made.clear()
+
+
+def _bytes(table: Any) -> int:
+    tensors = (table,) if isinstance(table, Tensor) else table
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+register_cache("tables of the Triton kernels", cached_bytes, clear)
+
+
+def _found(
+    make: Callable[[tuple[int, ...], torch.device], _Table], lens: Sequence[int], device: torch.device
+) -> _Table:
+    """The cached table; inside `StaticTables.active`, one of the static tables."""
+    key, static = (make, tuple(lens)), _static.get()
+    if static is None:
+        return _cached(key, device)  # type: ignore[no-any-return]
+    if key not in static:
+        static[key] = make(tuple(lens), device)
+    found: _Table = static[key]
     return found
 
 
-def _of_stream(key: _Key, device: torch.device) -> Any:
-    """One that was made on the current stream; of a stream that is being captured, on any, since nothing can be made
-    then, and what captures has waited for all."""
+def _cached(key: _Key, device: torch.device) -> Any:
+    """The table that was made on the device's current stream.
+
+    While that stream is captured, a table made on any stream will do: nothing can be made then, and the stream has
+    waited for the others.
+    """
     on_gpu = device.type == "cuda"
     with _lock:
-        if on_gpu and torch.cuda.is_current_stream_capturing():
+        if on_gpu and is_capturing(device):
             found = next((table for other, table in _made.items() if other[:2] == (key, device)), None)
             if found is not None:
                 _captured.append(found)
@@ -93,49 +128,51 @@ def _of_stream(key: _Key, device: torch.device) -> Any:
         stream = torch.cuda.current_stream(device).cuda_stream if on_gpu else 0
         found = _made.pop((key, device, stream), None)
         if found is None:
-            make, of = key
-            found = make(of, device)
+            make, lens = key
+            found = make(lens, device)
         _made[key, device, stream] = found
         if len(_made) > MOST_TABLES:
             _made.popitem(last=False)
     return found
 
 
-class Slots:
-    """Tables at fixed places in the device's memory, for any sequences that fit in.
+class StaticTables:
+    """Tables at fixed addresses in the device's memory, for all sequences that fit in.
 
-    What is launched inside `standing_in` with the lengths `stand_in`, as many sequences and frames as fit in, finds
-    these tables; filled anew, they mean other sequences. Frames and windows behind the last sequence are
-    nobody's neighbours; sequences that are not there have no frames.
+    A CUDA graph is captured inside `active` with the lengths `capture_lens`, as many sequences and frames as fit in;
+    its kernels then read these tables. Filled anew, the tables describe other sequences. Frames and windows behind the
+    last sequence are neighbours of none, and sequences that are not there have no frames.
     """
 
     def __init__(self, frames: int, sequences: int, device: torch.device) -> None:
-        """frames: a multiple of 3, and more than 3 for every sequence."""
+        """Allocate the tables; `frames` is a multiple of 3, and more than 3 for every sequence."""
         assert frames % 3 == 0
-        assert frames > 3 * sequences  # or the stand-ins for windows would be those for maps of one frame a sequence
+        assert frames > 3 * sequences  # else the table of windows would be that of maps of one frame a sequence
         self.frames, self.windows, self.sequences = frames, frames // 3, sequences
-        self.stand_in = [3] * (sequences - 1) + [frames - 3 * (sequences - 1)]
+        self.capture_lens = [3] * (sequences - 1) + [frames - 3 * (sequences - 1)]
         self.memory = torch.zeros(_size(self._shapes()), dtype=torch.int32, device=device)
         of_frames, of_windows, windows = self._tables(self.memory)
-        after_fta = fta_lengths(self.stand_in)
-        self._kept: dict[_Key, Any] = {
-            (_frames, tuple(self.stand_in)): of_frames,
+        after_fta = fta_lengths(self.capture_lens)
+        self._by_key: dict[_Key, Any] = {
+            (_frames, tuple(self.capture_lens)): of_frames,
             (_frames, tuple(after_fta)): of_windows,
-            (_windows, tuple(self.stand_in)): windows,
+            (_windows, tuple(self.capture_lens)): windows,
         }
 
     @contextmanager
-    def standing_in(self) -> Iterator[None]:
-        """A context in which kernels are given these tables, and all others they need are kept as long as these."""
-        token = _kept.set(self._kept)
+    def active(self) -> Iterator[None]:
+        """A context in which kernels are given these tables, and all others they need live as long as these."""
+        token = _static.set(self._by_key)
         try:
             yield
         finally:
-            _kept.reset(token)
+            _static.reset(token)
 
     def fill(self, memory: Tensor, lens: Sequence[int]) -> None:
-        """Into int32 memory of the same size, on the CPU, what these tables should hold for sequences of at least 3
-        frames."""
+        """Write into `memory`, on the CPU and of the size of `self.memory`, the tables of some sequences.
+
+        The sequences have at least 3 frames each.
+        """
         of_frames, of_windows, windows = self._tables(memory)
         counts = fta_lengths(lens)
         _fill_frames(of_frames, lens)
@@ -150,7 +187,7 @@ class Slots:
         return [*of_frames, *of_windows, (self.windows, 3)]
 
     def _tables(self, memory: Tensor) -> tuple[Frames, Frames, Windows]:
-        """Of frames, of what FTA makes of them, and of its windows, in this memory."""
+        """The tables in this memory: of frames, of the frames that FTA makes of them, and of FTA's windows."""
         *parts, windows = _parts(memory, self._shapes())
         of_frames, of_windows = Frames(*parts[:3]), Frames(*parts[3:])
         return of_frames, of_windows, Windows(windows, of_windows.starts)
@@ -166,8 +203,12 @@ def _fill_frames(table: Frames, lens: Sequence[int]) -> None:
     table.starts[len(lens) + 1 :] = total
 
 
+# Elements of int32 in the 16 bytes to which kernels are compiled to find tables aligned.
+ALIGNED = 4
+
+
 def _parts(memory: Tensor, shapes: Sequence[tuple[int, ...]]) -> Iterator[Tensor]:
-    """Tensors of these shapes one after another, each where memory is aligned like any other."""
+    """Tensors of these shapes one after another, each aligned as any tensor of its own would be."""
     begin = 0
     for shape in shapes:
         yield memory[begin : begin + math.prod(shape)].view(shape)
@@ -175,12 +216,8 @@ def _parts(memory: Tensor, shapes: Sequence[tuple[int, ...]]) -> Iterator[Tensor
 
 
 def _size(shapes: Sequence[tuple[int, ...]]) -> int:
-    """Elements that `_parts` needs."""
+    """The elements that `_parts` needs."""
     return sum(-(-math.prod(shape) // ALIGNED) * ALIGNED for shape in shapes)
-
-
-ALIGNED = 4
-"""Elements of int32 in the 16 bytes that kernels are compiled for."""
 
 
 def _frames(lens: tuple[int, ...], device: torch.device) -> Frames:

@@ -1,7 +1,7 @@
 """Compiles every Triton kernel as the launchers call it for the released networks, for GPUs that need not be here.
 
-`python -m tests.triton.ahead TARGET...` prints a line of JSON for each: kernel, sizes, registers, shared memory,
-spills. Not under TRITON_INTERPRET.
+`python -m tests.backends.triton.ahead TARGET,... DTYPE,...` prints a line of JSON for each: kernel, sizes, registers,
+shared memory, spills. Not under TRITON_INTERPRET.
 """
 
 import json
@@ -23,7 +23,7 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from hstl_fast import PRESETS
-from hstl_fast.backends.triton import arme, astp, fta, support, tiles
+from hstl_fast.backends.triton import arme, astp, elementwise, fta, support, tiles
 from hstl_fast.models import HSTLConfig
 
 TARGETS = {
@@ -45,13 +45,12 @@ POINTERS = {
 
 
 class Launch(NamedTuple):
-    """A kernel and what it is compiled for."""
+    """A kernel and what it is compiled for; `aligned` are the places of the arguments that are multiples of 16."""
 
     kernel: Any
     signature: tuple[tuple[str, str], ...]
     constants: tuple[tuple[str, Any], ...]
     aligned: tuple[int, ...]
-    """Places of the arguments that are multiples of 16."""
     options: tuple[tuple[str, int], ...]
 
     @property
@@ -64,7 +63,7 @@ class Launch(NamedTuple):
 
 @contextmanager
 def launches() -> Iterator[dict[Launch, None]]:
-    """What is launched inside, each once, without running any of it."""
+    """A context that notes the launches inside, each once, without running any of them."""
     found: dict[Launch, None] = {}
 
     def note(kernel: Any, *arguments: Any, grid: Any, warmup: bool, **keywords: Any) -> None:
@@ -99,8 +98,8 @@ def _kind(value: Any) -> str:
 
 
 CAPABILITY = {"sm_80": (8, 0), "sm_90": (9, 0), "sm_100": (10, 0), "gfx942": (0, 0), "gfx90a": (0, 0)}
+# Targets for which Triton cannot multiply TF32.
 PRECISION = {"gfx90a": "ieee"}
-"""Where Triton cannot multiply TF32."""
 
 
 def launches_of_networks(dtype: torch.dtype, target: str, frames: int = 6) -> list[Launch]:
@@ -126,7 +125,7 @@ def _launch_network(config: HSTLConfig, dtype: torch.dtype, t: int) -> None:
     final = config.stages[-1].channels[-1]
     _launch_astp(c, final, [h], t, w, dtype)
     if config.pool:
-        support.halve(inside)
+        support.max_pool(inside)
         h, w = h // 2, w // 2
     for i, stage in enumerate(config.stages):
         for c_out in stage.channels:
@@ -156,9 +155,9 @@ def _launch_arme(c_in: int, c_out: int, split: list[int], t: int, w: int, dtype:
         if c_in == 1:
             arme.forward(x.to(torch.uint8), weights, inside, split, [], 0.01)
         else:
-            arme.backward_data(y, weights, inside, split, [])
-        arme.backward_weight(y, x, inside, split, [])
-    arme.leaky_backward_(y.clone(), y, 0.01)
+            arme.dgrad(y, weights, inside, split, [])
+        arme.wgrad(y, x, inside, split, [])
+    elementwise.leaky_backward_(y.clone(), y, 0.01)
 
 
 def _launch_astp(c_in: int, c_out: int | None, split: list[int], t: int, w: int, dtype: torch.dtype) -> None:
@@ -169,7 +168,7 @@ def _launch_astp(c_in: int, c_out: int | None, split: list[int], t: int, w: int,
     rows = maximum[:, :, 0].permute(0, 2, 3, 1)
     pooled, _ = astp.forward(rows, proj, p, split)
     astp.backward(pooled, pooled, rows, proj, p, split)
-    astp.frame_maximum_backward(maximum, index, x, [])
+    astp.frame_maximum_backward(maximum, index, list(x.shape), dtype, [])
     astp.frame_maximum_backward_add(x, maximum, index, [])
 
 
@@ -182,7 +181,7 @@ def _launch_fta(c: int, split: list[int], t: int, w: int, dtype: torch.dtype) ->
 
 
 class Resources(NamedTuple):
-    """Of a compiled kernel: registers of a thread, bytes of shared memory, bytes spilled.
+    """The resources of a compiled kernel: registers of a thread, bytes of shared memory, bytes spilled.
 
     product: the instruction that multiplies matrices. copies: how many bytes at a time go past the registers into
     shared memory, except by tensor descriptors.
@@ -196,7 +195,7 @@ class Resources(NamedTuple):
 
 
 def compiled(launch: Launch, target: str) -> Resources:
-    """What the kernel takes on a target."""
+    """The resources that the kernel takes on a target."""
     names = launch.kernel.arg_names
     source = ASTSource(
         fn=launch.kernel,
@@ -228,7 +227,7 @@ def _of_amdgcn(asm: dict[str, Any], target: str) -> tuple[int, int]:
 
 
 def _of_ptx(asm: dict[str, Any], target: str) -> tuple[int, int]:
-    """From ptxas, which tells what the binary does not."""
+    """Registers and spills, from ptxas, which tells what the binary does not."""
     architecture = re.search(r"\.target\s+(sm_\w+)", asm["ptx"])[1]
     tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
     blackwell = tools / "ptxas-blackwell"

@@ -7,6 +7,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -218,7 +219,7 @@ def test_supports_grow(lens: list[int], share: float) -> None:
         for s in support.float().split(lens or [14], 1)
     ]
     assert torch.equal(ops.window_support(support, lens, "triton"), torch.cat(windows, 1) > 0)
-    assert torch.equal(ops.halve_support(support, "triton"), nn.functional.max_pool2d(support.float(), 2) > 0)
+    assert torch.equal(ops.max_pool_support(support, "triton"), nn.functional.max_pool2d(support.float(), 2) > 0)
 
 
 @pytest.mark.parametrize(
@@ -299,13 +300,13 @@ def test_patches_feed_the_same_products(case: Case, sparse: bool, monkeypatch: p
 
     def patches(*arguments: Any) -> None:
         fed.append(1)
-        kernels.convolve_patches(*arguments)
+        kernels.conv_patches(*arguments)
 
     x, weights = [value.float() for value in OPERATORS[0].inputs(case)]
     support = torch.rand(x[:, 0].shape, generator=torch.Generator().manual_seed(2)) < 0.2 if sparse else None
     options = {**OPERATORS[0].options(case), "support": support}
     expected = results(reference.arme, [x.double(), weights.double()], case.split, **options)
-    monkeypatch.setattr(kernels, "convolve_list", patches)
+    monkeypatch.setattr(kernels, "conv_sites", patches)
     found = results(functional.arme, [x, weights], case.split, signs=expected[0], **options)
     assert_near(found, expected, OPERATORS[0].bounds(case))
     assert len(fed) == 2
@@ -327,11 +328,11 @@ def test_bulk_copies_are_for_wide_maps_without_a_support() -> None:
 
 
 def test_maps_of_more_positions_than_32_bits_count() -> None:
-    from hstl_fast.backends.triton.support import grow, listed
+    from hstl_fast.backends.triton.support import active_sites, grow
 
     many = torch.empty((1, 2**31 // (64 * 44) + 1, 64, 44), dtype=torch.bool, device="meta")
     with pytest.raises(ValueError, match=r"x must have at most 2147482624 positions .* take fewer sequences at once"):
-        listed(None, many[:, None], [64], [])
+        active_sites(None, many[:, None], [64], [])
     with pytest.raises(ValueError, match="x must have at most 2147482624 positions"):
         grow(many, [64], [])
 
@@ -408,13 +409,13 @@ def test_any_byte_but_0_is_inside_a_support() -> None:
     one, x = inside.to(DEVICE), torch.zeros(1, 1, 4, 6, 5, device=DEVICE)
     for byte in (2, 128, 255):
         odd = (inside.to(torch.uint8) * byte).to(DEVICE).view(torch.bool)
-        expected, found = (kernels.listed(support, x, [4, 2], []) for support in (one, odd))
-        assert torch.equal(found.begins, expected.begins)
-        count = int(found.begins[-1])
-        assert torch.equal(found.at[:count], expected.at[:count])
+        expected, found = (kernels.active_sites(support, x, [4, 2], []) for support in (one, odd))
+        assert torch.equal(found.region_starts, expected.region_starts)
+        count = int(found.region_starts[-1])
+        assert torch.equal(found.sites[:count], expected.sites[:count])
         assert torch.equal(kernels.grow(odd, [4, 2], []), kernels.grow(one, [4, 2], []))
         assert torch.equal(kernels.window(odd, []), kernels.window(one, []))
-        assert torch.equal(kernels.halve(odd), kernels.halve(one))
+        assert torch.equal(kernels.max_pool(odd), kernels.max_pool(one))
 
 
 def test_the_allocator_of_others_comes_back() -> None:
@@ -444,4 +445,18 @@ def test_precision_is_what_convolutions_are_asked_for(monkeypatch: pytest.Monkey
 
     for allowed, name in ((True, "tf32"), (False, "ieee")):
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
-        assert precision() == name
+        assert precision(torch.device(DEVICE)) == name
+
+
+def test_kernels_are_launched_only_on_gpus_that_can_run_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hstl_fast.backends.triton import launch
+
+    def why_not(device: torch.device) -> str | None:
+        return "it is old" if device.index == 1 else None
+
+    monkeypatch.setattr(launch, "_why_not_on", why_not)
+    x = Mock(device=torch.device("cuda", 1))
+    with pytest.raises(RuntimeError, match="backend 'triton' cannot run on cuda:1: it is old"):
+        launch.on_device_of(x)
+    x.device = torch.device("cuda", 0)
+    assert launch.on_device_of(x).idx == 0

@@ -1,4 +1,4 @@
-"""What only a GPU can show of Triton's kernels: that nothing waits for it, and that repeated runs agree bit for bit."""
+"""Triton's kernels on a GPU: nothing waits for it, and repeated runs agree bit for bit."""
 
 import copy
 from collections.abc import Iterator

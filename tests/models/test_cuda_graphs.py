@@ -3,22 +3,24 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from hstl_fast import HSTL
-from hstl_fast.backends.triton.available import slots
+from hstl_fast import HSTL, clear_caches
+from hstl_fast._caches import cache_bytes
+from hstl_fast.backends.triton import static_tables
 from hstl_fast.models import cuda_graphs, eligibility
 from hstl_fast.nn import SeparateFCs
 from hstl_fast.reference import fta_lengths
-from tests import graphs
+from tests.helpers import graphs
 from tests.networks import narrow_model
 
 CPU = torch.device("cpu")
-SETTINGS = cuda_graphs.Settings("model", "arithmetic")
+SETTINGS = cuda_graphs.CacheKey("model", "arithmetic")
 LENS = [[3], [30], [3, 3, 3, 3], [5, 3, 4], [30, 12, 57, 8, 3], [64] * 33, [2047]]
 
 
@@ -49,20 +51,20 @@ def test_tables_in_slots_are_those_of_the_sequences(lens: list[int]) -> None:
     from hstl_fast.backends.triton.tables import frames_table, windows_table
 
     size = size_of(lens)
-    kept = slots(*size, CPU)
+    kept = static_tables(*size, CPU)
     kept.memory.copy_(torch.randint(-9, 9, kept.memory.shape, dtype=torch.int32))  # of other sequences
     staged = torch.randint(-9, 9, kept.memory.shape, dtype=torch.int32)
     kept.fill(staged, lens)
     kept.memory.copy_(staged)
     counts = fta_lengths(lens)
-    with kept.standing_in():
-        found = frames_table(kept.stand_in, CPU)
-        of_windows, windows = frames_table(fta_lengths(kept.stand_in), CPU), windows_table(kept.stand_in, CPU)
+    with kept.active():
+        found = frames_table(kept.capture_lens, CPU)
+        of_windows, windows = frames_table(fta_lengths(kept.capture_lens), CPU), windows_table(kept.capture_lens, CPU)
         of_maxima = frames_table([1] * size.sequences, CPU)
     for table, real in ((found, lens), (of_windows, counts)):
         _holds(table, real)
-    assert len(found.sequence) == size.frames == sum(kept.stand_in)
-    assert len(of_windows.sequence) == size.frames // 3 == sum(fta_lengths(kept.stand_in))
+    assert len(found.sequence) == size.frames == sum(kept.capture_lens)
+    assert len(of_windows.sequence) == size.frames // 3 == sum(fta_lengths(kept.capture_lens))
     assert torch.equal(windows.ends[: sum(counts)], windows_table(lens, CPU).ends)
     nothing = windows.ends[sum(counts) :]
     assert (nothing[:, 1] > nothing[:, 2]).all()
@@ -84,18 +86,18 @@ def _holds(table: object, lens: list[int]) -> None:
 
 
 def test_tables_are_aligned_for_what_is_compiled() -> None:
-    kept = slots(21, 5, CPU)
+    kept = static_tables(21, 5, CPU)
     views = [value for table in kept._tables(kept.memory) for value in table]
     assert all((view.data_ptr() - kept.memory.data_ptr()) % 16 == 0 for view in views)
     places = sorted({(view.data_ptr(), view.data_ptr() + 4 * view.numel()) for view in views})
     assert all(end <= begin for (_, end), (begin, _) in pairwise(places))
 
 
-def test_tables_that_were_asked_for_are_kept_with_the_slots() -> None:
+def test_tables_that_were_asked_for_are_kept_with_the_static_tables() -> None:
     from hstl_fast.backends.triton import tables
 
-    kept = slots(21, 5, CPU)
-    with kept.standing_in():
+    kept = static_tables(21, 5, CPU)
+    with kept.active():
         first = tables.regions_table([3, 5], CPU)
         tables._made.clear()
         assert tables.regions_table([3, 5], CPU) is first
@@ -103,7 +105,7 @@ def test_tables_that_were_asked_for_are_kept_with_the_slots() -> None:
 
 
 def sums(silhouettes: Tensor, lens: list[int]) -> Tensor:
-    """Of each sequence's bytes, and of all there are, `[n, 2, 1]`, found as kernels find sequences."""
+    """The sums of each sequence's bytes, and of all there are, `[n, 2, 1]`, found as kernels find sequences."""
     from hstl_fast.backends.triton.tables import frames_table
 
     table, of_frames = frames_table(lens, CPU), silhouettes.double().sum((0, 2, 3))
@@ -150,7 +152,7 @@ def test_views_of_clips_are_read_as_they_are(recorded: list[int]) -> None:
 def test_other_settings_record_again(recorded: list[int]) -> None:
     kept = cuda_graphs.Graphs()
     for model, arithmetic, count in (("a", 1, 1), ("a", 1, 1), ("b", 1, 2), ("a", 1, 3), ("a", 2, 4), ("a", 1, 4)):
-        kept.embed(clips(9), sums, cuda_graphs.Settings(model, arithmetic), CPU)
+        kept.embed(clips(9), sums, cuda_graphs.CacheKey(model, arithmetic), CPU)
         assert recorded == [count]
 
 
@@ -245,18 +247,18 @@ def test_what_a_graph_would_not_see_is_part_of_its_settings(
     change: Callable[[Layer], object], is_seen: bool, tf32: None
 ) -> None:
     model = Layer()
-    before, kept_alive = cuda_graphs.settings_of(model), [*model.parameters(), *model.buffers()]
+    before, kept_alive = cuda_graphs.cache_key(model, CPU), [*model.parameters(), *model.buffers()]
     change(model)
-    assert (cuda_graphs.settings_of(model) != before) == is_seen
+    assert (cuda_graphs.cache_key(model, CPU) != before) == is_seen
     assert kept_alive
 
 
 def test_autocast_is_part_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_graphs, "DEVICE_TYPE", "cpu")
-    found = [cuda_graphs.settings_of(Layer())]
+    found = [cuda_graphs.cache_key(Layer(), CPU)]
     for dtype in (torch.float16, torch.bfloat16):
         with torch.autocast("cpu", dtype):
-            found.append(cuda_graphs.settings_of(Layer()))
+            found.append(cuda_graphs.cache_key(Layer(), CPU))
     assert len({settings.arithmetic for settings in found}) == 3
 
 
@@ -301,7 +303,7 @@ def test_who_is_replayed(
     given = prepare(model)
     skipping = "triton" if eligibility.is_made_of_own_layers(model) else "reference"
     monkeypatch.setattr(eligibility, "backend_with_support", lambda _: skipping)
-    assert eligibility.may_replay(model, given, "cpu", lambda: False) == is_replayed
+    assert eligibility.may_replay(model, given, "cpu", lambda _: False) == is_replayed
 
 
 def test_batches_of_many_short_clips_are_not_small() -> None:
@@ -317,3 +319,43 @@ def test_graphs_go_with_their_model() -> None:
     count = len(cuda_graphs._of_models)
     del model
     assert len(cuda_graphs._of_models) < count
+
+
+def test_clearing_caches_drops_graphs(recorded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    clear_caches()
+    assert cache_bytes()["CUDA graphs"] == 0
+    model = Layer()
+    kept = cuda_graphs.graphs_of(model)
+    kept.embed(clips(9), sums, SETTINGS, CPU)
+    frames, tables = size_of([9]).frames * 2 * 3, static_tables(*size_of([9]), CPU).memory.nbytes
+    assert cache_bytes()["CUDA graphs"] == 3 * (frames + tables)  # on the device, and in two pinned buffers
+    monkeypatch.setattr(cuda_graphs, "_pool_bytes", lambda _: 1000)
+    assert cache_bytes()["CUDA graphs"] == 3 * (frames + tables) + 1000
+    clear_caches()
+    assert cache_bytes()["CUDA graphs"] == 0
+    assert torch.equal(kept.embed(clips(9), sums, SETTINGS, CPU), answer(clips(9)))
+    assert recorded == [2]
+
+
+def test_a_pools_memory_is_that_of_its_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    segments = [{"segment_pool_id": (0, i % 2), "total_size": 10**i} for i in range(4)]
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: segments)
+    assert cuda_graphs._pool_bytes(cuda_graphs._Pool((0, 1), None)) == 1010
+
+
+def test_the_models_device_decides_the_arithmetic(monkeypatch: pytest.MonkeyPatch, tf32: None) -> None:
+    def properties(device: torch.device) -> SimpleNamespace:
+        return SimpleNamespace(gcnArchName=("gfx90a", "gfx942")[device.index])
+
+    monkeypatch.setattr(torch.version, "hip", "6.3")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    model = Layer()
+    keys = [cuda_graphs.cache_key(model, torch.device("cuda", index)) for index in (0, 1, 1)]
+    assert keys[0].arithmetic != keys[1].arithmetic == keys[2].arithmetic
+
+
+@pytest.mark.parametrize("captured", [[], [0], [1], [0, 1]], ids=str)
+def test_nothing_is_captured_beside_a_capture(captured: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    current = graphs.several_devices(monkeypatch, captured)
+    assert cuda_graphs.is_capturing(torch.device("cuda", 1)) == bool(captured)
+    assert current == [0]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hstl_fast import HSTL, HSTLConfig, use_backend
 from hstl_fast.models import Stage, cuda_graphs
-from tests import graphs
+from tests.helpers import graphs
 from tests.helpers.bounds import NETWORK, distance, rounding
 from tests.networks import walkers
 

@@ -15,10 +15,9 @@ import torch
 from hstl_fast.backends.triton import available
 
 pytestmark = pytest.mark.skipif(available.why_no_triton() is not None, reason=str(available.why_no_triton()))
+# Bytes of shared memory that one block may have.
 MOST_SHARED = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10, "gfx90a": 64 << 10}
-"""Bytes of shared memory that one block may have."""
-
-
+# The widest instruction that multiplies matrices on a target.
 PRODUCTS = {
     "sm_80": "mma.sync",
     "sm_90": "wgmma.mma_async",
@@ -26,16 +25,26 @@ PRODUCTS = {
     "gfx942": "v_mfma",
     "gfx90a": "v_mfma",
 }
-"""The widest instruction that multiplies matrices there."""
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="tests/triton runs on the GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tests/backends/triton runs on the GPU")
 @pytest.mark.parametrize("kernels", ["arme", "not arme"])
 def test_the_kernels_in_the_interpreter(kernels: str, environment: dict[str, str], pytestconfig: pytest.Config) -> None:
     """In two parts, which may run beside one another."""
     slow = ["--slow"] if pytestconfig.getoption("slow") else []
-    command = [sys.executable, "-m", "pytest", "-q", "-k", kernels, "-p", "no:cacheprovider", *slow, "tests/triton"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-k",
+        kernels,
+        "-p",
+        "no:cacheprovider",
+        *slow,
+        "tests/backends/triton",
+    ]
     environment["TRITON_INTERPRET"] = "1"
     done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:]
@@ -44,7 +53,7 @@ def test_the_kernels_in_the_interpreter(kernels: str, environment: dict[str, str
 
 LENGTHS = """
 import torch
-from tests.triton.ahead import launches_of_networks
+from tests.backends.triton.ahead import launches_of_networks
 
 expected = set(launches_of_networks(torch.bfloat16, "sm_90"))
 assert len(expected) > 50
@@ -86,7 +95,7 @@ def test_what_the_networks_launch(
 
 def _compiled(target: str, dtypes: str, environment: dict[str, str]) -> list[dict[str, Any]]:
     environment.pop("TRITON_INTERPRET", None)
-    command = [sys.executable, "-m", "tests.triton.ahead", target, dtypes]
+    command = [sys.executable, "-m", "tests.backends.triton.ahead", target, dtypes]
     done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -99,10 +108,10 @@ def _assert_fits(rows: list[dict[str, Any]], target: str) -> None:
 
 def _assert_feeds_products(rows: list[dict[str, Any]], target: str) -> None:
     """Every product runs on the matrix units, and what a convolution multiplies comes 16 bytes at a time."""
-    products = [row for row in rows if row["kernel"].split()[0] in ("convolve", "convolve_patches", "weigh")]
+    products = [row for row in rows if row["kernel"].split()[0] in ("conv", "conv_patches", "wgrad")]
     assert len(products) > 10
     assert {row["product"] for row in products} == {PRODUCTS[target]}
-    wide = [row for row in products if row["kernel"].startswith("convolve") and "C_IN=1 " not in row["kernel"]]
+    wide = [row for row in products if row["kernel"].startswith("conv") and "C_IN=1 " not in row["kernel"]]
     assert len(wide) > 8
     if target.startswith("sm_"):
         assert {tuple(row["copies"]) for row in wide} == {(16,)}
