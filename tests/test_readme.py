@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hstl_fast import functional
-from tests.networks import narrow_model
+from tests.helpers.networks import narrow_model
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
