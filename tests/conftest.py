@@ -10,6 +10,7 @@ import torch
 import hstl_fast
 from hstl_fast.backends.cpu import library
 from hstl_fast.backends.triton import available
+from hstl_fast.ops import _dispatch
 
 # Without a GPU, tests/backends/test_triton.py runs these in a process whose Triton interprets.
 collect_ignore = [] if torch.cuda.is_available() or available.is_interpreted() else ["backends/triton"]
@@ -98,3 +99,12 @@ def one_thread() -> Iterator[None]:
 def environment() -> dict[str, str]:
     """The environment for a child process that finds the same packages."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.getenv("PYTHONPATH", "")])}
+
+
+@pytest.fixture
+def native() -> str:
+    """The native CPU backend; skipped with its reason where there is no binary."""
+    reason = _dispatch.why_not("arme", "cpu", "cpu", torch.float32)
+    if reason is not None:
+        pytest.skip(reason)
+    return "cpu"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hstl_fast import HSTL, PRESETS, checkpoints
 from tests.golden import recipe
 from tests.helpers.bounds import distance, rounding
-from tests.networks import narrow_config
+from tests.helpers.networks import narrow_config
 
 # Of a parameter in four steps of an optimizer, with up to ten operations each.
 ROUNDINGS = 40

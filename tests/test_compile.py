@@ -17,7 +17,7 @@ from hstl_fast.export import Embedder
 from hstl_fast.losses import cross_entropy, triplet_loss
 from hstl_fast.models import Stage
 from tests.helpers.bounds import NETWORK, distance, rounding
-from tests.networks import narrow_model, walkers
+from tests.helpers.networks import narrow_model, walkers
 
 NAMES = ["casia-b", "oumvlp", "gait3d"]
 each_preset = pytest.mark.parametrize("preset", NAMES)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hstl_fast import HSTL, HSTLConfig, export
 from hstl_fast.export import export_onnx
 from hstl_fast.models import Stage
-from tests.networks import narrow_model, walkers
+from tests.helpers.networks import narrow_model, walkers
 
 LENGTHS = [1, 2, 3, 4, 5, 7, 30, 57]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hstl_fast import functional as F
 from hstl_fast.backends.cpu import library
-from tests.processes import run_python
+from tests.helpers.processes import run_python
 
 if library.cpu() is None:
     pytest.skip(library.cpu_error(), allow_module_level=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hstl_fast import backends, functional
 from tests.helpers.drop_in import network
-from tests.networks import narrow_model
+from tests.helpers.networks import narrow_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

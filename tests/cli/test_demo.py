@@ -17,7 +17,7 @@ from tests.cli.helpers import run
 from tests.cli.test_program import process
 from tests.conftest import skip_without_binary
 from tests.demo.helpers import Page, one_thread, track
-from tests.networks import narrow_model
+from tests.helpers.networks import narrow_model
 from tests.silhouettes.video.footage import Walker, write_video
 
 

@@ -9,7 +9,7 @@ from hstl_fast.demo import runs
 from hstl_fast.network import Network
 from tests.cli.helpers import run
 from tests.demo.helpers import FRAMES, Run, one_thread
-from tests.networks import narrow_model
+from tests.helpers.networks import narrow_model
 
 
 @pytest.fixture(scope="module", autouse=True)

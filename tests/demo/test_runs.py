@@ -14,7 +14,7 @@ from hstl_fast.evaluation import part_distances
 from hstl_fast.network import Network
 from hstl_fast.silhouettes import walkers
 from tests.demo.helpers import FRAMES, Page, Run
-from tests.networks import narrow_model
+from tests.helpers.networks import narrow_model
 
 PROBES = {"another take": ("nm", 2, 90), "another view": ("nm", 2, 54), "with a bag": ("bg", 1, 90)}
 

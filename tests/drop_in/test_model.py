@@ -23,8 +23,8 @@ from tests.helpers.drop_in import (
     silhouettes,
     worst,
 )
+from tests.helpers.networks import narrow_model
 from tests.helpers.opengait import OpenGaitHSTL
-from tests.networks import narrow_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # on networks so narrow, threads only wait for each other
 

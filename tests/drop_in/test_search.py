@@ -9,8 +9,8 @@ from torch import Tensor, nn
 import hstl_fast
 from hstl_fast import accelerate
 from tests.helpers.drop_in import each_preset, layer, network, results, stage, worst
+from tests.helpers.networks import narrow_config
 from tests.helpers.opengait import OpenGaitHSTL, RegionConv
-from tests.networks import narrow_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # on networks so narrow, threads only wait for each other
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from hstl_fast import accelerate
 from tests.golden import recipe
+from tests.helpers.networks import narrow_model, walkers
 from tests.helpers.opengait import BareConv3d, FrameAggregation, OpenGaitHSTL, PowerPool, RegionConv, RegionPool
-from tests.networks import narrow_model, walkers
 
 # Channels of the published networks over channels of the tests'.
 WIDTH = 16

@@ -17,7 +17,7 @@ from hstl_fast.models import cuda_graphs, eligibility
 from hstl_fast.nn import SeparateFCs
 from hstl_fast.reference import fta_lengths
 from tests.helpers import graphs
-from tests.networks import narrow_model
+from tests.helpers.networks import narrow_model
 
 CPU = torch.device("cpu")
 SETTINGS = cuda_graphs.CacheKey("model", "arithmetic")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hstl_fast import HSTL
-from tests.networks import narrow_model, walkers
+from tests.helpers.networks import narrow_model, walkers
 
 CLIPS = [walkers(6), walkers(4, 1)]
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from hstl_fast import HSTL, functional
 from hstl_fast.backends.cpu.algorithm import TRAINING_TILES
-from tests.networks import narrow_model, walkers
+from tests.helpers.networks import narrow_model, walkers
 
 
 def test_sparse_silhouettes_are_refused_by_name() -> None:

@@ -26,12 +26,3 @@ def backend(request: pytest.FixtureRequest) -> str:
     if reason is not None:
         pytest.skip(reason)
     return name
-
-
-@pytest.fixture
-def native() -> str:
-    """The native CPU backend; skipped with its reason where there is no binary."""
-    reason = _dispatch.why_not("arme", "cpu", "cpu", torch.float32)
-    if reason is not None:
-        pytest.skip(reason)
-    return "cpu"

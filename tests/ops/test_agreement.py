@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hstl_fast import functional, reference, use_algorithm
 from tests.helpers.bounds import away_from_kink, distance, distance_of_norms, inherent, of_exponent, rounding
-from tests.ops.cases import CASES, LONG_ENOUGH, OPERATORS, PAIR_NAMES, PAIRS, Case, Operator, distinct_map
+from tests.helpers.cases import CASES, LONG_ENOUGH, OPERATORS, PAIR_NAMES, PAIRS, Case, Operator, distinct_map
 
 Results = list[Tensor]
 each_pair = pytest.mark.parametrize(("operator", "case"), PAIRS, ids=PAIR_NAMES)

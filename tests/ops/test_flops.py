@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hstl_fast import HSTL, use_backend
 from hstl_fast.ops import _flops
-from tests.networks import narrow_model, walkers
+from tests.helpers.networks import narrow_model, walkers
 
 
 def counted(step: Callable[[], object]) -> int:

@@ -16,9 +16,9 @@ from hstl_fast.losses import cross_entropy, triplet_loss
 from hstl_fast.models.feature_maps import EagerMaps
 from hstl_fast.ops.astp import with_frame_maximum
 from hstl_fast.ops.support import Support
-from tests.networks import narrow_model, walkers
-from tests.ops.cases import CASES, Case, distinct_map
-from tests.ops.holders import HOLDERS
+from tests.helpers.cases import CASES, Case, distinct_map
+from tests.helpers.holders import HOLDERS
+from tests.helpers.networks import narrow_model, walkers
 
 ADD = "hstl_fast.frame_maximum_backward_add"
 WRITE = "hstl_fast.frame_maximum_backward"

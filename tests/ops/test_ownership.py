@@ -16,9 +16,9 @@ from hstl_fast.backends.cpu import library
 from hstl_fast.losses import cross_entropy, triplet_loss
 from hstl_fast.ops import _ownership
 from hstl_fast.ops._ownership import VersionProbe
-from tests.networks import narrow_model, walkers
-from tests.ops.cases import CASES, OPERATORS, Case
-from tests.ops.holders import HOLDERS
+from tests.helpers.cases import CASES, OPERATORS, Case
+from tests.helpers.holders import HOLDERS
+from tests.helpers.networks import narrow_model, walkers
 
 SLOPE = 0.01
 CASE = CASES[3]

@@ -17,8 +17,8 @@ from hstl_fast.models.eligibility import is_made_of_own_layers
 from hstl_fast.nn import ARME
 from hstl_fast.ops import _dispatch
 from tests.helpers.bounds import NETWORK, away_from_kink, distance, distance_of_norms, of_exponent, rounding
-from tests.networks import narrow_model, walkers
-from tests.ops.cases import CASES, LONG_ENOUGH, OPERATORS, Case
+from tests.helpers.cases import CASES, LONG_ENOUGH, OPERATORS, Case
+from tests.helpers.networks import narrow_model, walkers
 
 hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed (extra [test])")
 st = hypothesis.strategies

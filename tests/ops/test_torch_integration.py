@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hstl_fast.backends.cpu import algorithm
-from tests.ops.cases import LONG_ENOUGH, OPERATORS, Case, Operator
+from tests.helpers.cases import LONG_ENOUGH, OPERATORS, Case, Operator
 
 CASE = LONG_ENOUGH[6]
 each_operator = pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.name)

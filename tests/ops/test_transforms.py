@@ -9,7 +9,7 @@ from torch import Tensor, func
 from torch.autograd import forward_ad
 
 from hstl_fast import use_backend
-from tests.ops.cases import LONG_ENOUGH, OPERATORS, Operator
+from tests.helpers.cases import LONG_ENOUGH, OPERATORS, Operator
 
 CASE = LONG_ENOUGH[2]
 PACKED = LONG_ENOUGH[8]

@@ -11,7 +11,7 @@ from hstl_fast import HSTL, HSTLConfig, use_backend
 from hstl_fast.models import Stage, cuda_graphs
 from tests.helpers import graphs
 from tests.helpers.bounds import NETWORK, distance, rounding
-from tests.networks import walkers
+from tests.helpers.networks import walkers
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")

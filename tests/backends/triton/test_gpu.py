@@ -10,7 +10,7 @@ from torch import Tensor
 from hstl_fast import HSTL, losses, use_backend
 from hstl_fast.ops import _dispatch
 from tests.helpers.bounds import NETWORK, distance, rounding
-from tests.networks import narrow_model, walkers
+from tests.helpers.networks import narrow_model, walkers
 
 REASON = _dispatch.why_not("arme", "triton", "cuda", torch.float32)
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))

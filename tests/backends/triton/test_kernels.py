@@ -23,8 +23,8 @@ from tests.helpers.bounds import (
     of_exponent,
     rounding,
 )
-from tests.networks import narrow_model, walkers
-from tests.ops.cases import OPERATORS, PAIRS, Case, Operator, distinct_map
+from tests.helpers.cases import OPERATORS, PAIRS, Case, Operator, distinct_map
+from tests.helpers.networks import narrow_model, walkers
 
 # Outputs nearer to zero, relative to the largest, send back no gradient: rounding may decide their signs.
 NEAR_ZERO = 1e-4

@@ -10,7 +10,7 @@ from benchmarks.core import flops
 from benchmarks.core.plain import PlainHSTL, feature_maps
 from benchmarks.cpu import workloads
 from hstl_fast import PRESETS
-from tests.networks import narrow_config, narrow_model, walkers
+from tests.helpers.networks import narrow_config, narrow_model, walkers
 
 
 @pytest.mark.parametrize(("preset", "gmac"), [("casia-b", 25.8), ("oumvlp", 29.4), ("gait3d", 29.4)])

@@ -13,7 +13,7 @@ from benchmarks.cpu.compare import Prepared
 from hstl_fast import HSTL
 from hstl_fast.models.cpu_plan import PlannedMaps
 from hstl_fast.models.eligibility import is_made_of_own_layers
-from tests.networks import narrow_model
+from tests.helpers.networks import narrow_model
 
 
 def test_what_is_timed_is_what_users_run() -> None:

@@ -12,7 +12,7 @@ from benchmarks.cpu import executed, workloads
 from benchmarks.cpu.executed import Support
 from hstl_fast import PRESETS, use_algorithm
 from hstl_fast.backends.cpu import library
-from tests.networks import narrow_model
+from tests.helpers.networks import narrow_model
 
 
 @pytest.mark.parametrize("preset", PRESETS)

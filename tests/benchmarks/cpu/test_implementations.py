@@ -20,7 +20,7 @@ from benchmarks.cpu.implementations import (
 )
 from hstl_fast import HSTL
 from tests.benchmarks.cpu.helpers import OURSELVES, compared
-from tests.networks import narrow_model, walkers
+from tests.helpers.networks import narrow_model, walkers
 
 
 def test_clips_given_are_given_to_one_implementation() -> None:

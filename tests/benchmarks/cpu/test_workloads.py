@@ -14,7 +14,7 @@ from hstl_fast import use_backend
 from tests.benchmarks.cpu.helpers import EAGER, OURSELVES
 from tests.golden import recipe
 from tests.helpers.bounds import NETWORK, distance, rounding
-from tests.networks import narrow_model, walkers
+from tests.helpers.networks import narrow_model, walkers
 
 
 def test_every_operator_and_width_is_measured() -> None:

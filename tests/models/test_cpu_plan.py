@@ -17,7 +17,7 @@ from hstl_fast.models.cpu_plan import PlannedMaps
 from hstl_fast.nn import ARME, ASTP, FTA, StripPool
 from hstl_fast.ops import _dispatch
 from tests.helpers.bounds import NETWORK, distance, rounding
-from tests.networks import narrow_model, walkers
+from tests.helpers.networks import narrow_model, walkers
 
 NO_BINARY = _dispatch.why_not("arme", "cpu", "cpu", torch.float32)
 pytestmark = pytest.mark.skipif(NO_BINARY is not None, reason=str(NO_BINARY))

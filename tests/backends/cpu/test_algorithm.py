@@ -15,7 +15,7 @@ from hstl_fast.backends.cpu import algorithm
 from hstl_fast.backends.cpu import arme as native_arme
 from hstl_fast.ops import _dispatch
 from tests.helpers.bounds import away_from_kink
-from tests.ops.cases import CASES, OPERATORS, Case
+from tests.helpers.cases import CASES, OPERATORS, Case
 
 ARME = OPERATORS[0]
 X, W = torch.rand(1, 8, 3, 4, 5), torch.rand(1, 8, 8, 3, 3, 3)

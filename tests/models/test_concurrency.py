@@ -17,8 +17,8 @@ import hstl_fast
 from hstl_fast import HSTL, clear_caches
 from hstl_fast.backends.cpu import library
 from tests.helpers.bounds import NETWORK, distance, rounding
-from tests.networks import narrow_model, walkers
-from tests.processes import run_python
+from tests.helpers.networks import narrow_model, walkers
+from tests.helpers.processes import run_python
 
 CLIPS = [[walkers(3 + i, 10 * i + k) for k in range(3)] for i in range(8)]
 
@@ -92,7 +92,7 @@ def test_workers_forked_after_use(model: HSTL, backend: str) -> None:
 FORKED = """
 import os, sys, torch, hstl_fast
 from tests.helpers.bounds import NETWORK, distance, rounding
-from tests.networks import narrow_model, walkers
+from tests.helpers.networks import narrow_model, walkers
 torch.set_num_threads(2)
 with hstl_fast.use_backend(sys.argv[1]):
     model = narrow_model("casia-b", divisor=8)
@@ -250,7 +250,7 @@ def test_a_fork_while_another_thread_takes_memory(environment: dict[str, str]) -
 COUNTED = """
 import os, sys, torch, hstl_fast
 from torch.utils.data import DataLoader
-from tests.networks import narrow_model, walkers
+from tests.helpers.networks import narrow_model, walkers
 
 def threads_of_process():
     return len(os.listdir("/proc/self/task"))

@@ -8,7 +8,7 @@ from torch import Tensor
 from hstl_fast import HSTL, use_algorithm
 from tests.golden import recipe
 from tests.helpers.bounds import NETWORK, distance, rounding
-from tests.networks import narrow_model, walkers
+from tests.helpers.networks import narrow_model, walkers
 
 each_preset = pytest.mark.parametrize("preset", recipe.PRESETS)
 

@@ -1,6 +1,6 @@
 """The native operators without Python, where it would be in the way: for Arm in an emulator, and watched for races.
 
-The program, tests/native/driver.cpp, compares every function of csrc/cpu/operators.h with loops; .ci/sanitize runs it
+The program, tests/csrc/cpu/driver.cpp, compares every function of csrc/cpu/operators.h with loops; .ci/sanitize runs it
 as well.
 """
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.build import HERE, build_driver, run
+from tests.csrc.cpu.build import HERE, build_driver, run
 
 pytestmark = pytest.mark.slow
 

@@ -895,7 +895,7 @@ def test_instruction_sets_are_named_and_unknown_ones_refused() -> None:
 def test_instruction_set_by_environment(name: str, printed: str | None) -> None:
     code = "from hstl_fast.backends.cpu import library as n; print(n.cpu_error() or n.cpu().instruction_set())"
     environment = {**os.environ, "HSTL_FAST_CPU_ISA": name}
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[3]
     output = subprocess.check_output([sys.executable, "-c", code], env=environment, cwd=root, text=True)
     assert (printed or name) in output
     assert output.count("\n") == 1

@@ -13,7 +13,7 @@ import hstl_fast
 from hstl_fast import HSTL, checkpoints, losses
 from tests.conftest import skip_without_binary
 from tests.golden import recipe
-from tests.networks import narrow_model, walkers
+from tests.helpers.networks import narrow_model, walkers
 
 STORED = 2e-6
 """float64 against data stored as float32, relative to the largest value."""

@@ -16,7 +16,7 @@ from hstl_fast import HSTL, PRESETS, HSTLConfig
 from hstl_fast.models import Stage
 from hstl_fast.models.inputs import check_values
 from tests.helpers.bounds import NETWORK, distance, rounding
-from tests.networks import narrow_model, walkers
+from tests.helpers.networks import narrow_model, walkers
 
 NAMES = ("casia-b", "oumvlp", "gait3d")
 each_preset = pytest.mark.parametrize("preset", NAMES)
