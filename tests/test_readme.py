@@ -187,6 +187,16 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
             assert not anchor or anchor in anchors(target), f"{name_of(page)}: {link}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_source_file_that_is_named_exists(page: Path) -> None:
+    """By its whole path, or by the end of it: `ops/arme.py`, `simd.h`."""
+    names = re.findall(r"`([\w./]+\.(?:py|h|cpp))`", page.read_text(encoding="utf-8"))
+    folders = ("hstl_fast", "csrc", "tests", "benchmarks", "examples")
+    files = ["/setup.py", *(f"/{name_of(path)}" for folder in folders for path in (ROOT / folder).rglob("*.*"))]
+    wanted = {name for name in names if "NAME" not in name and "/mine/" not in name}  # a reader's own
+    assert {name for name in wanted if not any(file.endswith(f"/{name}") for file in files)} == set()
+
+
 def test_every_page_can_be_reached_from_the_readme() -> None:
     links = set(re.findall(r"\]\(([^)\s#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")))
     assert links >= {name_of(page) for page in PAGES} - {"README.md"}
