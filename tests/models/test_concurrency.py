@@ -223,7 +223,7 @@ from hstl_fast.backends.cpu import allocator
 held, forked = threading.Event(), threading.Event()
 
 def hold():
-    with _memory._blocks.lock:
+    with allocator._blocks.lock:
         held.set()
         forked.wait()
 
@@ -233,7 +233,7 @@ held.wait()
 child = os.fork()
 if child == 0:
     signal.alarm(10)
-    _memory.memory(2 << 20)
+    allocator.allocate(2 << 20)
     os._exit(0)
 forked.set()
 holder.join()
