@@ -145,25 +145,36 @@ def is_compiled(module: nn.Module) -> bool:
     return wrapped or getattr(module, "_compiled_call_impl", None) is not None
 
 
-def note_node_hooks(function: type[torch.autograd.Function], note: Callable[[Any], None]) -> bool:
-    """Call `note(node)` when a hook is registered on a node that `function` put into the autograd graph.
+def note_inspection(function: type[torch.autograd.Function], note: Callable[[Any], None]) -> bool:
+    """Call `note(node)` when a caller looks behind a node of the autograd graph, or registers a hook on it.
 
-    Nodes are instances of the function's `_backward_cls`. Returns whether that class was found.
+    Nodes that `function` puts into the graph are instances of its `_backward_cls`; a caller finds the nodes behind one
+    by its `next_functions`. Returns whether torch has these names.
     """
-    node_class = getattr(function, "_backward_cls", None)
-    if node_class is None:
+    node_class: Any = getattr(function, "_backward_cls", None)
+    base: Any = getattr(torch._C, "_FunctionBase", None)
+    if node_class is None or not hasattr(base, "next_functions"):
         return False
     for name in ("register_hook", "register_prehook"):
         setattr(node_class, name, _noting(getattr(node_class, name), note))
+    node_class.next_functions = property(_noting(base.next_functions.__get__, note))
     return True
 
 
-def _noting(register: Callable[..., Any], note: Callable[[Any], None]) -> Callable[..., Any]:
-    def registering(node: Any, *arguments: Any) -> Any:
-        note(node)
-        return register(node, *arguments)
+def nodes_behind(node: Any) -> list[Any]:
+    """The nodes to which `node` hands gradients; unlike its `next_functions`, this counts as no inspection."""
+    base: Any = getattr(torch._C, "_FunctionBase", None)
+    is_function = base is not None and isinstance(node, base)
+    pairs = base.next_functions.__get__(node) if is_function else node.next_functions
+    return [following for following, _ in pairs if following is not None]
 
-    return registering
+
+def _noting(call: Callable[..., Any], note: Callable[[Any], None]) -> Callable[..., Any]:
+    def noting(node: Any, *arguments: Any) -> Any:
+        note(node)
+        return call(node, *arguments)
+
+    return noting
 
 
 def triton_allocator() -> Any:

@@ -12,14 +12,21 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from hstl_fast._torch_private import is_batched, is_under_dispatch_mode, note_node_hooks, under_transforms, version_of
+from hstl_fast._torch_private import (
+    is_batched,
+    is_under_dispatch_mode,
+    nodes_behind,
+    note_inspection,
+    under_transforms,
+    version_of,
+)
 from hstl_fast.layout import is_native_map
 
 
 class OwningFunction(torch.autograd.Function):
     """A Function whose nodes own the gradients that arrive, or pass owned gradients on."""
 
-    NOTICES_HOOKS: ClassVar[bool] = False
+    NOTICES_INSPECTION: ClassVar[bool] = False
 
 
 _Function = TypeVar("_Function", bound=OwningFunction)
@@ -41,12 +48,13 @@ def _is_ordinary(gradient: Tensor) -> bool:
     return gradient.is_contiguous(memory_format=torch.channels_last_3d)
 
 
-def notices_hooks(function: type[_Function]) -> type[_Function]:
-    """Decorator of a Function through whose nodes owned gradients pass: a hook on such a node ends the ownership.
+def notices_inspection(function: type[_Function]) -> type[_Function]:
+    """Decorator of a Function through whose nodes owned gradients pass: whoever looks behind a node ends the ownership.
 
-    `function.NOTICES_HOOKS` says whether torch lets hooks be noticed; without that, no gradient may be owned.
+    A caller who hooks such a node, or finds the nodes behind it, can see the gradients that arrive there.
+    `function.NOTICES_INSPECTION` says whether torch lets this be noticed; without that, no gradient may be owned.
     """
-    function.NOTICES_HOOKS = note_node_hooks(function, _disown)
+    function.NOTICES_INSPECTION = note_inspection(function, _disown)
     return function
 
 
@@ -55,12 +63,12 @@ def _disown(node: Any) -> None:
     pending, seen = [node], set()
     while pending:
         current = pending.pop()
-        if current is None or current in seen:
+        if current in seen:
             continue
         seen.add(current)
         if hasattr(current, "owns_gradient"):
             current.owns_gradient = False
-        pending.extend(following for following, _ in current.next_functions)
+        pending.extend(nodes_behind(current))
 
 
 class VersionProbe:

@@ -15,7 +15,7 @@ from hstl_fast.layout import channels_last, empty_map, reference_dtype
 from hstl_fast.ops import _checks, _dispatch
 from hstl_fast.ops._autograd import NativeFunction, apply, first_derivative_only
 from hstl_fast.ops._library import LIBRARY, define, under_autocast, without_autocast
-from hstl_fast.ops._ownership import VersionProbe, may_overwrite, notices_hooks
+from hstl_fast.ops._ownership import VersionProbe, may_overwrite, notices_inspection
 from hstl_fast.ops.support import Support, grown, masked, of_input
 
 # Supports are bool [n, t, h, w]; the numbers of `algorithm` are those of backends/cpu/algorithm.py. `training` says
@@ -57,7 +57,7 @@ def _leaky_backward_fake(grad: Tensor, y: Tensor, support: Tensor | None, negati
     pass
 
 
-@notices_hooks
+@notices_inspection
 class _Arme(NativeFunction):
     """LeakyReLU keeps the sign, so its derivative is read off the output: x, weights and y are all that is saved.
 
@@ -87,7 +87,7 @@ class _Arme(NativeFunction):
         y: Tensor = torch.ops.hstl_fast.arme_forward(
             x, weights, x_support, y_support, *layer, cache_weights, training, backend
         )
-        ctx.owns_gradient = owns_gradient and _Arme.NOTICES_HOOKS
+        ctx.owns_gradient = owns_gradient and _Arme.NOTICES_INSPECTION
         ctx.arguments = (*layer, cache_weights, training, keeps_output, owns_gradient, backend)
         ctx.probe = None
         saved: Tensor | None = y

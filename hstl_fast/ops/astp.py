@@ -13,7 +13,7 @@ from hstl_fast.layout import computing_dtype, empty_map, frames_of, reference_dt
 from hstl_fast.ops import _checks, _dispatch
 from hstl_fast.ops._autograd import NativeFunction, apply, first_derivative_only
 from hstl_fast.ops._library import LIBRARY, define, under_autocast, without_autocast
-from hstl_fast.ops._ownership import OwningFunction, may_overwrite, notices_hooks
+from hstl_fast.ops._ownership import OwningFunction, may_overwrite, notices_inspection
 from hstl_fast.ops.support import Support, masked, of_input
 
 # `pooled` and its gradient are [n, m, c_out]; `index` is the frame of each maximum in its sequence, int16; `by_power`
@@ -111,7 +111,7 @@ def _shape(given: list[int], saved: list[Tensor]) -> list[int]:
     return list(saved[0].shape) if torch.compiler.is_compiling() else given
 
 
-@notices_hooks
+@notices_inspection
 class _FrameMaximum(NativeFunction):
     """Saves the two-byte frame index; the caller may change the map afterwards."""
 
@@ -151,7 +151,7 @@ def frame_maximum(x: Tensor, support: Support, lens: list[int], backend: str) ->
     return apply(_FrameMaximum, x, support.x, _given_shape(x), x.dtype, lens, backend)
 
 
-@notices_hooks
+@notices_inspection
 class _WithFrameMaximum(OwningFunction):
     """Adds the maximum's gradient to the one that the map gets from elsewhere.
 
@@ -165,7 +165,7 @@ class _WithFrameMaximum(OwningFunction):
         maximum, index = torch.ops.hstl_fast.frame_maximum(x, support, seq_lens, backend)
         ctx.save_for_backward(index)
         ctx.arguments, ctx.map = (seq_lens, backend), (list(x.shape), x.dtype)
-        ctx.owns_gradient = owns_gradient and _WithFrameMaximum.NOTICES_HOOKS
+        ctx.owns_gradient = owns_gradient and _WithFrameMaximum.NOTICES_INSPECTION
         ctx.set_materialize_grads(False)
         return x, maximum
 
@@ -190,7 +190,7 @@ def with_frame_maximum(x: Tensor, support: Support, lens: list[int], backend: st
     return through, maximum
 
 
-@notices_hooks
+@notices_inspection
 class _Astp(NativeFunction):
     """Saves the frame maximum and its two-byte frame index; the projection is computed again in backward.
 

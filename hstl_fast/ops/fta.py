@@ -13,7 +13,7 @@ from hstl_fast.layout import channels_last, computing_dtype, empty_map, referenc
 from hstl_fast.ops import _checks, _dispatch
 from hstl_fast.ops._autograd import NativeFunction, apply, first_derivative_only
 from hstl_fast.ops._library import LIBRARY, define, under_autocast, without_autocast
-from hstl_fast.ops._ownership import notices_hooks
+from hstl_fast.ops._ownership import notices_inspection
 from hstl_fast.ops.support import Support, masked, of_input
 from hstl_fast.reference import fta_lengths
 
@@ -64,7 +64,7 @@ def _backward_fake(
     return empty_map(x, n, c, t, h, w), gweights, gbiases
 
 
-@notices_hooks
+@notices_inspection
 class _Fta(NativeFunction):
     """Saves the input and the region means; both pooled maps are found again in backward."""
 

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from hstl_fast.layout import channels_last
 from hstl_fast.ops._autograd import first_derivative_only
-from hstl_fast.ops._ownership import OwningFunction, notices_hooks
+from hstl_fast.ops._ownership import OwningFunction, notices_inspection
 
 _GEOMETRY: tuple[list[int], list[int], list[int], list[int], bool] = ([2, 2], [2, 2], [0, 0], [1, 1], False)
 
 
-@notices_hooks
+@notices_inspection
 class _MaxPool(OwningFunction):
-    """One node in place of torch's four, none of which would notice a hook."""
+    """One node in place of torch's four, none of which would notice an inspection."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, func, nn
+from torch.autograd.graph import GradientEdge
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
@@ -332,6 +333,21 @@ def test_what_a_hook_on_any_node_keeps_stays_as_it_is(preset: str, register: str
             found = gradients(model, total)
             assert kept
             assert all(torch.equal(now, then) for now, then in kept)
+    assert_close(found, nothing_owned(model, None))
+
+
+@pytest.mark.parametrize("preset", ["casia-b", "gait3d"])
+def test_gradients_asked_for_at_any_node_stay_as_they_are(preset: str, nothing_owned: Step) -> None:
+    model = narrow_model(preset, dtype=torch.float64, divisor=16)
+    parameters = list(model.parameters())
+    count = len(_nodes(total_loss(model, None)))
+    with use_backend("cpu"):
+        for i in range(count):
+            total = total_loss(model, None)
+            edge = GradientEdge(_nodes(total)[i], 0)
+            alone = torch.autograd.grad(total, edge, retain_graph=True)[0].clone()
+            asked, *found = torch.autograd.grad(total, [edge, *parameters])
+            assert torch.equal(asked, alone)
     assert_close(found, nothing_owned(model, None))
 
 
