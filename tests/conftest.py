@@ -18,6 +18,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests that take half a minute or more")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Keep what one file's tests share in one of pytest-xdist's processes, unless the command line says otherwise."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if os.environ.pop("PYTEST_XDIST_WORKER", None):  # so that tests may start pytest themselves
         # Tests beside one another get one thread each, and so do the processes that they start.
