@@ -116,6 +116,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return sdist, wheel
 
 
+@pytest.mark.slow
 def test_sdist_holds_what_a_build_needs(archives: tuple[Path, Path]) -> None:
     with tarfile.open(archives[0]) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
@@ -126,6 +127,7 @@ def test_sdist_holds_what_a_build_needs(archives: tuple[Path, Path]) -> None:
     assert not [name for name in names if name.endswith((".so", ".o", ".pyc"))]
 
 
+@pytest.mark.slow
 def test_wheel_holds_the_package_and_nothing_else(archives: tuple[Path, Path]) -> None:
     with zipfile.ZipFile(archives[1]) as archive:
         names = archive.namelist()
@@ -136,6 +138,7 @@ def test_wheel_holds_the_package_and_nothing_else(archives: tuple[Path, Path]) -
     )
 
 
+@pytest.mark.slow
 def test_wheel_installs_in_a_clean_environment(archives: tuple[Path, Path], tmp_path: Path) -> None:
     subprocess.check_call([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")])
     clean = tmp_path / "venv" / "bin" / "python"

@@ -78,6 +78,8 @@ def test_compiles_whole(operator: Operator, compiler: str, backend: str) -> None
     def call(*leaves: Tensor) -> Tensor:
         return operator.public(*leaves, CASE.split, seq_lens=CASE.lens, backend=backend).sin().sum()
 
+    if compiler == "inductor":  # on AVX2 its own sums are wrong in torch's deterministic mode, which poisons memory
+        torch.use_deterministic_algorithms(False)
     torch._dynamo.reset()
     _same_value_and_gradients(torch.compile(call, fullgraph=True, backend=compiler), call, inputs)
 
