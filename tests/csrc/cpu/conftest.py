@@ -7,6 +7,8 @@ import torch
 
 from hstl_fast.backends.cpu import library
 
+pytest.register_assert_rewrite("tests.csrc.cpu.helpers", "tests.csrc.cpu.operators")
+# Every file of these tests skips itself where there is no native module.
 INSTRUCTION_SETS = [] if library.cpu() is None else library.require_cpu().instruction_sets()
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the native CPU functions share: cases, guarded memory, and the comparison with float64.
+"""Cases, guarded memory and the comparison with float64, which the tests of the native CPU functions share.
 
 Outputs lie between guard words and are full of NaN before the call; workspaces have exactly the size asked for and
 guard words of their own. Maps are `[F, H, W, C]` as in csrc/cpu/operators.h.
@@ -23,7 +23,8 @@ if library.cpu() is None:
     pytest.skip(library.cpu_error(), allow_module_level=True)
 cpu = library.require_cpu()
 
-GUARD = 32  # elements before and after every buffer
+# Every buffer has this many guard elements before it and after it.
+GUARD = 32
 GUARD_VALUE = 77
 EPS32 = 2.0**-23
 
@@ -104,16 +105,17 @@ class Random:
 
 
 def as_map(x: Tensor) -> Tensor:
-    """`[F, H, W, C]` as the packed `[1, C, F, H, W]` of the reference."""
+    """The map `[F, H, W, C]` as the packed `[1, C, F, H, W]` of the reference."""
     return x.permute(3, 0, 1, 2)[None]
 
 
 def from_map(x: Tensor) -> Tensor:
+    """The packed `[1, C, F, H, W]` of the reference as `[F, H, W, C]`."""
     return x[0].permute(1, 2, 3, 0)
 
 
 def error(got: Tensor, truth: Tensor) -> float:
-    """Largest difference, relative to the largest value."""
+    """The largest difference, relative to the largest value of the reference."""
     return ((got.double() - truth.double()).abs().max() / truth.double().abs().max()).item()
 
 
@@ -128,7 +130,8 @@ class Trial:
     inputs: Results
     gradient: Tensor
     forward: Callable[..., Tensor]
-    length: int = 1  # terms of the output's sums
+    # Each output is a sum of this many terms.
+    length: int = 1
 
     @cached_property
     def truth(self) -> Results:
@@ -144,14 +147,17 @@ class Trial:
 
 
 def assert_exact(trial: Trial, native: Results) -> None:
-    """float64: nothing but rounding."""
+    """Assert that results in float64 differ from the reference by rounding alone."""
     assert trial.gradient.dtype == torch.float64
     for name, each in trial.errors(native).items():
         assert each <= 1e-13, name
 
 
 def assert_as_good_as_torch(trials: list[Trial], run: Callable[[Trial], Results]) -> None:
-    """float32: the median error of the trials is at most twice torch's own, or what the trial says of its sums."""
+    """Assert that results in float32 err at most twice as much as torch, or as the length of their sums allows.
+
+    Both errors are medians over the trials.
+    """
     errors = [trial.errors(run(trial)) for trial in trials]
     for name in errors[0]:
         torch_own = statistics.median(trial.torch_errors[name] for trial in trials)
@@ -160,6 +166,7 @@ def assert_as_good_as_torch(trials: list[Trial], run: Callable[[Trial], Results]
 
 
 def compare(trial_of: Callable[[torch.dtype, int], Trial], run: Callable[[Trial], Results], dtype: torch.dtype) -> None:
+    """Assert that float64 is exact and that float32, over three seeds, is as good as torch."""
     if dtype == torch.float64:
         trial = trial_of(dtype, 0)
         assert_exact(trial, run(trial))
@@ -168,7 +175,7 @@ def compare(trial_of: Callable[[torch.dtype, int], Trial], run: Callable[[Trial]
 
 
 def torch_results(forward: Callable[..., Tensor], inputs: Results, gradient: Tensor, dtype: torch.dtype) -> Results:
-    """What torch gives in `dtype`: the output as `y` and gradients under their inputs' names."""
+    """Results of torch in `dtype`: the output as `y`, and the gradient of each input `name` as `gname`."""
     leaves = {name: tensor.to(dtype, copy=True).requires_grad_() for name, tensor in inputs.items()}
     y = forward(**leaves)
     y.backward(gradient.to(dtype))

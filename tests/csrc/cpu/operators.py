@@ -17,7 +17,7 @@ from tests.helpers.bounds import away_from_kink
 
 @dataclass(frozen=True)
 class Support:
-    """Where the maps of a convolution may be non-zero: uint8 `[F, H, W]`."""
+    """The supports of a convolution's input and output, uint8 `[F, H, W]`: 1 where the map may be non-zero."""
 
     x: Tensor
     y: Tensor
@@ -32,7 +32,7 @@ def arme_native(
     memory = Buffers()
     needed = max(cpu.arme_workspace(*sizes[:3], *last, False), cpu.arme_wgrad_workspace(*sizes[:3], *last))
     workspace = memory.workspace(needed)
-    packed, packed_back = (packed_weights(memory, case, w, algorithm, transposed) for transposed in (False, True))
+    packed, packed_back = (prepacked_weights(memory, case, w, algorithm, transposed) for transposed in (False, True))
     y, gx, gw = (memory.output(*t.shape, dtype=dtype) for t in (gy, x, w))
     sign = 0 if slope == 1 else address(y)
     where = (workspace, *((0, 0) if support is None else (address(support.x), address(support.y))))
@@ -43,7 +43,7 @@ def arme_native(
     return {"y": y, "gx": gx, "gw": gw}
 
 
-def packed_weights(memory: Buffers, case: Case, w: Tensor, algorithm: int, transposed: bool) -> int:
+def prepacked_weights(memory: Buffers, case: Case, w: Tensor, algorithm: int, transposed: bool) -> int:
     sizes = (case.split, case.c_in, case.c_out, algorithm, transposed, w.dtype.itemsize)
     packed = memory.workspace(cpu.arme_prepacked_size(*sizes))
     cpu.arme_prepack(packed, address(w), *sizes, 2)
@@ -73,7 +73,7 @@ def random_support(*shape: int, share: float = 0.05, seed: int = 0) -> Tensor:
 
 
 def grown(case: Case, x: Tensor) -> Tensor:
-    """One position in time, rows and columns, inside region and sequence."""
+    """The support grown by one position in time, rows and columns, but not across regions or sequences."""
     y = torch.zeros_like(x)
     for sequence, into in zip(x.split(case.seq_lens), y.split(case.seq_lens), strict=True):
         for region, to in zip(sequence.split(case.split, 1), into.split(case.split, 1), strict=True):
@@ -82,14 +82,14 @@ def grown(case: Case, x: Tensor) -> Tensor:
 
 
 def window_support(case: Case, x: Tensor) -> Tensor:
-    """Any of the five frames of fta's windows."""
+    """The support of FTA's output: positions inside the support of any of the five frames of a window."""
     kept = [s.float()[None, None] for s in x.split(case.seq_lens) if len(s) >= 3]
     pooled = [torch.nn.functional.max_pool3d(s, (5, 1, 1), (3, 1, 1), (1, 0, 0))[0, 0] for s in kept]
     return torch.cat(pooled).to(torch.uint8)
 
 
 def blank_support(case: Case) -> Tensor:
-    """Half of the positions are in no frame; the rest in half of them."""
+    """A support that half of the positions never belong to, and the other half in half of their frames."""
     ever = torch.cat([random_support(1, case.h, case.w, share=0.5, seed=n) for n in range(len(case.seq_lens))])
     lens = torch.tensor(case.seq_lens)
     return ever.repeat_interleave(lens, 0) * random_support(case.frames, case.h, case.w, share=0.5, seed=99)
@@ -111,7 +111,7 @@ def supported_trial(case: Case, share: float, dtype: torch.dtype, seed: int = 0)
 
 
 def arme_native_supported(case: Case, trial: Trial, support: Support, algorithm: int = 0, threads: int = 2) -> Results:
-    """With NaN wherever an input or a gradient counts as 0."""
+    """Results of a convolution whose input and gradient are NaN outside their supports, where they count as 0."""
     outside_x, outside_y = support.x[..., None] == 0, support.y[..., None] == 0
     inputs = {**trial.inputs, "x": trial.inputs["x"].masked_fill(outside_x, math.nan)}
     dirty = replace(trial, inputs=inputs, gradient=trial.gradient.masked_fill(outside_y, math.nan))
@@ -181,7 +181,7 @@ def fta_native(case: Case, trial: Trial, threads: int = 2, support: Tensor | Non
 
 
 def fta_torch(case: Case) -> Callable[..., Tensor]:
-    """Sequences of fewer than 3 frames give nothing; the reference does not take them."""
+    """The definition without sequences of fewer than 3 frames, which have no output and which the reference refuses."""
 
     def forward(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
         kept = [s for s in x.split(case.seq_lens) if len(s) >= 3]

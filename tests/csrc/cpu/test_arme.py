@@ -1,4 +1,4 @@
-"""The native convolution by regions in its direct form, against `hstl_fast.reference` in float64."""
+"""The native ARME by direct convolution, against `hstl_fast.reference` in float64."""
 
 from dataclasses import replace
 from functools import partial
@@ -25,7 +25,7 @@ from tests.csrc.cpu.operators import (
     arme_torch,
     arme_trial,
     grown,
-    packed_weights,
+    prepacked_weights,
     random_support,
     supported_trial,
 )
@@ -53,7 +53,8 @@ def test_arme_gradient_takes_the_slope_where_the_output_is_zero() -> None:
 
 
 def test_arme_many_frames_and_wide_channels() -> None:
-    case = Case((40, 3), (17,), 23, 72, 96)  # several blocks and groups of frames, partial chunks and panels
+    # These sizes take several blocks and groups of frames, and leave partial chunks and panels.
+    case = Case((40, 3), (17,), 23, 72, 96)
     assert_as_good_as_torch([arme_trial(case, torch.float32)], partial(arme_native, case))
 
 
@@ -92,13 +93,13 @@ def test_arme_of_an_empty_support_is_zero(isa: str) -> None:
 @pytest.mark.parametrize("supported", [False, True])
 @pytest.mark.parametrize("case", [case for case in CASES if case.c_in == 1], ids=str)
 def test_silhouettes_are_their_own_scale_and_support(case: Case, supported: bool, dtype: torch.dtype, isa: str) -> None:
-    """The same as the direct convolution of x / 255, bit for bit."""
+    """The result equals the direct convolution of x / 255, bit for bit."""
     generator, memory = torch.Generator().manual_seed(5), Buffers()
     silhouettes = torch.randint(0, 256, (case.frames, case.h, case.w), dtype=torch.uint8, generator=generator)
     silhouettes *= random_support(case.frames, case.h, case.w, share=0.3)
     x, inside = silhouettes.to(dtype) / 255, (silhouettes > 0).to(torch.uint8)
     around = grown(case, inside)
-    packed = packed_weights(memory, case, arme_trial(case, dtype).inputs["w"], 0, False)
+    packed = prepacked_weights(memory, case, arme_trial(case, dtype).inputs["w"], 0, False)
     sizes, last = (case.seq_lens, case.split, case.w), (dtype.itemsize, 2)
     workspace = memory.workspace(cpu.arme_workspace(*sizes, 1, case.c_out, 0, *last, False))
     expected, y = (memory.output(case.frames, case.h, case.w, case.c_out, dtype=dtype) for _ in range(2))

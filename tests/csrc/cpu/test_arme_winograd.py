@@ -1,4 +1,4 @@
-"""The native convolution by regions in the Winograd domain, against `hstl_fast.reference` in float64."""
+"""The native ARME in the Winograd domain, against `hstl_fast.reference` in float64."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from tests.csrc.cpu.operators import (
     arme_native_supported,
     arme_torch,
     arme_trial,
-    packed_weights,
+    prepacked_weights,
     supported_trial,
 )
 
@@ -24,7 +24,7 @@ winograd = pytest.mark.parametrize("algorithm", ALGORITHMS)
 
 
 def assert_close(case: Case, trial: Trial, native: Results, support: Support | None = None) -> None:
-    """Maps within 1e-5 of their largest value, the weight gradient within 1e-4 of its norm.
+    """Assert that maps err at most 1e-5 of their largest value and the weight gradient at most 1e-4 of its norm.
 
     An output near 0 may have the other sign than in float64, so the gradients are those of the signs that came out.
     """
@@ -80,7 +80,7 @@ def test_winograd_of_an_empty_support_is_zero(algorithm: int, isa: str) -> None:
 def test_winograd_finds_the_frame_maximum(
     case: Case, share: float | None, threads: int, algorithm: int, isa: str
 ) -> None:
-    """It is that of the map, background included, whether the map is written or not, and the map is the same."""
+    """The maximum includes the background, and is the same whether or not the map is written beside it."""
     trial, support = (
         (arme_trial(case, torch.float32), None) if share is None else supported_trial(case, share, torch.float32)
     )
@@ -88,7 +88,7 @@ def test_winograd_finds_the_frame_maximum(
     memory, last = Buffers(), (algorithm, 4, threads)
     again = memory.output(*y.shape, dtype=y.dtype)
     beside, alone = (memory.output(len(case.seq_lens), *y.shape[1:], dtype=y.dtype) for _ in range(2))
-    packed = packed_weights(memory, case, trial.inputs["w"], algorithm, False)
+    packed = prepacked_weights(memory, case, trial.inputs["w"], algorithm, False)
     for maximum, map_ in ((beside, again), (alone, None)):
         sizes = (case.seq_lens, case.split, case.w, case.c_in, case.c_out)
         workspace = memory.workspace(cpu.arme_workspace(*sizes, *last, True))
@@ -109,7 +109,10 @@ def test_winograd_finds_the_frame_maximum(
 def test_winograd_finds_the_2x2_maximum(
     case: Case, share: float | None, threads: int, algorithm: int, isa: str
 ) -> None:
-    """Of the map written beside it, whose tiles begin at even columns; the same beside the frame maximum alone."""
+    """The 2x2 maximum is that of the map, whether the map is written beside it or the frame maximum alone.
+
+    The columns of a map with a 2x2 maximum are cut into tiles that begin at even columns.
+    """
     trial, support = (
         (arme_trial(case, torch.float32), None) if share is None else supported_trial(case, share, torch.float32)
     )
@@ -117,7 +120,7 @@ def test_winograd_finds_the_2x2_maximum(
     y = memory.output(*trial.truth["y"].shape, dtype=torch.float32)
     beside, alone = (memory.output(*half, dtype=torch.float32) for _ in range(2))
     maximum = memory.output(len(case.seq_lens), *y.shape[1:], dtype=torch.float32)
-    packed = packed_weights(memory, case, trial.inputs["w"], algorithm, False)
+    packed = prepacked_weights(memory, case, trial.inputs["w"], algorithm, False)
     sizes = (case.seq_lens, case.split, case.w, case.c_in, case.c_out)
     workspace = memory.workspace(cpu.arme_workspace(*sizes, *last, True))
     where = (0, 0) if support is None else (address(support.x), address(support.y))
@@ -133,7 +136,7 @@ def test_winograd_finds_the_2x2_maximum(
 
 
 def test_winograd_of_many_channels() -> None:
-    """Several panels of outputs and blocks of inputs."""
+    """The channels take several panels of outputs and blocks of inputs."""
     case = Case((10,), (8, 5), 22, 136, 72)
     trial = arme_trial(case, torch.float32)
     for algorithm in ALGORITHMS:

@@ -49,7 +49,7 @@ def test_astp_of_nothing_is_the_clamp(value: float, dtype: torch.dtype, isa: str
 @both_dtypes
 @pytest.mark.parametrize("p", [6.5, 1.0, 40.0, -3.0])
 def test_astp_where_powers_would_underflow(p: float, dtype: torch.dtype, isa: str) -> None:
-    """1e-6 ^ 6.5 = 1e-39 is subnormal in float32, 1e-6 ^ 40 no number at all."""
+    """The power 1e-6 ^ 6.5 = 1e-39 is subnormal in float32, and 1e-6 ^ 40 underflows to 0."""
     case = Case((1,), (4,), 5, 16, 16)
 
     def trial(dtype: torch.dtype, seed: int) -> Trial:

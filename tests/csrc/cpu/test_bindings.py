@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from hstl_fast.backends.cpu import calls, head, operators  # noqa: F401  calls are defined when imported
+# A call is known once the page that defines it is imported.
+from hstl_fast.backends.cpu import calls, head, operators  # noqa: F401
 from tests.csrc.cpu.helpers import cpu
 
 
@@ -36,6 +37,7 @@ def test_arguments_are_counted_and_named(function: str) -> None:
 
 
 def every_call(kind: type = calls.NativeCall) -> Iterator[type]:
+    """Every subclass that names a native function."""
     for each in kind.__subclasses__():
         yield from every_call(each)
         if "name" in vars(each):

@@ -31,7 +31,7 @@ def test_fta_first_maximum_takes_the_gradient(dtype: torch.dtype, isa: str) -> N
 @both_dtypes
 @pytest.mark.parametrize("case", [*FTA_CASES, Case((11,), (9, 3), 19, 64, 64)], ids=str)
 def test_fta_skips_the_background(case: Case, dtype: torch.dtype, isa: str) -> None:
-    """With NaN in the input where no frame of the sequence is inside, and in the gradient."""
+    """NaN changes nothing in the input where no frame of its sequence is inside, nor in the gradient outside."""
     trial, x_support = fta_trial(case, dtype), blank_support(case)
     support = window_support(case, x_support)
     x = trial.inputs["x"] * x_support[..., None]
