@@ -53,14 +53,20 @@ class Network(Protocol):
 
 
 def backend_with_support(model: Network) -> str:
-    """The backend whose layers may be told where the maps are not 0; "reference" if none may be told.
+    """Return the backend that computes a network with the supports of its maps.
 
-    Only untouched layers of our own take notice of a support, and vmap cannot follow it.
+    Only untouched layers of our own read a support, vmap cannot follow it, and the backend must compute every operator.
+
+    Args:
+        model: The network.
+
+    Returns:
+        The backend's name; "reference" if the network is to be computed without supports.
     """
     if under_transforms() or not is_made_of_own_layers(model):
         return "reference"
     weight = model.parts.weight
-    return _dispatch.choose("arme", weight.device.type, weight.dtype, None)
+    return _dispatch.choose_for_network(weight.device.type, weight.dtype)
 
 
 @constant_when_compiled

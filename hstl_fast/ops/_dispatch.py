@@ -74,7 +74,7 @@ def why_not(operator: str, backend: str, device_type: str, dtype: torch.dtype, l
         return f"{operator} computes float16, bfloat16, float32 and float64, not {dtype}"
     if backend == "reference":
         return None
-    return backends.why_too_long(backend, longest) or backends.why_not(backend, device_type, dtype)
+    return backends.why_too_long(backend, longest) or backends.why_not(backend, operator, device_type, dtype)
 
 
 def candidates(device_type: str) -> tuple[str, ...]:
@@ -110,6 +110,26 @@ def choose(operator: str, device_type: str, dtype: torch.dtype, backend: str | N
             raise ValueError(reason)
         reasons.append(f"{candidate}: {reason}")
     raise RuntimeError(f"no backend can run {operator}: {'; '.join(reasons)}")
+
+
+@constant_when_compiled
+def choose_for_network(device_type: str, dtype: torch.dtype) -> str:
+    """Choose the backend whose private operators a network may call between its layers.
+
+    Args:
+        device_type: "cpu", "cuda" or another.
+        dtype: The type of the network's weights.
+
+    Returns:
+        The backend that computes "arme"; "reference" if it does not compute the other operators as well.
+
+    Raises:
+        RuntimeError: The backend that is asked for by name cannot run; the message says why.
+        ValueError: A variable of the environment has a wrong value.
+    """
+    chosen = choose("arme", device_type, dtype, None)
+    computes_all = all(why_not(operator, chosen, device_type, dtype) is None for operator in OPERATORS)
+    return chosen if computes_all else "reference"
 
 
 def _log_once(operator: str, chosen: str, device_type: str, reasons: list[str]) -> None:

@@ -9,8 +9,9 @@ import types
 import pytest
 import torch
 
-from hstl_fast import functional, info, use_backend
+from hstl_fast import HSTL, backends, functional, info, use_backend
 from hstl_fast.backends.cpu import library
+from hstl_fast.models import eligibility
 from hstl_fast.ops import _dispatch
 
 X = torch.rand(1, 2, 3, 4, 5)
@@ -49,6 +50,39 @@ def test_context_belongs_to_its_thread() -> None:
         thread.start()
         thread.join()
     assert seen == ["auto"]
+
+
+@pytest.fixture
+def partial(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+    """A backend in front of all others that computes ARME on the CPU and nothing else."""
+
+    def why_not(operator: str, device_type: str, dtype: torch.dtype) -> str | None:
+        return None if (operator, device_type) == ("arme", "cpu") else f"the cuda backend does not compute {operator}"
+
+    package = types.SimpleNamespace(why_not=why_not)
+    found = backends.package
+    monkeypatch.setattr(backends, "package", lambda name: package if name == "cuda" else found(name))
+    monkeypatch.setattr(_dispatch, "candidates", lambda device_type: ("cuda", "cpu", "reference"))
+    return package
+
+
+def test_auto_falls_back_operator_by_operator(native: str, partial: types.SimpleNamespace) -> None:
+    automatic = {operator: _dispatch.choose(operator, "cpu", torch.float32, None) for operator in _dispatch.OPERATORS}
+    assert automatic == {"arme": "cuda", "astp": "cpu", "fta": "cpu"}
+    with pytest.raises(RuntimeError, match="backend 'cuda' cannot run astp: the cuda backend does not compute astp"):
+        functional.astp(X, None, torch.tensor([6.5]), [4], backend="cuda")
+
+
+def test_a_network_takes_a_backend_that_computes_everything(native: str, partial: types.SimpleNamespace) -> None:
+    model = HSTL.from_preset("casia-b").eval()
+    assert eligibility.backend_with_support(model) == "reference"
+    partial.why_not = lambda operator, device_type, dtype: None
+    assert eligibility.backend_with_support(model) == "cuda"
+
+
+@pytest.mark.parametrize("backend", backends.NATIVE)
+def test_no_backend_computes_an_unknown_operator(backend: str) -> None:
+    assert backends.why_not(backend, "pool", "cpu", torch.float32) is not None
 
 
 def test_unknown_names(monkeypatch: pytest.MonkeyPatch) -> None:
