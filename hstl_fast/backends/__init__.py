@@ -82,7 +82,16 @@ def why_not(backend: str, operator: str, device_type: str, dtype: torch.dtype) -
 
 
 def wrong_setting(backend: str) -> str | None:
-    """Which variable of the environment keeps the backend from running, and why; None if none does."""
+    """Return why a variable of the environment keeps a backend from running.
+
+    Args:
+        backend: A backend's name.
+
+    Returns:
+        A reason that begins with the variable's name; None if no variable does.
+    """
+    if backend not in NATIVE:
+        return None
     found: str | None = getattr(package(backend), "wrong_setting", lambda: None)()
     return found
 

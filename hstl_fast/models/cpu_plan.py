@@ -2,8 +2,11 @@
 
 Between two layers the interpreter would find its own memory and torch's out of the processor's caches every time: a
 seventh of a clip's time. So the calls are planned first and run at the end. What is known by then also saves work:
-frame maxima are found while a convolution's output is in registers, two blocks of memory hold all maps in turn, and a
-map of which only the maximum is wanted is never written.
+frame maxima are found while a convolution's output is in registers, two blocks of memory hold the maps in turn (a third
+holds a 2x2 maximum beside a map that is read as well), and a map of which only the maximum is wanted is never written.
+
+This module plans the layers of a network, so it belongs to `models`, although it runs calls of the CPU backend alone: a
+backend knows operators only, and nothing of layers or of their order.
 """
 
 from __future__ import annotations

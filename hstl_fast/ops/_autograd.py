@@ -82,7 +82,10 @@ def _transformed(function: type[NativeFunction], *inputs: Any) -> Tensor:
 
 
 class _Context:
-    """Autograd as a NativeFunction sees it under a transform: no gradient is owned, no output is changed."""
+    """The `ctx` of a forward pass that autograd does not record, or of one under a transform of torch.func.
+
+    No gradient is owned, and no output is changed in place.
+    """
 
     owns_gradient = False
     probe = None

@@ -85,31 +85,47 @@ def candidates(device_type: str) -> tuple[str, ...]:
 
 
 @constant_when_compiled
-def choose(operator: str, device_type: str, dtype: torch.dtype, backend: str | None, longest: int = 0) -> str:
-    """The backend that computes `operator`, by argument, context, environment or automatically.
+def choose(
+    operator: str, device_type: str, dtype: torch.dtype, backend: str | None, longest: int = 0, called: str = ""
+) -> str:
+    """Choose the backend that computes an operator, by argument, context, environment or automatically.
 
     "auto" logs, once, why it fell back.
 
+    Args:
+        operator: "arme", "astp" or "fta".
+        device_type: "cpu", "cuda" or another.
+        dtype: The input's type.
+        backend: The caller's argument `backend`.
+        longest: Frames of the longest sequence, where the operator depends on it.
+        called: The public function that asks, for messages, where it is not named like the operator.
+
+    Returns:
+        One of `BACKENDS` but "auto".
+
     Raises:
-        RuntimeError: a backend asked for by name cannot run; the message says why.
-        ValueError: a variable of the environment has a wrong value.
+        RuntimeError: A backend asked for by name cannot run; the message says why.
+        ValueError: A name is unknown, or a variable of the environment has a wrong value.
     """
+    called = called or operator
     name = BACKEND.value(backend)
     if name != "auto":
         reason = why_not(operator, name, device_type, dtype, longest)
-        if reason is not None:
-            raise RuntimeError(f"backend {name!r} cannot run {operator}: {reason}")
-        return name
+        if reason is None:
+            return name
+        if reason == backends.wrong_setting(name):
+            raise ValueError(reason)
+        raise RuntimeError(f"backend {name!r} cannot run {called}: {reason}")
     reasons: list[str] = []
     for candidate in candidates(device_type):
         reason = why_not(operator, candidate, device_type, dtype, longest)
         if reason is None:
-            _log_once(operator, candidate, device_type, reasons)
+            _log_once(called, candidate, device_type, reasons)
             return candidate
-        if backends.wrong_setting(candidate) is not None:  # a wish that cannot be granted is no reason to fall back
+        if reason == backends.wrong_setting(candidate):  # a wrong variable is an error, not a reason to fall back
             raise ValueError(reason)
         reasons.append(f"{candidate}: {reason}")
-    raise RuntimeError(f"no backend can run {operator}: {'; '.join(reasons)}")
+    raise RuntimeError(f"no backend can run {called}: {'; '.join(reasons)}")
 
 
 @constant_when_compiled
@@ -132,9 +148,9 @@ def choose_for_network(device_type: str, dtype: torch.dtype) -> str:
     return chosen if computes_all else "reference"
 
 
-def _log_once(operator: str, chosen: str, device_type: str, reasons: list[str]) -> None:
+def _log_once(called: str, chosen: str, device_type: str, reasons: list[str]) -> None:
     because = f" ({'; '.join(reasons)})" if reasons else ""
-    line = f"{operator} on {device_type} runs on the backend {chosen!r}{because}"
+    line = f"{called} on {device_type} runs on the backend {chosen!r}{because}"
     if line not in _logged:
         _logged.add(line)
         _logger.log(logging.WARNING if reasons else logging.DEBUG, line)

@@ -59,7 +59,7 @@ def _leaky_backward_fake(grad: Tensor, y: Tensor, support: Tensor | None, negati
 
 @notices_inspection
 class _Arme(NativeFunction):
-    """LeakyReLU keeps the sign, so its derivative is read off the output: x, weights and y are all that is saved.
+    """LeakyReLU keeps the sign, so its derivative is read off the output: x, weights, y and both supports are saved.
 
     The caller may change the output in place. Then it is computed again in the backward pass, so it is saved under a
     version counter of its own; a compiler, which has no counters, saves a copy. A network that keeps its maps to itself
@@ -152,9 +152,9 @@ def arme(
         parts = [F.conv3d(region, w, padding=1) for region, w in zip(x.split(split, dim=3), weights)]
         y = F.leaky_relu(torch.cat(parts, dim=3), negative_slope)
 
-    "winograd" multiplies 5 to 9 times less than "direct" and rounds more (2e-6 of the largest output, typically); a NaN
-    or infinity spreads over a tile of 4 x 4 positions and up to 5 frames, and one position more on every side. "direct"
-    errs like torch. "auto" takes the faster one for the layer.
+    "winograd" multiplies 6 to 8.6 times less than "direct" and rounds more (2e-6 of the largest output, typically); a
+    NaN or infinity spreads over a tile of 4 x 4 positions and up to 5 frames, and one position more on every side.
+    "direct" errs like torch. "auto" takes the faster one for the layer.
 
     Args:
         x: feature map `[n, c_in, t, h, w]`, float16, bfloat16, float32 or float64, any strides.

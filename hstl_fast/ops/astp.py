@@ -277,7 +277,7 @@ def astp(
         _checks.parameter(proj, "proj", ("c_out", x.shape[1]), x)
     _checks.powers(p, (len(rows),), x)
     _checks.support(of_input(support), x)
-    return _astp(x, proj, p, rows, lens, backend, support)
+    return _pooled("astp", x, proj, p, rows, lens, backend, support)
 
 
 def strip_pool(
@@ -316,10 +316,11 @@ def strip_pool(
     rows = _checks.bins(bins, x.shape[3])
     _checks.powers(p, (1,), x)
     _checks.support(of_input(support), x)
-    return _astp(x, None, p.expand(len(rows)), rows, lens, backend, support)
+    return _pooled("strip_pool", x, None, p.expand(len(rows)), rows, lens, backend, support)
 
 
-def _astp(
+def _pooled(
+    called: str,
     x: Tensor,
     proj: Tensor | None,
     p: Tensor,
@@ -329,7 +330,7 @@ def _astp(
     support: Tensor | Support | None,
 ) -> Tensor:
     longest = 0 if torch.compiler.is_compiling() else max(frames_of(x, lens))
-    chosen = _dispatch.choose("astp", x.device.type, x.dtype, backend, longest)
+    chosen = _dispatch.choose("astp", x.device.type, x.dtype, backend, longest, called)
     if chosen == "reference":
         with without_autocast(x):
             y = x.to(reference_dtype(x))

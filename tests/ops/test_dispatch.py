@@ -111,6 +111,30 @@ def test_without_the_binary(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
     assert not rows[0]["available"]
 
 
+@pytest.mark.parametrize("backend", [None, "cpu"])
+def test_a_wrong_instruction_set_is_a_wrong_value(backend: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = "HSTL_FAST_CPU_ISA must be one of avx512, avx2, neon, plain, got 'zzz'"
+    monkeypatch.setattr(library, "_cpu", None)
+    monkeypatch.setattr(library, "_cpu_error", message)
+    with pytest.raises(ValueError, match=r"^HSTL_FAST_CPU_ISA must be one of"):
+        functional.arme(X, W, [4], backend=backend)
+    with pytest.raises(ValueError, match=r"^HSTL_FAST_CPU_ISA must be one of"):
+        library.require_cpu()
+    assert functional.arme(X, W, [4], backend="reference").shape == (1, 2, 3, 4, 5)
+
+
+def test_errors_name_the_function_that_was_called() -> None:
+    with pytest.raises(RuntimeError, match=r"^backend 'cuda' cannot run astp: "):
+        functional.astp(X, None, torch.tensor([6.5]), [4], backend="cuda")
+    with pytest.raises(RuntimeError, match=r"^backend 'cuda' cannot run strip_pool: "):
+        functional.strip_pool(X, torch.tensor([6.5]), 2, backend="cuda")
+
+
+def test_a_type_that_nothing_computes_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match=r"no backend can run arme: cpu: arme computes float16.* not torch\.int64"):
+        _dispatch.choose("arme", "cpu", torch.int64, None)
+
+
 def test_every_backend_has_a_row_and_one_is_automatic() -> None:
     rows = [row for row in info.collect()["backends"] if row["device"] == "cpu"]
     assert {(row["operator"], row["backend"]) for row in rows} == {
