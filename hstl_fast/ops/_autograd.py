@@ -26,6 +26,19 @@ class NativeFunction(OwningFunction):
     saves_map: ClassVar[bool] = True
 
 
+def pad_with_none(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Return what a `backward` returns: the gradients of the first inputs, and None for each of the others.
+
+    Args:
+        ctx: The context of the autograd.Function.
+        *gradients: The gradients of the first inputs, in their order.
+
+    Returns:
+        As many entries as the Function has inputs.
+    """
+    return *gradients, *(None for _ in range(len(ctx.needs_input_grad) - len(gradients)))
+
+
 def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:
     """A `backward` of an autograd.Function that refuses to be differentiated itself.
 

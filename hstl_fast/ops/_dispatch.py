@@ -9,7 +9,7 @@ import torch
 
 from hstl_fast import backends
 from hstl_fast._torch_private import constant_when_compiled
-from hstl_fast.backends.cpu import algorithm as native
+from hstl_fast.backends.cpu import algorithm as cpu_algorithm
 from hstl_fast.layout import FLOATING
 from hstl_fast.options import ALGORITHM, BACKEND
 
@@ -78,10 +78,22 @@ def why_not(operator: str, backend: str, device_type: str, dtype: torch.dtype, l
 
 
 def candidates(device_type: str) -> tuple[str, ...]:
-    """The backends that "auto" tries for a device, best first."""
-    if device_type in ("cpu", "meta"):
-        return {"cpu": ("cpu", "reference"), "meta": ("reference",)}[device_type]
-    return tuple(sorted(("cuda", "triton", "reference"), key=backends.UNVERIFIED.__contains__))
+    """List the backends that "auto" tries for a device.
+
+    Args:
+        device_type: "cpu", "cuda" or another.
+
+    Returns:
+        Names of backends, the best one first. On a GPU, kernels that no device has confirmed come last.
+    """
+    if device_type == "cpu":
+        return "cpu", "reference"
+    if device_type == "meta":
+        return ("reference",)
+    native = ("cuda", "triton")
+    verified = [name for name in native if name not in backends.UNVERIFIED]
+    unverified = [name for name in native if name in backends.UNVERIFIED]
+    return *verified, "reference", *unverified
 
 
 @constant_when_compiled
@@ -160,7 +172,7 @@ def why_no_winograd(backend: str, dtype: torch.dtype) -> str | None:
     """Why `backend` cannot compute `arme` of this type in the Winograd domain; None if it can."""
     if backend != "cpu":
         return f"the {backend} backend has no Winograd convolution"
-    return native.why_no_winograd(dtype)
+    return cpu_algorithm.why_no_winograd(dtype)
 
 
 @constant_when_compiled
@@ -175,4 +187,5 @@ def choose_algorithm(algorithm: str | None, backend: str, dtype: torch.dtype) ->
         reason = why_no_winograd(backend, dtype)
         if reason is not None:
             raise RuntimeError(f"algorithm 'winograd' cannot run arme: {reason}")
-    return {"auto": native.AUTO, "winograd": native.WINOGRAD, "direct": native.DIRECT}[name]
+    codes = {"auto": cpu_algorithm.AUTO, "winograd": cpu_algorithm.WINOGRAD, "direct": cpu_algorithm.DIRECT}
+    return codes[name]

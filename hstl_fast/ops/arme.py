@@ -13,7 +13,7 @@ from hstl_fast._torch_private import is_tracing
 from hstl_fast.backends.cpu.algorithm import AUTO
 from hstl_fast.layout import channels_last, empty_map, reference_dtype
 from hstl_fast.ops import _checks, _dispatch
-from hstl_fast.ops._autograd import NativeFunction, apply, first_derivative_only
+from hstl_fast.ops._autograd import NativeFunction, apply, first_derivative_only, pad_with_none
 from hstl_fast.ops._library import LIBRARY, define, under_autocast, without_autocast
 from hstl_fast.ops._ownership import VersionProbe, may_overwrite, notices_inspection
 from hstl_fast.ops.support import Support, grown, masked, of_input
@@ -124,7 +124,7 @@ class _Arme(NativeFunction):
             gw = torch.ops.hstl_fast.arme_wgrad(grad, y, x, weights, *layer)
         if needs_x:
             gx = torch.ops.hstl_fast.arme_dgrad(grad, y, weights, *layer)
-        return gx, gw, *(None for _ in range(11))
+        return pad_with_none(ctx, gx, gw)
 
 
 def _free_saved(ctx: Any) -> None:

@@ -9,7 +9,7 @@ import types
 import pytest
 import torch
 
-from hstl_fast import HSTL, backends, functional, info, use_backend
+from hstl_fast import HSTL, backends, environment, functional, info, use_backend
 from hstl_fast.backends.cpu import library
 from hstl_fast.models import eligibility
 from hstl_fast.ops import _dispatch
@@ -20,6 +20,10 @@ W = torch.rand(1, 2, 2, 3, 3, 3)
 
 def chosen(backend: str | None = None) -> str:
     return _dispatch.choose("arme", "cpu", torch.float32, backend)
+
+
+def test_the_variable_takes_the_names_of_all_backends() -> None:
+    assert environment.BACKEND.choices == _dispatch.BACKENDS
 
 
 def test_auto_prefers_the_native_backend(native: str) -> None:
