@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hstl_fast.backends.cpu import arme, astp, fta, head, support
+from hstl_fast.backends.cpu import arme, astp, fta, head, max_pool, support
 from hstl_fast.backends.cpu.algorithm import DIRECT, resolve
 from hstl_fast.backends.cpu.allocator import allocate
 from hstl_fast.backends.cpu.calls import NativeCall, NativeCallWithWorkspace, contiguous
@@ -150,7 +150,7 @@ class PlannedMaps:
         else:
             x, y = self._x, self._next(size)
             self._steps.append(
-                Step(None, head.MaxPoolCall(y, x, smaller, frames, h, w, self._channels, *self._common()))
+                Step(None, max_pool.MaxPoolCall(y, x, smaller, frames, h, w, self._channels, *self._common()))
             )
         self._support = smaller
 

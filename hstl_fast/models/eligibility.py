@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from hstl_fast import environment
 from hstl_fast._torch_private import (
     constant_when_compiled,
     has_global_hooks,
@@ -25,7 +26,6 @@ from hstl_fast._untouched import is_untouched, remember_forwards
 from hstl_fast.layout import computing_dtype
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
 from hstl_fast.ops import _dispatch
-from hstl_fast.ops.support import debugging
 
 remember_forwards(ARME, ASTP, FTA, StripPool, SeparateFCs)
 
@@ -85,7 +85,13 @@ def own_layers(model: Network) -> list[tuple[nn.Module, type[Layer]]]:
 
 def is_watched() -> bool:
     """Whether somebody follows, traces, imitates or checks what is computed."""
-    return torch.compiler.is_compiling() or is_tracing() or is_under_dispatch_mode() or debugging()
+    return torch.compiler.is_compiling() or is_tracing() or is_under_dispatch_mode() or is_debugging()
+
+
+@constant_when_compiled
+def is_debugging() -> bool:
+    """Return whether HSTL_FAST_DEBUG asks for checks that cost time."""
+    return environment.debug()
 
 
 def may_own_gradients() -> bool:

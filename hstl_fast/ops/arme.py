@@ -15,7 +15,8 @@ from hstl_fast.layout import channels_last, empty_map, reference_dtype
 from hstl_fast.ops import _checks, _dispatch
 from hstl_fast.ops._autograd import NativeFunction, apply, first_derivative_only, pad_with_none
 from hstl_fast.ops._library import LIBRARY, define, under_autocast, without_autocast
-from hstl_fast.ops._ownership import VersionProbe, may_overwrite, notices_inspection
+from hstl_fast.ops._ownership import may_overwrite, notices_inspection
+from hstl_fast.ops._versions import VersionProbe
 from hstl_fast.ops.support import Support, grown, masked, of_input
 
 # Supports are bool [n, t, h, w]; the numbers of `algorithm` are those of backends/cpu/algorithm.py. `training` says

@@ -11,8 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hstl_fast import environment
-from hstl_fast._torch_private import constant_when_compiled, under_transforms
+from hstl_fast._torch_private import under_transforms
 from hstl_fast.ops._library import LIBRARY, define
 from hstl_fast.reference import fta_lengths, grow_support
 
@@ -82,12 +81,6 @@ def of_input(support: Tensor | Support | None) -> Tensor | None:
 def masked(x: Tensor, support: Tensor) -> Tensor:
     """`x` `[n, c, t, h, w]` with 0 outside its support, whatever stands there."""
     return x.where(support[:, None], 0)
-
-
-@constant_when_compiled
-def debugging() -> bool:
-    """Whether HSTL_FAST_DEBUG asks for checks that cost time."""
-    return environment.debug()
 
 
 def check_zero_outside(x: Tensor, support: Tensor) -> None:
