@@ -42,8 +42,8 @@ class Buffer:
         self._sizes.append(size)
         return self
 
-    def take_back(self) -> None:
-        """Forget the last reservation."""
+    def cancel_last(self) -> None:
+        """Cancel the last reservation, whose map is not written."""
         self._sizes.pop()
 
     def allocate(self) -> None:
@@ -57,7 +57,7 @@ class Buffer:
 
 
 class Step(NamedTuple):
-    """A native call of a plan, and the layer that it stands for; None for what belongs to no layer."""
+    """A native call of a plan, and the layer that it computes; None for a call that belongs to no layer."""
 
     layer: nn.Module | None
     call: NativeCall
@@ -73,6 +73,7 @@ class PlannedMaps:
     """
 
     def __init__(self, silhouettes: Tensor, dtype: torch.dtype, lengths: list[int]) -> None:
+        # An empty tensor of the maps' type and device, beside which the layers' tensors are checked.
         self._like = torch.empty(0, dtype=dtype, device="cpu")
         self._threads = torch.get_num_threads()
         self._x: Tensor | Buffer = silhouettes.contiguous()
@@ -226,7 +227,7 @@ class PlannedMaps:
         """Do not write the convolution's map, the last one; returns the buffer that it would have been in."""
         buffer = convolution.y
         assert isinstance(buffer, Buffer)
-        buffer.take_back()
+        buffer.cancel_last()
         convolution.y = None
         return buffer
 

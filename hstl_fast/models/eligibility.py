@@ -1,8 +1,8 @@
 """May a shortcut be taken? Every question of this kind that a network asks, in one file.
 
 The way that always works is eager: the layers are called one after another. Each shortcut stands for some of these
-calls and must not be noticed: no hook is passed over, no foreign layer ignored, nobody who follows what is computed
-misled.
+calls and must not be noticed: no hook is passed over, no foreign layer ignored, and a mode or tracer that follows what
+is computed sees every call.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def backend_with_support(model: Network) -> str:
 
 @constant_when_compiled
 def is_made_of_own_layers(model: Network) -> bool:
-    """Whether every layer is ours and untouched: nobody looks at or changes what it gets and gives."""
+    """Whether every layer is ours and untouched: no hook looks at or changes its inputs and outputs."""
     return not has_global_hooks() and all(is_untouched(layer, kind) for layer, kind in own_layers(model))
 
 
@@ -84,7 +84,7 @@ def own_layers(model: Network) -> list[tuple[nn.Module, type[Layer]]]:
 
 
 def is_watched() -> bool:
-    """Whether somebody follows, traces, imitates or checks what is computed."""
+    """Whether a compiler, tracer, mode or debug switch follows or checks what is computed."""
     return torch.compiler.is_compiling() or is_tracing() or is_under_dispatch_mode() or is_debugging()
 
 
@@ -105,7 +105,7 @@ def may_own_gradients() -> bool:
 def may_plan(model: Network, silhouettes: Tensor) -> bool:
     """Whether an execution plan of native calls may stand for the layers, which are known to be untouched.
 
-    Nobody wants gradients or follows what is computed, and every tensor is plain memory of the model's type.
+    No gradients are wanted, no mode follows what is computed, and every tensor is plain memory of the model's type.
     """
     if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or is_watched():
         return False
@@ -125,7 +125,7 @@ def may_plan_head(model: Network) -> bool:
 def may_replay(
     model: Network, clips: list[Tensor], device_type: str, is_capturing: Callable[[torch.device], bool]
 ) -> bool:
-    """Whether a CUDA graph may stand for the network: all its kernels are Triton's, and nobody follows them."""
+    """Whether a CUDA graph may stand for the network: all its kernels are Triton's, and no mode follows them."""
     device = model.parts.weight.device
     if device.type != device_type or is_watched() or is_capturing(device):
         return False

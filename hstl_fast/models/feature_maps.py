@@ -1,7 +1,7 @@
 """The feature maps of a network on their way through it: what every way of computing them offers, and the eager way.
 
-A network tells its feature maps, layer by layer, what is to become of them. The eager way computes each layer when it
-is told; an execution plan (cpu_plan.py) computes everything at the end.
+A network calls a method of its feature maps for each layer. The eager way computes the layer at once; an execution plan
+(cpu_plan.py) computes everything at the end.
 """
 
 from __future__ import annotations

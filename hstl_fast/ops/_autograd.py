@@ -19,9 +19,21 @@ FIRST_DERIVATIVE_ONLY = (
 
 
 class NativeFunction(OwningFunction):
-    """An operator: `forward(ctx, *tensors, *arguments)` saves what it made, then its tensors, and sets `arguments`."""
+    """An operator of this package as an autograd.Function, in a form that `_Transformed` can wrap for `torch.func`.
 
-    # Whether the result is the first of the saved tensors, and whether the map, the first of its inputs, is saved.
+    A subclass keeps this contract:
+
+    1. The inputs of `forward(ctx, ...)` are first tensors or None, the feature map foremost, then the other arguments.
+    2. It calls `ctx.save_for_backward` with the tensors that it computed, the result foremost, then with all of its
+       input tensors, in order.
+    3. It sets `ctx.arguments` to the other arguments, in order.
+    4. `backward(ctx, grad)` reads nothing but these two and `ctx.needs_input_grad`.
+
+    Attributes:
+        saves_result: Whether the result is among the saved tensors.
+        saves_map: Whether the feature map is among the saved tensors.
+    """
+
     saves_result: ClassVar[bool] = True
     saves_map: ClassVar[bool] = True
 

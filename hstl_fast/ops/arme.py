@@ -94,7 +94,8 @@ class _Arme(NativeFunction):
         saved: Tensor | None = y
         if torch.compiler.is_compiling():
             saved = None if negative_slope == 1.0 else y if keeps_output else y.clone()
-        elif any(ctx.needs_input_grad):  # and no transform applies this Function, which needs the result itself
+        # Under a transform, `ctx` is a _Context whose inputs need no gradient: the result itself is saved then.
+        elif any(ctx.needs_input_grad):
             if negative_slope == 1.0:
                 saved = None
             elif not keeps_output:
@@ -208,8 +209,8 @@ def arme(
         if backends.reads_outside_support(chosen):
             x = masked(x, support.x)
     supports = (None, None) if support is None else (support.x, support.y)
-    cache_weights = w is weights and not _is_trained(w)
-    training = _is_trained(x) or _is_trained(w)
+    cache_weights = w is weights and not wants_gradient(w)
+    training = wants_gradient(x) or wants_gradient(w)
     options = (cache_weights, training, keeps_output, owns_gradient)
     return apply(_Arme, x, w, *supports, rows, lens, slope, code, *options, chosen)
 
@@ -228,11 +229,11 @@ def arme_of_silhouettes(
     Computed in the weights' type, or autocast's; the silhouettes get no gradient.
     """
     slope, w = _checks.slope(negative_slope), under_autocast(weights)
-    supports, options = (support.x, support.y), (AUTO, False, _is_trained(w), True, support.owns_gradient)
+    supports, options = (support.x, support.y), (AUTO, False, wants_gradient(w), True, support.owns_gradient)
     return apply(_Arme, x, w, *supports, split, lens, slope, *options, backend)
 
 
-def _is_trained(x: Tensor) -> bool:
+def wants_gradient(x: Tensor) -> bool:
     """Whether a gradient of `x` may be asked for. What is traced is traced for evaluation."""
     return torch.is_grad_enabled() and x.requires_grad and not is_tracing()
 
