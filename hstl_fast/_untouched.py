@@ -2,6 +2,9 @@
 
 A computation that takes the place of `module(x)`, such as an operator, an execution plan or a CUDA graph, asks here
 first, so that nothing a user has attached to the module is passed over in silence.
+
+A *known class* is one whose forward was remembered here before a user could replace it: the classes of `torch.nn`, and
+those that `remember_forwards` is called with.
 """
 
 from collections.abc import Callable
@@ -12,17 +15,17 @@ from torch.nn.utils import parametrize
 
 from hstl_fast._torch_private import hooks_of
 
-# The forward of every known class, as it was when the class became known.
+# The forward of every known class, as it was when it was remembered.
 _forwards: dict[type[nn.Module], Callable[..., Any]] = {}
 
 
 def remember_forwards(*kinds: type[nn.Module]) -> None:
-    """Make classes known, with their forwards as they are now; a class that is known already stays as it is known.
+    """Make known classes of these, with the forwards that they have now; the forward of a known class is kept.
 
-    The classes of `torch.nn` are known from the start.
+    Call it where the classes are defined or imported, before a user can have changed them.
 
     Args:
-        *kinds: The classes; called where they are defined or imported, before anybody can have changed them.
+        *kinds: The classes.
     """
     for kind in kinds:
         _forwards.setdefault(kind, kind.forward)
@@ -44,11 +47,11 @@ def known_class(module: nn.Module) -> type[nn.Module] | None:
 
 
 def inherits_forward(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Return whether the module's class has the forward with which a class became known.
+    """Return whether the module's class has the forward that was remembered of a known class.
 
     Args:
         module: An instance of any class.
-        kind: A class; every class of `torch.nn` is known, others become so by `remember_forwards`.
+        kind: A class.
 
     Returns:
         False if the module's class has another forward, if the forward of `kind` has been replaced, or if `kind` is
@@ -67,7 +70,7 @@ def is_untouched(module: nn.Module, kind: type[nn.Module] | None = None) -> bool
             subclasses that inherit the forward of one.
 
     Returns:
-        True if the forward is the one with which the class became known, none was set on the instance, and the module
+        True if the forward is the one that was remembered of the class, none was set on the instance, and the module
         has no hooks and no parametrizations.
     """
     if kind is None:

@@ -1,7 +1,9 @@
 """The environment variables of hstl_fast: `VARIABLES` describes each one, and a function reads and checks each one.
 
-Variables are read at every call, so that a change takes effect at once. An empty variable counts as one that is not
-set. A value outside what is allowed raises ValueError that names the variable, what is allowed and what was found.
+Variables are read at every call, so that a change takes effect at once; but HSTL_FAST_CPU_ISA is read once, when the
+native binary is loaded, and the file that HSTL_FAST_TILES names is read once. An empty variable counts as one that is
+not set. A value outside what is allowed raises ValueError that names the variable, what is allowed and what was found,
+and, where the allowed values are names, the nearest of them.
 """
 
 import os

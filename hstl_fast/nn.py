@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hstl_fast import functional
+from hstl_fast.ops.support import Support
 
 # The powers of the generalised means start here.
 INITIAL_POWER = 6.5
@@ -56,7 +57,7 @@ class ARME(Layer):
             nn.init.xavier_uniform_(weight)
 
     def forward(
-        self, x: Tensor, seq_lens: Sequence[int] | Tensor | None = None, support: Tensor | None = None
+        self, x: Tensor, seq_lens: Sequence[int] | Tensor | None = None, support: Tensor | Support | None = None
     ) -> Tensor:
         """Convolve every region of `x` with its own weights.
 
@@ -64,7 +65,8 @@ class ARME(Layer):
             x: Feature map `[N, C_in, T, H, W]` of a floating type.
             seq_lens: Lengths of the sequences that are packed along `T` (then `N` is 1): a list or a 1-D integer
                 tensor on the CPU. None where every sequence is a batch entry.
-            support: None, or bool `[N, T, H, W]`, True where `x` may be non-zero; elsewhere `x` counts as 0.
+            support: None, or bool `[N, T, H, W]`, True where `x` may be non-zero; elsewhere `x` counts as 0. `HSTL`
+                passes a `Support`, which holds that of the output as well.
 
         Returns:
             Feature map `[N, C_out, T, H, W]` of the type of `x`, or of autocast; channels last.
@@ -117,7 +119,7 @@ class ASTP(Layer):
         nn.init.constant_(self.p, INITIAL_POWER)
 
     def forward(
-        self, x: Tensor, seq_lens: Sequence[int] | Tensor | None = None, support: Tensor | None = None
+        self, x: Tensor, seq_lens: Sequence[int] | Tensor | None = None, support: Tensor | Support | None = None
     ) -> Tensor:
         """Pool every region of `x` to one vector per sequence.
 
@@ -125,7 +127,8 @@ class ASTP(Layer):
             x: Feature map `[N, C_in, T, H, W]` of a floating type.
             seq_lens: Lengths of the sequences that are packed along `T` (then `N` is 1): a list or a 1-D integer
                 tensor on the CPU. None where every sequence is a batch entry.
-            support: None, or bool `[N, T, H, W]`, True where `x` may be non-zero; elsewhere `x` counts as 0.
+            support: None, or bool `[N, T, H, W]`, True where `x` may be non-zero; elsewhere `x` counts as 0. `HSTL`
+                passes a `Support`, which holds that of the output as well.
 
         Returns:
             Vectors `[N, C_out, m]`, or `[len(seq_lens), C_out, m]`; float32, float64 for float64.
@@ -166,7 +169,7 @@ class StripPool(Layer):
         nn.init.constant_(self.p, INITIAL_POWER)
 
     def forward(
-        self, x: Tensor, seq_lens: Sequence[int] | Tensor | None = None, support: Tensor | None = None
+        self, x: Tensor, seq_lens: Sequence[int] | Tensor | None = None, support: Tensor | Support | None = None
     ) -> Tensor:
         """Pool every strip of `x` to one vector per sequence.
 
@@ -174,7 +177,8 @@ class StripPool(Layer):
             x: Feature map `[N, C, T, H, W]` of a floating type.
             seq_lens: Lengths of the sequences that are packed along `T` (then `N` is 1): a list or a 1-D integer
                 tensor on the CPU. None where every sequence is a batch entry.
-            support: None, or bool `[N, T, H, W]`, True where `x` may be non-zero; elsewhere `x` counts as 0.
+            support: None, or bool `[N, T, H, W]`, True where `x` may be non-zero; elsewhere `x` counts as 0. `HSTL`
+                passes a `Support`, which holds that of the output as well.
 
         Returns:
             Vectors `[N, C, bins]`, or `[len(seq_lens), C, bins]`; float32, float64 for float64.
@@ -220,7 +224,7 @@ class FTA(Layer):
         nn.init.zeros_(self.bias)
 
     def forward(
-        self, x: Tensor, seq_lens: Sequence[int] | Tensor | None = None, support: Tensor | None = None
+        self, x: Tensor, seq_lens: Sequence[int] | Tensor | None = None, support: Tensor | Support | None = None
     ) -> Tensor:
         """Mix the window maxima of every region of `x`.
 
@@ -228,7 +232,8 @@ class FTA(Layer):
             x: Feature map `[N, C, T, H, W]` with `T` of 3 or more, of a floating type.
             seq_lens: Lengths of the sequences that are packed along `T` (then `N` is 1): a list or a 1-D integer
                 tensor on the CPU. None where every sequence is a batch entry.
-            support: None, or bool `[N, T, H, W]`, True where `x` may be non-zero; elsewhere `x` counts as 0.
+            support: None, or bool `[N, T, H, W]`, True where `x` may be non-zero; elsewhere `x` counts as 0. `HSTL`
+                passes a `Support`, which holds that of the output as well.
 
         Returns:
             Feature map `[N, C, T // 3, H, W]`; packed sequences get the lengths `fta_lengths(seq_lens)`.

@@ -1,12 +1,9 @@
 """The backends that compute the operators: a folder each, imported when it is first asked for.
 
-A backend's package holds `why_not(device_type, dtype)`, which says why it cannot compute such tensors (None if it can),
-and the constants that the functions below ask for. Its module `operators` registers, by :func:`implements`, a function
-for each private operator `torch.ops.hstl_fast.<name>`. The operators' pages, `hstl_fast/ops`, say what these functions
-take and return.
-
-To add a backend: a folder with these two, its name in `NATIVE`, and, until a device has confirmed its results, in
-`UNVERIFIED`. What "auto" tries for a device, and in which order, stands in ops/_dispatch.py.
+A backend's package holds `why_not(operator, device_type, dtype)`, which says why it cannot compute the operator for
+such tensors (None if it can), and the constants that the functions below ask for. Its module `operators` registers, by
+:func:`implements`, a function for each private operator `torch.ops.hstl_fast.<name>`. The operators' pages,
+`hstl_fast/ops`, say what these functions take and return. CONTRIBUTING.md lists the steps that add a backend.
 """
 
 from __future__ import annotations
@@ -68,14 +65,33 @@ def package(backend: str) -> ModuleType:
 
 
 @constant_when_compiled
-def why_not(backend: str, device_type: str, dtype: torch.dtype) -> str | None:
-    """Why `backend` cannot compute tensors of this device and type; None if it can."""
-    reason: str | None = package(backend).why_not(device_type, dtype)
+def why_not(backend: str, operator: str, device_type: str, dtype: torch.dtype) -> str | None:
+    """Return why a backend cannot compute an operator.
+
+    Args:
+        backend: One of `NATIVE`.
+        operator: "arme", "astp" or "fta"; no backend computes another one.
+        device_type: "cpu", "cuda" or another.
+        dtype: The input's type.
+
+    Returns:
+        A reason; None if the backend can compute the operator for tensors of this device and type.
+    """
+    reason: str | None = package(backend).why_not(operator, device_type, dtype)
     return reason
 
 
 def wrong_setting(backend: str) -> str | None:
-    """Which variable of the environment keeps the backend from running, and why; None if none does."""
+    """Return why a variable of the environment keeps a backend from running.
+
+    Args:
+        backend: A backend's name.
+
+    Returns:
+        A reason that begins with the variable's name; None if no variable does.
+    """
+    if backend not in NATIVE:
+        return None
     found: str | None = getattr(package(backend), "wrong_setting", lambda: None)()
     return found
 

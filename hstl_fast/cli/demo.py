@@ -1,4 +1,4 @@
-"""`hstl-fast demo`: the fast path beside plain PyTorch on some walkers, with a report."""
+"""`hstl-fast demo`: the native kernels beside plain PyTorch on some walkers, with a report."""
 
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ _CONTEXT = {"default_map": {"max_frames": 60}}
 )
 @network_options
 def demo(video: Path | None, identities: int | None, output: Path, **options: Any) -> None:
-    """Embed walks in plain PyTorch and on the fast path, compare results and times, and say who is who.
+    """Embed walks in plain PyTorch and by the native kernels, compare results and times, and say who is who.
 
     Without --video the walkers are rendered. All of it is also in the report, one HTML file that needs no network.
     """
@@ -66,7 +66,7 @@ def demo(video: Path | None, identities: int | None, output: Path, **options: An
     click.echo(f"\n{output}: the report, with pictures; open it in a browser")
     if not findings.agrees:
         raise click.ClickException(
-            f"the fast path ({findings.backend}) disagrees with the reference: expected a difference of at most "
+            f"the native kernels ({findings.backend}) disagree with the reference: expected a difference of at most "
             f"{LARGEST_DIFFERENCE:.0e} of the largest value, got {findings.agreement:.1e}"
         )
 
@@ -80,8 +80,8 @@ def _scene(video: Path | None, identities: int | None, max_frames: int, progress
 def _print_agreement(findings: Findings) -> None:
     click.echo("\nAgreement: largest difference, relative to the largest value")
     rows = [
-        ["fast path against plain PyTorch, all sequences", f"{findings.agreement:.1e}"],
-        ["fast path against float64, one sequence", f"{findings.errors.fast:.1e}"],
+        ["native kernels against plain PyTorch, all sequences", f"{findings.agreement:.1e}"],
+        ["native kernels against float64, one sequence", f"{findings.errors.fast:.1e}"],
         ["plain PyTorch against float64, one sequence", f"{findings.errors.reference:.1e}"],
     ]
     print_table(["", ""], rows)
@@ -93,10 +93,10 @@ def _print_times(findings: Findings) -> None:
         f"\nTime on this machine, now: one sequence of {times.frames} frames, float32, {findings.threads_used}, "
         f"medians of {len(times.fast)} interleaved rounds"
     )
-    names = ("plain PyTorch (reference)", f"fast path ({findings.backend})")
+    names = ("plain PyTorch (reference)", f"native kernels ({findings.backend})")
     rows = [[name, f"{1000 * s:.0f}", f"{1 / s:.2f}"] for name, s in zip(names, times.medians)]
     print_table(["", "milliseconds", "sequences a second"], rows)
-    click.echo(f"the fast path is {times.ratio:.2f} times as fast")
+    click.echo(f"the native kernels are {times.ratio:.2f} times as fast")
     if findings.left_out:
         click.echo(findings.left_out)
 

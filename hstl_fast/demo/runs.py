@@ -23,14 +23,14 @@ from hstl_fast.options import ALGORITHM
 from hstl_fast.silhouettes import Progress
 
 ROUNDS = 5
-# The fast path in float32 may differ from plain PyTorch by this much, relative to the largest value of an embedding.
+# The native kernels in float32 may differ from plain PyTorch by this much, relative to an embedding's largest value.
 LARGEST_DIFFERENCE = 5e-5
 
 Clip = NDArray[np.uint8]
 
 
 class Paths(NamedTuple):
-    """A tensor computed by plain PyTorch and the same tensor computed on the fast path."""
+    """A tensor computed by plain PyTorch and the same tensor computed by the native kernels."""
 
     reference: Tensor
     fast: Tensor
@@ -53,12 +53,12 @@ class Times:
 
     @property
     def medians(self) -> tuple[float, float]:
-        """The medians of the reference and of the fast path."""
+        """The medians of the reference and of the native kernels."""
         return median(self.reference), median(self.fast)
 
     @property
     def ratio(self) -> float:
-        """The speed of the fast path as a multiple of the speed of the reference."""
+        """The speed of the native kernels as a multiple of the speed of the reference."""
         reference, fast = self.medians
         return reference / fast
 
@@ -84,7 +84,7 @@ class Findings:
         scene: The sequences.
         network: The network.
         asked_for: The backend that was asked for.
-        backend: The backend that computed the fast path.
+        backend: The backend of the native kernels.
         threads: The number of threads.
         agreement: The largest difference of the two paths over all sequences, relative to the largest value.
         errors: The differences of both paths from float64 on one sequence.
@@ -113,11 +113,13 @@ class Findings:
 
     @property
     def left_out(self) -> str:
-        """A sentence or two on the work that the fast path skips; empty where it skips none."""
+        """A sentence or two on the work that the native kernels skip; empty where it skips none."""
         if "cpu" not in self.backend.split(" and "):
             return ""
         share = f"{body_share(self.scene.gallery[0].clip):.0%} of its pixels are body"
-        sentence = f"The fast path leaves out the background of this sequence, where every value is exactly 0: {share}."
+        sentence = (
+            f"The native kernels leave out the background of this sequence, where every value is exactly 0: {share}."
+        )
         return f"{sentence} {self.scene.likeness}".rstrip()
 
     @property
@@ -137,7 +139,7 @@ def find_out(scene: Scene, network: Network, backend: str, progress: Progress) -
     Args:
         scene: The sequences to embed.
         network: The network to embed them with.
-        backend: The backend of the fast path.
+        backend: The backend of the native kernels.
         progress: Called as `progress(stage, done, total)`.
 
     Returns:
@@ -184,7 +186,7 @@ def embed_both(model: HSTL, walks: Sequence[Walk], backend: str, done: Callable[
     Args:
         model: The network.
         walks: The `N` sequences.
-        backend: The backend of the fast path.
+        backend: The backend of the native kernels.
         done: Called with the number of sequences that are embedded.
 
     Returns:

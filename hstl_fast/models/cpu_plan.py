@@ -2,8 +2,11 @@
 
 Between two layers the interpreter would find its own memory and torch's out of the processor's caches every time: a
 seventh of a clip's time. So the calls are planned first and run at the end. What is known by then also saves work:
-frame maxima are found while a convolution's output is in registers, two blocks of memory hold all maps in turn, and a
-map of which only the maximum is wanted is never written.
+frame maxima are found while a convolution's output is in registers, two blocks of memory hold the maps in turn (a third
+holds a 2x2 maximum beside a map that is read as well), and a map of which only the maximum is wanted is never written.
+
+This module plans the layers of a network, so it belongs to `models`, although it runs calls of the CPU backend alone: a
+backend knows operators only, and nothing of layers or of their order.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hstl_fast.backends.cpu import arme, astp, fta, head, support
+from hstl_fast.backends.cpu import arme, astp, fta, head, max_pool, support
 from hstl_fast.backends.cpu.algorithm import DIRECT, resolve
 from hstl_fast.backends.cpu.allocator import allocate
 from hstl_fast.backends.cpu.calls import NativeCall, NativeCallWithWorkspace, contiguous
@@ -39,8 +42,8 @@ class Buffer:
         self._sizes.append(size)
         return self
 
-    def take_back(self) -> None:
-        """Forget the last reservation."""
+    def cancel_last(self) -> None:
+        """Cancel the last reservation, whose map is not written."""
         self._sizes.pop()
 
     def allocate(self) -> None:
@@ -54,7 +57,7 @@ class Buffer:
 
 
 class Step(NamedTuple):
-    """A native call of a plan, and the layer that it stands for; None for what belongs to no layer."""
+    """A native call of a plan, and the layer that it computes; None for a call that belongs to no layer."""
 
     layer: nn.Module | None
     call: NativeCall
@@ -70,6 +73,7 @@ class PlannedMaps:
     """
 
     def __init__(self, silhouettes: Tensor, dtype: torch.dtype, lengths: list[int]) -> None:
+        # An empty tensor of the maps' type and device, beside which the layers' tensors are checked.
         self._like = torch.empty(0, dtype=dtype, device="cpu")
         self._threads = torch.get_num_threads()
         self._x: Tensor | Buffer = silhouettes.contiguous()
@@ -147,7 +151,7 @@ class PlannedMaps:
         else:
             x, y = self._x, self._next(size)
             self._steps.append(
-                Step(None, head.MaxPoolCall(y, x, smaller, frames, h, w, self._channels, *self._common()))
+                Step(None, max_pool.MaxPoolCall(y, x, smaller, frames, h, w, self._channels, *self._common()))
             )
         self._support = smaller
 
@@ -223,7 +227,7 @@ class PlannedMaps:
         """Do not write the convolution's map, the last one; returns the buffer that it would have been in."""
         buffer = convolution.y
         assert isinstance(buffer, Buffer)
-        buffer.take_back()
+        buffer.cancel_last()
         convolution.y = None
         return buffer
 

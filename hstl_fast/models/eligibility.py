@@ -1,8 +1,8 @@
 """May a shortcut be taken? Every question of this kind that a network asks, in one file.
 
 The way that always works is eager: the layers are called one after another. Each shortcut stands for some of these
-calls and must not be noticed: no hook is passed over, no foreign layer ignored, nobody who follows what is computed
-misled.
+calls and must not be noticed: no hook is passed over, no foreign layer ignored, and a mode or tracer that follows what
+is computed sees every call.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from hstl_fast import environment
 from hstl_fast._torch_private import (
     constant_when_compiled,
     has_global_hooks,
@@ -25,7 +26,6 @@ from hstl_fast._untouched import is_untouched, remember_forwards
 from hstl_fast.layout import computing_dtype
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
 from hstl_fast.ops import _dispatch
-from hstl_fast.ops.support import debugging
 
 remember_forwards(ARME, ASTP, FTA, StripPool, SeparateFCs)
 
@@ -53,19 +53,25 @@ class Network(Protocol):
 
 
 def backend_with_support(model: Network) -> str:
-    """The backend whose layers may be told where the maps are not 0; "reference" if none may be told.
+    """Return the backend that computes a network with the supports of its maps.
 
-    Only untouched layers of our own take notice of a support, and vmap cannot follow it.
+    Only untouched layers of our own read a support, vmap cannot follow it, and the backend must compute every operator.
+
+    Args:
+        model: The network.
+
+    Returns:
+        The backend's name; "reference" if the network is to be computed without supports.
     """
     if under_transforms() or not is_made_of_own_layers(model):
         return "reference"
     weight = model.parts.weight
-    return _dispatch.choose("arme", weight.device.type, weight.dtype, None)
+    return _dispatch.choose_for_network(weight.device.type, weight.dtype)
 
 
 @constant_when_compiled
 def is_made_of_own_layers(model: Network) -> bool:
-    """Whether every layer is ours and untouched: nobody looks at or changes what it gets and gives."""
+    """Whether every layer is ours and untouched: no hook looks at or changes its inputs and outputs."""
     return not has_global_hooks() and all(is_untouched(layer, kind) for layer, kind in own_layers(model))
 
 
@@ -78,8 +84,14 @@ def own_layers(model: Network) -> list[tuple[nn.Module, type[Layer]]]:
 
 
 def is_watched() -> bool:
-    """Whether somebody follows, traces, imitates or checks what is computed."""
-    return torch.compiler.is_compiling() or is_tracing() or is_under_dispatch_mode() or debugging()
+    """Whether a compiler, tracer, mode or debug switch follows or checks what is computed."""
+    return torch.compiler.is_compiling() or is_tracing() or is_under_dispatch_mode() or is_debugging()
+
+
+@constant_when_compiled
+def is_debugging() -> bool:
+    """Return whether HSTL_FAST_DEBUG asks for checks that cost time."""
+    return environment.debug()
 
 
 def may_own_gradients() -> bool:
@@ -93,7 +105,7 @@ def may_own_gradients() -> bool:
 def may_plan(model: Network, silhouettes: Tensor) -> bool:
     """Whether an execution plan of native calls may stand for the layers, which are known to be untouched.
 
-    Nobody wants gradients or follows what is computed, and every tensor is plain memory of the model's type.
+    No gradients are wanted, no mode follows what is computed, and every tensor is plain memory of the model's type.
     """
     if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or is_watched():
         return False
@@ -113,7 +125,7 @@ def may_plan_head(model: Network) -> bool:
 def may_replay(
     model: Network, clips: list[Tensor], device_type: str, is_capturing: Callable[[torch.device], bool]
 ) -> bool:
-    """Whether a CUDA graph may stand for the network: all its kernels are Triton's, and nobody follows them."""
+    """Whether a CUDA graph may stand for the network: all its kernels are Triton's, and no mode follows them."""
     device = model.parts.weight.device
     if device.type != device_type or is_watched() or is_capturing(device):
         return False

@@ -1,7 +1,7 @@
 """The feature maps of a network on their way through it: what every way of computing them offers, and the eager way.
 
-A network tells its feature maps, layer by layer, what is to become of them. The eager way computes each layer when it
-is told; an execution plan (cpu_plan.py) computes everything at the end.
+A network calls a method of its feature maps for each layer. The eager way computes the layer at once; an execution plan
+(cpu_plan.py) computes everything at the end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hstl_fast._torch_private import is_tracing
 from hstl_fast.layout import channels_last
-from hstl_fast.models.eligibility import Network, backend_with_support, may_own_gradients
+from hstl_fast.models.eligibility import Network, backend_with_support, is_debugging, may_own_gradients
 from hstl_fast.models.head import apply_head
 from hstl_fast.models.inputs import scaled
 from hstl_fast.nn import ARME, FTA
@@ -21,7 +21,7 @@ from hstl_fast.ops import _dispatch
 from hstl_fast.ops.arme import arme_of_silhouettes
 from hstl_fast.ops.astp import frame_maximum, with_frame_maximum
 from hstl_fast.ops.max_pool import max_pool
-from hstl_fast.ops.support import Support, check_zero_outside, debugging, grown, max_pooled, windowed
+from hstl_fast.ops.support import Support, check_zero_outside, grown, max_pooled, windowed
 from hstl_fast.reference import fta_lengths
 
 
@@ -123,7 +123,7 @@ class EagerMaps:
         self._check()
 
     def _check(self) -> None:
-        if self._support is not None and debugging():
+        if self._support is not None and is_debugging():
             check_zero_outside(self._x, self._support)
 
     def _has_other_readers(self) -> bool:

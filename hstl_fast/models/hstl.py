@@ -27,15 +27,16 @@ FRAMES_OF_A_BATCH, FRAMES_OF_A_BATCH_OF_TRITON = 256, 2048
 class HSTLOutput(NamedTuple):
     """The output of HSTL for N sequences, float32 (float64 from a float64 model).
 
-    embeddings: `[N, P, C]`, after batch norm; both losses see it, and it is compared at test.
-    logits: `[N, P, K]`, one linear classifier per part.
+    Attributes:
+        embeddings: `[N, P, C]`, after batch norm; it enters both losses, and is compared in evaluation.
+        logits: `[N, P, K]`, one linear classifier per part.
     """
 
     embeddings: Tensor
     logits: Tensor
 
 
-# torch.export.save writes only the named tuples that it has been told of.
+# torch.export.save writes registered named tuples only.
 register_namedtuple(HSTLOutput, "hstl_fast.HSTLOutput")
 
 

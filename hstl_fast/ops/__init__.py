@@ -1,1 +1,1 @@
-"""The operators: schema, fake, launchers, autograd and public function of each, one file an operator."""
+"""The operators, one file each: schema, fake, autograd and public function. Their kernels are in hstl_fast/backends."""

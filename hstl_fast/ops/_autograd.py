@@ -19,11 +19,36 @@ FIRST_DERIVATIVE_ONLY = (
 
 
 class NativeFunction(OwningFunction):
-    """An operator: `forward(ctx, *tensors, *arguments)` saves what it made, then its tensors, and sets `arguments`."""
+    """An operator of this package as an autograd.Function, in a form that `_Transformed` can wrap for `torch.func`.
 
-    # Whether the result is the first of the saved tensors, and whether the map, the first of its inputs, is saved.
+    A subclass keeps this contract:
+
+    1. The inputs of `forward(ctx, ...)` are first tensors or None, the feature map foremost, then the other arguments.
+    2. It calls `ctx.save_for_backward` with the tensors that it computed, the result foremost, then with all of its
+       input tensors, in order.
+    3. It sets `ctx.arguments` to the other arguments, in order.
+    4. `backward(ctx, grad)` reads nothing but these two and `ctx.needs_input_grad`.
+
+    Attributes:
+        saves_result: Whether the result is among the saved tensors.
+        saves_map: Whether the feature map is among the saved tensors.
+    """
+
     saves_result: ClassVar[bool] = True
     saves_map: ClassVar[bool] = True
+
+
+def pad_with_none(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Return what a `backward` returns: the gradients of the first inputs, and None for each of the others.
+
+    Args:
+        ctx: The context of the autograd.Function.
+        *gradients: The gradients of the first inputs, in their order.
+
+    Returns:
+        As many entries as the Function has inputs.
+    """
+    return *gradients, *(None for _ in range(len(ctx.needs_input_grad) - len(gradients)))
 
 
 def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -82,7 +107,10 @@ def _transformed(function: type[NativeFunction], *inputs: Any) -> Tensor:
 
 
 class _Context:
-    """Autograd as a NativeFunction sees it under a transform: no gradient is owned, no output is changed."""
+    """The `ctx` of a forward pass that autograd does not record, or of one under a transform of torch.func.
+
+    No gradient is owned, and no output is changed in place.
+    """
 
     owns_gradient = False
     probe = None

@@ -9,7 +9,7 @@ import torch
 
 from hstl_fast import backends
 from hstl_fast._torch_private import constant_when_compiled
-from hstl_fast.backends.cpu import algorithm as native
+from hstl_fast.backends.cpu import algorithm as cpu_algorithm
 from hstl_fast.layout import FLOATING
 from hstl_fast.options import ALGORITHM, BACKEND
 
@@ -74,47 +74,95 @@ def why_not(operator: str, backend: str, device_type: str, dtype: torch.dtype, l
         return f"{operator} computes float16, bfloat16, float32 and float64, not {dtype}"
     if backend == "reference":
         return None
-    return backends.why_too_long(backend, longest) or backends.why_not(backend, device_type, dtype)
+    return backends.why_too_long(backend, longest) or backends.why_not(backend, operator, device_type, dtype)
 
 
 def candidates(device_type: str) -> tuple[str, ...]:
-    """The backends that "auto" tries for a device, best first."""
-    if device_type in ("cpu", "meta"):
-        return {"cpu": ("cpu", "reference"), "meta": ("reference",)}[device_type]
-    return tuple(sorted(("cuda", "triton", "reference"), key=backends.UNVERIFIED.__contains__))
+    """List the backends that "auto" tries for a device.
+
+    Args:
+        device_type: "cpu", "cuda" or another.
+
+    Returns:
+        Names of backends, the best one first. On a GPU, kernels that no device has confirmed come last.
+    """
+    if device_type == "cpu":
+        return "cpu", "reference"
+    if device_type == "meta":
+        return ("reference",)
+    native = ("cuda", "triton")
+    verified = [name for name in native if name not in backends.UNVERIFIED]
+    unverified = [name for name in native if name in backends.UNVERIFIED]
+    return *verified, "reference", *unverified
 
 
 @constant_when_compiled
-def choose(operator: str, device_type: str, dtype: torch.dtype, backend: str | None, longest: int = 0) -> str:
-    """The backend that computes `operator`, by argument, context, environment or automatically.
+def choose(
+    operator: str, device_type: str, dtype: torch.dtype, backend: str | None, longest: int = 0, called: str = ""
+) -> str:
+    """Choose the backend that computes an operator, by argument, context, environment or automatically.
 
     "auto" logs, once, why it fell back.
 
+    Args:
+        operator: "arme", "astp" or "fta".
+        device_type: "cpu", "cuda" or another.
+        dtype: The input's type.
+        backend: The caller's argument `backend`.
+        longest: Frames of the longest sequence, where the operator depends on it.
+        called: The public function that asks, for messages, where it is not named like the operator.
+
+    Returns:
+        One of `BACKENDS` but "auto".
+
     Raises:
-        RuntimeError: a backend asked for by name cannot run; the message says why.
-        ValueError: a variable of the environment has a wrong value.
+        RuntimeError: A backend asked for by name cannot run; the message says why.
+        ValueError: A name is unknown, or a variable of the environment has a wrong value.
     """
+    called = called or operator
     name = BACKEND.value(backend)
     if name != "auto":
         reason = why_not(operator, name, device_type, dtype, longest)
-        if reason is not None:
-            raise RuntimeError(f"backend {name!r} cannot run {operator}: {reason}")
-        return name
+        if reason is None:
+            return name
+        if reason == backends.wrong_setting(name):
+            raise ValueError(reason)
+        raise RuntimeError(f"backend {name!r} cannot run {called}: {reason}")
     reasons: list[str] = []
     for candidate in candidates(device_type):
         reason = why_not(operator, candidate, device_type, dtype, longest)
         if reason is None:
-            _log_once(operator, candidate, device_type, reasons)
+            _log_once(called, candidate, device_type, reasons)
             return candidate
-        if backends.wrong_setting(candidate) is not None:  # a wish that cannot be granted is no reason to fall back
+        if reason == backends.wrong_setting(candidate):  # a wrong variable is an error, not a reason to fall back
             raise ValueError(reason)
         reasons.append(f"{candidate}: {reason}")
-    raise RuntimeError(f"no backend can run {operator}: {'; '.join(reasons)}")
+    raise RuntimeError(f"no backend can run {called}: {'; '.join(reasons)}")
 
 
-def _log_once(operator: str, chosen: str, device_type: str, reasons: list[str]) -> None:
+@constant_when_compiled
+def choose_for_network(device_type: str, dtype: torch.dtype) -> str:
+    """Choose the backend whose private operators a network may call between its layers.
+
+    Args:
+        device_type: "cpu", "cuda" or another.
+        dtype: The type of the network's weights.
+
+    Returns:
+        The backend that computes "arme"; "reference" if it does not compute the other operators as well.
+
+    Raises:
+        RuntimeError: The backend that is asked for by name cannot run; the message says why.
+        ValueError: A variable of the environment has a wrong value.
+    """
+    chosen = choose("arme", device_type, dtype, None)
+    computes_all = all(why_not(operator, chosen, device_type, dtype) is None for operator in OPERATORS)
+    return chosen if computes_all else "reference"
+
+
+def _log_once(called: str, chosen: str, device_type: str, reasons: list[str]) -> None:
     because = f" ({'; '.join(reasons)})" if reasons else ""
-    line = f"{operator} on {device_type} runs on the backend {chosen!r}{because}"
+    line = f"{called} on {device_type} runs on the backend {chosen!r}{because}"
     if line not in _logged:
         _logged.add(line)
         _logger.log(logging.WARNING if reasons else logging.DEBUG, line)
@@ -124,7 +172,7 @@ def why_no_winograd(backend: str, dtype: torch.dtype) -> str | None:
     """Why `backend` cannot compute `arme` of this type in the Winograd domain; None if it can."""
     if backend != "cpu":
         return f"the {backend} backend has no Winograd convolution"
-    return native.why_no_winograd(dtype)
+    return cpu_algorithm.why_no_winograd(dtype)
 
 
 @constant_when_compiled
@@ -139,4 +187,5 @@ def choose_algorithm(algorithm: str | None, backend: str, dtype: torch.dtype) ->
         reason = why_no_winograd(backend, dtype)
         if reason is not None:
             raise RuntimeError(f"algorithm 'winograd' cannot run arme: {reason}")
-    return {"auto": native.AUTO, "winograd": native.WINOGRAD, "direct": native.DIRECT}[name]
+    codes = {"auto": cpu_algorithm.AUTO, "winograd": cpu_algorithm.WINOGRAD, "direct": cpu_algorithm.DIRECT}
+    return codes[name]

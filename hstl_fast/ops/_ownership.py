@@ -1,8 +1,8 @@
-"""Whether a gradient that arrives in a backward pass may be overwritten, because nobody else can see it.
+"""Whether a gradient that arrives in a backward pass may be overwritten, because no other code can see it.
 
-`HSTL` knows its own chain of layers: every feature map goes to layers of its own and to nobody else, and so does every
-gradient of a map. It says so by `Support.owns_gradient`, and only where no hook, mode or foreign layer looks on. An
-operator called by anybody else never overwrites a gradient. docs/internals.md describes the rule and its limits.
+`HSTL` knows its own chain of layers: every feature map goes to its own layers only, and so does every gradient of a
+map. It says so by `Support.owns_gradient`, and only where no hook, mode or foreign layer looks on. An operator that
+another caller calls never overwrites a gradient. docs/internals.md describes the rule and its limits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from hstl_fast._torch_private import (
     nodes_behind,
     note_inspection,
     under_transforms,
-    version_of,
 )
 from hstl_fast.layout import is_native_map
 
@@ -49,7 +48,7 @@ def _is_ordinary(gradient: Tensor) -> bool:
 
 
 def notices_inspection(function: type[_Function]) -> type[_Function]:
-    """Decorator of a Function through whose nodes owned gradients pass: whoever looks behind a node ends the ownership.
+    """Decorate a Function through whose nodes owned gradients pass: a look behind a node ends the ownership.
 
     A caller who hooks such a node, or finds the nodes behind it, can see the gradients that arrive there.
     `function.NOTICES_INSPECTION` says whether torch lets this be noticed; without that, no gradient may be owned.
@@ -69,17 +68,3 @@ def _disown(node: Any) -> None:
         if hasattr(current, "owns_gradient"):
             current.owns_gradient = False
         pending.extend(nodes_behind(current))
-
-
-class VersionProbe:
-    """Tells whether a tensor was changed in place since the probe was made, without keeping the tensor's memory."""
-
-    def __init__(self, x: Tensor) -> None:
-        # A detached tensor shares the version counter, and goes on sharing it when it is given other memory.
-        self._follower = x.detach()
-        self._follower.data = x.new_empty(0)
-        self._made_at = version_of(self._follower)
-
-    def is_changed(self) -> bool:
-        """Whether the tensor, or any view of it, was changed in place."""
-        return version_of(self._follower) != self._made_at

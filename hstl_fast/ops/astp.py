@@ -11,7 +11,7 @@ from torch import Tensor
 from hstl_fast import backends, reference
 from hstl_fast.layout import computing_dtype, empty_map, frames_of, reference_dtype
 from hstl_fast.ops import _checks, _dispatch
-from hstl_fast.ops._autograd import NativeFunction, apply, first_derivative_only
+from hstl_fast.ops._autograd import NativeFunction, apply, first_derivative_only, pad_with_none
 from hstl_fast.ops._library import LIBRARY, define, under_autocast, without_autocast
 from hstl_fast.ops._ownership import OwningFunction, may_overwrite, notices_inspection
 from hstl_fast.ops.support import Support, masked, of_input
@@ -97,18 +97,14 @@ def _map_of(like: Tensor, shape: list[int], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype, device=like.device, memory_format=torch.channels_last_3d)
 
 
-def _if_compiled(x: Tensor) -> tuple[Tensor, ...]:
-    """The map, where a compiler saves it for its shape: it cannot pass sizes to the backward pass by themselves."""
-    return (x,) if torch.compiler.is_compiling() else ()
-
-
-def _given_shape(x: Tensor) -> list[int]:
+def _shape_unless_compiled(x: Tensor) -> list[int]:
+    """Return the map's shape for backward; empty under a compiler, which cannot pass sizes to it."""
     return [] if torch.compiler.is_compiling() else list(x.shape)
 
 
-def _shape(given: list[int], saved: list[Tensor]) -> list[int]:
-    """The shape of the map, as it was given or, compiled, as the saved map has it."""
-    return list(saved[0].shape) if torch.compiler.is_compiling() else given
+def _map_to_save(x: Tensor, shape: list[int]) -> tuple[Tensor, ...]:
+    """Return the map, to be saved for its shape, if the shape itself is not passed to backward."""
+    return () if shape else (x,)
 
 
 @notices_inspection
@@ -130,7 +126,7 @@ class _FrameMaximum(NativeFunction):
     ) -> Tensor:
         maximum: Tensor
         maximum, index = torch.ops.hstl_fast.frame_maximum(x, support, seq_lens, backend)
-        ctx.save_for_backward(index, support, *_if_compiled(x))
+        ctx.save_for_backward(index, support, *_map_to_save(x, x_shape))
         ctx.arguments = (x_shape, dtype, seq_lens, backend)
         return maximum
 
@@ -139,8 +135,8 @@ class _FrameMaximum(NativeFunction):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         index, _, *x = ctx.saved_tensors
         shape, *arguments = ctx.arguments
-        gx: Tensor = torch.ops.hstl_fast.frame_maximum_backward(grad, index, _shape(shape, x), *arguments)
-        return gx, *(None for _ in range(5))
+        gx: Tensor = torch.ops.hstl_fast.frame_maximum_backward(grad, index, shape or list(x[0].shape), *arguments)
+        return pad_with_none(ctx, gx)
 
 
 def frame_maximum(x: Tensor, support: Support, lens: list[int], backend: str) -> Tensor:
@@ -148,7 +144,7 @@ def frame_maximum(x: Tensor, support: Support, lens: list[int], backend: str) ->
 
     A map that is pooled twice is read once, and has one gradient: pools of its maximum are pools of the map.
     """
-    return apply(_FrameMaximum, x, support.x, _given_shape(x), x.dtype, lens, backend)
+    return apply(_FrameMaximum, x, support.x, _shape_unless_compiled(x), x.dtype, lens, backend)
 
 
 @notices_inspection
@@ -214,7 +210,7 @@ class _Astp(NativeFunction):
         backend: str,
     ) -> Tensor:
         made = torch.ops.hstl_fast.astp_forward(x, proj, p, support, split, seq_lens, backend)
-        ctx.save_for_backward(*made, proj, p, support, *_if_compiled(x))
+        ctx.save_for_backward(*made, proj, p, support, *_map_to_save(x, x_shape))
         ctx.arguments = (x_shape, dtype, split, seq_lens, backend)
         pooled: Tensor = made[0]
         return pooled.transpose(1, 2).clone(memory_format=torch.contiguous_format)
@@ -224,9 +220,9 @@ class _Astp(NativeFunction):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         pooled, maximum, index, by_power, proj, p, _, *x = ctx.saved_tensors
         shape, *arguments = ctx.arguments
-        inputs = (pooled, maximum, index, by_power, proj, p, _shape(shape, x))
+        inputs = (pooled, maximum, index, by_power, proj, p, shape or list(x[0].shape))
         gx, gproj, gp = torch.ops.hstl_fast.astp_backward(grad.transpose(1, 2), *inputs, *arguments)
-        return gx, None if gproj.numel() == 0 else gproj, gp, *(None for _ in range(6))
+        return pad_with_none(ctx, gx, None if gproj.numel() == 0 else gproj, gp)
 
 
 def astp(
@@ -277,7 +273,7 @@ def astp(
         _checks.parameter(proj, "proj", ("c_out", x.shape[1]), x)
     _checks.powers(p, (len(rows),), x)
     _checks.support(of_input(support), x)
-    return _astp(x, proj, p, rows, lens, backend, support)
+    return _pooled("astp", x, proj, p, rows, lens, backend, support)
 
 
 def strip_pool(
@@ -316,10 +312,11 @@ def strip_pool(
     rows = _checks.bins(bins, x.shape[3])
     _checks.powers(p, (1,), x)
     _checks.support(of_input(support), x)
-    return _astp(x, None, p.expand(len(rows)), rows, lens, backend, support)
+    return _pooled("strip_pool", x, None, p.expand(len(rows)), rows, lens, backend, support)
 
 
-def _astp(
+def _pooled(
+    called: str,
     x: Tensor,
     proj: Tensor | None,
     p: Tensor,
@@ -329,11 +326,11 @@ def _astp(
     support: Tensor | Support | None,
 ) -> Tensor:
     longest = 0 if torch.compiler.is_compiling() else max(frames_of(x, lens))
-    chosen = _dispatch.choose("astp", x.device.type, x.dtype, backend, longest)
+    chosen = _dispatch.choose("astp", x.device.type, x.dtype, backend, longest, called)
     if chosen == "reference":
         with without_autocast(x):
             y = x.to(reference_dtype(x))
             return reference.astp(y, proj, p, rows, seq_lens=lens or None, support=of_input(support))
     if isinstance(support, Tensor):
         x, support = masked(x, support), Support(support.contiguous())
-    return apply(_Astp, x, proj, p, of_input(support), _given_shape(x), x.dtype, rows, lens, chosen)
+    return apply(_Astp, x, proj, p, of_input(support), _shape_unless_compiled(x), x.dtype, rows, lens, chosen)

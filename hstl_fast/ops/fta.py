@@ -11,7 +11,7 @@ from torch import Tensor
 from hstl_fast import reference
 from hstl_fast.layout import channels_last, computing_dtype, empty_map, reference_dtype
 from hstl_fast.ops import _checks, _dispatch
-from hstl_fast.ops._autograd import NativeFunction, apply, first_derivative_only
+from hstl_fast.ops._autograd import NativeFunction, apply, first_derivative_only, pad_with_none
 from hstl_fast.ops._library import LIBRARY, define, under_autocast, without_autocast
 from hstl_fast.ops._ownership import notices_inspection
 from hstl_fast.ops.support import Support, masked, of_input
@@ -92,7 +92,7 @@ class _Fta(NativeFunction):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         means, x, *layer = ctx.saved_tensors
         gx, gweights, gbiases = torch.ops.hstl_fast.fta_backward(grad, x, means, *layer, *ctx.arguments)
-        return gx, gweights, gbiases, None, None, None, None
+        return pad_with_none(ctx, gx, gweights, gbiases)
 
 
 def fta(

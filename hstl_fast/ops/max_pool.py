@@ -1,4 +1,8 @@
-"""The 2x2 spatial maximum of every frame, by torch's kernels."""
+"""The 2x2 spatial maximum of every frame: torch's operator, not one of ours, so no backend has a kernel for it here.
+
+It is in this folder because it passes the ownership of gradients on (see _ownership.py). An execution plan computes the
+same maximum by backends/cpu/max_pool.py.
+"""
 
 from __future__ import annotations
 

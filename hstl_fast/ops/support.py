@@ -1,7 +1,7 @@
 """The support of a feature map: where it may be non-zero, grown layer by layer from the silhouettes'.
 
 All convolutions are without bias and LeakyReLU(0) = 0, so that outside its support a map is exactly 0, and what lies
-there needs no arithmetic, forward or backward. The support plays the part of the active sites of a sparse convolution.
+there needs no arithmetic, forward or backward. The support corresponds to the active sites of a sparse convolution.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hstl_fast import environment
-from hstl_fast._torch_private import constant_when_compiled, under_transforms
+from hstl_fast._torch_private import under_transforms
 from hstl_fast.ops._library import LIBRARY, define
 from hstl_fast.reference import fta_lengths, grow_support
 
@@ -24,10 +23,11 @@ define("max_pool_support(Tensor support, str backend) -> Tensor")
 class Support(NamedTuple):
     """The supports of an operator, bool `[n, t, h, w]`, dense: `HSTL` hands them to its own layers.
 
-    x: of the input, which is exactly 0 outside.
-    y: of the output, where that is a feature map.
-    owns_gradient: whether the gradients of the operator's maps are seen by no one but layers of the same network, so
-        that the backward pass may overwrite them.
+    Attributes:
+        x: The support of the input, which is exactly 0 outside.
+        y: The support of the output, where that is a feature map.
+        owns_gradient: Whether no code but layers of the same network sees the gradients of the operator's maps, so that
+            the backward pass may overwrite them.
     """
 
     x: Tensor
@@ -82,12 +82,6 @@ def of_input(support: Tensor | Support | None) -> Tensor | None:
 def masked(x: Tensor, support: Tensor) -> Tensor:
     """`x` `[n, c, t, h, w]` with 0 outside its support, whatever stands there."""
     return x.where(support[:, None], 0)
-
-
-@constant_when_compiled
-def debugging() -> bool:
-    """Whether HSTL_FAST_DEBUG asks for checks that cost time."""
-    return environment.debug()
 
 
 def check_zero_outside(x: Tensor, support: Tensor) -> None:

@@ -57,14 +57,14 @@ def spoil(monkeypatch: pytest.MonkeyPatch, change: float) -> None:
     monkeypatch.setattr(HSTL, "embed", embed)
 
 
-def test_a_wrong_fast_path_is_named(narrow: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_native_kernels_that_are_wrong_are_named(narrow: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, 0.01)
     output = tmp_path / "report.html"
     result = run("demo", "--identities", 2, "--max-frames", 3, "-o", output, exit_code=1)
-    assert "disagrees with the reference" in result.stderr
+    assert "disagree with the reference" in result.stderr
     printed = float(re.search(r"all sequences\s+(\S+)", result.stdout)[1])
     assert printed > 1e-3
-    assert "disagrees" in output.read_text(encoding="utf-8")
+    assert "disagree with plain PyTorch" in output.read_text(encoding="utf-8")
 
 
 def test_embeddings_that_are_not_finite_end_it(narrow: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,15 +74,15 @@ def test_embeddings_that_are_not_finite_end_it(narrow: None, tmp_path: Path, mon
     assert not list(tmp_path.iterdir())
 
 
-def test_reference_as_the_fast_path_is_said(narrow: None, tmp_path: Path) -> None:
+def test_the_reference_in_place_of_native_kernels_is_said(narrow: None, tmp_path: Path) -> None:
     output = tmp_path / "report.html"
     result = run("demo", "--identities", 2, "--max-frames", 3, "--backend", "reference", "-o", output)
-    assert "fast path (reference)" in result.stdout
+    assert "native kernels (reference)" in result.stdout
     assert "both columns are plain PyTorch" in output.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("algorithm", ["winograd", "direct"])
-def test_the_algorithm_of_the_environment_is_that_of_the_fast_path(
+def test_the_algorithm_of_the_environment_is_that_of_the_native_kernels(
     algorithm: str, narrow: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     skip_without_binary("cpu")

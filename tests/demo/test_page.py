@@ -56,7 +56,7 @@ def test_speed_is_shown_with_what_is_left_out(demo_run: Run) -> None:
     clip = walkers.render(1, frames=FRAMES)[:, :, 10:54]
     share = f"{(clip > 0).mean():.0%} of its pixels are body. Rendered walkers are thinner than people in footage"
     assert (
-        f"leaves out the background of this sequence, where every value is exactly 0: {share}" in demo_run.result.stdout
+        f"leave out the background of this sequence, where every value is exactly 0: {share}" in demo_run.result.stdout
     )
     assert share in Page(demo_run.html).text
 

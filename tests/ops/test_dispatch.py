@@ -9,8 +9,9 @@ import types
 import pytest
 import torch
 
-from hstl_fast import functional, info, use_backend
+from hstl_fast import HSTL, backends, environment, functional, info, use_backend
 from hstl_fast.backends.cpu import library
+from hstl_fast.models import eligibility
 from hstl_fast.ops import _dispatch
 
 X = torch.rand(1, 2, 3, 4, 5)
@@ -19,6 +20,10 @@ W = torch.rand(1, 2, 2, 3, 3, 3)
 
 def chosen(backend: str | None = None) -> str:
     return _dispatch.choose("arme", "cpu", torch.float32, backend)
+
+
+def test_the_variable_takes_the_names_of_all_backends() -> None:
+    assert environment.BACKEND.choices == _dispatch.BACKENDS
 
 
 def test_auto_prefers_the_native_backend(native: str) -> None:
@@ -51,6 +56,39 @@ def test_context_belongs_to_its_thread() -> None:
     assert seen == ["auto"]
 
 
+@pytest.fixture
+def partial(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+    """A backend in front of all others that computes ARME on the CPU and nothing else."""
+
+    def why_not(operator: str, device_type: str, dtype: torch.dtype) -> str | None:
+        return None if (operator, device_type) == ("arme", "cpu") else f"the cuda backend does not compute {operator}"
+
+    package = types.SimpleNamespace(why_not=why_not)
+    found = backends.package
+    monkeypatch.setattr(backends, "package", lambda name: package if name == "cuda" else found(name))
+    monkeypatch.setattr(_dispatch, "candidates", lambda device_type: ("cuda", "cpu", "reference"))
+    return package
+
+
+def test_auto_falls_back_operator_by_operator(native: str, partial: types.SimpleNamespace) -> None:
+    automatic = {operator: _dispatch.choose(operator, "cpu", torch.float32, None) for operator in _dispatch.OPERATORS}
+    assert automatic == {"arme": "cuda", "astp": "cpu", "fta": "cpu"}
+    with pytest.raises(RuntimeError, match="backend 'cuda' cannot run astp: the cuda backend does not compute astp"):
+        functional.astp(X, None, torch.tensor([6.5]), [4], backend="cuda")
+
+
+def test_a_network_takes_a_backend_that_computes_everything(native: str, partial: types.SimpleNamespace) -> None:
+    model = HSTL.from_preset("casia-b").eval()
+    assert eligibility.backend_with_support(model) == "reference"
+    partial.why_not = lambda operator, device_type, dtype: None
+    assert eligibility.backend_with_support(model) == "cuda"
+
+
+@pytest.mark.parametrize("backend", backends.NATIVE)
+def test_no_backend_computes_an_unknown_operator(backend: str) -> None:
+    assert backends.why_not(backend, "pool", "cpu", torch.float32) is not None
+
+
 def test_unknown_names(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="got 'refrence'; did you mean 'reference'"), use_backend("refrence"):
         pass
@@ -75,6 +113,30 @@ def test_without_the_binary(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
     rows = [row for row in info.collect()["backends"] if (row["operator"], row["backend"]) == ("arme", "cpu")]
     assert rows[0]["reason"] == "no such file"
     assert not rows[0]["available"]
+
+
+@pytest.mark.parametrize("backend", [None, "cpu"])
+def test_a_wrong_instruction_set_is_a_wrong_value(backend: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = "HSTL_FAST_CPU_ISA must be one of avx512, avx2, neon, plain, got 'zzz'"
+    monkeypatch.setattr(library, "_cpu", None)
+    monkeypatch.setattr(library, "_cpu_error", message)
+    with pytest.raises(ValueError, match=r"^HSTL_FAST_CPU_ISA must be one of"):
+        functional.arme(X, W, [4], backend=backend)
+    with pytest.raises(ValueError, match=r"^HSTL_FAST_CPU_ISA must be one of"):
+        library.require_cpu()
+    assert functional.arme(X, W, [4], backend="reference").shape == (1, 2, 3, 4, 5)
+
+
+def test_errors_name_the_function_that_was_called() -> None:
+    with pytest.raises(RuntimeError, match=r"^backend 'cuda' cannot run astp: "):
+        functional.astp(X, None, torch.tensor([6.5]), [4], backend="cuda")
+    with pytest.raises(RuntimeError, match=r"^backend 'cuda' cannot run strip_pool: "):
+        functional.strip_pool(X, torch.tensor([6.5]), 2, backend="cuda")
+
+
+def test_a_type_that_nothing_computes_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match=r"no backend can run arme: cpu: arme computes float16.* not torch\.int64"):
+        _dispatch.choose("arme", "cpu", torch.int64, None)
 
 
 def test_every_backend_has_a_row_and_one_is_automatic() -> None:

@@ -16,7 +16,7 @@ from hstl_fast import HSTL, functional, reference, use_backend
 from hstl_fast.backends.cpu import library
 from hstl_fast.losses import cross_entropy, triplet_loss
 from hstl_fast.ops import _ownership
-from hstl_fast.ops._ownership import VersionProbe
+from hstl_fast.ops._versions import VersionProbe
 from tests.helpers.cases import CASES, OPERATORS, Case
 from tests.helpers.holders import HOLDERS
 from tests.helpers.networks import narrow_model, walkers

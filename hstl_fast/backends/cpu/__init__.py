@@ -4,6 +4,8 @@ import torch
 
 from hstl_fast.backends.cpu import library
 
+# The operators that this backend computes.
+OPERATORS = ("arme", "astp", "fta")
 FUSES_LEAKY_BACKWARD = True
 READS_OUTSIDE_SUPPORT = False
 WIDENS_MAPS = True
@@ -15,8 +17,19 @@ def wrong_setting() -> str | None:
     return library.wrong_setting()
 
 
-def why_not(device_type: str, dtype: torch.dtype) -> str | None:
-    """Why native code cannot compute tensors of this device and type; None if it can."""
+def why_not(operator: str, device_type: str, dtype: torch.dtype) -> str | None:
+    """Return why native code cannot compute an operator.
+
+    Args:
+        operator: The operator's name.
+        device_type: "cpu", "cuda" or another.
+        dtype: The input's type.
+
+    Returns:
+        A reason; None if native code can compute the operator for tensors of this device and type.
+    """
+    if operator not in OPERATORS:
+        return f"the cpu backend does not compute {operator}"
     if device_type != "cpu":
         return f"the cpu backend computes tensors on the CPU, not on {device_type}"
     return None if library.cpu() is not None else library.cpu_error()

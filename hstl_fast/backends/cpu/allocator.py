@@ -33,13 +33,12 @@ STEPS = 8
 
 
 class _Blocks:
-    """Blocks of memory by size; `free` holds the longest unused first, `in_use` the addresses of the others."""
+    """Blocks of memory; `free` holds those that are not in use, the longest unused first."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()  # a block may be released while another is taken: the collector runs anywhere
         self.free: OrderedDict[int, np.ndarray] = OrderedDict()
         self.free_bytes = self.used_bytes = self.most_bytes = 0
-        self.in_use: set[int] = set()
 
     def take(self, wanted: int) -> np.ndarray:
         """`wanted` bytes of a block, which is released when this array is gone."""
@@ -57,7 +56,6 @@ class _Blocks:
                 self.used_bytes -= size
             raise
         view = block[:wanted]
-        self.in_use.add(block.ctypes.data)
         weakref.finalize(view, self._release, block).atexit = False
         return view
 
@@ -79,7 +77,6 @@ class _Blocks:
 
     def _release(self, block: np.ndarray) -> None:
         with self.lock:
-            self.in_use.discard(block.ctypes.data)
             self.used_bytes -= len(block)
             self.free[id(block)] = block
             self.free_bytes += len(block)
@@ -134,11 +131,6 @@ def allocate_map(like: Tensor, n: int, c: int, t: int, h: int, w: int) -> Tensor
     block = allocate(n * c * t * h * w * like.dtype.itemsize)
     y = torch.empty(0, dtype=like.dtype, device="cpu")
     return y.set_(block.untyped_storage(), 0, (n, c, t, h, w), (t * h * w * c, 1, h * w * c, w * c, c))
-
-
-def is_in_use(x: Tensor) -> bool:
-    """Whether `x` lies in a block of this allocator, as maps do."""
-    return x.untyped_storage().data_ptr() in _blocks.in_use
 
 
 def free_bytes() -> int:

@@ -42,6 +42,11 @@ class Method(NamedTuple):
     itemsize: int
     threads: int
 
+    @property
+    def for_workspace(self) -> tuple[int, int, int]:
+        """The fields on which the size of the workspace depends: algorithm, bytes of an element, threads."""
+        return self.algorithm, self.itemsize, self.threads
+
 
 @dataclass(slots=True, eq=False)
 class ForwardCall(NativeCallWithWorkspace):
@@ -78,7 +83,7 @@ class ForwardCall(NativeCallWithWorkspace):
 
     def workspace_bytes(self, with_maximum: bool = False) -> int:
         """Bytes of the workspace, with room for the frame maximum where the call may be asked for it."""
-        size: int = library.require_cpu().arme_workspace(*self.sizes, *self.method[1:], with_maximum)
+        size: int = library.require_cpu().arme_workspace(*self.sizes, *self.method.for_workspace, with_maximum)
         return size
 
 
@@ -123,7 +128,7 @@ class DgradCall(NativeCallWithWorkspace):
 
     def workspace_bytes(self) -> int:
         """Bytes of the workspace."""
-        size: int = library.require_cpu().arme_workspace(*self.sizes, *self.method[1:], False)
+        size: int = library.require_cpu().arme_workspace(*self.sizes, *self.method.for_workspace, False)
         return size
 
 
@@ -143,7 +148,7 @@ class WgradCall(NativeCallWithWorkspace):
 
     def workspace_bytes(self) -> int:
         """Bytes of the workspace."""
-        size: int = library.require_cpu().arme_wgrad_workspace(*self.sizes, *self.method[1:])
+        size: int = library.require_cpu().arme_wgrad_workspace(*self.sizes, *self.method.for_workspace)
         return size
 
 

@@ -1,4 +1,4 @@
-"""The 2x2 maximum and the head on the native CPU backend; only execution plans use them."""
+"""The head on the native CPU backend: batch norm of a linear map of each part. Only execution plans use it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from hstl_fast.backends.cpu.calls import Memory, NativeCall
-
-
-@dataclass(slots=True, eq=False)
-class MaxPoolCall(NativeCall):
-    """The 2x2 maximum of every frame, stride 2."""
-
-    name: ClassVar[str] = "max_pool"
-    y: Memory
-    x: Memory
-    support: Tensor
-    frames: int
-    h: int
-    w: int
-    c: int
-    itemsize: int
-    threads: int
+from hstl_fast.backends.cpu.calls import NativeCall
 
 
 class Norm(NamedTuple):

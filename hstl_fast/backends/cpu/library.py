@@ -68,7 +68,15 @@ def wrong_setting() -> str | None:
 
 
 def require_cpu() -> ModuleType:
-    """The CPU binary; raises RuntimeError with the reason where there is none."""
+    """Return the CPU binary.
+
+    Returns:
+        The module `hstl_fast._cpu`.
+
+    Raises:
+        ValueError: The environment asks for an instruction set that cannot be used.
+        RuntimeError: The binary could not be loaded for another reason, which the message says.
+    """
     if _cpu is None:
-        raise RuntimeError(_cpu_error)
+        raise RuntimeError(_cpu_error) if wrong_setting() is None else ValueError(_cpu_error)
     return _cpu

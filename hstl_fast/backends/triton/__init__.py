@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hstl_fast.backends.triton.available import why_not
+from hstl_fast.backends.triton import available
 
 if TYPE_CHECKING:
     from hstl_fast.backends.triton.tables import StaticTables
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FINDS_POWER_GRADIENT",
     "FUSES_LEAKY_BACKWARD",
+    "OPERATORS",
     "READS_OUTSIDE_SUPPORT",
     "WIDENS_MAPS",
     "static_tables",
@@ -29,11 +30,29 @@ __all__ = [
     "why_not",
 ]
 
+# The operators that this backend computes.
+OPERATORS = ("arme", "astp", "fta")
 # dgrad and wgrad multiply the gradients as they find them.
 FUSES_LEAKY_BACKWARD = False
 READS_OUTSIDE_SUPPORT = True
 WIDENS_MAPS = False
 FINDS_POWER_GRADIENT = True
+
+
+def why_not(operator: str, device_type: str, dtype: torch.dtype) -> str | None:
+    """Return why Triton cannot compute an operator.
+
+    Args:
+        operator: The operator's name.
+        device_type: "cpu", "cuda" or another.
+        dtype: The input's type.
+
+    Returns:
+        A reason; None if Triton can compute the operator for tensors of this device and type.
+    """
+    if operator not in OPERATORS:
+        return f"the triton backend does not compute {operator}"
+    return available.why_not(device_type, dtype)
 
 
 def tune(

@@ -31,7 +31,7 @@ def _leaky_backward(grad, y, size, slope, BLOCK: tl.constexpr):
 
 
 def leaky_backward_(grad: Tensor, y: Tensor, slope: float) -> None:
-    """Multiply a gradient by LeakyReLU's derivative, told by its output's sign, in place; both maps channels last."""
+    """Multiply a gradient in place by LeakyReLU's derivative, found from its output's sign; both maps channels last."""
     block = 1024
     with on_device_of(grad):
         _leaky_backward[(triton.cdiv(grad.numel(), block),)](grad, y, grad.numel(), slope, BLOCK=block)

@@ -93,7 +93,7 @@ def _key_figures(findings: Findings) -> str:
         (f"{findings.times.ratio:.2f} ×", "the speed of the same network in plain PyTorch, on this machine, now"),
         (
             f"{1000 * fast:.0f} <small>ms</small>",
-            f"for one sequence of {findings.times.frames} frames on the fast path",
+            f"for one sequence of {findings.times.frames} frames with the native kernels",
         ),
         (hits(findings.answers), "probes have the right person nearest in the gallery"),
     ]
@@ -106,12 +106,12 @@ def _notes(findings: Findings) -> str:
     network, notes = findings.network, []
     if not findings.agrees:
         notes.append(
-            "<b>The fast path disagrees with plain PyTorch:</b> the difference is above "
-            f"{short(LARGEST_DIFFERENCE)} of the largest value. Do not trust its results on this machine."
+            "<b>The native kernels disagree with plain PyTorch:</b> the difference is above "
+            f"{short(LARGEST_DIFFERENCE)} of the largest value. Do not trust their results on this machine."
         )
     if findings.backend == "reference":
         notes.append(
-            "The fast path did not run: both columns are plain PyTorch. The reason is at the end of this page."
+            "The native kernels did not run: both columns are plain PyTorch. The reason is at the end of this page."
         )
     if findings.untrained:
         notes.append(
@@ -164,8 +164,8 @@ def _sign(answer: Answer) -> str:
 
 def _meaning(findings: Findings) -> str:
     same = (
-        "On every sequence of this page the fast path gives what the readable reference in plain PyTorch gives, up to "
-        "rounding."
+        "On every sequence of this page the native kernels give what the readable reference in plain PyTorch gives, up "
+        "to rounding."
         if findings.agrees
         else "Not here: see the top of this page."
     )
@@ -199,7 +199,7 @@ def _machine(findings: Findings, facts: Mapping[str, Any]) -> str:
     versions = {"hstl_fast": "hstl_fast", "PyTorch": "torch", "NumPy": "numpy", "Python": "python"}
     entries = {
         "processor": f"{facts['cpu']}, {facts['cores']} cores, {findings.threads_used} used",
-        "fast path": f"backend {findings.backend}, asked for: {findings.asked_for}; "
+        "native kernels": f"backend {findings.backend}, asked for: {findings.asked_for}; "
         f"convolution: {facts['requested_algorithm']}",
         "native code": code,
         "network": f"{findings.network.preset}, weights {findings.network.weights}",

@@ -17,9 +17,9 @@ def speed_section(findings: Findings) -> str:
     times, errors = findings.times, findings.errors
     slowest = max(times.reference + times.fast)
     bars = _bar("plain PyTorch (backend reference)", "", times.reference, slowest)
-    bars += _bar(f"fast path (backend {findings.backend})", "fast", times.fast, slowest)
-    scales = _scale("fast path against plain PyTorch, all sequences", "fast", findings.agreement)
-    scales += _scale("fast path against float64, one sequence", "fast", errors.fast)
+    bars += _bar(f"native kernels (backend {findings.backend})", "fast", times.fast, slowest)
+    scales = _scale("native kernels against plain PyTorch, all sequences", "fast", findings.agreement)
+    scales += _scale("native kernels against float64, one sequence", "fast", errors.fast)
     scales += _scale("plain PyTorch against float64, one sequence", "", errors.reference)
     ticks = "".join(f"<span>{power_of_ten(power)}</span>" for power in _DECADES)
     return f"""<section>
@@ -30,8 +30,9 @@ def speed_section(findings: Findings) -> str:
 float32, one sequence at a time, {findings.threads_used}. Measured on this machine, now: whatever else ran on it is
 in the figures. {findings.left_out}</p></div>
 <div><h3>Largest difference, relative to the largest value</h3>{scales}<div class="decades">{ticks}</div>
-<p class="soft">The dashed line is what the fast path may differ by, {short(LARGEST_DIFFERENCE)}. Next to one, float32
-numbers are {short(2.0**-23)} apart: both paths round, each in its own order, so neither equals float64.</p></div>
+<p class="soft">The dashed line is what the native kernels may differ by, {short(LARGEST_DIFFERENCE)}. Next to one,
+float32 numbers are {short(2.0**-23)} apart: both paths round, each in its own order, so neither equals
+float64.</p></div>
 </div>
 </section>"""
 
