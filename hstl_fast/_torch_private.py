@@ -6,7 +6,6 @@ Where a name is missing, a function answers so that the slower or more cautious 
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -118,7 +117,8 @@ def hooks_of(module: nn.Module) -> list[Any]:
 
 def with_children(module: _Module, children: dict[str, nn.Module | None]) -> _Module:
     """A copy of `module` that holds other modules, and shares parameters, buffers and hooks with it."""
-    copied = copy.copy(module)
+    copied = type(module).__new__(type(module))  # copy.copy refuses parametrized modules
+    vars(copied).update(vars(module))
     copied._modules = children
     return copied
 

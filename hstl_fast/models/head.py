@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hstl_fast._torch_private import children_of, with_children
+from hstl_fast._untouched import has_own_forward
 from hstl_fast.models.eligibility import Network, has_plain_norm
 from hstl_fast.ops._library import without_autocast
 
@@ -44,10 +45,23 @@ def _normalised(network: Network, x: Tensor, batch_statistics: bool) -> Tensor:
     return y.to(x.dtype)
 
 
+def _calls_the_original(module: nn.Module) -> bool:
+    """Whether a copy of the module may still call the original, by a forward or method that is kept on the instance."""
+    if has_own_forward(module):
+        return True
+    kept = [value for value in vars(module).values() if callable(value)]
+    return any(isinstance(getattr(f, "__self__", None), nn.Module) or getattr(f, "__closure__", None) for f in kept)
+
+
 def _in_evaluation(module: nn.Module) -> nn.Module:
     """The module in evaluation mode, sharing parameters, buffers and hooks; the module's own mode is not touched."""
     if not any(inner.training for inner in module.modules()):
         return module
+    if _calls_the_original(module):
+        raise RuntimeError(
+            "norm must have no forward or bound method on the instance to be evaluated while it is in training mode, "
+            f"got one in a {type(module).__name__}; call model.eval() first"
+        )
     children = children_of(module).items()
     copied = with_children(module, {name: None if child is None else _in_evaluation(child) for name, child in children})
     copied.training = False

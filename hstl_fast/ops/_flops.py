@@ -85,7 +85,9 @@ _FORMULAS = {
 
 def _register(counter: ModuleType) -> None:
     for name, formula in _FORMULAS.items():
-        counter.register_flop_formula(getattr(torch.ops.hstl_fast, name))(formula)
+        operator = getattr(torch.ops.hstl_fast, name)
+        if operator not in counter.flop_registry:
+            counter.register_flop_formula(operator)(formula)
 
 
 class _RegisteringLoader(importlib.abc.Loader):
@@ -93,6 +95,9 @@ class _RegisteringLoader(importlib.abc.Loader):
 
     def __init__(self, loader: importlib.abc.Loader) -> None:
         self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
@@ -103,22 +108,27 @@ class _RegisteringLoader(importlib.abc.Loader):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the counter once, with a loader that registers the formulas."""
+    """Finds the counter as the finders after it do, with a loader that registers the formulas."""
+
+    _is_searching = False
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name != _COUNTER:
+        if name != _COUNTER or self._is_searching:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self._is_searching = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._is_searching = False
         if spec is not None and spec.loader is not None:
             spec.loader = _RegisteringLoader(spec.loader)
         return spec
 
 
 def register_with_counter() -> None:
-    """Register the formulas with torch's counter: now if it is imported already, else when it is."""
+    """Register the formulas with torch's counter: now if it is imported already, and whenever it is imported."""
     counter = sys.modules.get(_COUNTER)
     if counter is not None:
         _register(counter)
-    else:
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

@@ -98,7 +98,9 @@ class _Arme(NativeFunction):
         elif any(ctx.needs_input_grad):
             if negative_slope == 1.0:
                 saved = None
-            elif not keeps_output:
+            elif keeps_output or y.is_inference():
+                saved = y.detach()  # and so no caller gets hold of this node by what it saved
+            else:
                 ctx.probe, saved = VersionProbe(y), y.data
         ctx.save_for_backward(saved, x, weights, x_support, y_support)
         return y

@@ -74,6 +74,39 @@ def test_hooks_on_the_norm_are_called_when_embedding(training: bool) -> None:
     assert torch.equal(model.embed(CLIPS), before)
 
 
+class Half(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight / 2
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_parametrized_norm_embeds(inside: bool) -> None:
+    model = narrow_model("casia-b", divisor=16)
+    nn.utils.parametrize.register_parametrization(model.norm, "weight", Half())
+    if inside:
+        model.norm = nn.Sequential(model.norm)
+    found = model.train().embed(CLIPS)
+    assert model.norm.training
+    assert torch.equal(found, model.eval().embed(CLIPS))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_forward_on_the_instance_is_not_called_in_training_mode(inside: bool) -> None:
+    """A copy in evaluation mode would call the original, which is in training mode."""
+    model = narrow_model("casia-b", divisor=16)
+    forward, statistics = model.norm.forward, model.norm.running_mean.clone()
+    model.norm.forward = lambda x: 2 * forward(x)  # type: ignore[method-assign]
+    norm = model.norm
+    if inside:
+        model.norm = nn.Sequential(norm)
+    with pytest.raises(RuntimeError, match="norm must have no forward or bound method on the instance"):
+        model.train().embed(CLIPS)
+    assert torch.equal(norm.running_mean, statistics)
+    doubled = model.eval().embed(CLIPS)
+    del norm.forward
+    assert (doubled - 2 * model.embed(CLIPS)).abs().max() <= 1e-5 * doubled.abs().max()
+
+
 def test_a_norm_that_changes_the_shape_is_refused() -> None:
     model = narrow_model("casia-b", divisor=16).eval()
     model.norm = nn.Flatten()

@@ -48,5 +48,8 @@ def test_a_training_step_counts_three_convolutions_a_layer(native: str) -> None:
 def test_importing_the_package_does_not_import_the_counter() -> None:
     code = f"import sys, hstl_fast, torch; assert {_flops._COUNTER!r} not in sys.modules; "
     code += f"import {_flops._COUNTER} as counter; assert torch.ops.hstl_fast.arme_forward in counter.flop_registry"
+    code += "; import importlib; importlib.reload(counter); "
+    code += "assert torch.ops.hstl_fast.arme_forward in counter.flop_registry"
+    code += f"; assert importlib.util.find_spec({_flops._COUNTER!r}).loader.get_source({_flops._COUNTER!r})"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert torch.ops.hstl_fast.arme_forward in sys.modules[_flops._COUNTER].flop_registry  # type: ignore[attr-defined]

@@ -351,6 +351,16 @@ def test_gradients_asked_for_at_any_node_stay_as_they_are(preset: str, nothing_o
     assert_close(found, nothing_owned(model, None))
 
 
+def test_maps_that_nodes_saved_lead_to_no_owned_gradient(nothing_owned: Step) -> None:
+    model = narrow_model("casia-b", dtype=torch.float64, divisor=16)
+    with use_backend("cpu"):
+        total = total_loss(model, None)
+        nodes = [node for node in _nodes(total) if node.name() == "_ArmeBackward"]
+        assert len(nodes) == layers_of(model)
+        assert not any(node.saved_tensors[0].requires_grad for node in nodes)
+        assert_close(gradients(model, total), nothing_owned(model, None))
+
+
 class _Functions(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return function(*args, **(kwargs or {}))
