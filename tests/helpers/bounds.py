@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-# Changes of the inputs that `inherent` tries.
+# `inherent` moves the inputs in this many ways.
 DRAWS = 4
-# Roundings between a clip and its embedding in the largest preset: 27 c_in of every convolution, the projections, the
-# means over a map and the separate FC layer, about 22,000.
+# Between a clip and its embedding in the largest preset there are about 22,000 roundings: 27 c_in of every convolution,
+# the projections, the means over a map and the separate FC layer.
 NETWORK = 25_000
 
 

@@ -37,8 +37,8 @@ CASES = [
     Case(32, 64, [5, 3], 11, [7, 1, 9], True),
     Case(2, 3, [2, 1], 17, [1], True),
 ]
+# These are for FTA, which takes three frames or more; both of its windows see the same where there are three.
 LONG_ENOUGH = [case._replace(lens=[max(length, 4) for length in case.lens]) for case in CASES]
-"""For FTA, whose windows hold three frames; where a sequence is no longer than that, both see the same."""
 
 
 class Operator(NamedTuple):
@@ -95,8 +95,11 @@ def _arme_bounds(case: Case, dtype: torch.dtype) -> list[float]:
 
 
 def _astp_bounds(case: Case, dtype: torch.dtype) -> list[float]:
-    """Powers are exponentials. The output's exponent is at most log(1e6), as inputs are clamped to 1e-6; those of the
-    gradients are at most p times that, and p is at most 7.5."""
+    """Bounds of ASTP, whose powers are exponentials.
+
+    The output's exponent is at most log(1e6), as inputs are clamped to 1e-6; those of the gradients are at most p times
+    that, and p is at most 7.5.
+    """
     pooled = rounding(dtype, case.c_in + sum(case.split) * case.w)
     back = rounding(dtype, case.c_in + case.c_out + len(case.lens) * sum(case.split) * case.w)
     level = math.log(1e6)
@@ -104,7 +107,7 @@ def _astp_bounds(case: Case, dtype: torch.dtype) -> list[float]:
 
 
 def _fta_bounds(case: Case, dtype: torch.dtype) -> list[float]:
-    """A gate is a sum over channels of means over a map."""
+    """Bounds of FTA, whose gates are sums over channels of means over a map."""
     gate = sum(case.split) * case.w + case.c_in
     return [rounding(dtype, gate), *[rounding(dtype, sum(case.lens) * gate)] * 3]
 

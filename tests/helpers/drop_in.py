@@ -13,7 +13,7 @@ from tests.golden import recipe
 from tests.helpers.networks import narrow_model, walkers
 from tests.helpers.opengait import BareConv3d, FrameAggregation, OpenGaitHSTL, PowerPool, RegionConv, RegionPool
 
-# Channels of the published networks over channels of the tests'.
+# The published networks have this many times the channels of the tests' networks.
 WIDTH = 16
 
 each_preset = pytest.mark.parametrize("preset", recipe.PRESETS)
@@ -78,7 +78,7 @@ def stage(c_in: int, c_out: int, slope: float = 0.01, **options: Any) -> nn.Sequ
     return nn.Sequential(BareConv3d(c_in, c_out, **options), nn.LeakyReLU(slope, inplace=True))
 
 
-# How to build each layer, and the shape of its input.
+# Each layer has a function that builds it and the shape of its input.
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "plain stage": (lambda: stage(3, 5), (2, 3, 5, 7, 6)),
     "ARME": (lambda: RegionConv(6, 5, [4, 1, 2]), (2, 6, 5, 7, 6)),

@@ -23,7 +23,8 @@ class _Event:
 
 
 def _captured(compute: Callable[[], Tensor], pool: Any) -> tuple[Tensor, Callable[[], None]]:
-    answer, given = compute(), contextvars.copy_context()  # where the static tables are active
+    # The static tables are active in the context of the capture alone.
+    answer, given = compute(), contextvars.copy_context()
 
     def replay() -> None:
         answer.copy_(given.run(compute))

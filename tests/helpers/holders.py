@@ -1,4 +1,4 @@
-"""Ways in which somebody keeps a gradient that native code may otherwise change: each has `keep` called with it."""
+"""Ways in which user hooks keep a gradient that native code may otherwise change: each calls `keep` with it."""
 
 from collections.abc import Callable
 from typing import Any

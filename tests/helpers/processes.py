@@ -1,11 +1,11 @@
-"""Programs in processes of their own."""
+"""Python programs that run in processes of their own."""
 
 import subprocess
 import sys
 
 
 def run_python(program: str, argument: str, environment: dict[str, str]) -> str:
-    """What `program` prints when it is given the argument; fails with what it says if it does not end well."""
+    """Run a program with one argument and return what it prints; fail with its error output if it fails."""
     done = subprocess.run(
         [sys.executable, "-c", program, argument],
         env=environment,

@@ -1,19 +1,20 @@
-"""Every Triton kernel against the definition: values, gradients, types, layouts, supports.
+"""Every Triton kernel against the definition: values, gradients, types and layouts.
 
 On a GPU if there is one, else in Triton's interpreter.
 """
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hstl_fast import HSTL, functional, reference, use_backend
+from tests.backends.triton.helpers import BATCH, DEVICE, NEAR_ZERO, PACKED, SMALL, assert_near, each_operator, results
 from tests.helpers.bounds import (
     NETWORK,
     away_from_kink,
@@ -26,21 +27,11 @@ from tests.helpers.bounds import (
 from tests.helpers.cases import OPERATORS, PAIRS, Case, Operator, distinct_map
 from tests.helpers.networks import narrow_model, walkers
 
-# Outputs nearer to zero, relative to the largest, send back no gradient: rounding may decide their signs.
-NEAR_ZERO = 1e-4
-# Roundings to a narrow type: of the result, and of what one kernel hands to the next. Sums are in float32.
-OF_NARROW = 16
-each_operator = pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.name)
-
-
-BATCH = Case(32, 16, [4, 1, 3], 9, [5, 5], False)
-PACKED = Case(20, 12, [4, 1, 3], 9, [4, 7, 3], True)
-"""One with channels that fill a step of the products, one without; the interpreter takes its time with larger ones."""
-# For what no size changes: two steps of products, two regions, and no more positions than that takes.
-SMALL = Case(18, 17, [2, 1], 5, [3], False)
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+pytestmark = pytest.mark.usefixtures("exact_kernels")
+# Kernels add in float32; they round to a narrow type what they return and what one of them hands to the next.
+NARROW_ROUNDINGS = 16
+# Larger maps take too long in the interpreter.
 MOST_POSITIONS = 1000
-"""Of a map in the interpreter."""
 
 
 def _positions(case: Case) -> int:
@@ -54,40 +45,8 @@ each_pair = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(autouse=True)
-def backend(kernels: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    from hstl_fast.backends.triton import arme
-
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    if DEVICE == "cpu":
-        monkeypatch.setattr(arme, "PROGRAMS", 8)  # the interpreter runs one after another
-    with use_backend(kernels):
-        yield kernels
-
-
-def results(
-    function: Callable[..., Tensor], inputs: list[Tensor], *arguments: Any, signs: Tensor | None = None, **options: Any
-) -> list[Tensor]:
-    """The output and the gradient of every input, along a fixed direction; computed on the device, returned here.
-
-    The direction avoids outputs near zero: those of `signs`, or else of what is computed here.
-    """
-    leaves = [value.detach().to(DEVICE, copy=True).requires_grad_() for value in inputs]
-    if options.get("support") is not None:
-        options["support"] = options["support"].to(DEVICE)
-    y = function(*leaves, *arguments, **options)
-    direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    direction = away_from_kink(direction, (y if signs is None else signs).detach().cpu(), NEAR_ZERO).to(y)
-    return [value.detach().cpu() for value in (y, *torch.autograd.grad(y, leaves, direction))]
-
-
-def assert_near(found: list[Tensor], expected: list[Tensor], bounds: list[float]) -> None:
-    errors = [distance_of_norms(f, e) for f, e in zip(found, expected, strict=True)]
-    assert all(error <= bound for error, bound in zip(errors, bounds, strict=True)), (errors, bounds)
-
-
 def assert_float32(operator: Operator, case: Case, inputs: list[Tensor], **options: Any) -> None:
-    """Values and gradients are those of the definition but for rounding."""
+    """Assert that values and gradients are those of the definition but for rounding."""
 
     def exact(*values: Tensor) -> list[Tensor]:
         return results(operator.definition, [value.double() for value in values], case.split, signs=signs, **options)
@@ -120,7 +79,7 @@ def test_narrow_types(operator: Operator, case: Case, dtype: torch.dtype) -> Non
     found = results(operator.public, inputs, case.split, signs=expected[0], **options)
     assert [value.dtype for value in found[1:]] == [dtype] * len(inputs)
     assert found[0].dtype == (torch.float32 if operator.name == "astp" else dtype)
-    assert_near(found, expected, [rounding(dtype, OF_NARROW)] * len(found))
+    assert_near(found, expected, [rounding(dtype, NARROW_ROUNDINGS)] * len(found))
 
 
 @each_operator
@@ -130,7 +89,7 @@ def test_narrow_inputs_take_float32_parameters(operator: Operator) -> None:
     expected = results(operator.definition, [value.double() for value in mixed], BATCH.split)
     found = results(operator.public, mixed, BATCH.split, signs=expected[0])
     assert [value.dtype for value in found[1:]] == [torch.float16] + [torch.float32] * len(parameters)
-    assert_near(found, expected, [rounding(torch.float16, OF_NARROW)] * len(found))
+    assert_near(found, expected, [rounding(torch.float16, NARROW_ROUNDINGS)] * len(found))
 
 
 @each_operator
@@ -140,7 +99,8 @@ def test_packed_sequences_do_not_meet(operator: Operator) -> None:
     packed = operator.public(*inputs, case.split, seq_lens=case.lens)
     alone = [operator.public(x, *inputs[1:], case.split) for x in inputs[0].split(case.lens, dim=2)]
     joined = torch.cat(alone, dim=0 if operator.name == "astp" else 2)
-    assert distance(packed, joined) <= 2 * operator.bounds(case)[0]  # other places in a tile, other orders of sums
+    # A frame stands elsewhere in a tile in each of the two, and its sums are added in another order.
+    assert distance(packed, joined) <= 2 * operator.bounds(case)[0]
 
 
 @each_operator
@@ -179,7 +139,8 @@ def test_constant_maps_pool_to_their_level(level: float, p: float) -> None:
 def test_strip_pool() -> None:
     x, p = distinct_map(BATCH).float(), torch.tensor([5.0])
     expected = results(reference.strip_pool, [x.double(), p.double()], 4)
-    bounds = OPERATORS[1].bounds(BATCH)[:3]  # of larger regions
+    # The bounds are those of ASTP with larger regions.
+    bounds = OPERATORS[1].bounds(BATCH)[:3]
     assert_near(results(functional.strip_pool, [x, p], 4, signs=expected[0]), expected, bounds)
 
 
@@ -202,91 +163,6 @@ def test_only_the_wanted_gradient(wanted: int) -> None:
     direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     (gradient,) = torch.autograd.grad(y, inputs[wanted], away_from_kink(direction, expected[0], NEAR_ZERO).to(y))
     assert_near([gradient.cpu()], [expected[1 + wanted]], [OPERATORS[0].bounds(case)[1 + wanted]])
-
-
-# ---- supports
-
-
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
-@pytest.mark.parametrize("lens", [[4, 3, 7], []], ids=["packed", "batch"])
-def test_supports_grow(lens: list[int], share: float) -> None:
-    support = (torch.rand(1 if lens else 2, 14, 8, 9, generator=torch.Generator().manual_seed(1)) < share).to(DEVICE)
-    ops = torch.ops.hstl_fast
-    expected = reference.grow_support(support, [4, 1, 3], lens or None)
-    assert torch.equal(ops.grow_support(support, [4, 1, 3], lens, "triton"), expected)
-    windows = [
-        nn.functional.max_pool3d(s[:, None], (5, 1, 1), (3, 1, 1), (1, 0, 0))[:, 0]
-        for s in support.float().split(lens or [14], 1)
-    ]
-    assert torch.equal(ops.window_support(support, lens, "triton"), torch.cat(windows, 1) > 0)
-    assert torch.equal(ops.max_pool_support(support, "triton"), nn.functional.max_pool2d(support.float(), 2) > 0)
-
-
-@pytest.mark.parametrize(
-    ("case", "share"),
-    [(BATCH, 0.1), (BATCH, 0.6), (PACKED, 0.0), (PACKED, 0.1)]
-    if DEVICE == "cuda"
-    else [(BATCH, 0.1), (PACKED, 0.0), (SMALL, 0.6)],
-    ids=str,
-)
-@each_operator
-def test_what_stands_outside_counts_as_zero(operator: Operator, case: Case, share: float) -> None:
-    x, *parameters = [value.float() for value in operator.inputs(case)]
-    support = torch.rand(x[:, 0].shape, generator=torch.Generator().manual_seed(2)) < share
-    dirty, options = x.where(support[:, None], float("inf")), operator.options(case)
-
-    def exact(*values: Tensor) -> list[Tensor]:
-        inputs = [value.double() for value in values]
-        return results(operator.definition, inputs, case.split, support=support, signs=signs, **options)
-
-    signs = None
-    expected = exact(x, *parameters)
-    signs = expected[0]
-    found = results(operator.public, [dirty, *parameters], case.split, support=support, signs=signs, **options)
-    if share == 0 and operator.name == "astp":  # the outputs are 1e-6 whatever p is
-        assert found[3].norm() <= 1e-6 * of_exponent(torch.float32, math.log(1e6)) * found[0].numel()
-        found[3] = expected[3]
-    least = [4 * moved for moved in inherent(exact, [x, *parameters], torch.float32)]
-    assert_near(found, expected, [max(pair) for pair in zip(operator.bounds(case), least, strict=True)])
-    if operator.name == "arme":
-        grown = reference.grow_support(support, case.split, options["seq_lens"])
-        assert not found[0][~grown[:, None].expand_as(found[0])].any()
-    assert not found[1][~support[:, None].expand_as(found[1])].any()
-
-
-def test_background_frames_enter_maxima() -> None:
-    x = torch.full((1, 1, 3, 2, 2), -1.0, device=DEVICE)
-    x[:, :, 0] = float("nan")  # counts as 0, and 0 is the maximum
-    support = torch.ones(1, 3, 2, 2, dtype=torch.bool, device=DEVICE)
-    support[:, 0] = False
-    proj, p = torch.tensor([[-1.0]], device=DEVICE), torch.ones(1, device=DEVICE)
-    pooled = functional.astp(x, proj, p, [2], support=support)
-    assert distance(pooled, torch.full_like(pooled, 1e-6)) <= of_exponent(torch.float32, math.log(1e6))
-    weights, biases = torch.zeros(1, 2, 1, 1, device=DEVICE), torch.zeros(1, 2, 1, device=DEVICE)
-    assert not functional.fta(x, weights, biases, [2], support=support).any()
-
-
-def test_the_first_of_equal_zeros_takes_the_gradient() -> None:
-    x = torch.zeros(1, 1, 4, 1, 1, device=DEVICE, requires_grad=True)
-    support = torch.tensor([True, False, True, False], device=DEVICE).view(1, 4, 1, 1)
-    weights, biases = torch.zeros(1, 2, 1, 1, device=DEVICE), torch.zeros(1, 2, 1, device=DEVICE)
-    for first in (0, 1):
-        y = functional.fta(x, weights, biases, [1], support=support.roll(first, 1))
-        (gradient,) = torch.autograd.grad(y.sum(), x)
-        assert gradient.flatten().tolist() == ([1.0, 0, 0, 0] if first == 0 else [0.0] * 4)
-
-
-def test_means_keep_their_denominators() -> None:
-    x = torch.full((1, 1, 3, 2, 2), 4.0, device=DEVICE)
-    support = torch.zeros(1, 3, 2, 2, dtype=torch.bool, device=DEVICE)
-    support[..., 0, 0] = True
-    pooled = functional.astp(x, None, torch.ones(1, device=DEVICE), [2], support=support)
-    assert distance(pooled, torch.full_like(pooled, 1 + 0.75e-6)) <= of_exponent(torch.float32, math.log(1e6))
-    x = torch.arange(4.0, device=DEVICE).view(1, 1, 4, 1, 1).expand(1, 1, 4, 2, 2)  # a = 2, b = 3 at the one position
-    weights, biases = torch.tensor([1.0, 0], device=DEVICE).view(1, 2, 1, 1), torch.zeros(1, 2, 1, device=DEVICE)
-    share = torch.tensor((2 + 3) / 4).sigmoid().item()
-    y = functional.fta(x, weights, biases, [2], support=support[:, :1].expand(1, 4, 2, 2))
-    torch.testing.assert_close(y[0, 0, 0, 0, 0].item(), share * 2 + (1 - share) * 3)
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -338,7 +214,7 @@ def test_maps_of_more_positions_than_32_bits_count() -> None:
 
 
 def test_maps_of_more_elements_than_32_bits_count() -> None:
-    """The last frame of a map whose elements pass 2^31, and whose other frames nobody reads."""
+    """Only the last frame is not zero, and it begins beyond the element number 2^31."""
     if DEVICE == "cpu":
         pytest.skip("takes 5 GiB and the interpreter hours")
     x = torch.zeros(1, 100, 2880, 64, 120, dtype=torch.float16, device=DEVICE)
@@ -346,9 +222,6 @@ def test_maps_of_more_elements_than_32_bits_count() -> None:
     x[:, :, -1] = torch.rand(100, 64, 120).to(x)
     pooled = functional.astp(x, None, torch.ones(1, device=DEVICE), [64])
     torch.testing.assert_close(pooled[0, :, 0], x[0, :, -1].float().mean((1, 2)), rtol=1e-3, atol=1e-3)
-
-
-# ---- the network
 
 
 @pytest.mark.slow
@@ -370,12 +243,12 @@ def test_a_network_with_and_without_gradients(preset: str, lens: list[int]) -> N
 
 
 def _joined_distance(found: list[Tensor], expected: list[Tensor]) -> float:
-    """Of all gradients together: a single one may be nothing but what cancels."""
+    """The distance of all gradients together, since rounding may be all that is left of a single one."""
     return distance_of_norms(*(torch.cat([g.double().flatten() for g in gradients]) for gradients in (found, expected)))
 
 
 def _losses(model: HSTL, silhouettes: Tensor, lens: list[int]) -> list[Tensor]:
-    """Embeddings in evaluation, and in training mode with the gradients of their parameters."""
+    """The embeddings in evaluation and in training mode, and the gradients of the parameters in training mode."""
     model.eval()
     with torch.no_grad():
         still = model(silhouettes, lens or None).embeddings
@@ -400,22 +273,6 @@ def test_the_default_type_does_not_matter(operator: Operator, default: torch.dty
     finally:
         torch.set_default_dtype(before)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-
-
-def test_any_byte_but_0_is_inside_a_support() -> None:
-    from hstl_fast.backends.triton import support as kernels
-
-    inside = torch.rand(1, 4, 6, 5, generator=torch.Generator().manual_seed(0)) < 0.2
-    one, x = inside.to(DEVICE), torch.zeros(1, 1, 4, 6, 5, device=DEVICE)
-    for byte in (2, 128, 255):
-        odd = (inside.to(torch.uint8) * byte).to(DEVICE).view(torch.bool)
-        expected, found = (kernels.active_sites(support, x, [4, 2], []) for support in (one, odd))
-        assert torch.equal(found.region_starts, expected.region_starts)
-        count = int(found.region_starts[-1])
-        assert torch.equal(found.sites[:count], expected.sites[:count])
-        assert torch.equal(kernels.grow(odd, [4, 2], []), kernels.grow(one, [4, 2], []))
-        assert torch.equal(kernels.window(odd, []), kernels.window(one, []))
-        assert torch.equal(kernels.max_pool(odd), kernels.max_pool(one))
 
 
 def test_the_allocator_of_others_comes_back() -> None:

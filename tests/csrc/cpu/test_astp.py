@@ -1,0 +1,75 @@
+"""The native frame maximum and ASTP, against `hstl_fast.reference` in float64."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.csrc.cpu.helpers import CASES, EPS32, Case, Random, Trial, assert_as_good_as_torch, both_dtypes, compare
+from tests.csrc.cpu.operators import astp_native, astp_torch, astp_trial, blank_support
+
+
+@both_dtypes
+@pytest.mark.parametrize("projected", [True, False], ids=["proj", "no-proj"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_astp(case: Case, projected: bool, dtype: torch.dtype, isa: str) -> None:
+    compare(partial(astp_trial, case, projected), partial(astp_native, case), dtype)
+
+
+def plain_astp_trial(case: Case, x: Tensor, p: list[float], seed: int = 0) -> Trial:
+    gradient = Random(x.dtype, seed)(len(case.seq_lens), len(case.split), case.c_in)
+    return Trial({"x": x, "p": torch.tensor(p, dtype=x.dtype)}, gradient, astp_torch(case))
+
+
+@both_dtypes
+def test_first_maximum_wins(dtype: torch.dtype, isa: str) -> None:
+    case = Case((1, 7, 4), (3,), 5, 17, 17)
+    x = Random(dtype)(case.frames, case.h, case.w, case.c_in).round()
+    results = astp_native(case, plain_astp_trial(case, x, [6.5]))
+    for n, sequence in enumerate(x.split(case.seq_lens)):
+        assert torch.equal(results["maximum"][n], sequence.amax(0))
+        first = torch.from_numpy(sequence.numpy().argmax(0))
+        assert torch.equal(results["index"][n].long(), first)
+
+
+@both_dtypes
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1e-6, 1e-7])
+def test_astp_of_nothing_is_the_clamp(value: float, dtype: torch.dtype, isa: str) -> None:
+    case = Case((2,), (3, 2), 7, 17, 17)
+    trial = plain_astp_trial(case, torch.full((2, 5, 7, 17), value, dtype=dtype), [6.5, 3.0])
+    results = astp_native(case, replace(trial, gradient=trial.gradient.abs()))
+    assert ((results["y"] / 1e-6 - 1).abs() <= 8 * EPS32).all()
+    assert (results["gp"].abs() <= 1e-11).all()
+    reached = results["gx"] > 0
+    assert (reached[0].all() and not reached[1].any()) if value == 1e-6 else (results["gx"] == 0).all()
+
+
+@both_dtypes
+@pytest.mark.parametrize("p", [6.5, 1.0, 40.0, -3.0])
+def test_astp_where_powers_would_underflow(p: float, dtype: torch.dtype, isa: str) -> None:
+    """The power 1e-6 ^ 6.5 = 1e-39 is subnormal in float32, and 1e-6 ^ 40 underflows to 0."""
+    case = Case((1,), (4,), 5, 16, 16)
+
+    def trial(dtype: torch.dtype, seed: int) -> Trial:
+        return plain_astp_trial(case, 1e-6 * (1 + Random(dtype, seed)(1, 4, 5, 16).abs()), [p], seed)
+
+    compare(trial, partial(astp_native, case), dtype)
+
+
+def test_astp_spans_the_whole_range_of_values(isa: str) -> None:
+    case = Case((1,), (8,), 9, 16, 16)
+    trials = [plain_astp_trial(case, (Random(torch.float32, s)(1, 8, 9, 16) * 8).exp(), [2.0], s) for s in range(3)]
+    assert_as_good_as_torch(trials, partial(astp_native, case))
+
+
+@both_dtypes
+@pytest.mark.parametrize("case", [*CASES, Case((12, 34), (17, 4), 23, 48, 48)], ids=str)
+def test_frame_maximum_with_a_support(case: Case, dtype: torch.dtype, isa: str) -> None:
+    """The background enters every maximum as 0, at its own frame."""
+    trial, support = astp_trial(case, False, dtype), blank_support(case)
+    inputs = {**trial.inputs, "x": trial.inputs["x"] * support[..., None]}
+    zeroed = replace(trial, inputs=inputs)
+    expected, got = astp_native(case, zeroed), astp_native(case, zeroed, support=support)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
