@@ -13,7 +13,10 @@
 
 namespace hstl {
 
-// Counts the changes of what Python sees; Python refuses a binary with another number.
+// Counts the changes of what Python sees; Python refuses a binary with another number. The comparison of the names of
+// fields finds an argument that was added, removed, renamed or moved. It does not find one that keeps its name and
+// place and gets another type, layout in memory or meaning, nor a changed layout of prepacked weights: raise the number
+// for every change.
 constexpr int kInterface = 8;
 
 // The name of a function in Python, and the fields of its arguments in the order in which Python passes them.
@@ -29,6 +32,9 @@ struct IntList {
   const int64_t* data;
   int64_t size;
 };
+
+// The most lists among the arguments of one function; the bindings keep copies of so many.
+constexpr int kMostLists = 2;
 
 // The algorithm of a convolution: direct, or Winograd with tiles of 4 x 4 positions and so many frames.
 constexpr int kDirect = 0;
