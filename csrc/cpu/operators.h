@@ -447,6 +447,7 @@ struct Tables {
   X(astp)                      \
   X(fta)                       \
   X(head)                      \
+  X(leaky)                     \
   X(max_pool)                  \
   X(support)
 
