@@ -1,4 +1,4 @@
-"""Input that nobody should give, to the operators: supports of other maps, numbers that are none, too little memory.
+"""Hostile input to the operators: supports of other maps, numbers that are none, too little memory.
 
 What is wrong is refused by name; what has a documented result has that result; nothing else changes.
 """

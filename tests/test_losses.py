@@ -97,9 +97,9 @@ def test_a_sequence_is_no_distance_from_itself() -> None:
     embeddings = torch.randn(6, 3, 128, generator=torch.Generator().manual_seed(6)) * 30
     labels = torch.tensor([0, 1, 2, 3, 4, 5])  # an anchor's only positive is itself
     loss = losses.triplet_loss(embeddings, labels, margin=1000.0)
-    truth = losses.triplet_loss(embeddings.double(), labels, margin=1000.0)
+    in_float64 = losses.triplet_loss(embeddings.double(), labels, margin=1000.0)
     pairs = torch.cdist(embeddings.double().transpose(0, 1), embeddings.double().transpose(0, 1))
     expected = 1000 - pairs.sum((1, 2)).mean() / 30
-    assert truth.item() == pytest.approx(expected.item(), rel=1e-9)
+    assert in_float64.item() == pytest.approx(expected.item(), rel=1e-9)
     # A distance is a sum over 128 channels, and a part's loss one over 30 pairs.
-    assert distance(loss, truth) <= rounding(torch.float32, 128 + 30)
+    assert distance(loss, in_float64) <= rounding(torch.float32, 128 + 30)

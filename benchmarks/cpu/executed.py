@@ -16,18 +16,20 @@ from benchmarks.core import flops
 from benchmarks.core.flops import Layer
 from hstl_fast import HSTLConfig, reference
 from hstl_fast.backends.cpu import algorithm, library
-from hstl_fast.backends.cpu.algorithm import DIRECT, TILES
+from hstl_fast.backends.cpu.algorithm import AUTO, DIRECT, TILES, TRAINING_TILES
 from hstl_fast.ops import _dispatch
 
 # Rows and columns of a Winograd tile.
 SIDE = 4
+# The private operators' argument `algorithm` is resolved for float32.
+DTYPE = torch.float32
 
 
 class Products(NamedTuple):
     """Products of one step, each counted with its sum as one.
 
     dense: 27 for every position of a map. direct: the dense ones without the taps outside a region or a sequence, which
-    no direct convolution needs. winograd: the whole maps by Winograd with the best of `TILES`. inside: 27 for every
+    no direct convolution needs. winograd: the whole maps, by Winograd wherever `auto` takes it. inside: 27 for every
     position inside the support, None where the support is not known. executed: those of our native code, by its own
     algorithm, inside the support.
     """
@@ -65,16 +67,18 @@ def training(config: HSTLConfig, clips: Sequence[Tensor]) -> Products:
 
 def of_layer(layer: Layer, support: Support | None = None) -> Products:
     """Products of a layer forward on one sequence; a layer called by itself has no support and computes whole maps."""
-    return _passes(layer, support, "y")
+    return _passes(layer, support, [("y", TILES)])
 
 
 def of_training(layer: Layer, support: Support | None = None) -> Products:
     """Products of a layer forward, of its data gradient where the input needs one, and of its weight gradient.
 
     The data gradient is the convolution of the output's gradient, needed inside the input's support; the weight
-    gradient sums over the positions, or by Winograd over the tiles, of the output.
+    gradient sums over the positions, or by Winograd over the tiles, of the output. The forward pass chooses among the
+    tiles of training, the gradients among all.
     """
-    return _passes(layer, support, "yxy" if layer.differentiable_input else "yy")
+    dgrad = [("x", TILES)] if layer.differentiable_input else []
+    return _passes(layer, support, [("y", TRAINING_TILES), *dgrad, ("y", TILES)])
 
 
 def total(products: Sequence[Products]) -> Products:
@@ -102,19 +106,16 @@ def supports(config: HSTLConfig, clip: Tensor) -> dict[str, Support]:
     return found
 
 
-def tile_frames(layer: Layer) -> int:
+def tile_frames(layer: Layer, tiles: tuple[int, ...] = TILES) -> int:
     """Frames of the Winograd tile by which our native code computes the layer in float32, or `DIRECT`."""
     if library.cpu() is None:
         return DIRECT
-    dtype = torch.float32
-    chosen = _dispatch.choose_algorithm(None, "cpu", dtype)
-    return algorithm.resolve(chosen, dtype, layer.c_in, layer.c_out, [layer.frames])
+    return _resolve(_dispatch.choose_algorithm(None, "cpu", DTYPE), layer, tiles)
 
 
 def fewest_products(layer: Layer) -> int:
-    """Frames of the Winograd tile with the fewest products; `DIRECT` for a single input channel, whose products are too
-    few to pay for the transforms."""
-    return DIRECT if layer.c_in == 1 else min(TILES, key=lambda t: -(-layer.frames // t) * (t + 2))
+    """Frames of the Winograd tile with the fewest products, or `DIRECT` where the transforms would not pay."""
+    return _resolve(AUTO, layer, TILES)
 
 
 def tiles(support: Tensor, split: Sequence[int], frames: int) -> int:
@@ -137,19 +138,23 @@ def _layers(config: HSTLConfig, clip: Tensor) -> Iterator[tuple[Layer, Support |
         yield layer, found.get(layer.name)
 
 
-def _passes(layer: Layer, support: Support | None, maps: str) -> Products:
-    """Products of one pass for each letter of `maps`: over the input's positions ("x") or the output's ("y")."""
+def _resolve(chosen: int, layer: Layer, tiles: tuple[int, ...]) -> int:
+    return algorithm.resolve(chosen, DTYPE, layer.c_in, layer.c_out, [layer.frames], tiles)
+
+
+def _passes(layer: Layer, support: Support | None, passes: Sequence[tuple[str, tuple[int, ...]]]) -> Products:
+    """Products of passes, each over the input's positions ("x") or the output's ("y") with a choice of tiles."""
     if layer.kind != "arme":
-        return _same(layer.macs * len(maps))
+        return _same(layer.macs * len(passes))
     whole = torch.ones(1, layer.frames, layer.rows, layer.columns, dtype=torch.bool)
     inside = Support(whole, whole) if support is None else support
-    passes = [getattr(inside, name) for name in maps]
+    maps = [(getattr(inside, name), tiles) for name, tiles in passes]
     return Products(
-        dense=len(maps) * layer.macs,
-        direct=len(maps) * layer.direct,
-        winograd=len(maps) * _executed(layer, whole, fewest_products(layer)),
-        inside=None if support is None else sum(_inside(layer, positions) for positions in passes),
-        executed=sum(_executed(layer, positions, tile_frames(layer)) for positions in passes),
+        dense=len(passes) * layer.macs,
+        direct=len(passes) * layer.direct,
+        winograd=len(passes) * _executed(layer, whole, fewest_products(layer)),
+        inside=None if support is None else sum(_inside(layer, positions) for positions, _ in maps),
+        executed=sum(_executed(layer, positions, tile_frames(layer, tiles)) for positions, tiles in maps),
     )
 
 

@@ -174,11 +174,11 @@ Range grown(const Chunk& chunk) {
 
 template <class T>
 struct Convolution {
-  T* y;            // [F, H, W, c_out]
-  const T* x;      // [F, H, W, c_in]
-  const T* sign;   // [F, H, W, c_in] output of the activation that x, a gradient, goes back through; or null
-  T input_slope;   // of that activation
-  T output_slope;  // of the activation of y; 1: none
+  T* y;                // [F, H, W, c_out]
+  const T* x;          // [F, H, W, c_in]
+  const T* activated;  // [F, H, W, c_in] output of the activation that x, a gradient, goes back through; or null
+  T input_slope;       // of that activation
+  T output_slope;      // of the activation of y; 1: none
   int64_t c_in, c_out;
   const uint8_t *x_support, *y_support;  // [F, H, W] or null
   const uint8_t* silhouettes;            // [F, H, W], in place of x; or null
@@ -195,7 +195,7 @@ void fill_patch(Patch<T>& patch, const Convolution<T>& conv, const Chunk& frames
         copy_row(to, conv.silhouettes + offset, patch.width);
         continue;
       }
-      MapRow<T> from = {conv.x + offset, conv.sign ? conv.sign + offset : nullptr, conv.input_slope,
+      MapRow<T> from = {conv.x + offset, conv.activated ? conv.activated + offset : nullptr, conv.input_slope,
                         row_of(conv.x_support, f * height + row, patch.width)};
       copy_row(to, from, patch);
     }
@@ -295,7 +295,7 @@ void compute(const Convolution<T>& conv, const void* prepacked, void* workspace,
     Patch<T> patch = {patches + thread * stride, input_channels<T>(conv.c_in), s.width};
     if (worth_computing(conv, frames, rows, height, s.width)) {
       fill_patch(patch, conv, frames, rows, height);
-      compute_block(patch, static_cast<const T*>(prepacked) + rows.owner * region_panels, conv, frames, rows, height);
+      compute_block(patch, static_cast<const T*>(prepacked) + rows.index * region_panels, conv, frames, rows, height);
     }
     clear_outside(conv, frames, rows, height, s.width);
   });
@@ -315,33 +315,10 @@ void silhouettes_forward(const SilhouettesForward<T>& a) {
 
 template <class T>
 void dgrad(const ArmeDgrad<T>& a) {
-  const T* sign = a.negative_slope == 1 ? nullptr : a.y;
-  Convolution<T> conv = {a.gx,    a.grad, sign,        a.negative_slope, T(1),
+  const T* activated = a.negative_slope == 1 ? nullptr : a.y;
+  Convolution<T> conv = {a.gx,    a.grad, activated,   a.negative_slope, T(1),
                          a.c_out, a.c_in, a.y_support, a.x_support,      nullptr};
   compute(conv, a.prepacked, a.workspace, shape_of(a));
-}
-
-template <class T>
-void scale_negative(T* grad, const T* y, int64_t count, T negative_slope) {
-  for (int64_t i = 0; i < count; i += lanes<T>) {
-    int64_t valid = count - i;
-    store_some(grad + i, load_through(grad + i, y + i, negative_slope, valid), valid);
-  }
-}
-
-// Bytes: inside the support y is read, grad read and written.
-template <class T>
-void leaky_backward(const LeakyBackward<T>& a) {
-  const Shape s = shape_of(a);
-  parallel_for(s.threads, frames_of(s) * rows_of(s), [&](int64_t row, int) {
-    const int64_t end = (row + 1) * s.width;
-    for (int64_t first = row * s.width; first < end;) {
-      int64_t last = a.support ? first : end;
-      while (last < end && a.support[last]) ++last;
-      scale_negative(a.grad + first * a.c, a.y + first * a.c, (last - first) * a.c, a.negative_slope);
-      for (first = last; first < end && !a.support[first];) ++first;
-    }
-  });
 }
 
 template <class T>
@@ -354,7 +331,7 @@ template <class T>
 void prepack(const ArmePrepack<T>& a) {
   int64_t inputs = a.transposed ? a.c_out : a.c_in, outputs = a.transposed ? a.c_in : a.c_out;
   prepack_weights(static_cast<T*>(a.prepacked), a.weights, a.split.size, inputs, outputs,
-                  weight_view(a.c_in, a.transposed), team_of(a.threads));
+                  weight_view(a.c_in, a.transposed), usable_threads(a.threads));
 }
 
 template <class T>
@@ -374,14 +351,13 @@ void fill(Operators<T>& table) {
   table.direct.forward = forward<T>;
   table.silhouettes_forward = silhouettes_forward<T>;
   table.direct.dgrad = dgrad<T>;
-  table.leaky_backward = leaky_backward<T>;
 }
 
 }  // namespace
 
 void fill_arme_direct(Tables& tables) {
-  fill(tables.single);
-  fill(tables.dual);
+  fill(tables.float32);
+  fill(tables.float64);
 }
 
 }  // namespace HSTL_ISA

@@ -97,19 +97,19 @@ inline Range columns_inside(const uint8_t* inside, int64_t width) {
 
 // A chunk of a sequence's frames or of a region's rows.
 struct Chunk {
-  int64_t owner;        // sequence or region
-  Range whole, inside;  // the owner's range and the chunk of it
+  int64_t index;        // of the sequence or region
+  Range whole, inside;  // its range and the chunk of it
 };
 
 // The i-th chunk when every size is cut into nearly equal chunks of at most `step`.
 inline Chunk chunk_at(const int64_t* sizes, int64_t step, int64_t i) {
-  int64_t begin = 0, owner = 0;
-  for (; i >= ceil_div(sizes[owner], step); ++owner) {
-    i -= ceil_div(sizes[owner], step);
-    begin += sizes[owner];
+  int64_t begin = 0, index = 0;
+  for (; i >= ceil_div(sizes[index], step); ++index) {
+    i -= ceil_div(sizes[index], step);
+    begin += sizes[index];
   }
-  Range chunk = chunk_of(sizes[owner], ceil_div(sizes[owner], step), i);
-  return {owner, {begin, begin + sizes[owner]}, {begin + chunk.begin, begin + chunk.end}};
+  Range chunk = chunk_of(sizes[index], ceil_div(sizes[index], step), i);
+  return {index, {begin, begin + sizes[index]}, {begin + chunk.begin, begin + chunk.end}};
 }
 
 }  // namespace

@@ -82,8 +82,8 @@ void copy_group(const FrameGroup<T>& group, const Maps<T>& maps, const Shape& s,
       for (int64_t q = columns.begin; q < columns.end; ++q)
         for (int64_t v = 0; v < kOut<T>; v += lanes<T>) {
           int64_t at = (row * z.width + q) * z.c_out + first + v;
-          const T* sign = maps.y ? maps.y + at : nullptr;
-          Vec<T> g = load_through(maps.gy + at, sign, maps.negative_slope, z.c_out - first - v);
+          const T* activated = maps.y ? maps.y + at : nullptr;
+          Vec<T> g = load_through(maps.gy + at, activated, maps.negative_slope, z.c_out - first - v);
           store(to + q * kOut<T> + v, inside && !inside[q] ? Vec<T>{} : g);
         }
   });
@@ -190,7 +190,7 @@ void add_group(const FrameGroup<T>& group, const Shape& s, const Sizes& z) {
     Range mine = chunk_of(z.units(), chunks, i % chunks);
     for (int64_t f = group.first; f < group.end;) {
       Chunk frame = chunk_at(s.seq_lens, 1, f);
-      Chunk frames = {frame.owner, frame.whole, {f, smaller(frame.whole.end, group.end)}};
+      Chunk frames = {frame.index, frame.whole, {f, smaller(frame.whole.end, group.end)}};
       add_frames(group, s, z, mine, i / chunks, frames);
       f = frames.inside.end;
     }
@@ -245,10 +245,10 @@ size_t wgrad_workspace(const ArmeWgradWorkspace<T>& a) {
 }  // namespace
 
 void fill_arme_direct_wgrad(Tables& tables) {
-  tables.single.direct.wgrad_workspace = wgrad_workspace<float>;
-  tables.single.direct.wgrad = wgrad<float>;
-  tables.dual.direct.wgrad_workspace = wgrad_workspace<double>;
-  tables.dual.direct.wgrad = wgrad<double>;
+  tables.float32.direct.wgrad_workspace = wgrad_workspace<float>;
+  tables.float32.direct.wgrad = wgrad<float>;
+  tables.float64.direct.wgrad_workspace = wgrad_workspace<double>;
+  tables.float64.direct.wgrad = wgrad<double>;
 }
 
 }  // namespace HSTL_ISA

@@ -16,13 +16,13 @@ namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
-// Fewest tiles for which a weight pays to be read from the third-level cache.
-constexpr int64_t kFewest = 11;
+// Tiles that a block should have at least. With fewer, loading weights from L3 costs more than multiplying.
+constexpr int64_t kFewestTiles = 11;
 
 struct Convolution {
   InputMap input;
-  const float* sign;  // output of the activation that the input, a gradient, goes back through; or null
-  float sign_slope;
+  const float* activated;  // output of the activation that the input, a gradient, goes back through; or null
+  float activated_slope;
   OutputMap output;
   const float* prepacked;
 };
@@ -71,8 +71,9 @@ void read_inputs(TileInputs<N>& to, const InputPositions<N>& from, int64_t chann
     for (int i = 0; i < kFrequencies; ++i)
       for (int j = 0; j < kFrequencies; ++j) {
         const float* at = from.at[t][i][j];
-        const float* sign = conv.sign && at != map.zeros ? conv.sign + (at - map.data) + channel : nullptr;
-        to.at[t][i][j] = load_through<float>(at + channel, sign, conv.sign_slope, valid);
+        const float* activated =
+            conv.activated && at != map.zeros ? conv.activated + (at - map.data) + channel : nullptr;
+        to.at[t][i][j] = load_through<float>(at + channel, activated, conv.activated_slope, valid);
       }
 }
 
@@ -84,7 +85,7 @@ void transform_inputs(const Scratch<N>& scratch, const Convolution& conv, int64_
       int64_t channel = chunk * kLanes;
       float* to = scratch.v + chunk * kInputChunk<N> + tile * kLanes;
       const InputPositions<N>& from = scratch.inputs[tile];
-      if (!conv.sign && conv.input.channels - channel >= kLanes) {
+      if (!conv.activated && conv.input.channels - channel >= kLanes) {
         transform_input<N, Pair>(to, [&](int t, int i, int j) { return load(from.at[t][i][j] + channel); });
       } else {
         TileInputs<N> inputs;
@@ -94,7 +95,7 @@ void transform_inputs(const Scratch<N>& scratch, const Convolution& conv, int64_
     }
 }
 
-inline float* from(float* channels, int64_t channel) { return channels ? channels + channel : nullptr; }
+inline float* offset_or_null(float* channels, int64_t channel) { return channels ? channels + channel : nullptr; }
 
 template <int N, int Pair>
 void compute_pair(const Scratch<N>& scratch, const Convolution& conv, const Block& block) {
@@ -111,8 +112,8 @@ void compute_pair(const Scratch<N>& scratch, const Convolution& conv, const Bloc
     for (int64_t tile = 0; tile < tiles; ++tile)
       for (int64_t k = 0; k < kPanel && panel * kPanel + k < c_out; k += kLanes) {
         int64_t channel = panel * kPanel + k;
-        Destination to = {from(conv.output.data, channel), from(scratch.maxima, channel),
-                          from(conv.output.max_pooled, channel), c_out - channel, streams};
+        Destination to = {offset_or_null(conv.output.data, channel), offset_or_null(scratch.maxima, channel),
+                          offset_or_null(conv.output.max_pooled, channel), c_out - channel, streams};
         transform_output<N, Pair>(scratch.sums + (panel * kBlock + tile) * kTileSums<N> + k, scratch.outputs[tile],
                                   scratch.products + tile * kPanel + k, to, conv.output.slope);
       }
@@ -144,7 +145,7 @@ struct Division {
 inline Division division_of(int64_t tiles, int64_t c_out, int threads) {
   if (tiles == 0) return {0, 0};
   int64_t divided = smaller(tiles, threads * ceil_div(tiles, threads * kBlock));
-  if (threads == 1 || tiles >= divided * kFewest) return {divided, 1};
+  if (threads == 1 || tiles >= divided * kFewestTiles) return {divided, 1};
   int64_t whole = ceil_div(tiles, kBlock);
   return {whole, smaller(panels_of(c_out), ceil_div(threads, whole))};
 }
@@ -258,9 +259,9 @@ void dgrad(const ArmeDgrad<float>& a) {
 }  // namespace
 
 void fill_arme_winograd(Tables& tables) {
-  tables.single.winograd.workspace = workspace;
-  tables.single.winograd.forward = forward;
-  tables.single.winograd.dgrad = dgrad;
+  tables.float32.winograd.workspace = workspace;
+  tables.float32.winograd.forward = forward;
+  tables.float32.winograd.dgrad = dgrad;
 }
 
 }  // namespace HSTL_ISA

@@ -9,8 +9,8 @@ namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
-// Output channels of a product's register tile, and its tiles, which are those of a block: each weight is read once per
-// block.
+// kPanel: output channels of a GEMM tile. kBlock: Winograd tiles of a block, which are the rows of the GEMM tile, so
+// each weight is read once per block.
 constexpr int kPanel = kOut<float>;
 constexpr int kBlock = kVectorRegisters == 32 ? 14 : 6;
 

@@ -50,6 +50,7 @@ void prepack_weights(float* prepacked, const float* w, int64_t regions, int64_t 
     }
   });
 }
+
 size_t prepacked_size(const ArmePrepackedSize<float>& a) {
   int64_t inputs = a.transposed ? a.c_out : a.c_in, outputs = a.transposed ? a.c_in : a.c_out;
   return with_frames(a.algorithm, [&](auto frames) {
@@ -61,15 +62,15 @@ void prepack(const ArmePrepack<float>& a) {
   int64_t inputs = a.transposed ? a.c_out : a.c_in, outputs = a.transposed ? a.c_in : a.c_out;
   with_frames(a.algorithm, [&](auto frames) {
     prepack_weights<frames.value>(static_cast<float*>(a.prepacked), a.weights, a.split.size, inputs, outputs,
-                                  weight_view(a.c_in, a.transposed), team_of(a.threads));
+                                  weight_view(a.c_in, a.transposed), usable_threads(a.threads));
   });
 }
 
 }  // namespace
 
 void fill_arme_winograd_prepack(Tables& tables) {
-  tables.single.winograd.prepacked_size = prepacked_size;
-  tables.single.winograd.prepack = prepack;
+  tables.float32.winograd.prepacked_size = prepacked_size;
+  tables.float32.winograd.prepack = prepack;
 }
 
 }  // namespace HSTL_ISA

@@ -14,13 +14,15 @@ namespace {
 
 // Input channels of a product's tile; with 2 vectors of output channels its sums stay in registers.
 constexpr int kInputs = kVectorRegisters == 32 && kLanes >= 8 ? 8 : 4;
-// Products that are alive at a time, at most: in the third-level cache.
+// The most bytes of products that are kept at a time: they stay in the third-level cache.
 constexpr int64_t kProductBytes = 17 << 20;
-// Shares of a region's tiles. Fewer than the least would leave threads without work; one share is then for all.
+// A region's tiles are divided into this many shares, each with products of its own. Where the memory for products has
+// room for fewer than the least, threads would be left without work: all threads then work on one share together.
 constexpr int64_t kLeastShares = 4, kMostShares = 8;
-// Transformed inputs and gradients of a group of tiles, of one thread's or of all threads': enough to be worth reading
-// and writing the products once more (3/8 of their size if that is between the two), few enough to stay in the caches
-// together with them.
+// Bytes of transformed inputs and gradients of a group of tiles. Products are read and written once per group, so a
+// group is large enough for its multiplications to outweigh that, and small enough to stay in the caches beside the
+// products. A group of one thread's share has kShareGroupBytes; a group that all threads work on has 3/8 of the
+// products' bytes, within the two other limits.
 constexpr int64_t kShareGroupBytes = 2 << 20, kLeastGroupBytes = 4 << 20, kMostGroupBytes = 8 << 20;
 // Tiles summed in registers before they are added to the total; keeps float32's rounding small.
 constexpr int64_t kMostSummed = 128;
@@ -69,9 +71,9 @@ Buffers allocate(Arena& arena, const Shape& s, const Sizes& z, int frames) {
   Buffers b;
   b.tiling = allocate_tiling(arena, s, frames);
   b.zeros = arena.allocate<float>(larger(z.chunks() * kLanes, z.panels() * kOut<float>) + 27 * kOut<float>);
-  const int64_t owners = z.shares > 1 ? s.threads : 1;
-  b.v = arena.allocate<float>(owners * z.frequencies * z.v_frequency());
-  b.g = arena.allocate<float>(owners * z.frequencies * z.g_frequency());
+  const int64_t copies = z.shares > 1 ? s.threads : 1;
+  b.v = arena.allocate<float>(copies * z.frequencies * z.v_frequency());
+  b.g = arena.allocate<float>(copies * z.frequencies * z.g_frequency());
   b.m = arena.allocate<float>(z.shares * z.m_share());
   b.w = arena.allocate<float>(z.panels() * z.inputs() * 27 * kOut<float>);
   return b;
@@ -93,8 +95,8 @@ struct Group {
   Group part(Range of) const { return {region, times, tiles + of.begin, of.end - of.begin}; }
 };
 
-// Tiles that one thread transforms one after another; while one is transformed, the next one is fetched.
-constexpr int64_t kInTurn = 4;
+// Tiles that a task transforms, at most, one after another; while one is transformed, the next one is fetched.
+constexpr int64_t kTilesPerTask = 4;
 
 template <int Count>
 HSTL_INLINE void fetch(const float* const* at, int64_t channel) {
@@ -151,7 +153,7 @@ void transform_gradients(const Buffers& b, const Group& group, Range mine, const
 
 template <int N, class Rows>
 void transform_group(const Buffers& b, const Group& group, const Maps& maps, const Sizes& z, int threads) {
-  int64_t parts = ceil_div(group.count, kInTurn);
+  int64_t parts = ceil_div(group.count, kTilesPerTask);
   parallel_for(threads, 2 * parts, [&](int64_t i, int) {
     Range mine = chunk_of(group.count, parts, i / 2);
     if (i % 2) return transform_gradients<N, Rows>(b, group, mine, maps.gy, z);
@@ -292,9 +294,9 @@ void wgrad(const ArmeWgrad<float>& a) {
   Buffers b = allocate(arena, s, z, a.algorithm);
   find_active_tiles(b.tiling, s, a.y_support);
   __builtin_memset(b.zeros, 0, reinterpret_cast<char*>(b.v) - reinterpret_cast<char*>(b.zeros));
-  const float* signs = a.negative_slope == 1 ? a.grad : a.y;
+  const float* activated = a.negative_slope == 1 ? a.grad : a.y;
   Maps maps = {{a.x, a.x_support, b.zeros, a.c_in, z.height, z.width},
-               {a.grad, signs, a.y_support, b.zeros, a.c_out, z.height, z.width, a.negative_slope}};
+               {a.grad, activated, a.y_support, b.zeros, a.c_out, z.height, z.width, a.negative_slope}};
   with_frames(a.algorithm, [&](auto frames) { wgrad_tiled<frames.value>(a.gw, b, s, maps, z); });
 }
 
@@ -308,8 +310,8 @@ size_t wgrad_workspace(const ArmeWgradWorkspace<float>& a) {
 }  // namespace
 
 void fill_arme_winograd_wgrad(Tables& tables) {
-  tables.single.winograd.wgrad_workspace = wgrad_workspace;
-  tables.single.winograd.wgrad = wgrad;
+  tables.float32.winograd.wgrad_workspace = wgrad_workspace;
+  tables.float32.winograd.wgrad = wgrad;
 }
 
 }  // namespace HSTL_ISA

@@ -306,14 +306,14 @@ struct Arriving {
   Vec<T> pooled, gradient;
 };
 
-// A sum that carries what rounding takes from it (Kahan): the gradient of p is a small difference of such sums.
+// A sum with the error of its rounding (Kahan): the gradient of p is a small difference of such sums.
 template <class T>
 struct Compensated {
-  Vec<T> total = {}, taken = {};
+  Vec<T> total = {}, error = {};
 
   HSTL_INLINE void add(Vec<T> v) {
-    Vec<T> whole = v - taken, sum = total + whole;
-    taken = (sum - total) - whole;
+    Vec<T> whole = v - error, sum = total + whole;
+    error = (sum - total) - whole;
     total = sum;
   }
 };
@@ -460,8 +460,8 @@ void fill(Operators<T>& table) {
 }  // namespace
 
 void fill_astp(Tables& tables) {
-  fill(tables.single);
-  fill(tables.dual);
+  fill(tables.float32);
+  fill(tables.float64);
 }
 
 }  // namespace HSTL_ISA

@@ -66,6 +66,8 @@ class Reader {
     static_assert(decltype(has_members<Arguments>(std::make_index_sequence<count>()))::value &&
                       !decltype(has_members<Arguments>(std::make_index_sequence<count + 1>()))::value,
                   "HSTL_FUNCTION names every field of its struct");
+    static_assert((0 + ... + int(std::is_same_v<Fields, hstl::IntList>)) <= hstl::kMostLists,
+                  "a function takes at most kMostLists lists");
     if (count_ != Py_ssize_t(count))
       throw py::type_error(std::string(Arguments::name()) + ": expected " + std::to_string(count) + " arguments (" +
                            joined() + "), got " + std::to_string(count_));
@@ -137,7 +139,7 @@ class Reader {
   PyObject* const* next_;
   Py_ssize_t count_;
   size_t index_ = 0;
-  std::vector<int64_t> lists_[2];
+  std::vector<int64_t> lists_[hstl::kMostLists];
   int lists_used_ = 0;
 };
 

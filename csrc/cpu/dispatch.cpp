@@ -93,12 +93,12 @@ const char* instruction_set() { return in_use().name; }
 
 template <>
 const Operators<float>& operators<float>() {
-  return in_use().tables.single;
+  return in_use().tables.float32;
 }
 
 template <>
 const Operators<double>& operators<double>() {
-  return in_use().tables.dual;
+  return in_use().tables.float64;
 }
 
 const Supports& supports() { return in_use().tables.supports; }

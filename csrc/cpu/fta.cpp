@@ -340,8 +340,8 @@ void fill(Operators<T>& table) {
 }  // namespace
 
 void fill_fta(Tables& tables) {
-  fill(tables.single);
-  fill(tables.dual);
+  fill(tables.float32);
+  fill(tables.float64);
 }
 
 }  // namespace HSTL_ISA

@@ -65,7 +65,7 @@ void head_rows(const Part<T>& part, const Head<T>& norm) {
 
 template <class T>
 void head(const Head<T>& a) {
-  parallel_for(team_of(a.threads), a.parts, [&](int64_t p, int) {
+  parallel_for(usable_threads(a.threads), a.parts, [&](int64_t p, int) {
     Part<T> part = {a.y + p * a.c_out,
                     a.x + p * a.c_in,
                     a.fc + p * a.c_in * a.c_out,
@@ -87,8 +87,8 @@ void head(const Head<T>& a) {
 }  // namespace
 
 void fill_head(Tables& tables) {
-  tables.single.head = head<float>;
-  tables.dual.head = head<double>;
+  tables.float32.head = head<float>;
+  tables.float64.head = head<double>;
 }
 
 }  // namespace HSTL_ISA

@@ -31,7 +31,7 @@ void max_pool_rows(T* y, const T* upper, const T* lower, const uint8_t* inside, 
 template <class T>
 void max_pool(const MaxPool<T>& a) {
   int64_t rows = a.h / 2, width = a.w / 2;
-  parallel_for(team_of(a.threads), a.frames, [&](int64_t f, int) {
+  parallel_for(usable_threads(a.threads), a.frames, [&](int64_t f, int) {
     for (int64_t i = 0; i < rows; ++i) {
       const T* upper = a.x + (f * a.h + 2 * i) * a.w * a.c;
       int64_t at = (f * rows + i) * width;
@@ -43,8 +43,8 @@ void max_pool(const MaxPool<T>& a) {
 }  // namespace
 
 void fill_max_pool(Tables& tables) {
-  tables.single.max_pool = max_pool<float>;
-  tables.dual.max_pool = max_pool<double>;
+  tables.float32.max_pool = max_pool<float>;
+  tables.float64.max_pool = max_pool<double>;
 }
 
 }  // namespace HSTL_ISA

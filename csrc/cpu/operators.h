@@ -13,7 +13,10 @@
 
 namespace hstl {
 
-// Counts the changes of what Python sees; Python refuses a binary with another number.
+// Counts the changes of what Python sees; Python refuses a binary with another number. The comparison of the names of
+// fields finds an argument that was added, removed, renamed or moved. It does not find one that keeps its name and
+// place and gets another type, layout in memory or meaning, nor a changed layout of prepacked weights: raise the number
+// for every change.
 constexpr int kInterface = 8;
 
 // The name of a function in Python, and the fields of its arguments in the order in which Python passes them.
@@ -24,11 +27,14 @@ constexpr int kInterface = 8;
     visitor(#__VA_ARGS__, __VA_ARGS__);                    \
   }
 
-// A list of integers that is read while the function runs.
+// A list of integers, borrowed for the duration of the call.
 struct IntList {
   const int64_t* data;
   int64_t size;
 };
+
+// The most lists among the arguments of one function; the bindings keep copies of so many.
+constexpr int kMostLists = 2;
 
 // The algorithm of a convolution: direct, or Winograd with tiles of 4 x 4 positions and so many frames.
 constexpr int kDirect = 0;
@@ -424,13 +430,14 @@ struct Supports {
 
 // All functions, compiled for one instruction set.
 struct Tables {
-  Operators<float> single;
-  Operators<double> dual;
+  Operators<float> float32;
+  Operators<double> float64;
   Supports supports;
 };
 
-// The files with operators: F.cpp has a function fill_F, once per instruction set, that puts its functions into the
-// tables.
+// The files with operators: F.cpp has a function fill_F that puts its functions into the tables. csrc/build.py compiles
+// each file once per instruction set; HSTL_ISA is the name of the set, and the namespace of all that is compiled for
+// it.
 #define HSTL_OPERATOR_FILES(X) \
   X(arme_direct)               \
   X(arme_direct_wgrad)         \
@@ -440,6 +447,7 @@ struct Tables {
   X(astp)                      \
   X(fta)                       \
   X(head)                      \
+  X(leaky)                     \
   X(max_pool)                  \
   X(support)
 
@@ -454,11 +462,12 @@ const char* instruction_set();
 bool use_instruction_set(const char* name);  // false when the name is unknown or the machine cannot run it
 bool built_with_openmp();
 
-// ---- what the operators make of the arguments
+// ---- shapes from arguments
 
 namespace {
 
-inline int team_of(int threads) {
+// One thread where the binary was built without OpenMP.
+inline int usable_threads(int threads) {
 #ifdef _OPENMP
   return threads < 1 ? 1 : threads;
 #else
@@ -468,7 +477,7 @@ inline int team_of(int threads) {
 }
 
 inline Shape shape_of(IntList seq_lens, IntList split, int64_t w, int threads) {
-  return {seq_lens.data, seq_lens.size, split.data, split.size, w, team_of(threads)};
+  return {seq_lens.data, seq_lens.size, split.data, split.size, w, usable_threads(threads)};
 }
 
 // The shape of a map by its arguments, which have to outlive it.

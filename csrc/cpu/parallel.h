@@ -1,4 +1,5 @@
-// The only place with OpenMP. One thread runs inline, so a forked child that sets one thread never touches the runtime.
+// The only place with pragmas and calls of OpenMP. One thread runs inline, so a forked child that sets one thread never
+// touches the runtime.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
 // One SIMD layer on the vector extensions of GCC and Clang; the instruction set of the compilation sets the width.
+// HSTL_ISA is the name of that set, defined by csrc/build.py: the namespace of all that is compiled for it.
 // Nothing here may call an inline function of the standard library: the linker keeps one copy of those, and it might be
 // the one compiled for a newer machine.
 #pragma once

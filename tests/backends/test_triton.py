@@ -1,6 +1,6 @@
 """Triton's kernels where there is no GPU: in the interpreter, and compiled for GPUs that need not be here.
 
-Both in processes of their own, since whoever imports Triton first decides whether it interprets.
+Both in processes of their own, since the first import of Triton decides whether it interprets.
 """
 
 import json

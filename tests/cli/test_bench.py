@@ -29,10 +29,10 @@ Yardstick = Callable[..., list[list[str]]]
 
 @pytest.fixture
 def yardstick(monkeypatch: pytest.MonkeyPatch) -> Yardstick:
-    """Stands in for the benchmarks: writes `results` and ends with `code`; they are drawn in this process. Gives the
-    commands run."""
+    """Replaces the benchmarks by a fake that writes `results` and ends with `code`, and returns the commands run; the
+    results are drawn in this process."""
 
-    def stand_in(results: str = json.dumps(measured.only(measured.results(), "embedding")), code: int = 0) -> Any:
+    def replace(results: str = json.dumps(measured.only(measured.results(), "embedding")), code: int = 0) -> Any:
         commands: list[list[str]] = []
 
         def fake(command: list[str], **options: Any) -> Any:
@@ -48,7 +48,7 @@ def yardstick(monkeypatch: pytest.MonkeyPatch) -> Yardstick:
         monkeypatch.setattr(subprocess, "run", fake)
         return commands
 
-    return stand_in
+    return replace
 
 
 def drawn(command: list[str]) -> subprocess.CompletedProcess[str]:

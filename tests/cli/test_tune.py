@@ -1,4 +1,4 @@
-"""`hstl-fast tune`: without a GPU it says why; what it prints and asks for is tried with a stand-in."""
+"""`hstl-fast tune`: without a GPU it says why; what it prints and asks for is tried with a fake."""
 
 from pathlib import Path
 from typing import Any

@@ -13,8 +13,8 @@ FOLDER = Path(__file__).parent
 SEED = 2023
 CLASSES = 20
 PRESETS = ("casia-b", "oumvlp", "gait3d")
+# Scale and label smoothing of each preset's cross entropy.
 CE = {"casia-b": (1.0, 0.0), "oumvlp": (1.0, 0.1), "gait3d": (16.0, 0.1)}
-"""Scale and label smoothing of each preset's cross entropy."""
 
 
 def load(name: str) -> dict[str, np.ndarray]:

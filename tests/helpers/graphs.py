@@ -32,7 +32,7 @@ def _captured(compute: Callable[[], Tensor], pool: Any) -> tuple[Tensor, Callabl
     return answer, replay
 
 
-def stand_in(patch: pytest.MonkeyPatch) -> None:
+def simulate(patch: pytest.MonkeyPatch) -> None:
     """Let the CPU take the part of the GPU."""
     patch.setattr(cuda_graphs, "_event", _Event)
     patch.setattr(cuda_graphs, "_new_pool", object)

@@ -1,4 +1,4 @@
-"""A network in evaluation is computed by recorded native calls, which change nothing but the time."""
+"""A network in evaluation is computed by an execution plan of native calls, which changes nothing but the time."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -26,7 +26,7 @@ LENGTHS = (17, 30, 1, 2, 3, 6)
 
 @contextmanager
 def counted() -> Iterator[list[PlannedMaps]]:
-    """The recordings that are computed."""
+    """The execution plans that are run."""
     finished: list[PlannedMaps] = []
     run = PlannedMaps.run
 
@@ -39,7 +39,7 @@ def counted() -> Iterator[list[PlannedMaps]]:
 
 
 def by_layers(model: HSTL, *arguments: Any) -> Tensor:
-    """What the layers make of the silhouettes one after another."""
+    """The embeddings layer by layer."""
     with mock.patch("hstl_fast.models.hstl.may_plan", return_value=False), torch.no_grad():
         embeddings: Tensor = model(*arguments).embeddings
     return embeddings
@@ -53,15 +53,15 @@ def assert_same(model: HSTL, embeddings: Tensor, expected: Tensor) -> None:
         assert torch.equal(embeddings, expected)
 
 
-def recorded(model: HSTL, *arguments: Any, own_head: bool = False) -> Tensor:
-    """By recorded calls; `own_head`: the parts' maps and the norm, too, which round differently then."""
-    with counted() as recordings, torch.no_grad():
+def planned(model: HSTL, *arguments: Any, own_head: bool = False) -> Tensor:
+    """The embeddings by an execution plan; with `own_head` also the head, which rounds differently then."""
+    with counted() as plans, torch.no_grad():
         if own_head:
             embeddings: Tensor = model(*arguments).embeddings
         else:
             with mock.patch("hstl_fast.models.cpu_plan.may_plan_head", return_value=False):
                 embeddings = model(*arguments).embeddings
-    assert len(recordings) == 1
+    assert len(plans) == 1
     return embeddings
 
 
@@ -72,7 +72,7 @@ def test_packed_sequences_get_what_the_layers_give(preset: str, algorithm: str) 
     clips = torch.cat([walkers(t, seed) for seed, t in enumerate(LENGTHS)])[None]
     clips[:, 5:9] = 0
     with use_algorithm(algorithm):
-        assert_same(model, recorded(model, clips, LENGTHS), by_layers(model, clips, LENGTHS))
+        assert_same(model, planned(model, clips, LENGTHS), by_layers(model, clips, LENGTHS))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -80,7 +80,7 @@ def test_packed_sequences_get_what_the_layers_give(preset: str, algorithm: str) 
 def test_a_batch_gets_what_the_layers_give(preset: str, dtype: torch.dtype) -> None:
     model = narrow_model(preset, dtype=dtype).eval()
     clips = torch.stack([walkers(9, seed) for seed in range(3)])
-    assert_same(model, recorded(model, clips), by_layers(model, clips))
+    assert_same(model, planned(model, clips), by_layers(model, clips))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -89,7 +89,7 @@ def test_the_head_is_torchs_but_for_rounding(preset: str, dtype: torch.dtype) ->
     model = narrow_model(preset, dtype=dtype).eval()
     clips = torch.stack([walkers(6, seed) for seed in range(6)])
     expected = by_layers(model, clips)
-    assert distance(recorded(model, clips, own_head=True), expected) <= rounding(dtype, NETWORK)
+    assert distance(planned(model, clips, own_head=True), expected) <= rounding(dtype, NETWORK)
 
 
 def _with_sync_norm(model: HSTL) -> None:
@@ -104,7 +104,7 @@ def _with_hook_on_parts(model: HSTL) -> None:
 def test_a_changed_head_is_called(change: Callable[[HSTL], None]) -> None:
     model, clip = narrow_model("casia-b").eval(), walkers(6)[None]
     change(model)
-    assert torch.equal(recorded(model, clip, own_head=True), by_layers(model, clip))
+    assert torch.equal(planned(model, clip, own_head=True), by_layers(model, clip))
 
 
 @pytest.mark.parametrize("algorithm", ["direct", "winograd"])
@@ -122,16 +122,16 @@ def test_silhouettes_of_any_type(algorithm: str) -> None:
 @pytest.mark.parametrize("silhouettes", [torch.zeros(1, 4, 64, 44), torch.ones(1, 4, 64, 44)])
 def test_blank_and_full_silhouettes(silhouettes: Tensor) -> None:
     model = narrow_model("gait3d").eval()
-    assert_same(model, recorded(model, silhouettes), by_layers(model, silhouettes))
+    assert_same(model, planned(model, silhouettes), by_layers(model, silhouettes))
 
 
 def test_embed_records() -> None:
     model = narrow_model("casia-b")
-    with counted() as recordings:
+    with counted() as plans:
         embeddings = model.embed([walkers(12), walkers(7)])
-    assert len(recordings) == 1
+    assert len(plans) == 1
     clips = torch.cat([walkers(12), walkers(7)])[None]
-    assert torch.equal(embeddings, recorded(model.eval(), clips, [12, 7], own_head=True))
+    assert torch.equal(embeddings, planned(model.eval(), clips, [12, 7], own_head=True))
 
 
 @pytest.mark.parametrize("lens", [(1,), (2,), (10,), (30,), (3, 7, 16)], ids=str)
@@ -144,7 +144,7 @@ def test_any_number_of_threads_gives_the_same(preset: str, lens: tuple[int, ...]
     try:
         for threads in (1, 2, 3, 5, 8, 16):
             torch.set_num_threads(threads)
-            answers[threads] = recorded(model, clips, lens, own_head=True)
+            answers[threads] = planned(model, clips, lens, own_head=True)
     finally:
         torch.set_num_threads(before)
     assert [threads for threads, answer in answers.items() if not torch.equal(answer, answers[1])] == []
@@ -164,11 +164,11 @@ class Watching(TorchDispatchMode):
 
 def test_who_watches_sees_every_layer() -> None:
     model, clip = narrow_model("casia-b").eval(), walkers(6)[None]
-    with Watching() as watching, counted() as recordings, torch.no_grad():
+    with Watching() as watching, counted() as plans, torch.no_grad():
         watched = model(clip).embeddings
-    assert not recordings
+    assert not plans
     assert {"hstl_fast.arme_forward.default", "hstl_fast.astp_forward.default"} <= watching.seen
-    assert torch.equal(watched, recorded(model, clip))
+    assert torch.equal(watched, planned(model, clip))
 
 
 def _with_hook(model: HSTL) -> None:
@@ -191,16 +191,16 @@ def _with_another_layer(model: HSTL) -> None:
 )
 def test_not_everything_is_recorded(context: Callable[[], AbstractContextManager[Any]]) -> None:
     model, clip = narrow_model("casia-b").eval(), walkers(6)[None]
-    with counted() as recordings, torch.no_grad(), context():
+    with counted() as plans, torch.no_grad(), context():
         model(clip)
-    assert not recordings
+    assert not plans
 
 
 def test_debugging_looks_at_every_map(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HSTL_FAST_DEBUG", "1")
-    with counted() as recordings:
+    with counted() as plans:
         narrow_model("casia-b").embed([walkers(6)])
-    assert not recordings
+    assert not plans
 
 
 @pytest.mark.parametrize(
@@ -253,11 +253,11 @@ def _with_negated_weight(model: HSTL) -> None:
 )
 def test_a_changed_network_runs_layer_by_layer(change: Callable[[HSTL], None]) -> None:
     model, clip = narrow_model("casia-b").eval(), walkers(6)[None]
-    expected = recorded(model, clip)
+    expected = planned(model, clip)
     change(model)
-    with counted() as recordings, torch.no_grad():
+    with counted() as plans, torch.no_grad():
         embeddings = model(clip).embeddings
-    assert not recordings
+    assert not plans
     assert distance(torch.Tensor(embeddings), expected) <= rounding(torch.float32, NETWORK)
 
 
@@ -279,7 +279,7 @@ def test_the_head_reads_only_ordinary_tensors(change: Callable[[HSTL], None]) ->
     model, clip = narrow_model("casia-b").eval(), walkers(6)[None]
     expected = by_layers(model, clip)
     change(model)
-    embeddings = recorded(model, clip, own_head=True)
+    embeddings = planned(model, clip, own_head=True)
     torch.testing.assert_close(torch.Tensor(embeddings), expected, rtol=0, atol=0)
 
 
@@ -333,9 +333,9 @@ def test_maxima_of_many_short_sequences_are_not_found_by_every_thread() -> None:
     try:
         torch.set_num_threads(3)
         with mock.patch.object(library, "require_cpu", Asking):
-            embeddings = recorded(model, clips, [3] * 8)
+            embeddings = planned(model, clips, [3] * 8)
         torch.set_num_threads(1)
-        assert torch.equal(recorded(model, clips, [3] * 8), embeddings)
+        assert torch.equal(planned(model, clips, [3] * 8), embeddings)
     finally:
         torch.set_num_threads(before)
     assert asked

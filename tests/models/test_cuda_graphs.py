@@ -124,62 +124,62 @@ def answer(batch: list[Tensor]) -> Tensor:
 
 
 @pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    graphs.stand_in(monkeypatch)
+def captured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    graphs.simulate(monkeypatch)
     return graphs.counted(monkeypatch)
 
 
-def test_a_graph_computes_what_it_is_given_last(recorded: list[int]) -> None:
+def test_a_graph_computes_what_it_is_given_last(captured: list[int]) -> None:
     kept = cuda_graphs.Graphs()
     for lens in ([9, 12, 9], [30], [4, 6, 13, 3], [3, 4, 5, 6], [28], [3, 3, 3], [29]):
         batch = clips(*lens)
         assert torch.equal(kept.embed(batch, sums, SETTINGS, CPU), answer(batch))
-    assert recorded == [len({size_of(lens) for lens in ([9, 12, 9], [30], [4, 6, 13, 3], [3, 4, 5, 6], [3, 3, 3])})]
+    assert captured == [len({size_of(lens) for lens in ([9, 12, 9], [30], [4, 6, 13, 3], [3, 4, 5, 6], [3, 3, 3])})]
 
 
-def test_answers_are_not_overwritten(recorded: list[int]) -> None:
+def test_answers_are_not_overwritten(captured: list[int]) -> None:
     kept, batches = cuda_graphs.Graphs(), [clips(5, t) for t in (3, 4, 5)]
     answers = [kept.embed(batch, sums, SETTINGS, CPU) for batch in batches]
     assert all(torch.equal(found, answer(batch)) for found, batch in zip(answers, batches, strict=True))
 
 
-def test_views_of_clips_are_read_as_they_are(recorded: list[int]) -> None:
+def test_views_of_clips_are_read_as_they_are(captured: list[int]) -> None:
     wide = torch.randint(0, 256, (5, 2, 9), dtype=torch.uint8)
     batch = [wide[:, :, 3:6], wide.flip(0)[:, :, ::3]]
     assert torch.equal(cuda_graphs.Graphs().embed(batch, sums, SETTINGS, CPU), answer(batch))
 
 
-def test_other_settings_record_again(recorded: list[int]) -> None:
+def test_other_settings_capture_again(captured: list[int]) -> None:
     kept = cuda_graphs.Graphs()
     for model, arithmetic, count in (("a", 1, 1), ("a", 1, 1), ("b", 1, 2), ("a", 1, 3), ("a", 2, 4), ("a", 1, 4)):
         kept.embed(clips(9), sums, cuda_graphs.CacheKey(model, arithmetic), CPU)
-        assert recorded == [count]
+        assert captured == [count]
 
 
-def test_graphs_not_used_for_long_are_let_go(recorded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graphs_not_used_for_long_are_let_go(captured: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_graphs, "MOST_GRAPHS", 2)
     kept = cuda_graphs.Graphs()
     for t, count in ((30, 1), (60, 2), (30, 2), (120, 3), (30, 3), (60, 4)):
         assert torch.equal(kept.embed(clips(t), sums, SETTINGS, CPU), answer(clips(t)))
-        assert recorded == [count]
+        assert captured == [count]
 
 
-def test_threads_share_graphs(recorded: list[int]) -> None:
+def test_threads_share_graphs(captured: list[int]) -> None:
     kept, batches = cuda_graphs.Graphs(), [clips(3 + i % 7, 5, 4) for i in range(40)]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda batch: kept.embed(batch, sums, SETTINGS, CPU), batches))
     assert all(torch.equal(a, answer(batch)) for a, batch in zip(found, batches, strict=True))
 
 
-def test_graphs_of_inference_mode_serve_outside(recorded: list[int]) -> None:
+def test_graphs_of_inference_mode_serve_outside(captured: list[int]) -> None:
     kept = cuda_graphs.Graphs()
     with torch.inference_mode():
         kept.embed(clips(9), sums, SETTINGS, CPU)
     assert torch.equal(kept.embed(clips(8), sums, SETTINGS, CPU), answer(clips(8)))
-    assert recorded == [1]
+    assert captured == [1]
 
 
-def test_a_computation_that_fails_leaves_nothing(recorded: list[int]) -> None:
+def test_a_computation_that_fails_leaves_nothing(captured: list[int]) -> None:
     def fail(silhouettes: Tensor, lens: list[int]) -> Tensor:
         raise RuntimeError("no")
 
@@ -297,7 +297,7 @@ def silhouettes(t: int = 3, device: str = "cpu") -> Tensor:
     ids=["bytes", "floats", "another device", "several devices", "hook", "hook on parts", "other parts"],
 )
 def test_who_is_replayed(
-    prepare: Callable[[HSTL], list[Tensor]], is_replayed: bool, recorded: list[int], monkeypatch: pytest.MonkeyPatch
+    prepare: Callable[[HSTL], list[Tensor]], is_replayed: bool, captured: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = narrow_model("casia-b")
     given = prepare(model)
@@ -321,7 +321,7 @@ def test_graphs_go_with_their_model() -> None:
     assert len(cuda_graphs._of_models) < count
 
 
-def test_clearing_caches_drops_graphs(recorded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clearing_caches_drops_graphs(captured: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     clear_caches()
     assert cache_bytes()["CUDA graphs"] == 0
     model = Layer()
@@ -334,7 +334,7 @@ def test_clearing_caches_drops_graphs(recorded: list[int], monkeypatch: pytest.M
     clear_caches()
     assert cache_bytes()["CUDA graphs"] == 0
     assert torch.equal(kept.embed(clips(9), sums, SETTINGS, CPU), answer(clips(9)))
-    assert recorded == [2]
+    assert captured == [2]
 
 
 def test_a_pools_memory_is_that_of_its_segments(monkeypatch: pytest.MonkeyPatch) -> None:

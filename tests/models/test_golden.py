@@ -15,8 +15,8 @@ from tests.conftest import skip_without_binary
 from tests.golden import recipe
 from tests.helpers.networks import narrow_model, walkers
 
+# The bound of float64 against data stored as float32, relative to the largest value.
 STORED = 2e-6
-"""float64 against data stored as float32, relative to the largest value."""
 SEEDS = range(5)
 # Of networks an eighth as wide as the presets, which learn in a second.
 MORE_SEEDS = range(9)
@@ -32,10 +32,10 @@ class TrainingPass(NamedTuple):
     model: HSTL
 
 
-def relative_error(value: Tensor, truth: Tensor | np.ndarray) -> float:
-    """The largest difference, relative to the largest true value."""
-    truth = torch.as_tensor(truth).double()
-    return float((value.detach().double() - truth).abs().max() / truth.abs().max())
+def relative_error(value: Tensor, expected: Tensor | np.ndarray) -> float:
+    """The largest difference, relative to the largest expected value."""
+    expected = torch.as_tensor(expected).double()
+    return float((value.detach().double() - expected).abs().max() / expected.abs().max())
 
 
 def summed_loss(model: HSTL, preset: str, silhouettes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -59,8 +59,7 @@ class Float32(NamedTuple):
     algorithm: str
     of_outputs: float
     of_losses: float
-    of_gradients: int
-    """Times torch's own error."""
+    of_gradients: int  # as a multiple of torch's own error
 
 
 Errors = tuple[float, ...]
@@ -213,14 +212,14 @@ def _gradient_errors(preset: str, seed: int, narrow: bool) -> list[Errors]:
     Those of the losses come first, then those of a direction: the losses' hinges answer the last bit with jumps, a
     direction shows the operators alone.
     """
-    truths = _gradients(preset, seed, narrow, torch.float64, "reference", "auto")
+    in_float64 = _gradients(preset, seed, narrow, torch.float64, "reference", "auto")
     errors = []
     for backend, algorithm in WAYS:
         of_way: list[float] = []
-        for gradients, truth in zip(_gradients(preset, seed, narrow, torch.float32, backend, algorithm), truths):
-            difference = {k: g - truth[k] for k, g in gradients.items()}
-            of_way.append(max(float(d.norm() / truth[k].norm()) for k, d in difference.items()))
-            of_way.append(_norm(difference) / _norm(truth))
+        for gradients, exact in zip(_gradients(preset, seed, narrow, torch.float32, backend, algorithm), in_float64):
+            difference = {k: g - exact[k] for k, g in gradients.items()}
+            of_way.append(max(float(d.norm() / exact[k].norm()) for k, d in difference.items()))
+            of_way.append(_norm(difference) / _norm(exact))
         errors.append(tuple(of_way))
     return errors
 

@@ -32,17 +32,17 @@ def run(
     return [value.detach().double() for value in (y, *torch.autograd.grad(y, leaves, direction))]
 
 
-def errors(results: Results, truth: Results) -> list[float]:
-    """The norm of each result's error relative to the norm of the truth."""
-    return [distance_of_norms(r, t) for r, t in zip(results, truth, strict=True)]
+def errors(results: Results, expected: Results) -> list[float]:
+    """The norm of each result's error relative to the norm of what is expected."""
+    return [distance_of_norms(r, t) for r, t in zip(results, expected, strict=True)]
 
 
 @each_pair
 def test_float64_equals_the_definition(operator: Operator, case: Case, native: str) -> None:
     inputs, options = operator.inputs(case), operator.options(case)
-    truth = run(operator.definition, inputs, case.split, **options)
+    expected = run(operator.definition, inputs, case.split, **options)
     got = run(operator.public, inputs, case.split, backend=native, **options)
-    assert max(errors(got, truth)) < 1e-12
+    assert max(errors(got, expected)) < 1e-12
 
 
 @each_pair
@@ -55,11 +55,11 @@ def test_float32_errs_at_most_twice_as_much_as_torch(operator: Operator, case: C
     def definition(*values: Tensor) -> Results:
         return run(operator.definition, list(values), case.split, signs, **options)
 
-    truth = definition(*(value.double() for value in narrow))
+    expected = definition(*(value.double() for value in narrow))
     least = inherent(definition, narrow, torch.float32)
-    torchs = errors(definition(*narrow), truth)
+    torchs = errors(definition(*narrow), expected)
     with use_algorithm("direct"):
-        ours = errors(run(operator.public, narrow, case.split, signs, backend=native, **options), truth)
+        ours = errors(run(operator.public, narrow, case.split, signs, backend=native, **options), expected)
     assert all(our <= 2 * max(pair) for our, *pair in zip(ours, torchs, least, strict=True)), (ours, torchs, least)
 
 
@@ -70,15 +70,17 @@ def test_narrow_types_compute_in_float32(operator: Operator, dtype: torch.dtype,
     narrow = [value.to(dtype) for value in operator.inputs(case)]
     with use_algorithm("direct"):  # Winograd rounds more than this test asks
         y = operator.public(*narrow, case.split, backend=backend)
-    truth = operator.definition(*[value.double() for value in narrow], case.split)
+    expected = operator.definition(*[value.double() for value in narrow], case.split)
     assert y.dtype == (torch.float32 if operator.name == "astp" else dtype)
-    assert_rounded_once(operator, case, y, truth)
+    assert_rounded_once(operator, case, y, expected)
 
 
-def assert_rounded_once(operator: Operator, case: Case, y: Tensor, truth: Tensor) -> None:
+def assert_rounded_once(operator: Operator, case: Case, y: Tensor, expected: Tensor) -> None:
     """From float32, if the result is of a narrower type: every element is the nearest of its type."""
     once = torch.finfo(y.dtype).eps / 2 if y.dtype.itemsize < 4 else 0
-    assert ((y.double() - truth).abs() <= once * truth.abs() + operator.bounds(case)[0] * truth.abs().max()).all()
+    assert (
+        (y.double() - expected).abs() <= once * expected.abs() + operator.bounds(case)[0] * expected.abs().max()
+    ).all()
 
 
 @each_operator
@@ -100,8 +102,8 @@ def test_parameters_are_not_rounded_to_a_narrow_input(operator: Operator, monkey
     x, *parameters = operator.inputs(case)
     narrow, parameters = x.bfloat16(), [value.float() for value in parameters]
     y = operator.public(narrow, *parameters, case.split, backend="reference")
-    truth = operator.definition(narrow.double(), *[value.double() for value in parameters], case.split)
-    assert_rounded_once(operator, case, y, truth)
+    expected = operator.definition(narrow.double(), *[value.double() for value in parameters], case.split)
+    assert_rounded_once(operator, case, y, expected)
 
 
 @each_operator
@@ -187,8 +189,8 @@ def test_the_first_of_equal_maxima_takes_the_gradient(operator: Operator, native
     case = LONG_ENOUGH[5]._replace(lens=[11, 11])
     x, *parameters = operator.inputs(case)
     tied = (x * 2).round() / 2
-    truth = run(operator.definition, [tied, *parameters], case.split)
-    assert max(errors(run(operator.public, [tied, *parameters], case.split, backend=native), truth)) < 1e-12
+    expected = run(operator.definition, [tied, *parameters], case.split)
+    assert max(errors(run(operator.public, [tied, *parameters], case.split, backend=native), expected)) < 1e-12
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -221,8 +223,8 @@ def test_strip_pool_is_astp_over_equal_strips(backend: str) -> None:
     strips = functional.strip_pool(x, p, 4, backend=backend)
     torch.testing.assert_close(strips, reference.strip_pool(x, p, 4), rtol=1e-12, atol=0)
     (got,) = torch.autograd.grad(strips.square().sum(), p)
-    (truth,) = torch.autograd.grad(reference.strip_pool(x, p, 4).square().sum(), p)
-    torch.testing.assert_close(got, truth, rtol=1e-10, atol=0)
+    (expected,) = torch.autograd.grad(reference.strip_pool(x, p, 4).square().sum(), p)
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=0)
 
 
 def test_three_frames_are_one_window(native: str) -> None:
@@ -247,9 +249,9 @@ def test_weights_may_be_a_list(backend: str) -> None:
 def test_slope_of_the_activation(slope: float | None, native: str) -> None:
     case = CASES[5]
     inputs = OPERATORS[0].inputs(case)
-    truth = run(reference.arme, inputs, case.split, negative_slope=slope)
+    expected = run(reference.arme, inputs, case.split, negative_slope=slope)
     got = run(functional.arme, inputs, case.split, negative_slope=slope, backend=native)
-    assert max(errors(got, truth)) < 1e-12
+    assert max(errors(got, expected)) < 1e-12
 
 
 def test_support_writes_zeros_outside_and_keeps_parameter_gradients() -> None:
@@ -281,11 +283,11 @@ def test_gradcheck(operator: Operator, backend: str) -> None:
 def test_only_the_wanted_gradients(operator: Operator, native: str) -> None:
     case = LONG_ENOUGH[5]
     inputs = operator.inputs(case)
-    truth = run(operator.definition, inputs, case.split)
+    expected = run(operator.definition, inputs, case.split)
     for i, value in enumerate(inputs):
         leaves = [v.detach() for v in inputs]
         leaves[i] = value.clone().requires_grad_()
         y = operator.public(*leaves, case.split, backend=native)
         direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
         (gradient,) = torch.autograd.grad(y, leaves[i], direction)
-        assert errors([gradient], [truth[1 + i]])[0] < 1e-12
+        assert errors([gradient], [expected[1 + i]])[0] < 1e-12

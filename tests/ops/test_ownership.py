@@ -1,4 +1,4 @@
-"""Who may overwrite a gradient: `HSTL`, for its own chain of layers, and nobody else. And outputs may be changed."""
+"""Only `HSTL` overwrites gradients, and only in its own chain of layers; callers may change outputs in place."""
 
 import gc
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What is told about zeros changes nothing: outputs and gradients of parameters with and without a support."""
+"""A support changes nothing: outputs and gradients of parameters with and without one."""
 
 import copy
 import math
@@ -28,7 +28,7 @@ any_silhouettes = hypothesis.settings(max_examples=25, deadline=None, derandomiz
 
 
 class Sample(NamedTuple):
-    """Frames `[t, h, w]` of truth values, and how many each of its sequences has."""
+    """Frames `[t, h, w]` of bool, and how many each of its sequences has."""
 
     body: np.ndarray
     lens: list[int]
@@ -124,8 +124,8 @@ def test_convolutions_of_any_body(dtype: torch.dtype, algorithm: str, sample: Sa
     expected = values(definition, x, w, signs=signs)
     found = values(ours, x.where(support[:, None], float("nan")), w, signs=signs)
     tolerance = 1e-4 if algorithm == "winograd" else 2 * max(OPERATORS[0].bounds(case, dtype))  # both round
-    for ours_, truth in zip(found, expected, strict=True):
-        assert_near(ours_, truth, tolerance)
+    for ours_, right in zip(found, expected, strict=True):
+        assert_near(ours_, right, tolerance)
     grown = reference.grow_support(support, case.split, case.lens)
     assert not found[0][~grown[:, None].expand_as(found[0])].any()
     assert not found[1][~support[:, None].expand_as(found[1])].any()
@@ -169,8 +169,8 @@ def test_what_stands_outside_counts_as_zero(case: Case, backend: str) -> None:
         if operator.name == "arme":
             grown = reference.grow_support(support, case.split, lens)
             expected[0] = expected[0].where(grown[:, None], 0)
-        for ours, truth in zip(found, expected, strict=True):
-            assert_near(ours, truth, 1e-11)
+        for ours, right in zip(found, expected, strict=True):
+            assert_near(ours, right, 1e-11)
 
 
 def test_strips_of_what_stands_outside(backend: str) -> None:
@@ -308,12 +308,12 @@ def test_networks_on_walkers_in_the_winograd_domain(preset: str) -> None:
     for seed in range(3):
         model = narrow_model(preset, seed, divisor=8).train()
         silhouettes = torch.cat([walkers(t, seed + t) for t in lens])[None]
-        truth = network_values(copy.deepcopy(model).double(), silhouettes, lens)
+        in_float64 = network_values(copy.deepcopy(model).double(), silhouettes, lens)
         with use_algorithm("winograd"):
             results = with_and_without(lambda: network_values(model, silhouettes, lens))  # noqa: B023
         for within, everywhere in zip(results[0][:2], results[1][:2], strict=True):
             assert distance(within, everywhere) <= 5e-5
-        errors.append([_joined_distance(values[2:], truth[2:]) for values in results])
+        errors.append([_joined_distance(values[2:], in_float64[2:]) for values in results])
     within, everywhere = (median(of_way) for of_way in zip(*errors))
     assert within <= 2 * everywhere, errors
 
@@ -379,8 +379,8 @@ def test_changed_layers_compute_what_they_now_are(change: Callable[[HSTL], None]
     finally:
         nn.modules.module._global_forward_hooks.clear()
         nn.modules.module._global_forward_hooks.update(before)
-    for ours, truth in zip(found, expected, strict=True):
-        assert_near(ours, truth, 1e-9)
+    for ours, right in zip(found, expected, strict=True):
+        assert_near(ours, right, 1e-9)
 
 
 def test_the_debug_switch_looks_outside(native: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,7 +150,7 @@ def test_a_small_pickle_cannot_make_a_huge_message(tmp_path: Path) -> None:
 
 
 def test_a_pickle_cannot_alter_what_the_next_one_meets(tmp_path: Path, sequence: NDArray[np.uint8]) -> None:
-    """BUILD with a slot state sets attributes on whatever is on the stack, here on the stand-in class itself."""
+    """BUILD with a slot state sets attributes on whatever is on the stack, here on the placeholder class itself."""
     (tmp_path / "bad.pkl").write_bytes(b"cnumpy\nndarray\n(N}S'__setstate__'\nNstb.")
     with pytest.raises(SilhouetteError):
         read(tmp_path / "bad.pkl")

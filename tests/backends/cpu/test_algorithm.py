@@ -19,13 +19,13 @@ from tests.helpers.cases import CASES, OPERATORS, Case
 
 ARME = OPERATORS[0]
 X, W = torch.rand(1, 8, 3, 4, 5), torch.rand(1, 8, 8, 3, 3, 3)
+# A layer that "auto" gives to Winograd.
 WIDE = Case(16, 24, [5, 3], 13, [6, 6], False)
-"""A layer that "auto" gives to Winograd."""
 
 
 @pytest.fixture
 def codes(native: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Notes what every native call is told: 0 (direct) or the frames of a Winograd tile."""
+    """The algorithm of every native call: 0 (direct) or the frames of a Winograd tile."""
     seen: list[int] = []
     right = algorithm.resolve
 
@@ -134,10 +134,10 @@ def test_winograd_is_near_the_definition(case: Case, tile: int, native: str, mon
     exact = [value.double() for value in inputs]
     signs = definition(*exact)
     y, *gradients = _values(winograd, inputs, signs)
-    true_y, *true_gradients = _values(definition, exact, signs)
-    assert (y - true_y).abs().max() <= 1e-5 * true_y.abs().max()
-    for gradient, truth in zip(gradients, true_gradients, strict=True):
-        assert (gradient - truth).norm() <= 1e-4 * truth.norm()
+    expected_y, *expected_gradients = _values(definition, exact, signs)
+    assert (y - expected_y).abs().max() <= 1e-5 * expected_y.abs().max()
+    for gradient, expected in zip(gradients, expected_gradients, strict=True):
+        assert (gradient - expected).norm() <= 1e-4 * expected.norm()
 
 
 def _values(function: Callable[..., Tensor], inputs: list[Tensor], signs: Tensor | None = None) -> list[Tensor]:

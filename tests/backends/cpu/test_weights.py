@@ -1,4 +1,4 @@
-"""Packed weights are kept in evaluation, are never those of other values, and are nobody's business."""
+"""Prepacked weights are cached in evaluation, are never those of other values, and are not seen from outside."""
 
 import copy
 import gc
@@ -35,8 +35,8 @@ def layer() -> ARME:
 
 
 @pytest.fixture
-def packings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by one at every packing."""
+def prepackings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by one whenever weights are prepacked."""
     count: list[int] = []
     right = weights._prepacked
 
@@ -56,36 +56,36 @@ def answer(layer: ARME) -> Tensor:
 
 
 @torch.no_grad()
-def truth(layer: ARME) -> Tensor:
-    """By weights that were never packed before."""
+def uncached(layer: ARME) -> Tensor:
+    """The answer with weights that were never prepacked before."""
     weight = layer.weight.detach().clone().contiguous()
     return functional.arme(X.to(weight.dtype), weight, layer.split)
 
 
-def test_evaluation_packs_once(layer: ARME, packings: list[int]) -> None:
+def test_evaluation_prepacks_once(layer: ARME, prepackings: list[int]) -> None:
     first = answer(layer)
     assert torch.equal(answer(layer), first)
     with torch.inference_mode():
         assert torch.equal(layer(X), first)
     layer.requires_grad_(False)
     assert torch.equal(layer(X), first)
-    assert len(packings) == 1
+    assert len(prepackings) == 1
     with use_algorithm("direct"):
         answer(layer)
         answer(layer)
-    assert len(packings) == 2
+    assert len(prepackings) == 2
     assert weights.cached_bytes() > 5 * layer.weight.nbytes
     clear_caches()
     assert weights.cached_bytes() == 0
     assert torch.equal(answer(layer), first)
-    assert len(packings) == 3
+    assert len(prepackings) == 3
 
 
-def test_training_keeps_nothing(layer: ARME, packings: list[int]) -> None:
+def test_training_keeps_nothing(layer: ARME, prepackings: list[int]) -> None:
     for _ in range(2):
         layer(X.requires_grad_()).sum().backward()
     X.requires_grad_(False)
-    assert len(packings) == 4
+    assert len(prepackings) == 4
     assert not weights._entries
 
 
@@ -151,13 +151,15 @@ CHANGES: list[Callable[[ARME], object]] = [
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_changed_weights_are_packed_again(change: Callable[[ARME], object], layer: ARME, packings: list[int]) -> None:
+def test_changed_weights_are_prepacked_again(
+    change: Callable[[ARME], object], layer: ARME, prepackings: list[int]
+) -> None:
     before = answer(layer)
     change(layer)
-    packings.clear()
+    prepackings.clear()
     after = answer(layer)
-    assert len(packings) == 1
-    assert torch.equal(after, truth(layer))
+    assert len(prepackings) == 1
+    assert torch.equal(after, uncached(layer))
     assert after.dtype != before.dtype or not torch.equal(after, before)
 
 
@@ -170,14 +172,14 @@ def test_no_model_is_kept_alive() -> None:
     assert not weights._entries
 
 
-def test_weights_at_the_address_of_others(packings: list[int]) -> None:
+def test_weights_at_the_address_of_others(prepackings: list[int]) -> None:
     for seed in range(5):
         torch.manual_seed(seed)
         weight = torch.rand(2, 16, 8, 3, 3, 3)
         y = functional.arme(X, weight, SPLIT)
         assert torch.equal(y, functional.arme(X, list(weight), SPLIT))
         del weight
-    assert len(packings) == 10
+    assert len(prepackings) == 10
     assert not weights._entries
 
 
@@ -193,7 +195,7 @@ def test_copies_and_files_hold_nothing_of_it(layer: ARME) -> None:
         assert torch.equal(answer(other), expected)
         with torch.no_grad():
             other.weight.mul_(2)
-        assert torch.equal(answer(other), truth(other))
+        assert torch.equal(answer(other), uncached(other))
     assert torch.equal(answer(layer), expected)
 
 
@@ -206,28 +208,30 @@ def test_weights_of_inference_mode_are_not_kept(layer: ARME) -> None:
     assert not weights._entries
 
 
-def test_weights_that_are_not_numbers_are_packed_again(layer: ARME, packings: list[int]) -> None:
+def test_weights_that_are_not_numbers_are_prepacked_again(layer: ARME, prepackings: list[int]) -> None:
     with torch.no_grad():
         layer.weight.fill_(float("nan"))
     for _ in range(2):
         assert answer(layer).isnan().all()
-    assert len(packings) == 2
+    assert len(prepackings) == 2
 
 
-def test_an_instruction_set_has_its_own(layer: ARME, packings: list[int]) -> None:
+def test_an_instruction_set_has_its_own(layer: ARME, prepackings: list[int]) -> None:
     native = library.require_cpu()
     before = native.instruction_set()
     expected = answer(layer)
     try:
-        for name in sorted(native.instruction_sets(), key=lambda name: name != before):  # what is packed goes first
+        for name in sorted(native.instruction_sets(), key=lambda name: name != before):  # what is prepacked goes first
             native.use_instruction_set(name)
             torch.testing.assert_close(answer(layer), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
     finally:
         native.use_instruction_set(before)
-    assert len(packings) == len(native.instruction_sets())
+    assert len(prepackings) == len(native.instruction_sets())
 
 
-def test_the_environment_bounds_the_memory(layer: ARME, packings: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_bounds_the_memory(
+    layer: ARME, prepackings: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HSTL_FAST_PACKED_CACHE", "0")
     answer(layer)
     assert not weights._entries
@@ -236,12 +240,12 @@ def test_the_environment_bounds_the_memory(layer: ARME, packings: list[int], mon
     count = (3 << 20) // size + 2  # how large one is depends on the instruction set
     layers = [ARME(8, 16, SPLIT) for _ in range(count)]
     assert 2 * size < 3 << 20
-    packings.clear()
+    prepackings.clear()
     for other in layers:
         answer(other)
         answer(layers[0])
     assert weights.cached_bytes() <= 3 << 20
-    assert len(packings) == count  # the first was never the least recently used
+    assert len(prepackings) == count  # the first was never the least recently used
     monkeypatch.setenv("HSTL_FAST_PACKED_CACHE", "much")
     with pytest.raises(ValueError, match=r"HSTL_FAST_PACKED_CACHE must be a number of MiB .* got 'much'"):
         answer(layer)
@@ -257,7 +261,7 @@ def test_threads_that_change_and_ask(layer: ARME) -> None:
         for _ in range(10):
             with torch.no_grad():
                 own.weight.mul_(1.1)
-            wrong.extend([not torch.equal(answer(own), truth(own)), not torch.equal(answer(layer), shared)])
+            wrong.extend([not torch.equal(answer(own), uncached(own)), not torch.equal(answer(layer), shared)])
             clear_caches()
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
@@ -278,20 +282,20 @@ def test_a_child_process_goes_on(layer: ARME, one_thread: None) -> None:
         with torch.no_grad():
             same = torch.equal(answer(layer), expected)
             layer.weight.mul_(2)
-            os._exit(0 if same and torch.equal(answer(layer), truth(layer)) else 1)
+            os._exit(0 if same and torch.equal(answer(layer), uncached(layer)) else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert torch.equal(answer(layer), expected)
 
 
-def test_compiled_layers_pack_once(layer: ARME, packings: list[int]) -> None:
+def test_compiled_layers_prepack_once(layer: ARME, prepackings: list[int]) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
     with torch.no_grad():
         expected = compiled(X)
         assert torch.equal(compiled(X), expected)
-        assert len(packings) == 1
+        assert len(prepackings) == 1
         layer.weight.mul_(2)
-        assert torch.equal(compiled(X), truth(layer))
+        assert torch.equal(compiled(X), uncached(layer))
     assert not torch.equal(compiled(X), expected)
     assert len(weights._entries) == 1
 

@@ -1,4 +1,4 @@
-"""Embedding by graphs against embedding layer by layer: on a GPU, or in the interpreter with what stands in for one."""
+"""Embedding by graphs against embedding layer by layer: on a GPU, or in the interpreter with a simulated CUDA."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -15,18 +15,18 @@ from tests.helpers.networks import walkers
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
+# A tile with which the interpreter has few programs to run, which is what takes its time.
 LARGE = (4096, 16, 32, 4, 1)
-"""A tile with which the interpreter has few programs to run, which is what takes its time."""
 LARGE_BLOCK = 1 << 15
 
 
 @pytest.fixture(autouse=True)
-def recorded(kernels: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """How many graphs there were recorded, in its only element."""
+def captured(kernels: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The number of graphs that were captured, in its only element."""
     from hstl_fast.backends.triton import astp, fta, support, tiles
 
     if not ON_GPU:
-        graphs.stand_in(monkeypatch)
+        graphs.simulate(monkeypatch)
         for module, name in ((support, "BLOCK"), (fta, "BLOCK"), (astp, "MAXIMUM_BLOCK")):
             monkeypatch.setattr(module, name, LARGE_BLOCK)
     with use_backend(kernels), nullcontext() if ON_GPU else tiles.forced(tiles.Tile(*LARGE)):
@@ -46,10 +46,10 @@ def layer_by_layer(model: HSTL, clips: list[Tensor]) -> Tensor:
 
 
 @pytest.mark.parametrize("pool", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["with pool", "without pool"])
-def test_graphs_embed_as_layers_do(pool: bool, recorded: list[int]) -> None:
+def test_graphs_embed_as_layers_do(pool: bool, captured: list[int]) -> None:
     model = small(pool)
     for lens in ((4, 5), (1, 2)):
         clips = [walkers(t, seed) for seed, t in enumerate(lens)]
         found, expected = model.embed(clips), layer_by_layer(model, clips)
         assert distance(found, expected) <= rounding(torch.float32, NETWORK)  # products of other sizes add otherwise
-    assert recorded == [1]
+    assert captured == [1]

@@ -31,16 +31,17 @@ def test_every_map_is_zero_outside_its_support(preset: str, source: str) -> None
 
 
 def arme_layer(**sizes: Any) -> flops.Layer:
-    """A convolution of 2 channels to 3, of 5 frames of 8 + 4 rows and 6 columns unless said otherwise."""
-    layer = flops.Layer("stages.0.0", "arme", 2, 3, (8, 4), 5, 12, 6, 0, 0, 0)._replace(**sizes)
-    positions = layer.frames * layer.rows * layer.columns
-    return layer._replace(macs=27 * 6 * positions, direct=20 * 6 * positions)
+    """A convolution of 8 channels to 9, of 5 frames of 8 + 4 rows and 6 columns unless said otherwise."""
+    layer = flops.Layer("stages.0.0", "arme", 8, 9, (8, 4), 5, 12, 6, 0, 0, 0)._replace(**sizes)
+    products = layer.c_in * layer.c_out * layer.frames * layer.rows * layer.columns
+    return layer._replace(macs=27 * products, direct=20 * products)
 
 
 @pytest.fixture
 def tiles_of_five(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every convolution but the first is computed in Winograd tiles of five frames."""
-    monkeypatch.setattr(executed, "tile_frames", lambda layer: 0 if layer.c_in == 1 else 5)
+    """Every convolution but the first is computed in the largest Winograd tiles: of five frames, in training's forward
+    pass of four."""
+    monkeypatch.setattr(executed, "tile_frames", lambda layer, tiles: 0 if layer.c_in == 1 else max(tiles))
 
 
 @pytest.mark.usefixtures("tiles_of_five")
@@ -52,13 +53,13 @@ def test_executed_arithmetic_is_that_of_tiles_that_hold_a_position_of_the_suppor
     y[0, 0, 8, 4] = y[0, 0, 9, 3] = True  # one tile of the second region, which begins at column 3
     dense, direct, winograd, inside, executed_ = executed.of_layer(layer, Support(x, y))
     assert (dense, direct) == (layer.macs, layer.direct)
-    assert winograd == 6 * 36 * 7 * (2 + 1) * 2
-    assert inside == 6 * 27 * 5
-    assert executed_ == 6 * 36 * 7 * 3
+    assert winograd == 72 * 36 * 7 * (2 + 1) * 2
+    assert inside == 72 * 27 * 5
+    assert executed_ == 72 * 36 * 7 * 3
     training = executed.of_training(layer, Support(x, y))
     assert (training.dense, training.direct, training.winograd) == (3 * dense, 3 * direct, 3 * winograd)
-    assert training.inside == 6 * 27 * (5 + 1 + 5)
-    assert training.executed == 6 * 36 * 7 * (3 + 1 + 3)
+    assert training.inside == 72 * 27 * (5 + 1 + 5)
+    assert training.executed == 72 * 36 * (6 * 3 + 7 * 1 + 7 * 3)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,25 @@ def test_the_algorithm_in_force_is_what_is_counted() -> None:
     with use_algorithm("winograd"):
         assert executed.tile_frames(layer) in executed.TILES
         assert executed.of_layer(layer).executed < layer.direct / 2
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "winograd"])
+def test_the_forward_pass_of_training_takes_smaller_tiles(algorithm: str) -> None:
+    if library.cpu() is None:
+        pytest.skip(library.cpu_error())
+    layer = flops.layers(PRESETS["casia-b"], 30)[2]
+    passes = 3 if layer.differentiable_input else 2
+    whole = 36 * layer.c_in * layer.c_out * executed.tiles(torch.ones(1, 1, layer.rows, layer.columns), layer.split, 1)
+    with use_algorithm(algorithm):
+        assert executed.of_layer(layer).executed == whole * 7 * 6
+        assert executed.of_training(layer).executed == whole * (6 * 8 + (passes - 1) * 7 * 6)
+
+
+@pytest.mark.parametrize("sizes", [{"c_in": 7}, {"c_out": 7}, {"frames": 1}])
+def test_small_layers_are_counted_as_direct(sizes: dict[str, int]) -> None:
+    layer = arme_layer(**sizes)
+    assert executed.fewest_products(layer) == executed.tile_frames(layer) == executed.DIRECT
+    assert set(executed.of_training(layer)[3:]) == {None, 3 * layer.direct}
 
 
 @pytest.mark.parametrize(("frames", "tile"), [(30, 5), (10, 5), (4, 4), (3, 4), (2, 2), (8, 4)])

@@ -125,7 +125,7 @@ def test_a_run_writes_everything_to_one_file(
     assert (described["clips"], described["threads"], described["scaling"]) == (1, torch.get_num_threads(), None)
 
 
-def test_a_results_file_names_no_folder_and_nobody(
+def test_a_results_file_names_no_folder_and_no_user(
     benchmarks_run: Run,
 ) -> None:
     results = json.loads((benchmarks_run[0] / "results.json").read_text())

@@ -59,7 +59,7 @@ def test_silhouettes_are_real_or_rendered_people(source: str) -> None:
         assert not torch.equal(clip[:12], clips[0]) or clip is clips[0]
 
 
-def test_silhouettes_of_nobody_are_refused() -> None:
+def test_silhouettes_of_an_unknown_source_are_refused() -> None:
     with pytest.raises(ValueError, match="silhouettes must be one of people, walkers, got 'wlakers'"):
         workloads.embedding("casia-b", source="wlakers")
 

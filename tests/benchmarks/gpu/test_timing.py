@@ -1,4 +1,4 @@
-"""Times and memory on a GPU, by stand-ins for what torch.cuda does."""
+"""Times and memory on a GPU, by fakes of what torch.cuda does."""
 
 import pytest
 import torch
