@@ -82,6 +82,7 @@ def save_checkpoint(
         iteration: The number of training steps.
 
     Raises:
+        OSError: The file cannot be written.
         ValueError: The optimiser has no counterpart over the released network's parameters.
     """
     content = {

@@ -12,12 +12,13 @@ from hstl_fast.names import one_of
 
 
 class Option(NamedTuple):
-    """A choice among `names`: the argument wins over the context, the context over the environment.
+    """A choice among names: the argument wins over the context, the context over the environment.
 
-    kind: the argument's name, for messages.
-    names: the values that it takes.
-    from_environment: reads and checks the environment variable.
-    context: holds the value that a context sets.
+    Attributes:
+        kind: The argument's name, for messages.
+        names: The values that it takes.
+        from_environment: Reads and checks the environment variable.
+        context: Holds the value that a context sets.
     """
 
     kind: str
@@ -27,10 +28,16 @@ class Option(NamedTuple):
 
     @contextlib.contextmanager
     def use(self, name: str) -> Iterator[None]:
-        """Set the option to `name` in this context (this thread, this task).
+        """Set the option in this context (this thread, this task).
+
+        Args:
+            name: One of `names`.
+
+        Yields:
+            None, while the option is set.
 
         Raises:
-            ValueError: the name is unknown; the nearest one is named.
+            ValueError: The name is unknown; the nearest one is named.
         """
         token = self.context.set(one_of(name, self.names, self.kind))
         try:
@@ -39,10 +46,16 @@ class Option(NamedTuple):
             self.context.reset(token)
 
     def value(self, argument: str | None = None) -> str:
-        """The option's value: the argument if there is one, else what the context or the environment says.
+        """Find the option's value: the argument if there is one, else that of the context or the environment.
+
+        Args:
+            argument: The caller's argument.
+
+        Returns:
+            One of `names`.
 
         Raises:
-            ValueError: the name is unknown; the nearest one is named.
+            ValueError: The name is unknown; the nearest one is named.
         """
         if argument is not None:
             return one_of(argument, self.names, self.kind)

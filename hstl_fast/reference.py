@@ -27,10 +27,18 @@ def arme(
     seq_lens: Sequence[int] | None = None,
     support: Tensor | None = None,
 ) -> Tensor:
-    """Every region convolved with its own 3x3x3 weights, zeros around the region, then LeakyReLU.
+    """Convolve every region with its own 3x3x3 weights, with zeros around the region, then apply LeakyReLU.
 
-    `weights` is `[m, C_out, C_in, 3, 3, 3]` or a list of m; `negative_slope=None` leaves the activation out.
-    Returns `[N, C_out, T, H, W]`; with `support`, exact zeros outside the support grown by one position.
+    Args:
+        x: Feature map `[N, C_in, T, H, W]`.
+        weights: `[m, C_out, C_in, 3, 3, 3]` or a list of `m` tensors `[C_out, C_in, 3, 3, 3]`.
+        split: Rows of each of the `m` regions.
+        negative_slope: Slope of LeakyReLU; None for no activation.
+        seq_lens: Lengths of the sequences packed along `T`; None where they are not packed.
+        support: None, or bool `[N, T, H, W]`, True where `x` may be non-zero.
+
+    Returns:
+        Feature map `[N, C_out, T, H, W]`; with `support`, exact zeros outside the support grown by one position.
     """
     sequences = _sequences(_inside(x, support), seq_lens)
     y = torch.cat(
@@ -48,22 +56,46 @@ def arme(
 
 
 def grow_support(support: Tensor, split: Sequence[int], seq_lens: Sequence[int] | None = None) -> Tensor:
-    """The support of `arme`'s output: one position more in t, h and w, never across a region's or a sequence's end."""
+    """Find the support of `arme`'s output: one position more in t, h and w, never across a region or a sequence.
+
+    Args:
+        support: Support of the input, bool `[N, T, H, W]`.
+        split: Rows of each of the `m` regions.
+        seq_lens: Lengths of the sequences packed along `T`; None where they are not packed.
+
+    Returns:
+        Support of the output, bool `[N, T, H, W]`.
+    """
     maps = _sequences(support[:, None].float(), seq_lens)
     grown = [torch.cat([F.max_pool3d(rows, 3, 1, 1) for rows in _regions(s, split)], 3) for s in maps]
     return torch.cat(grown, 2)[:, 0] > 0
 
 
 def frame_maximum(x: Tensor, seq_lens: Sequence[int] | None = None) -> Tensor:
-    """Maximum over the frames of each sequence, `[N, C, H, W]`; the first maximum takes the gradient."""
+    """Take the maximum over the frames of each sequence; the first maximum takes the gradient.
+
+    Args:
+        x: Feature map `[N, C, T, H, W]`.
+        seq_lens: Lengths of the sequences packed along `T`; None where they are not packed.
+
+    Returns:
+        Maxima `[N, C, H, W]`; packed sequences become the entries of the batch.
+    """
     return torch.cat([s.max(2).values for s in _sequences(x, seq_lens)], 0)
 
 
 def generalised_mean(x: Tensor, p: Tensor) -> Tensor:
-    """`mean(max(x, 1e-6) ^ p) ^ (1 / p)` over the last dimension, in float32 at least.
+    """Compute `mean(max(x, 1e-6) ^ p) ^ (1 / p)` over the last dimension, in float32 at least.
 
     The result does not depend on the scale that is divided out, so the maximum needs no gradient of its own, and the
     largest power is always 1: nothing that matters underflows.
+
+    Args:
+        x: Values `[..., positions]`.
+        p: The exponent, `[1]` or a scalar.
+
+    Returns:
+        Means `[...]`.
     """
     x = _wide(x).clamp(min=SMALLEST)
     p = p.to(x.dtype)
@@ -80,9 +112,18 @@ def astp(
     seq_lens: Sequence[int] | None = None,
     support: Tensor | None = None,
 ) -> Tensor:
-    """Frame maximum, 1x1 convolution `proj` `[C_out, C_in]` (None: left out), generalised mean of each region.
+    """Take the frame maximum, project it, and take the generalised mean of each region.
 
-    `p` is `[m]`. Returns `[N, C_out, m]`, float32 for anything narrower than float64.
+    Args:
+        x: Feature map `[N, C_in, T, H, W]`.
+        proj: Weights `[C_out, C_in]` of a 1x1 convolution; None leaves it out.
+        p: Exponents `[m]`.
+        split: Rows of each of the `m` regions.
+        seq_lens: Lengths of the sequences packed along `T`; None where they are not packed.
+        support: None, or bool `[N, T, H, W]`, True where `x` may be non-zero.
+
+    Returns:
+        Parts `[N, C_out, m]`, float32 for anything narrower than float64.
     """
     maximum = _wide(frame_maximum(_inside(x, support), seq_lens))
     if proj is not None:
@@ -99,9 +140,17 @@ def strip_pool(
     seq_lens: Sequence[int] | None = None,
     support: Tensor | None = None,
 ) -> Tensor:
-    """Frame maximum, then the generalised mean, with the one `p` `[1]`, of `bins` equal strips of rows.
+    """Take the frame maximum, then the generalised mean of equal strips of rows.
 
-    Returns `[N, C, bins]`, float32 for anything narrower than float64.
+    Args:
+        x: Feature map `[N, C, T, H, W]`.
+        p: The exponent `[1]` of all strips.
+        bins: Number of strips; it divides `H`.
+        seq_lens: Lengths of the sequences packed along `T`; None where they are not packed.
+        support: None, or bool `[N, T, H, W]`, True where `x` may be non-zero.
+
+    Returns:
+        Parts `[N, C, bins]`, float32 for anything narrower than float64.
     """
     maximum = frame_maximum(_inside(x, support), seq_lens)
     return generalised_mean(maximum.unflatten(2, (bins, -1)).flatten(3), p)
@@ -116,10 +165,18 @@ def fta(
     seq_lens: Sequence[int] | None = None,
     support: Tensor | None = None,
 ) -> Tensor:
-    """Frame maxima over windows of 3 and of 5, stride 3, mixed per region, channel and window by a learned gate.
+    """Mix frame maxima over windows of 3 and of 5, stride 3, per region, channel and window by a learned gate.
 
-    `weights` `[m, 2, C, C]` and `biases` `[m, 2, C]` map the region's mean of their sum to the gate's two logits.
-    Returns `[N, C, T', H, W]`, `T' = T // 3` for every sequence; a sequence needs 3 frames.
+    Args:
+        x: Feature map `[N, C, T, H, W]`; a sequence needs 3 frames.
+        weights: `[m, 2, C, C]`; with `biases`, they map the region's mean of both maxima's sum to two logits.
+        biases: `[m, 2, C]`.
+        split: Rows of each of the `m` regions.
+        seq_lens: Lengths of the sequences packed along `T`; None where they are not packed.
+        support: None, or bool `[N, T, H, W]`, True where `x` may be non-zero.
+
+    Returns:
+        Feature map `[N, C, T', H, W]`, `T' = T // 3` for every sequence.
     """
     sequences = _sequences(_inside(x, support), seq_lens)
     narrow = torch.cat([F.max_pool3d(s, (3, 1, 1), (3, 1, 1)) for s in sequences], 2)
@@ -129,10 +186,10 @@ def fta(
 
 
 def fta_lengths(seq_lens: Sequence[int]) -> list[int]:
-    """Frames that `fta` leaves of sequences: `(T - 3) // 3 + 1`.
+    """Count the frames that `fta` leaves of sequences: `(T - 3) // 3 + 1`.
 
     Args:
-        seq_lens: the sequences' lengths.
+        seq_lens: The sequences' lengths.
 
     Returns:
         As many lengths.

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,23 @@ from typing import Any
 import pytest
 
 import hstl_fast
-from hstl_fast import checkpoints, evaluation, export, files, functional, losses, names, nn, silhouettes
+from hstl_fast import (
+    HSTL,
+    backends,
+    checkpoints,
+    evaluation,
+    export,
+    files,
+    functional,
+    layout,
+    losses,
+    names,
+    nn,
+    options,
+    reference,
+    silhouettes,
+)
+from hstl_fast.ops import _dispatch
 from hstl_fast.silhouettes import walkers
 
 ROOT = Path(__file__).parents[1]
@@ -27,8 +44,9 @@ def checked() -> list[str]:
 
 
 def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
+    native = [backends.package(name) for name in backends.NATIVE]
     modules = (hstl_fast, functional, losses, checkpoints, export, silhouettes, walkers, evaluation, files, names)
-    for module in modules:
+    for module in (*modules, reference, layout, _dispatch, backends, *native):
         listed = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
         for name in listed:
             value = getattr(module, name)
@@ -37,14 +55,30 @@ def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
                 yield f"{module.__name__}.{name}", value
     for layer in (nn.ARME, nn.ASTP, nn.StripPool, nn.FTA, nn.SeparateFCs):
         yield f"{layer.__name__}.forward", layer.forward
-    for method in (hstl_fast.HSTL.forward, hstl_fast.HSTL.embed, hstl_fast.HSTL.from_preset.__func__):
-        yield method.__qualname__, method
+    for kind in (HSTL, options.Option):
+        for name, value in vars(kind).items():
+            method = getattr(value, "__func__", value)  # of a class method
+            if inspect.isfunction(method) and not name.startswith("_"):
+                yield f"{kind.__name__}.{name}", method
 
 
 def sections(docstring: str) -> dict[str, str]:
     """The sections of a Google-style docstring by their titles."""
     parts = re.split(r"^(Args|Returns|Yields|Raises|Attributes):$", inspect.cleandoc(docstring), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def raises(function: Callable[..., Any]) -> bool:
+    """Whether the body of the function, not of functions inside it, holds a `raise`."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    pending, inner = list(ast.iter_child_nodes(definition)), (ast.FunctionDef, ast.ClassDef, ast.Lambda)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Raise):
+            return True
+        if not isinstance(node, inner):
+            pending.extend(ast.iter_child_nodes(node))
+    return False
 
 
 def strings_after_assignments(source: str) -> list[int]:
@@ -89,6 +123,26 @@ def test_sees_what_it_looks_for() -> None:
 def test_public_functions_document_every_argument(name: str, function: Callable[..., Any]) -> None:
     found = sections(function.__doc__ or "")
     arguments = [argument for argument in inspect.signature(function).parameters if argument not in ("self", "cls")]
-    assert re.findall(r"^    (\w+):", found.get("Args", ""), re.MULTILINE) == arguments
+    assert re.findall(r"^    \*{0,2}(\w+):", found.get("Args", ""), re.MULTILINE) == arguments
     annotation = inspect.signature(function).return_annotation
     assert annotation in (None, "None") or {"Returns", "Yields"} & set(found)
+
+
+@pytest.mark.parametrize(("name", "function"), [pytest.param(*pair, id=pair[0]) for pair in public_functions()])
+def test_public_functions_document_what_they_raise(name: str, function: Callable[..., Any]) -> None:
+    assert not raises(function) or "Raises" in sections(function.__doc__ or "")
+
+
+def test_sees_what_is_raised() -> None:
+    def by_itself(x: int) -> None:
+        if x:
+            raise ValueError
+
+    def by_another() -> Callable[[], None]:
+        def inner() -> None:
+            raise ValueError
+
+        return inner
+
+    assert raises(by_itself)
+    assert not raises(by_another)

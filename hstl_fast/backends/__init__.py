@@ -31,9 +31,16 @@ _implementations: dict[tuple[str, str], Callable[..., Any]] = {}
 
 
 def implements(name: str, backend: str) -> Callable[[_Function], _Function]:
-    """Register the decorated function as what computes the private operator `name` on `backend`.
+    """Register the decorated function as a backend's implementation of a private operator.
 
-    It takes the operator's arguments but for the last, which is the backend's name.
+    The function takes the operator's arguments but for the last, which is the backend's name.
+
+    Args:
+        name: The operator's name in `torch.ops.hstl_fast`.
+        backend: The backend's name.
+
+    Returns:
+        The decorator, which returns the function as it is.
     """
 
     def register(function: _Function) -> _Function:
@@ -44,10 +51,17 @@ def implements(name: str, backend: str) -> Callable[[_Function], _Function]:
 
 
 def implementation(name: str, backend: str) -> Callable[..., Any]:
-    """The function that computes the private operator `name` on `backend`.
+    """Find the function that computes a private operator; the first call imports the backend's kernels.
+
+    Args:
+        name: The operator's name in `torch.ops.hstl_fast`.
+        backend: The backend's name.
+
+    Returns:
+        The function that :func:`implements` registered.
 
     Raises:
-        NotImplementedError: the backend has no such function.
+        NotImplementedError: The backend has no such function.
     """
     found = _implementations.get((name, backend))
     if found is None:
@@ -60,7 +74,14 @@ def implementation(name: str, backend: str) -> Callable[..., Any]:
 
 @functools.cache
 def package(backend: str) -> ModuleType:
-    """The backend's package, which answers `why_not`; its kernels are not imported yet."""
+    """Import the package of a backend, but not its kernels.
+
+    Args:
+        backend: One of `NATIVE`.
+
+    Returns:
+        The package, which has `why_not` and the constants of its kernels.
+    """
     return importlib.import_module(f"hstl_fast.backends.{backend}")
 
 
@@ -98,40 +119,83 @@ def wrong_setting(backend: str) -> str | None:
 
 @constant_when_compiled
 def fuses_leaky_backward(backend: str) -> bool:
-    """Whether the backend's dgrad and wgrad apply LeakyReLU's slope to the gradients they read."""
+    """Return how a backend's dgrad and wgrad take the activation into account.
+
+    Args:
+        backend: One of `NATIVE`.
+
+    Returns:
+        True if they apply LeakyReLU's slope to the gradients that they read.
+    """
     return bool(package(backend).FUSES_LEAKY_BACKWARD)
 
 
 @constant_when_compiled
 def reads_outside_support(backend: str) -> bool:
-    """Whether the backend's convolutions read what stands outside the input's support, which then has to be 0."""
+    """Return whether a backend's convolutions read the input outside its support.
+
+    Args:
+        backend: One of `NATIVE`.
+
+    Returns:
+        True if they do: the input then has to be 0 there.
+    """
     return bool(package(backend).READS_OUTSIDE_SUPPORT)
 
 
 @constant_when_compiled
 def widens_maps(backend: str) -> bool:
-    """Whether the backend computes frame maxima of float16 and bfloat16 maps as float32."""
+    """Return the type of a backend's frame maxima of float16 and bfloat16 maps.
+
+    Args:
+        backend: One of `NATIVE`.
+
+    Returns:
+        True if they are float32, False if they have the map's type.
+    """
     return bool(package(backend).WIDENS_MAPS)
 
 
 @constant_when_compiled
 def finds_power_gradient(backend: str) -> bool:
-    """Whether the backend's `astp_forward` also returns the derivative by the powers."""
+    """Return whether a backend's `astp_forward` also finds the derivative by the powers.
+
+    Args:
+        backend: One of `NATIVE`.
+
+    Returns:
+        True if it does; otherwise `astp_backward` finds it.
+    """
     return bool(package(backend).FINDS_POWER_GRADIENT)
 
 
 def why_too_long(backend: str, longest: int) -> str | None:
-    """Why `backend` cannot pool sequences of so many frames; None if it can."""
+    """Return why a backend cannot pool sequences of so many frames.
+
+    Args:
+        backend: One of `NATIVE`.
+        longest: Frames of the longest sequence.
+
+    Returns:
+        A reason; None if the backend can pool them.
+    """
     if longest <= LONGEST:
         return None
     return f"the {backend} backend pools sequences of at most {LONGEST} frames, got {longest}"
 
 
 def indexable(lens: list[int], backend: str) -> list[int]:
-    """`lens`, checked again: a compiled caller may bring other lengths than the backend was chosen for.
+    """Check lengths again: a compiled caller may bring other lengths than the backend was chosen for.
+
+    Args:
+        lens: Frames of every sequence.
+        backend: One of `NATIVE`.
+
+    Returns:
+        `lens`.
 
     Raises:
-        ValueError: a sequence is too long for the frame index.
+        ValueError: A sequence is too long for the frame index.
     """
     reason = why_too_long(backend, max(lens))
     if reason is not None:

@@ -23,10 +23,12 @@ class PlainStage(FastForward):
 
     @staticmethod
     def looks_like(module: nn.Module) -> bool:
+        """Return whether the module is an `nn.Sequential` with modules that hold a 3D convolution."""
         return isinstance(module, nn.Sequential) and any(structure.holds_conv3d(child) for child in module)
 
     @staticmethod
     def check(module: Any) -> None:
+        """Raise `Mismatch` unless convolutions and LeakyReLUs alternate."""
         structure.check_class_forward(module, "", nn.Sequential)
         children = list(module)
         for i, child in enumerate(children):
@@ -39,16 +41,20 @@ class PlainStage(FastForward):
 
     @staticmethod
     def used(module: Any) -> set[str]:
+        """Return the names of the convolutions' weights."""
         return {f"{name}.conv3d.weight" for name in list(children_of(module))[::2]}
 
     def trials(self) -> list[Trial]:
+        """Return the shape of a small map with the first convolution's channels."""
         module: Any = self.module
         return [((2, module[0].conv3d.in_channels, 4, 5, 6),)]
 
     def accepts(self, x: Any, *others: Any) -> bool:
+        """Return whether `x` is a feature map."""
         return _is_map(x, 5)
 
     def compute(self, x: Tensor, *others: Any) -> Tensor:
+        """Return the output of the convolutions and LeakyReLUs, one after another."""
         module: Any = self.module
         for i in range(0, len(module), 2):
             slope = module[i + 1].negative_slope
@@ -63,10 +69,12 @@ class Arme(FastForward):
 
     @staticmethod
     def looks_like(module: nn.Module) -> bool:
+        """Return whether the module has regions of convolutions."""
         return structure.has_regions(module, "conv3d")
 
     @staticmethod
     def check(module: Any) -> None:
+        """Raise `Mismatch` unless every region has a convolution of the same channels."""
         structure.check_regions(module, "conv3d", structure.check_convolution)
         sizes = {(holder.conv3d.in_channels, holder.conv3d.out_channels) for holder in module.conv3d}
         if len(sizes) != 1:
@@ -74,16 +82,20 @@ class Arme(FastForward):
 
     @staticmethod
     def used(module: Any) -> set[str]:
+        """Return the names of the regions' weights."""
         return {f"conv3d.{i}.conv3d.weight" for i in range(len(module.conv3d))}
 
     def trials(self) -> list[Trial]:
+        """Return the shape of a small map of the layer's channels and rows."""
         module: Any = self.module
         return [((2, module.conv3d[0].conv3d.in_channels, 4, sum(module.split_param), 3),)]
 
     def accepts(self, x: Any, *others: Any) -> bool:
+        """Return whether `x` is a feature map with the rows of the split."""
         return _is_map(x, 5) and x.shape[3] == sum(_split(self.module))
 
     def compute(self, x: Tensor, *others: Any) -> Tensor:
+        """Return the output of `hstl_fast.functional.arme` for the regions' weights."""
         module: Any = self.module
         weights = [holder.conv3d.weight for holder in module.conv3d]
         y = functional.arme(x, weights, list(module.split_param), negative_slope=SLOPE)
@@ -98,10 +110,12 @@ class Astp(FastForward):
 
     @staticmethod
     def looks_like(module: nn.Module) -> bool:
+        """Return whether the module has regions of pools."""
         return structure.has_regions(module, "hpp")
 
     @staticmethod
     def check(module: Any) -> None:
+        """Raise `Mismatch` unless there are a frame maximum, a pool per region and, if `flag` is set, a projection."""
         structure.check_regions(module, "hpp", structure.check_region_pool)
         if not isinstance(getattr(module, "SP1", None), nn.Module):
             raise structure.Mismatch("has no frame maximum SP1")
@@ -114,10 +128,12 @@ class Astp(FastForward):
 
     @staticmethod
     def used(module: Any) -> set[str]:
+        """Return the names of the powers, and of the projection if there is one."""
         powers = {f"hpp.{i}.p" for i in range(len(module.hpp))}
         return powers | {"proj.conv.weight"} if module.flag else powers
 
     def trials(self) -> list[Trial]:
+        """Return the shapes of a small batch and of two packed sequences, with their lengths."""
         module: Any = self.module
         c = module.proj.conv.in_channels if module.flag else 4
         rows = sum(module.split_param)
@@ -125,6 +141,7 @@ class Astp(FastForward):
         return [((2, c, 3, rows, 3), None), ((1, c, 5, rows, 3), [lengths])]
 
     def accepts(self, x: Any, *others: Any) -> bool:
+        """Return whether `x` is a feature map with the rows of the split, and the lengths, if any, sum to its frames."""
         if not _is_map(x, 5) or x.shape[3] != sum(_split(self.module)):
             return False
         (seq_lens,) = others
@@ -133,6 +150,7 @@ class Astp(FastForward):
         return x.shape[0] == 1 and min(seq_lens, default=0) > 0 and sum(seq_lens) == x.shape[2]
 
     def compute(self, x: Tensor, *others: Any) -> Tensor:
+        """Return the output of `hstl_fast.functional.astp` for the regions' powers."""
         module: Any = self.module
         proj = module.proj.conv.weight[:, :, 0, 0] if module.flag else None
         powers = torch.cat([pool.p for pool in module.hpp])
@@ -140,6 +158,7 @@ class Astp(FastForward):
         return _as_torch_pools(pooled, x, powers)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any] | None:
+        """Return the arguments in order, the lengths as a list; None if the call is none that the operator takes."""
         values = super().bind(args, kwargs)
         if values is None or values[1] is None:
             return values
@@ -153,10 +172,12 @@ class Fta(FastForward):
 
     @staticmethod
     def looks_like(module: nn.Module) -> bool:
+        """Return whether the module has regions of gated maxima."""
         return structure.has_regions(module, "mma")
 
     @staticmethod
     def check(module: Any) -> None:
+        """Raise `Mismatch` unless every region has gates of the same channels."""
         structure.check_regions(module, "mma", structure.check_gated_maxima)
         sizes = {size for unit in module.mma for fc in unit.fcs for size in (fc.in_channels, fc.out_channels)}
         if len(sizes) != 1:
@@ -164,17 +185,21 @@ class Fta(FastForward):
 
     @staticmethod
     def used(module: Any) -> set[str]:
+        """Return the names of the gates' weights and biases."""
         gates = [f"mma.{i}.fcs.{k}" for i in range(len(module.mma)) for k in (0, 1)]
         return {f"{gate}.{name}" for gate in gates for name in ("weight", "bias")}
 
     def trials(self) -> list[Trial]:
+        """Return the shape of a small map of 7 frames, which is no multiple of the windows' stride."""
         module: Any = self.module
         return [((2, module.mma[0].fcs[0].in_channels, 7, sum(module.split_param), 3),)]
 
     def accepts(self, x: Any, *others: Any) -> bool:
+        """Return whether `x` is a feature map of 3 frames or more with the rows of the split."""
         return _is_map(x, 5) and x.shape[3] == sum(_split(self.module)) and x.shape[2] >= 3
 
     def compute(self, x: Tensor, *others: Any) -> Tensor:
+        """Return the output of `hstl_fast.functional.fta` for the gates' weights and biases."""
         module: Any = self.module
         weights = torch.stack([torch.stack([fc.weight[:, :, 0] for fc in unit.fcs]) for unit in module.mma])
         biases = torch.stack([torch.stack([fc.bias for fc in unit.fcs]) for unit in module.mma])
@@ -189,25 +214,31 @@ class StripPool(FastForward):
 
     @staticmethod
     def looks_like(module: nn.Module) -> bool:
+        """Return whether the module has numbers of bins and a power."""
         return hasattr(module, "bin_num") and isinstance(getattr(module, "p", None), Tensor)
 
     @staticmethod
     def check(module: Any) -> None:
+        """Raise `Mismatch` unless the module is a generalised mean of equal strips."""
         structure.check_pool(module, "")
 
     @staticmethod
     def used(module: Any) -> set[str]:
+        """Return the name of the power."""
         return {"p"}
 
     def trials(self) -> list[Trial]:
+        """Return the shape of a small map whose frames are reduced."""
         module: Any = self.module
         return [((2, 3, 2 * module.bin_num[0], 3),)]
 
     def accepts(self, x: Any, *others: Any) -> bool:
+        """Return whether `x` is a map `[n, c, h, w]` whose rows the bins divide."""
         module: Any = self.module
         return _is_map(x, 4) and x.shape[2] % module.bin_num[0] == 0
 
     def compute(self, x: Tensor, *others: Any) -> Tensor:
+        """Return the output of `hstl_fast.functional.strip_pool` for the module's power."""
         module: Any = self.module
         pooled = functional.strip_pool(x.unsqueeze(2), module.p, module.bin_num[0])
         return _as_torch_pools(pooled, x, module.p)

@@ -75,7 +75,14 @@ class HSTLConfig:
         return self.stages[-1].channels[-1]
 
     def convolutions(self, frames: int) -> list[Convolution]:
-        """Every ARME layer on a clip of so many frames, in the order of computation."""
+        """List the ARME layers in the order of computation.
+
+        Args:
+            frames: Frames of the clip that they are applied to.
+
+        Returns:
+            The size of each layer and of its map.
+        """
         c, found = 1, []
         for c_out in self.stem:
             found.append(Convolution(c, c_out, (ROWS,), frames, COLUMNS))
@@ -115,7 +122,14 @@ class Convolution(NamedTuple):
 
 
 def is_count(value: object) -> bool:
-    """Whether `value` is a positive integer."""
+    """Return whether a value is a positive integer.
+
+    Args:
+        value: Any object.
+
+    Returns:
+        True for an `int` above 0 that is not a `bool`.
+    """
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
@@ -158,12 +172,15 @@ PRESETS: dict[str, HSTLConfig] = {
 
 
 def preset(name: str) -> HSTLConfig:
-    """The configuration of a published network.
+    """Find the configuration of a published network.
 
     Args:
         name: "casia-b", "oumvlp", "grew" or "gait3d".
 
+    Returns:
+        The configuration.
+
     Raises:
-        ValueError: the name is unknown; the nearest one is named.
+        ValueError: The name is unknown; the nearest one is named.
     """
     return PRESETS[one_of(name, PRESETS, "preset")]

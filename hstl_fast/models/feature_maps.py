@@ -72,6 +72,7 @@ class EagerMaps:
             self._x = channels_last(scaled(silhouettes, network.parts.weight.dtype)[:, None])
 
     def convolve(self, layer: nn.Module) -> None:
+        """Compute an `ARME`, or a layer that a user has put in its place."""
         if self._support is None:
             self._x = layer(self._x, self._lengths or None)
             return
@@ -86,12 +87,14 @@ class EagerMaps:
             self._apply(layer, support)
 
     def max_pool(self) -> None:
+        """Compute the 2x2 spatial maximum."""
         self._x = max_pool(self._x, self._owns_gradient and self._x.requires_grad)
         if self._support is not None:
             self._support = max_pooled(self._support, self._backend)
             self._check()
 
     def aggregate(self, layer: nn.Module) -> None:
+        """Compute an `FTA`, or a layer that a user has put in its place."""
         if self._support is None:
             self._x = layer(self._x, self._lengths or None)
         else:
@@ -100,11 +103,13 @@ class EagerMaps:
         self._lengths = fta_lengths(self._lengths)
 
     def reduce(self) -> None:
+        """Compute the frame maximum, if the backend can; otherwise every pool that follows computes it."""
         if self._support is not None and self._is_indexable():
             self._x = frame_maximum(self._x, Support(self._support), self._lengths, self._backend)
             self._lengths, self._support = [], None
 
     def pool(self, layer: nn.Module) -> None:
+        """Compute an `ASTP` or a `StripPool`, and the frame maximum with it if the map is read again."""
         if self._support is None:
             part = layer(self._x, self._lengths or None)
         elif self._has_other_readers():
@@ -116,6 +121,7 @@ class EagerMaps:
         self._pooled.append(part)
 
     def head(self, network: Network, batch_statistics: bool) -> Tensor:
+        """Compute the embeddings `[n, p, c]` of the parts pooled so far."""
         return apply_head(network, self._pooled, batch_statistics)
 
     def _apply(self, layer: nn.Module, support: Support) -> None:

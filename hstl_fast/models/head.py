@@ -13,15 +13,18 @@ from hstl_fast.ops._library import without_autocast
 
 
 def apply_head(network: Network, pooled: list[Tensor], batch_statistics: bool) -> Tensor:
-    """The embeddings `[N, P, C]` of pooled parts, each `[N, C, m]`.
+    """Compute the embeddings of pooled parts.
 
     Args:
-        network: an `HSTL`, whose `parts` and `norm` are applied.
-        pooled: the parts of every level, in order.
-        batch_statistics: whether the norm takes the statistics of the batch, or else its own.
+        network: An `HSTL`, whose `parts` and `norm` are applied.
+        pooled: The parts of every level, in order, each `[N, C, m]`.
+        batch_statistics: Whether the norm takes the statistics of the batch, or else its own.
+
+    Returns:
+        Embeddings `[N, P, C]`.
 
     Raises:
-        TypeError: a norm that was put in place of batch norm does not map `[N, C, P]` to the same shape.
+        TypeError: A norm that was put in place of batch norm does not map `[N, C, P]` to the same shape.
     """
     x = torch.cat(pooled, 2)
     with without_autocast(x):

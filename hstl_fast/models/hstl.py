@@ -75,24 +75,24 @@ class HSTL(Layer):
 
     @classmethod
     def from_preset(cls, name: str, num_classes: int | None = None, check_input: bool = False) -> HSTL:
-        """An untrained published network.
+        """Make an untrained published network.
 
         Args:
             name: "casia-b", "oumvlp", "grew" or "gait3d".
-            num_classes: identities in training, K; None takes the preset's.
-            check_input: as for the class.
+            num_classes: Identities in training, K; None takes the preset's.
+            check_input: As for the class.
 
         Returns:
             The model.
 
         Raises:
-            ValueError: the name is unknown, or `num_classes` is not a positive integer.
+            ValueError: The name is unknown, or `num_classes` is not a positive integer.
         """
         config = preset(name)
         return cls(config if num_classes is None else replace(config, num_classes=num_classes), check_input)
 
     def forward(self, silhouettes: Tensor, seq_lens: Sequence[int] | Tensor | None = None) -> HSTLOutput:
-        """Embeddings and logits of N sequences.
+        """Compute embeddings and logits of N sequences.
 
         One frame becomes three of it, two frames become 0, 1, 0, 1, because FTA needs three. Every sequence gets what
         it would get alone, except that batch norm in training mode sees the whole batch.
@@ -106,7 +106,7 @@ class HSTL(Layer):
             `embeddings` `[N, P, C]` and `logits` `[N, P, K]`.
 
         Raises:
-            TypeError, ValueError: an argument does not fit; the message names it, what was expected and what was given.
+            TypeError, ValueError: An argument does not fit; the message names it, what was expected and what was given.
         """
         silhouettes, lengths = check_silhouettes(silhouettes, seq_lens, self.check_input)
         embeddings = self._embeddings(silhouettes, lengths, self.norm.training)
@@ -115,7 +115,7 @@ class HSTL(Layer):
 
     @torch.no_grad()
     def embed(self, clips: Iterable[Any], max_frames: int | None = None) -> Tensor:
-        """Embeddings of N clips in evaluation mode, whatever mode the model is in, without gradients.
+        """Compute embeddings of N clips in evaluation mode, whatever mode the model is in, without gradients.
 
         The clips are packed, in order, into ragged batches, so that memory stays bounded; a clip that is longer than a
         batch goes alone. With Triton's kernels on a GPU, a batch is gathered in pinned memory while the one before is
@@ -131,7 +131,8 @@ class HSTL(Layer):
             `[N, P, C]`.
 
         Raises:
-            TypeError, ValueError: a clip does not fit; the message names its position. There is no clip.
+            TypeError, ValueError: A clip does not fit; the message names its position.
+            ValueError: There is no clip, or `max_frames` is not a positive integer.
         """
         if max_frames is None:
             is_triton = backend_with_support(self) == "triton"
@@ -145,40 +146,59 @@ class HSTL(Layer):
         return embeddings[0] if len(embeddings) == 1 else torch.cat(embeddings)
 
     def to(self, *args: Any, **kwargs: Any) -> HSTL:
-        """`torch.nn.Module.to`; a `memory_format` changes nothing, since feature maps are channels last anyway."""
+        """Move or convert the model as `torch.nn.Module.to` does.
+
+        A `memory_format` changes nothing, since feature maps are channels last anyway.
+
+        Args:
+            *args: As for `torch.nn.Module.to`.
+            **kwargs: As for `torch.nn.Module.to`.
+
+        Returns:
+            The model itself.
+        """
         kwargs.pop("memory_format", None)
         return super().to(*args, **kwargs)
 
     def official_state_dict(self) -> dict[str, Tensor]:
-        """Copies of this model's tensors under the names of the released checkpoints.
+        """Copy this model's tensors under the names of the released checkpoints.
+
+        Returns:
+            The tensors by their released names, in the released order.
 
         Raises:
-            ValueError: a module was replaced by one without the released network's tensors.
+            ValueError: A module was replaced by one without the released network's tensors.
         """
         return released.to_official(self.state_dict(), self.config)
 
     def load_official_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load tensors with the released names; nothing is loaded if anything is wrong.
 
+        Args:
+            state_dict: Exactly the released network's tensors, by name.
+
         Raises:
-            ValueError: a tensor is missing, unexpected or misshaped; the message lists them.
+            ValueError: A tensor is missing, unexpected or misshaped; the message lists them.
         """
         released.load_official(self.state_dict(), state_dict, self.config)
 
     @classmethod
     def from_official_checkpoint(cls, path: str | os.PathLike[str], preset: str | None = None) -> HSTL:
-        """The model in a released `.pt` file, its preset and number of identities found from the tensors' shapes.
+        """Make the model in a released `.pt` file; the number of identities is found from the tensors' shapes.
 
         No code from the file is run.
 
         Args:
-            path: the file.
-            preset: the network; None finds it. `oumvlp` and `grew` have one shape: it is `oumvlp` unless "grew" is
-                named.
+            path: The file.
+            preset: The network; None finds it from the shapes. `oumvlp` and `grew` have one shape: it is `oumvlp`
+                unless "grew" is named.
+
+        Returns:
+            The model.
 
         Raises:
-            OSError: the file cannot be opened.
-            ValueError: the file is not such a checkpoint.
+            OSError: The file cannot be opened.
+            ValueError: The file is not such a checkpoint.
         """
         return released.model_in(released.read(path), path, preset, cls)
 

@@ -114,16 +114,19 @@ def load_official(tensors: Mapping[str, Tensor], state_dict: Mapping[str, Tensor
 def model_in(
     content: Mapping[str, Any], path: str | os.PathLike[str], preset: str | None, build: Callable[[HSTLConfig], _Model]
 ) -> _Model:
-    """The model in a checkpoint's content.
+    """Make the model in a checkpoint's content.
 
     Args:
-        content: as `read` returns it.
-        path: the file, for messages.
-        preset: the network's name; None finds it from the tensors' shapes.
-        build: makes a model of a configuration.
+        content: As `read` returns it.
+        path: The file, for messages.
+        preset: The network's name; None finds it from the tensors' shapes.
+        build: Makes a model of a configuration.
+
+    Returns:
+        The model, with the checkpoint's tensors.
 
     Raises:
-        ValueError: naming the file, if its tensors are another network's.
+        ValueError: The tensors are another network's; the message names the file.
     """
     named = None if preset is None else preset_config(preset)
     state_dict = content["model"]

@@ -59,16 +59,19 @@ def use_algorithm(name: str) -> AbstractContextManager[None]:
 
 
 def why_not(operator: str, backend: str, device_type: str, dtype: torch.dtype, longest: int = 0) -> str | None:
-    """Why `backend` cannot compute `operator` for tensors of this device and type; None if it can.
+    """Return why a backend cannot compute an operator.
 
     The automatic choice, the exception for a backend asked for by name and the table of `hstl-fast info` all ask here.
 
     Args:
         operator: "arme", "astp" or "fta".
-        backend: one of `BACKENDS` but "auto".
+        backend: One of `BACKENDS` but "auto".
         device_type: "cpu", "cuda" or another.
-        dtype: the input's type.
-        longest: frames of the longest sequence, where the operator depends on it.
+        dtype: The input's type.
+        longest: Frames of the longest sequence, where the operator depends on it.
+
+    Returns:
+        A reason; None if the backend can compute the operator for tensors of this device and type.
     """
     if dtype not in FLOATING:
         return f"{operator} computes float16, bfloat16, float32 and float64, not {dtype}"
@@ -169,7 +172,15 @@ def _log_once(called: str, chosen: str, device_type: str, reasons: list[str]) ->
 
 
 def why_no_winograd(backend: str, dtype: torch.dtype) -> str | None:
-    """Why `backend` cannot compute `arme` of this type in the Winograd domain; None if it can."""
+    """Return why a backend cannot compute `arme` in the Winograd domain.
+
+    Args:
+        backend: One of `BACKENDS` but "auto".
+        dtype: The input's type.
+
+    Returns:
+        A reason; None if the backend can.
+    """
     if backend != "cpu":
         return f"the {backend} backend has no Winograd convolution"
     return cpu_algorithm.why_no_winograd(dtype)
@@ -177,9 +188,18 @@ def why_no_winograd(backend: str, dtype: torch.dtype) -> str | None:
 
 @constant_when_compiled
 def choose_algorithm(algorithm: str | None, backend: str, dtype: torch.dtype) -> int:
-    """The private operators' `algorithm`, by argument, context or environment.
+    """Choose the private operators' argument `algorithm`, by argument, context or environment.
+
+    Args:
+        algorithm: The caller's argument `algorithm`.
+        backend: The backend that computes `arme`.
+        dtype: The input's type.
+
+    Returns:
+        AUTO, DIRECT or WINOGRAD of backends/cpu/algorithm.py.
 
     Raises:
+        ValueError: The name is unknown.
         RuntimeError: Winograd is asked for by name and cannot run; the message says why.
     """
     name = ALGORITHM.value(algorithm)

@@ -140,9 +140,18 @@ class _FrameMaximum(NativeFunction):
 
 
 def frame_maximum(x: Tensor, support: Support, lens: list[int], backend: str) -> Tensor:
-    """Maximum over the frames of each sequence, `[n, c, 1, h, w]`, by a backend that is not the reference.
+    """Take the maximum over the frames of each sequence.
 
     A map that is pooled twice is read once, and has one gradient: pools of its maximum are pools of the map.
+
+    Args:
+        x: Feature map `[n, c, t, h, w]`.
+        support: The supports; that of the input counts.
+        lens: Lengths of packed sequences, else empty.
+        backend: A backend that is not the reference.
+
+    Returns:
+        Maxima `[n, c, 1, h, w]`.
     """
     return apply(_FrameMaximum, x, support.x, _shape_unless_compiled(x), x.dtype, lens, backend)
 
@@ -180,7 +189,19 @@ class _WithFrameMaximum(OwningFunction):
 
 
 def with_frame_maximum(x: Tensor, support: Support, lens: list[int], backend: str) -> tuple[Tensor, Tensor]:
-    """`x` for its next reader, and :func:`frame_maximum` of it; not for torch.func, torch.compile or tracing."""
+    """Take the maximum over the frames of a map that another layer reads as well.
+
+    It is not for torch.func, torch.compile or tracing.
+
+    Args:
+        x: Feature map `[n, c, t, h, w]`.
+        support: The supports; that of the input counts.
+        lens: Lengths of packed sequences, else empty.
+        backend: A backend that is not the reference.
+
+    Returns:
+        `x` for the other layer, whose gradient the maximum's is added to, and the maxima `[n, c, 1, h, w]`.
+    """
     dense_x = x.contiguous(memory_format=torch.channels_last_3d)
     through, maximum = _WithFrameMaximum.apply(dense_x, support.x, lens, support.owns_gradient, backend)
     return through, maximum

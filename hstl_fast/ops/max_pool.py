@@ -40,11 +40,14 @@ class _MaxPool(OwningFunction):
 
 
 def max_pool(x: Tensor, owns_gradient: bool = False) -> Tensor:
-    """2x2 spatial maximum, stride 2, of `x` `[n, c, t, h, w]`; channels last in and out.
+    """Take the 2x2 spatial maximum, stride 2.
 
     Args:
-        x: the map.
-        owns_gradient: whether the gradients of both maps belong to layers of the same network alone.
+        x: Feature map `[n, c, t, h, w]`.
+        owns_gradient: Whether the gradients of both maps belong to layers of the same network alone.
+
+    Returns:
+        Feature map `[n, c, t, h // 2, w // 2]`, channels last.
     """
     if owns_gradient:
         y: Tensor = _MaxPool.apply(x)

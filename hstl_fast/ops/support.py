@@ -55,7 +55,18 @@ def _max_pool_fake(support: Tensor, backend: str) -> Tensor:
 def grown(
     support: Tensor, split: list[int], seq_lens: list[int], backend: str = "cpu", owns_gradient: bool = False
 ) -> Support:
-    """The supports of ARME whose input has this one: one position more in t, h and w, inside region and sequence."""
+    """Find the supports of an ARME layer: one position more in t, h and w, inside region and sequence.
+
+    Args:
+        support: Support of the layer's input, bool `[n, t, h, w]`.
+        split: Rows of each region.
+        seq_lens: Lengths of packed sequences, else empty.
+        backend: The backend that grows it.
+        owns_gradient: As for `Support`.
+
+    Returns:
+        The supports of input and output.
+    """
     if under_transforms():  # vmap cannot follow the private operator
         return Support(support, grow_support(support, split, seq_lens or None))
     dense = support.contiguous()
@@ -63,13 +74,30 @@ def grown(
 
 
 def windowed(support: Tensor, seq_lens: list[int], backend: str = "cpu") -> Support:
-    """The supports of FTA whose input has this one: any of a window's five frames."""
+    """Find the supports of an FTA layer: any of a window's five frames.
+
+    Args:
+        support: Support of the layer's input, bool `[n, t, h, w]`.
+        seq_lens: Lengths of packed sequences, else empty.
+        backend: The backend that computes it.
+
+    Returns:
+        The supports of input and output.
+    """
     dense = support.contiguous()
     return Support(dense, torch.ops.hstl_fast.window_support(dense, seq_lens, backend))
 
 
 def max_pooled(support: Tensor, backend: str = "cpu") -> Tensor:
-    """The support of the 2x2 maximum of a map with this one."""
+    """Find the support of a 2x2 maximum.
+
+    Args:
+        support: Support of the map, bool `[n, t, h, w]`.
+        backend: The backend that computes it.
+
+    Returns:
+        Support of the maximum, bool `[n, t, h // 2, w // 2]`.
+    """
     smaller: Tensor = torch.ops.hstl_fast.max_pool_support(support, backend)
     return smaller
 

@@ -1,7 +1,7 @@
 """A safe reader of OpenGait pickles: arrays are rebuilt from plain data, and no code that the file chooses is run.
 
 A pickle may name any function to call. Here a fixed set of names, those that numpy writes for an array, is answered by
-small stand-ins (numpy's own `__setstate__` methods trust what a file tells them about memory); every other name is
+small replacements (numpy's own `__setstate__` methods trust what a file tells them about memory); every other name is
 refused.
 """
 
@@ -28,7 +28,7 @@ class _Forbidden(Exception):
 
 
 class _Dtype:
-    """A stand-in for `numpy.dtype(code, align, copy)`."""
+    """A replacement of `numpy.dtype(code, align, copy)`."""
 
     def __init__(self, code: object = None, *_: object) -> None:
         self.code = code
@@ -46,7 +46,7 @@ class _Dtype:
 
 
 class _Array:
-    """A stand-in for `numpy.ndarray`, which a pickle creates empty and then gives a state."""
+    """A replacement of `numpy.ndarray`, which a pickle creates empty and then gives a state."""
 
     def __init__(self) -> None:
         self.value: NDArray[np.generic] | None = None
@@ -77,16 +77,16 @@ def _transposed(array: NDArray[np.generic], axes: Any) -> NDArray[np.generic]:
 
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        stand_in = _stand_ins().get((module.replace("numpy._core", "numpy.core"), name))
-        if stand_in is None:
+        replacement = _replacements().get((module.replace("numpy._core", "numpy.core"), name))
+        if replacement is None:
             raise _Forbidden(f"{module}.{name}")
-        return stand_in
+        return replacement
 
     def persistent_load(self, pid: Any) -> Any:
         raise _Forbidden("a persistent id")
 
 
-def _stand_ins() -> dict[tuple[str, str], Any]:
+def _replacements() -> dict[tuple[str, str], Any]:
     """The names that the pickle of an array may use; made anew for each name, so that a file cannot alter them."""
 
     class Array(_Array):

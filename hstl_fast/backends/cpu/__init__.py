@@ -13,7 +13,11 @@ FINDS_POWER_GRADIENT = False
 
 
 def wrong_setting() -> str | None:
-    """Why a variable of the environment keeps native code from running; None if none does."""
+    """Return why a variable of the environment keeps native code from running.
+
+    Returns:
+        A reason that begins with the variable's name; None if no variable does.
+    """
     return library.wrong_setting()
 
 

@@ -26,15 +26,18 @@ def why_no_winograd(dtype: torch.dtype) -> str | None:
 def resolve(
     algorithm: int, dtype: torch.dtype, c_in: int, c_out: int, lens: list[int], tiles: tuple[int, ...] = TILES
 ) -> int:
-    """DIRECT or the frames of a Winograd tile for one layer: what the native functions take.
+    """Choose how one layer is multiplied.
 
     Args:
         algorithm: AUTO, DIRECT, WINOGRAD or the frames of a tile.
-        dtype: the type computed in.
-        c_in: input channels.
-        c_out: output channels.
-        lens: frames of every sequence.
-        tiles: frames of the Winograd tiles to choose from.
+        dtype: The type computed in.
+        c_in: Input channels.
+        c_out: Output channels.
+        lens: Frames of every sequence.
+        tiles: Frames of the Winograd tiles to choose from.
+
+    Returns:
+        DIRECT or the frames of a Winograd tile, as the native functions take it.
     """
     if algorithm == AUTO:
         small = min(c_in, c_out) < FEWEST_CHANNELS or max(lens) == 1

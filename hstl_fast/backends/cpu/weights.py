@@ -37,15 +37,18 @@ _entries: dict[tuple[int, int], _Entry] = {}
 def prepacked_weights(
     weights: Tensor, dtype: torch.dtype, split: list[int], algorithm: int, *, transposed: bool = False, cache: bool
 ) -> Tensor:
-    """The weights `[m, c_out, c_in, 3, 3, 3]` as the native convolution reads them.
+    """Lay weights out as the native convolution reads them.
 
     Args:
-        weights: the regions' weights.
-        dtype: the type computed in.
-        split: rows of each region.
+        weights: The regions' weights `[m, c_out, c_in, 3, 3, 3]`.
+        dtype: The type computed in.
+        split: Rows of each region.
         algorithm: DIRECT or the frames of a Winograd tile.
-        transposed: prepack for dgrad instead of forward.
-        cache: whether the result may be kept for the next call.
+        transposed: Prepack for dgrad instead of forward.
+        cache: Whether the result may be kept for the next call.
+
+    Returns:
+        The prepacked weights, as bytes.
     """
     limit = environment.packed_cache_bytes() if cache and not transposed and not weights.is_inference() else 0
     if not limit:

@@ -64,10 +64,10 @@ def tune(
     """Measure the tiles of these convolutions' GEMMs on the current GPU.
 
     Args:
-        convolutions: the layers, as `HSTLConfig.convolutions` lists them.
-        dtypes: the types to measure in.
-        say: is called with each GEMM as soon as its fastest tile is in the file.
-        path: the file to write; None for the user's own.
+        convolutions: The layers, as `HSTLConfig.convolutions` lists them.
+        dtypes: The types to measure in.
+        say: Is called with each GEMM as soon as its fastest tile is in the file.
+        path: The file to write; None for the user's own.
 
     Returns:
         The file that was written.
@@ -84,7 +84,16 @@ def tune(
 
 
 def static_tables(frames: int, sequences: int, device: torch.device) -> "StaticTables":
-    """Tables at fixed addresses, for kernels that a CUDA graph launches again without Python."""
+    """Allocate tables at fixed addresses, for kernels that a CUDA graph launches again without Python.
+
+    Args:
+        frames: Frames for which there is room.
+        sequences: Sequences for which there is room.
+        device: The GPU.
+
+    Returns:
+        The tables; `fill` writes them for a batch.
+    """
     from hstl_fast.backends.triton.tables import StaticTables
 
     return StaticTables(frames, sequences, device)
