@@ -3,7 +3,6 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <cstdlib>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -282,13 +281,11 @@ std::vector<std::string> instruction_sets() {
   return names;
 }
 
-// Uses the instruction set of this name, or says what `what`, which gave the name, should be.
-void use_named(const std::string& what, const std::string& name) {
+void use_named_set(const std::string& name) {
   if (hstl::use_instruction_set(name.c_str())) return;
   std::string known;
   for (const std::string& each : instruction_sets()) known += (known.empty() ? "'" : ", '") + each + "'";
-  throw py::value_error(what + ": expected an instruction set that this machine runs (" + known + "), got '" + name +
-                        "'");
+  throw py::value_error("name: expected an instruction set that this machine runs (" + known + "), got '" + name + "'");
 }
 
 py::dict build_info() {
@@ -313,16 +310,8 @@ PYBIND11_MODULE(_cpu, m) {
   m.attr("fields") = fields;  // names of every function's arguments, in order
   m.def("instruction_sets", &instruction_sets, "Instruction sets that this machine runs, best first.");
   m.def("instruction_set", &hstl::instruction_set, "The instruction set in use.");
-  m.def("use_instruction_set", [](const std::string& name) { use_named("name", name); }, "name"_a);
+  m.def("use_instruction_set", &use_named_set, "name"_a);
   m.def("openmp", &hstl::built_with_openmp);
   m.def("build_info", &build_info);
   m.attr("interface") = hstl::kInterface;
-  const char* wanted = std::getenv("HSTL_FAST_CPU_ISA");
-  if (wanted != nullptr && *wanted != 0) {
-    try {
-      use_named("HSTL_FAST_CPU_ISA", wanted);
-    } catch (const py::value_error& error) {
-      throw py::import_error(error.what());
-    }
-  }
 }

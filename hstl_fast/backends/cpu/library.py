@@ -19,7 +19,7 @@ INTERFACE = 8
 
 def _load(name: str) -> tuple[ModuleType | None, str]:
     try:
-        environment.cpu_isa()
+        wanted = environment.cpu_isa()
         binary = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name == name:
@@ -32,6 +32,11 @@ def _load(name: str) -> tuple[ModuleType | None, str]:
     found = getattr(binary, "interface", None)
     if found != INTERFACE:
         return None, f"{name} was built from other sources (interface {found}, expected {INTERFACE}); {_ADVICE}"
+    try:
+        if wanted is not None:
+            binary.use_instruction_set(wanted)
+    except ValueError as error:
+        return None, f"{environment.CPU_ISA.name}{str(error).removeprefix('name')}"
     return binary, ""
 
 

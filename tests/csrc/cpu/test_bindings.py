@@ -63,7 +63,9 @@ def test_instruction_sets_are_named_and_unknown_ones_refused() -> None:
         cpu.use_instruction_set("sse9")
 
 
-@pytest.mark.parametrize(("name", "printed"), [(cpu.instruction_sets()[-1], None), ("sse9", "got 'sse9'")])
+@pytest.mark.parametrize(
+    ("name", "printed"), [(cpu.instruction_sets()[-1], None), ("  ", cpu.instruction_sets()[0]), ("sse9", "got 'sse9'")]
+)
 def test_instruction_set_by_environment(name: str, printed: str | None) -> None:
     code = "from hstl_fast.backends.cpu import library as n; print(n.cpu_error() or n.cpu().instruction_set())"
     environment = {**os.environ, "HSTL_FAST_CPU_ISA": name}
