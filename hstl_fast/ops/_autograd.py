@@ -24,14 +24,14 @@ class NativeFunction(OwningFunction):
     A subclass keeps this contract:
 
     1. The inputs of `forward(ctx, ...)` are first tensors or None, the feature map foremost, then the other arguments.
-    2. It calls `ctx.save_for_backward` with the tensors that it computed, the result foremost, then with all of its
-       input tensors, in order.
+    2. It saves for backward what it computed, the result foremost, and then its input tensors, in order. The result and
+       the feature map are left out where `saves_result` and `saves_map` are False.
     3. It sets `ctx.arguments` to the other arguments, in order.
-    4. `backward(ctx, grad)` reads nothing but these two and `ctx.needs_input_grad`.
+    4. `backward(ctx, grad)` reads nothing of `ctx` but what a `_Context` has as well.
 
     Attributes:
-        saves_result: Whether the result is among the saved tensors.
-        saves_map: Whether the feature map is among the saved tensors.
+        saves_result: Whether the result is saved.
+        saves_map: Whether the feature map is saved.
     """
 
     saves_result: ClassVar[bool] = True
