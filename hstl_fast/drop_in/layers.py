@@ -141,7 +141,7 @@ class Astp(FastForward):
         return [((2, c, 3, rows, 3), None), ((1, c, 5, rows, 3), [lengths])]
 
     def accepts(self, x: Any, *others: Any) -> bool:
-        """Return whether `x` is a map with the rows of the split, and whether any lengths sum to its frames."""
+        """Return whether `x` is a map with the rows of the split, and whether lengths sum to its frames."""
         if not _is_map(x, 5) or x.shape[3] != sum(_split(self.module)):
             return False
         (seq_lens,) = others
