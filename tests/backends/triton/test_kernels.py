@@ -234,8 +234,8 @@ def test_a_network_with_and_without_gradients(preset: str, lens: list[int]) -> N
     found = _losses(copy.deepcopy(model), silhouettes, lens)
     with use_backend("reference"):
         expected = _losses(copy.deepcopy(model).double(), silhouettes, lens)
-    for ours, truth in zip(found[:2], expected[:2], strict=True):
-        assert distance(ours, truth) <= rounding(torch.float32, NETWORK)
+    for ours, right in zip(found[:2], expected[:2], strict=True):
+        assert distance(ours, right) <= rounding(torch.float32, NETWORK)
     with use_backend("reference"):
         torchs = _losses(copy.deepcopy(model), silhouettes, lens)
     ours, theirs = (_joined_distance(results[2:], expected[2:]) for results in (found, torchs))

@@ -10,7 +10,7 @@
 #include <set>
 #include <string>
 
-#include "../../csrc/cpu/operators.h"
+#include "../../../csrc/cpu/operators.h"
 #include "naive.h"
 
 namespace {
@@ -113,12 +113,12 @@ const char* type_name() {
 
 // Largest difference over the largest value; infinite for NaN and for anything but zeros where zeros are due.
 template <class T>
-double error_of(Buffer<T>& got, const Map& truth) {
+double error_of(Buffer<T>& got, const Map& expected) {
   double worst = 0, largest = 0;
-  for (size_t i = 0; i < truth.size(); ++i) {
-    double difference = std::fabs(double(got.data()[i]) - truth[i]);
+  for (size_t i = 0; i < expected.size(); ++i) {
+    double difference = std::fabs(double(got.data()[i]) - expected[i]);
     if (!(difference <= worst)) worst = std::isnan(difference) ? INFINITY : difference;
-    largest = std::max(largest, std::fabs(truth[i]));
+    largest = std::max(largest, std::fabs(expected[i]));
   }
   return worst == 0 ? 0 : worst / largest;
 }
@@ -147,7 +147,7 @@ struct Report {
 
 struct Expected {
   std::string name;
-  Map truth;
+  Map values;
   double bound;
 };
 
@@ -162,7 +162,7 @@ void judge(Report& report, const std::string& name, const std::string& where, co
   for (size_t i = 0; i < expected.size(); ++i) {
     std::string each = name + " " + expected[i].name;
     for (Outputs<T>* outputs : {&first, &alone})
-      report.add(each, error_of((*outputs)[i], expected[i].truth), expected[i].bound, where);
+      report.add(each, error_of((*outputs)[i], expected[i].values), expected[i].bound, where);
     if (std::memcmp(first[i].data(), second[i].data(), first[i].size() * sizeof(T)))
       fail(each + ": two runs differ at " + where);
   }
@@ -521,7 +521,7 @@ void test_astp(Report& report, const AstpTrial& trial, const std::string& where)
     Buffer<T> maximum(trial.maximum.values), proj(trial.proj), p(trial.p), gpooled(trial.gpooled);
     Bytes workspace(operators.astp_workspace({c.n(), list(c.split), c.w, c.cin, c.cout, sizeof(T), threads}));
     Outputs<T> out;
-    for (const Expected& each : expected) out.emplace_back(each.truth.size());
+    for (const Expected& each : expected) out.emplace_back(each.values.size());
     T* projection = trial.proj.empty() ? nullptr : proj.data();
     T* gproj = trial.proj.empty() ? nullptr : out[3].data();
     operators.astp_forward({out[0].data(), maximum.data(), projection, p.data(), workspace.data(), c.n(), list(c.split),
@@ -591,7 +591,7 @@ void test_fta(Report& report, const FtaTrial& trial, const std::string& where) {
     Buffer<T> x(trial.x), w(trial.weights), biases(trial.biases), gy(trial.gy), z(c.windows() * c.m() * c.cin);
     Bytes workspace(operators.fta_workspace({list(c.seq_lens), list(c.split), c.w, c.cin, sizeof(T), threads}));
     Outputs<T> out;
-    for (const Expected& each : expected) out.emplace_back(each.truth.size());
+    for (const Expected& each : expected) out.emplace_back(each.values.size());
     operators.fta_forward({out[0].data(), z.data(), x.data(), w.data(), biases.data(), workspace.data(),
                            list(c.seq_lens), list(c.split), c.w, c.cin, sizeof(T), threads, nullptr});
     operators.fta_backward({out[1].data(), out[2].data(), out[3].data(), gy.data(), x.data(), z.data(), w.data(),

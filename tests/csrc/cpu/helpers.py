@@ -114,9 +114,9 @@ def from_map(x: Tensor) -> Tensor:
     return x[0].permute(1, 2, 3, 0)
 
 
-def error(got: Tensor, truth: Tensor) -> float:
+def error(got: Tensor, expected: Tensor) -> float:
     """The largest difference, relative to the largest value of the reference."""
-    return ((got.double() - truth.double()).abs().max() / truth.double().abs().max()).item()
+    return ((got.double() - expected.double()).abs().max() / expected.double().abs().max()).item()
 
 
 both_dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["f32", "f64"])
@@ -134,16 +134,16 @@ class Trial:
     length: int = 1
 
     @cached_property
-    def truth(self) -> Results:
+    def expected(self) -> Results:
         return torch_results(self.forward, self.inputs, self.gradient, torch.float64)
 
     @cached_property
     def torch_errors(self) -> dict[str, float]:
         own = torch_results(self.forward, self.inputs, self.gradient, self.gradient.dtype)
-        return {name: error(own[name], expected) for name, expected in self.truth.items()}
+        return {name: error(own[name], expected) for name, expected in self.expected.items()}
 
     def errors(self, native: Results) -> dict[str, float]:
-        return {name: error(native[name], expected) for name, expected in self.truth.items()}
+        return {name: error(native[name], expected) for name, expected in self.expected.items()}
 
 
 def assert_exact(trial: Trial, native: Results) -> None:

@@ -48,7 +48,7 @@ def test_arme_gradient_takes_the_slope_where_the_output_is_zero() -> None:
     case = Case((3,), (4,), 5, 3, 2)
     trial = arme_trial(case, torch.float64)
     trial.inputs["x"][:, :, :3] = 0
-    assert (trial.truth["y"] == 0).any()
+    assert (trial.expected["y"] == 0).any()
     assert_exact(trial, arme_native(case, trial))
 
 

@@ -35,7 +35,7 @@ def assert_close(case: Case, trial: Trial, native: Results, support: Support | N
     linear.backward(gradient if support is None else gradient * support.y[..., None])
     assert x.grad is not None
     assert w.grad is not None
-    assert error(native["y"], trial.truth["y"]) <= 1e-5
+    assert error(native["y"], trial.expected["y"]) <= 1e-5
     assert error(native["gx"], x.grad) <= 1e-5
     assert (native["gw"] - w.grad).norm() <= 1e-4 * w.grad.norm()
 
@@ -117,7 +117,7 @@ def test_winograd_finds_the_2x2_maximum(
         (arme_trial(case, torch.float32), None) if share is None else supported_trial(case, share, torch.float32)
     )
     memory, last, half = Buffers(), (algorithm, 4, threads), (case.frames, case.h // 2, case.w // 2, case.c_out)
-    y = memory.output(*trial.truth["y"].shape, dtype=torch.float32)
+    y = memory.output(*trial.expected["y"].shape, dtype=torch.float32)
     beside, alone = (memory.output(*half, dtype=torch.float32) for _ in range(2))
     maximum = memory.output(len(case.seq_lens), *y.shape[1:], dtype=torch.float32)
     packed = prepacked_weights(memory, case, trial.inputs["w"], algorithm, False)
@@ -128,7 +128,7 @@ def test_winograd_finds_the_2x2_maximum(
     cpu.arme_forward(address(y), *inputs, *sizes, 0.01, *last, 0, address(beside))
     cpu.arme_forward(0, *inputs, *sizes, 0.01, *last, address(maximum), address(alone))
     memory.check()
-    assert error(y, trial.truth["y"]) <= 1e-5
+    assert error(y, trial.expected["y"]) <= 1e-5
     expected = torch.nn.functional.max_pool2d(y.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
     assert torch.equal(beside, expected)
     assert torch.equal(alone, expected)

@@ -22,5 +22,5 @@ def test_parts_are_mapped_and_normalised(
     cpu.head(*map(address, tensors), 1e-5, n, parts, c_in, c_out, dtype.itemsize, 2)
     memory.check()
     mapped = torch.einsum("npi,pio->npo", x.double(), w.double())
-    truth = (mapped - mean.double()) / (variance.double() + 1e-5).sqrt() * weight.double() + bias.double()
-    assert error(y, truth) <= 4 * torch.finfo(dtype).eps
+    expected = (mapped - mean.double()) / (variance.double() + 1e-5).sqrt() * weight.double() + bias.double()
+    assert error(y, expected) <= 4 * torch.finfo(dtype).eps
