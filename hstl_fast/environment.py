@@ -158,6 +158,21 @@ def cpu_isa() -> str | None:
     return _choice(CPU_ISA)
 
 
+def faults() -> list[str]:
+    """Read every variable of run time.
+
+    Returns:
+        A sentence for each variable whose value is not allowed.
+    """
+    found = []
+    for read in (backend, algorithm, packed_cache_bytes, memory_cache, tiles, debug, cpu_isa):
+        try:
+            read()
+        except ValueError as error:
+            found.append(str(error))
+    return found
+
+
 def _text(variable: Variable) -> str:
     return os.environ.get(variable.name, "").strip()
 

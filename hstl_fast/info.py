@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hstl_fast import backends, functional, options, reference
+from hstl_fast import backends, environment, functional, options, reference
 from hstl_fast._caches import cache_bytes
 from hstl_fast.backends.cpu import library
 from hstl_fast.ops import _dispatch
@@ -51,6 +51,7 @@ def collect() -> dict[str, Any]:
 
     Returns:
         Versions, machine, threads, native library, caches and backends as plain values that `json.dumps` takes.
+        `wrong_variables` has a sentence for each environment variable whose value is not allowed.
         `caches` has the bytes that each cache of this process holds for later calls.
         `backends` has a row for each operator, device and backend: {"operator", "device", "backend", "available",
         "reason" (None if available), "automatic" (True for the one "auto" picks), "verified" (False for kernels that
@@ -69,6 +70,7 @@ def collect() -> dict[str, Any]:
         "native_cpu": _native_cpu(),
         "requested_backend": options.BACKEND.value(),
         "requested_algorithm": options.ALGORITHM.value(),
+        "wrong_variables": environment.faults(),
         "caches": cache_bytes(),
         "backends": _backends(),
     }

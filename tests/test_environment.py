@@ -142,3 +142,12 @@ def test_a_path_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment.tiles() == " my tiles.json"
     monkeypatch.setenv("HSTL_FAST_TILES", "")
     assert environment.tiles() is None
+
+
+def test_all_faults_are_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert environment.faults() == []
+    monkeypatch.setenv("HSTL_FAST_MEMORY_CACHE", "maybe")
+    monkeypatch.setenv("HSTL_FAST_PACKED_CACHE", "-1")
+    memory, weights = sorted(environment.faults())
+    assert "HSTL_FAST_MEMORY_CACHE must be" in memory
+    assert "HSTL_FAST_PACKED_CACHE must be" in weights

@@ -17,7 +17,7 @@ def description() -> dict[str, Any]:
     """Versions, processor, threads and instruction sets, as `hstl-fast info` knows them."""
     known = info.collect()
     del known["backends"]  # what could have run; the implementations say what did
-    del known["caches"]  # what this process holds at the moment
+    del known["caches"], known["wrong_variables"]  # of this process at the moment
     return {
         **known,
         "peers": {name: _version(name) for name in PEERS},

@@ -24,6 +24,8 @@ def info(as_json: bool, check: bool) -> None:
         _print_facts(facts)
         _print_backends(facts["backends"])
         _print_check(results)
+    if facts["wrong_variables"]:
+        raise click.ClickException("; ".join(facts["wrong_variables"]))
     if not all(result.passed for result in results):
         raise click.ClickException("a backend disagrees with the reference")
 
