@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +41,18 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.environ.pop("PYTEST_XDIST_WORKER", None):  # so that tests may start pytest themselves
         # Tests beside one another get one thread each, and so do the processes that they start.
         torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
+    _give_compiled_kernels_a_place(config)
     config.addinivalue_line("markers", "slow: takes half a minute or more; runs only with --slow")
+
+
+def _give_compiled_kernels_a_place(config: pytest.Config) -> None:
+    """Let every process of tests keep torch's compiled kernels in a folder of its own.
+
+    In one folder for all, a process may load a kernel while another writes it, or one for another instruction set.
+    """
+    folder = tempfile.mkdtemp(prefix="hstl_fast-inductor-")
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
