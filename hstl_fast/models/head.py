@@ -25,6 +25,7 @@ def apply_head(network: Network, pooled: list[Tensor], batch_statistics: bool) -
 
     Raises:
         TypeError: A norm that was put in place of batch norm does not map `[N, C, P]` to the same shape.
+        RuntimeError: A norm in training mode is to be evaluated, and has a forward or bound method on the instance.
     """
     x = torch.cat(pooled, 2)
     with without_autocast(x):

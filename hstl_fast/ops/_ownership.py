@@ -2,7 +2,7 @@
 
 `HSTL` knows its own chain of layers: every feature map goes to its own layers only, and so does every gradient of a
 map. It says so by `Support.owns_gradient`, and only where no hook, mode or foreign layer looks on. An operator that
-another caller calls never overwrites a gradient. docs/internals.md describes the rule and its limits.
+another caller calls never overwrites a gradient. docs/internals.md describes the rule.
 """
 
 from __future__ import annotations
