@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../function.h"
 #include "../shapes.h"
 
 namespace hstl {
@@ -18,23 +19,6 @@ namespace hstl {
 // place and gets another type, layout in memory or meaning, nor a changed layout of prepacked weights: raise the number
 // for every change.
 constexpr int kInterface = 8;
-
-// The name of a function in Python, and the fields of its arguments in the order in which Python passes them.
-#define HSTL_FUNCTION(function, ...)                       \
-  static constexpr const char* name() { return function; } \
-  template <class Visitor>                                 \
-  void visit(Visitor&& visitor) {                          \
-    visitor(#__VA_ARGS__, __VA_ARGS__);                    \
-  }
-
-// A list of integers, borrowed for the duration of the call.
-struct IntList {
-  const int64_t* data;
-  int64_t size;
-};
-
-// The most lists among the arguments of one function; the bindings keep copies of so many.
-constexpr int kMostLists = 2;
 
 // The algorithm of a convolution: direct, or Winograd with tiles of 4 x 4 positions and so many frames.
 constexpr int kDirect = 0;
