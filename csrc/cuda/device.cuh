@@ -27,11 +27,17 @@ __device__ __forceinline__ float to_float(bfloat16_t x) { return __bfloat162floa
 template <class T>
 __device__ __forceinline__ T from_float(float x);
 template <>
-__device__ __forceinline__ float from_float<float>(float x) { return x; }
+__device__ __forceinline__ float from_float<float>(float x) {
+  return x;
+}
 template <>
-__device__ __forceinline__ half_t from_float<half_t>(float x) { return __float2half_rn(x); }
+__device__ __forceinline__ half_t from_float<half_t>(float x) {
+  return __float2half_rn(x);
+}
 template <>
-__device__ __forceinline__ bfloat16_t from_float<bfloat16_t>(float x) { return __float2bfloat16_rn(x); }
+__device__ __forceinline__ bfloat16_t from_float<bfloat16_t>(float x) {
+  return __float2bfloat16_rn(x);
+}
 
 // To TF32's 10 bits of mantissa, to the nearest, ties away from zero.
 __device__ __forceinline__ float round_to_tf32(float x) {
@@ -51,9 +57,13 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) { return uint3
 
 // Plain accesses to shared memory; T has 1, 2, 4, 8 or 16 bytes and is aligned.
 template <class T>
-__device__ __forceinline__ T load_shared(const T* p) { return *p; }
+__device__ __forceinline__ T load_shared(const T* p) {
+  return *p;
+}
 template <class T>
-__device__ __forceinline__ void store_shared(T* p, T value) { *p = value; }
+__device__ __forceinline__ void store_shared(T* p, T value) {
+  *p = value;
+}
 
 // ---- cp.async: copies from global to shared memory in the background, 16 bytes each, both addresses aligned to 16.
 // Without `exists` zeros are written and the source is not read. The thread's copies since the last commit are a
@@ -67,7 +77,9 @@ __device__ __forceinline__ void copy_async_16(void* shared, const void* global, 
 }
 __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N>
-__device__ __forceinline__ void copy_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+__device__ __forceinline__ void copy_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
 
 // ---- fragments. ldmatrix: four 8 x 8 matrices of 2-byte elements; lane i gives the address of row i % 8 of matrix
 // i / 8, 16 bytes, aligned. Lane i gets, of every matrix, elements 2 (i % 4) and the next of row i / 4; transposed,
@@ -105,11 +117,11 @@ struct Float32 {
   using storage = float;  // multiplied without tensor cores
 };
 
-#define HSTL_MMA(Tag, instruction)                                                                                    \
-  __device__ __forceinline__ void multiply(Tag, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {      \
-    asm volatile("mma.sync.aligned." instruction " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"             \
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                                      \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));                                  \
+#define HSTL_MMA(Tag, instruction)                                                                               \
+  __device__ __forceinline__ void multiply(Tag, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) { \
+    asm volatile("mma.sync.aligned." instruction " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"        \
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                                \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));                            \
   }
 HSTL_MMA(Half, "m16n8k16.row.col.f32.f16.f16.f32")
 HSTL_MMA(Bfloat16, "m16n8k16.row.col.f32.bf16.bf16.f32")
@@ -135,10 +147,10 @@ __device__ __forceinline__ void barrier_arrive(uint64_t* barrier) {
 // Arrives, and announces bytes.
 __device__ __forceinline__ void barrier_expect(uint64_t* barrier, int bytes) {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared::cta.b64 state, [%0], %1; }" ::"r"(
-                   shared_address(barrier)),
-               "r"(bytes)
-               : "memory");
+  asm volatile(
+      "{ .reg .b64 state; mbarrier.arrive.expect_tx.shared::cta.b64 state, [%0], %1; }" ::"r"(shared_address(barrier)),
+      "r"(bytes)
+      : "memory");
 #endif
 }
 __device__ __forceinline__ void wait_phase(uint64_t* barrier, int parity) {

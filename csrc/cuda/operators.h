@@ -121,10 +121,10 @@ struct LeakyBackward {
 // The maximum over the frames of each sequence, and the first frame of the sequence that attains it; NaN wins, as in
 // torch. A position outside the support counts as 0, whatever stands there.
 struct FrameMaximum {
-  void* maximum;            // [N, H, W, C], in x's type
-  int16_t* index;           // [N, H, W, C]
-  const void* x;            // [F, H, W, C]
-  const uint8_t* support;   // [F, H, W] or null
+  void* maximum;           // [N, H, W, C], in x's type
+  int16_t* index;          // [N, H, W, C]
+  const void* x;           // [F, H, W, C]
+  const uint8_t* support;  // [F, H, W] or null
   const int32_t* starts;
   int64_t sequences, h, w, c;
   int type;
@@ -135,8 +135,8 @@ struct FrameMaximum {
 
 // gx: the maximum's gradient at the frame that attains it, 0 elsewhere.
 struct FrameMaximumBackward {
-  void* gx;           // [F, H, W, C]
-  const void* grad;   // [N, H, W, C]
+  void* gx;          // [F, H, W, C]
+  const void* grad;  // [N, H, W, C]
   const int16_t* index;
   const int32_t* ends;
   const int32_t* sequence_of_frame;  // [F]
@@ -167,11 +167,11 @@ struct FrameMaximumBackwardAdd {
 // Of every region r, with u = maximum projT or, without a projection, the maximum itself, clamped from below at 1e-6:
 // pooled = exp(log(mean(exp(p_r log u))) / p_r), relative to the largest u, and its derivative by p_r.
 struct AstpForward {
-  float* pooled;         // [N, m, c_out]
-  float* by_power;       // [N, m, c_out]
-  const void* maximum;   // [N, H, W, c_in]
-  const float* proj;     // [c_out, c_in] or null: c_out = c_in
-  const float* p;        // [m]
+  float* pooled;        // [N, m, c_out]
+  float* by_power;      // [N, m, c_out]
+  const void* maximum;  // [N, H, W, c_in]
+  const float* proj;    // [c_out, c_in] or null: c_out = c_in
+  const float* p;       // [m]
   const int32_t* regions;
   int64_t sequences, region_count, h, w, c_in, c_out;
   int type;  // of maximum
