@@ -26,9 +26,10 @@ struct Tile {
   int rows, cols;                // of the box
 };
 
-// A stretch of frames, begin <= t < end, and the first and last frame of its sequence.
+// A stretch of frames, begin <= t < end, of a sequence, and that sequence's first and last frame.
 struct Segment {
   int begin, end;
+  int sequence;
   int first, last;
 };
 
@@ -64,7 +65,7 @@ void clear_unlisted(const TilePlan& plan, const Tiles& tiles, void* y, int64_t c
 
 // The segment of this number; an empty one behind the last.
 __device__ __forceinline__ Segment find_segment(const Tiles& t, int segment) {
-  if (segment >= t.segment_starts[t.sequences]) return {0, 0, 0, 0};
+  if (segment >= t.segment_starts[t.sequences]) return {0, 0, 0, 0, 0};
   int low = 0, high = t.sequences;  // segment_starts[low] <= segment < segment_starts[high]
   while (high - low > 1) {
     int middle = (low + high) / 2;
@@ -75,7 +76,7 @@ __device__ __forceinline__ Segment find_segment(const Tiles& t, int segment) {
   }
   int first = t.starts[low], end = t.starts[low + 1];
   int begin = first + (segment - t.segment_starts[low]) * t.stretch;
-  return {begin, min(begin + t.stretch, end), first, end - 1};
+  return {begin, min(begin + t.stretch, end), low, first, end - 1};
 }
 
 }  // namespace hstl
