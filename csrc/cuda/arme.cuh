@@ -53,7 +53,13 @@ struct Packing {
   int channel_blocks, col_blocks, cols;
 };
 
-// One element of the packed weights, where and which.
+template <class Tag>
+__device__ __forceinline__ typename Tag::storage rounded(Tag, typename Tag::storage x) {
+  return x;
+}
+__device__ __forceinline__ float rounded(Tf32, float x) { return round_to_tf32(x); }
+
+// Packs element i of the packed weights.
 template <class Tag>
 __device__ __forceinline__ void pack_element(const Packing& p, int64_t i) {
   using T = typename Tag::storage;
@@ -73,7 +79,7 @@ __device__ __forceinline__ void pack_element(const Packing& p, int64_t i) {
   int at = p.transposed ? 26 - (time * kTaps + tap) : time * kTaps + tap;
   T value = from_float<T>(0.0f);
   if (c_out < p.c_out && c_in < p.c_in)
-    value = static_cast<const T*>(p.weights)[((rest * p.c_out + c_out) * p.c_in + c_in) * 27 + at];
+    value = rounded(Tag(), static_cast<const T*>(p.weights)[((rest * p.c_out + c_out) * p.c_in + c_in) * 27 + at]);
   static_cast<T*>(p.packed)[i] = value;
 }
 

@@ -1,7 +1,10 @@
 // ARME's convolution by mma.sync, or in plain float32, and the functions forward and dgrad, which choose a kernel.
+#include "arme_first.cuh"
+#include "arme_wgrad.cuh"
 #include "epilogue.cuh"
 #include "launch.cuh"
 #include "mma.cuh"
+#include "types.cuh"
 
 namespace hstl {
 namespace {
@@ -136,7 +139,7 @@ convolve(const __grid_constant__ Convolution p) {
       }
       int slot = p.resident ? channel_block * kTaps + tap : step % kRing;
       int offset = patch % 2 * kPatchBytes + (tap / 3 * tile.cols + tap % 3) * kUnitBytes;
-      multiply_stage(Tag(), sums, rows, offset, weights + slot * kStageBytes<kCols>, times);
+      multiply_stage<kCols>(Tag(), sums, rows, offset, weights + slot * kStageBytes<kCols>, times);
     }
     if (channel_block + 1 < p.channel_blocks) continue;
 #pragma unroll
@@ -172,8 +175,15 @@ template <class Tag>
 Packing packing_of(const void* weights, int64_t regions, int64_t c_out, int64_t c_in, bool transposed) {
   int64_t inputs = transposed ? c_out : c_in, outputs = transposed ? c_in : c_out;
   int cols = cols_of(outputs);
-  return {nullptr, weights, regions, int(c_out), int(c_in), transposed, int(blocks_of(inputs, kBlockChannels<Tag>)),
-          int(blocks_of(outputs, cols)), cols};
+  return {nullptr,
+          weights,
+          regions,
+          int(c_out),
+          int(c_in),
+          transposed,
+          int(blocks_of(inputs, kBlockChannels<Tag>)),
+          int(blocks_of(outputs, cols)),
+          cols};
 }
 
 size_t stage_bytes(const Packing& p) { return p.cols == 32 ? kStageBytes<32> : kStageBytes<64>; }
@@ -213,9 +223,7 @@ void enqueue(Job job, const int32_t* starts) {
     launch_convolution<Tag, 64>(p, job.plan, job.device, job.stream);
 }
 
-bool aligned_rows(const void* y, int64_t row_bytes) {
-  return row_bytes % 16 == 0 && reinterpret_cast<uintptr_t>(y) % 16 == 0;
-}
+bool aligned_rows(const void* y, int64_t row_bytes) { return row_bytes % 16 == 0 && aligned(y, 16); }
 
 template <class Tag>
 size_t workspace_of(const ArmeWorkspace& a) {
@@ -228,8 +236,9 @@ void forward(const ArmeForward& a) {
   using T = typename Tag::storage;
   TilePlan plan(a.split, a.frames, a.sequences, a.w, a.stretch);
   int64_t places = plan.h * plan.w;
-  Epilogue to = {a.y, a.y_support, nullptr, nullptr, nullptr, places, int(a.c_out), a.negative_slope,
-                 aligned_rows(a.y, a.c_out * int64_t(sizeof(T)))};
+  Epilogue to = {a.y,          a.y_support,      nullptr,
+                 nullptr,      nullptr,          places,
+                 int(a.c_out), a.negative_slope, aligned_rows(a.y, a.c_out * int64_t(sizeof(T)))};
   Convolution p = {{}, map_of(a.x, nullptr, places, a.c_in, a.x_type, sizeof(T)), nullptr, 0, 0, false, to};
   enqueue<Tag>({plan, packing_of<Tag>(a.weights, a.split.size, a.c_out, a.c_in, false), p, a.regions, a.workspace,
                 a.device, a.stream},
@@ -241,8 +250,15 @@ void dgrad(const ArmeDgrad& a) {
   using T = typename Tag::storage;
   TilePlan plan(a.split, a.frames, a.sequences, a.w, a.stretch);
   int64_t places = plan.h * plan.w;
-  Epilogue to = {a.gx, a.x_support, a.x, a.maximum_grad, a.maximum_index, places, int(a.c_in),
-                 a.x == nullptr ? 1.0f : a.x_slope, aligned_rows(a.gx, a.c_in * int64_t(sizeof(T)))};
+  Epilogue to = {a.gx,
+                 a.x_support,
+                 a.x,
+                 a.maximum_grad,
+                 a.maximum_index,
+                 places,
+                 int(a.c_in),
+                 a.x == nullptr ? 1.0f : a.x_slope,
+                 aligned_rows(a.gx, a.c_in * int64_t(sizeof(T)))};
   Convolution p = {{}, map_of(a.grad, nullptr, places, a.c_out, a.type, sizeof(T)), nullptr, 0, 0, false, to};
   enqueue<Tag>({plan, packing_of<Tag>(a.weights, a.split.size, a.c_out, a.c_in, true), p, a.regions, a.workspace,
                 a.device, a.stream},

@@ -2,6 +2,8 @@
 // support, and the store. The sums lie as those of mma.sync, which are also those of wgmma.
 #pragma once
 
+#include <cstring>
+
 #include "arme.cuh"
 
 namespace hstl {
@@ -35,7 +37,7 @@ __device__ __forceinline__ float finished(const Epilogue& e, float sum, int64_t 
                                           int frame_in_sequence) {
   if (e.maximum_grad != nullptr && e.maximum_index[at_maximum] == frame_in_sequence) sum += e.maximum_grad[at_maximum];
   bool positive = e.x != nullptr ? to_float(static_cast<const T*>(e.x)[at]) > 0 : sum > 0;
-  return positive || (e.x == nullptr && sum != sum) ? sum : sum * e.slope;
+  return positive ? sum : sum * e.slope;
 }
 
 // Stores one row of a warp's sums: those of a frame and a position, kCols / 8 times 2 in each lane of a quad. All lanes

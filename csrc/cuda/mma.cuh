@@ -34,7 +34,7 @@ __device__ __forceinline__ void round_fragment(Tf32, uint32_t (&a)[4]) {
 }
 
 // sums[j] += rows, moved by `offset` bytes, times the weights of time times[j]; nothing where that is negative.
-template <class Tag, int kCols>
+template <int kCols, class Tag>
 __device__ __forceinline__ void multiply_stage(Tag tag, Sums<kCols> (&sums)[kTimes], const Rows<Tag>& rows, int offset,
                                                const unsigned char* weights, const int (&times)[kTimes]) {
   int lane = threadIdx.x % 32;
