@@ -35,6 +35,27 @@ struct Convolution {
   Epilogue to;
 };
 
+// The taps over time by which an input frame is multiplied, for each of the sums; -1: the output is not the segment's.
+struct Times {
+  int of[kTimes];
+};
+
+__device__ __forceinline__ Times times_of(const Segment& s, int frame) {
+  Times times;
+  int oldest = (frame + 2 - s.begin) % kTimes;  // the sums of output frame - 1
+#pragma unroll
+  for (int j = 0; j < kTimes; ++j) {
+    int later = (j - oldest + kTimes) % kTimes, output = frame - 1 + later;
+    times.of[j] = output >= s.begin && output < s.end ? 2 - later : -1;
+  }
+  return times;
+}
+
+// Whether an input frame is the last for the output that it adds to by this tap.
+__device__ __forceinline__ bool is_complete(const Segment& s, int frame, int time) {
+  return time == 2 || (time == 1 && frame == s.last);
+}
+
 // Packed weights: [regions, column blocks, channel blocks, kTaps] stages of [kTimes, kUnits, kCols, 16 bytes]. Eight
 // columns of a unit are 128 contiguous bytes: a matrix of ldmatrix, and a core matrix of wgmma.
 template <int kCols>
