@@ -1,10 +1,13 @@
 // ARME's convolution by mma.sync, or in plain float32, and the functions forward and dgrad, which choose a kernel.
+#include <type_traits>
+
 #include "arme_first.cuh"
 #include "arme_wgrad.cuh"
 #include "epilogue.cuh"
 #include "launch.cuh"
 #include "mma.cuh"
 #include "types.cuh"
+#include "vector.cuh"
 
 namespace hstl {
 namespace {
@@ -51,6 +54,13 @@ __device__ __forceinline__ Rows<Tag> find_rows(const Convolution& p, const Tile&
   return rows;
 }
 
+template <class T>
+__device__ __forceinline__ void store_words(T* to, const T& from) {
+#pragma unroll
+  for (int i = 0; i < int(sizeof(T) / 4); ++i)
+    store_shared(reinterpret_cast<int*>(to) + i, reinterpret_cast<const int*>(&from)[i]);
+}
+
 template <int kCols>
 __device__ __forceinline__ bool find_work(const Convolution& p, Work* to) {
   int tile_number = blockIdx.x / p.col_blocks, segment = tile_number / p.tiles.tiles_per_segment;
@@ -58,8 +68,8 @@ __device__ __forceinline__ bool find_work(const Convolution& p, Work* to) {
   Tile tile = p.tiles.tiles[tile_number];
   if (s.begin == s.end || tile.count == 0) return false;
   if (threadIdx.x == 0) {
-    store_shared(&to->tile, tile);
-    store_shared(&to->segment, s);
+    store_words(&to->tile, tile);
+    store_words(&to->segment, s);
     store_shared(&to->sites, p.tiles.sites + int64_t(segment) * p.tiles.h * p.tiles.w + tile.begin);
     int64_t stages = p.channel_blocks * kTaps, unit = int64_t(tile.region) * p.col_blocks + blockIdx.x % p.col_blocks;
     store_shared(&to->weights, p.weights + unit * stages * kStageBytes<kCols>);
@@ -151,7 +161,11 @@ convolve(const __grid_constant__ Convolution p) {
         copy_async_commit();
       }
       int offset = patch % 2 * kPatchBytes + (tap / 3 * cols + tap % 3) * kUnitBytes;
-      multiply_stage<kCols>(Tag(), sums, rows, patches + offset, weights + slot * kStageBytes<kCols>, times);
+      const unsigned char* stage = weights + slot * kStageBytes<kCols>;
+      if constexpr (std::is_same_v<Tag, Float32>)
+        multiply_plain<kCols>(sums, rows, patches + offset, stage, times);
+      else
+        multiply_stage<kCols>(Tag(), sums, rows, patches + offset, stage, times);
       slot = slot + 1 < stages ? slot + 1 : 0;
     }
     if (channel_block + 1 < p.channel_blocks) continue;
@@ -233,7 +247,7 @@ void enqueue(Job job, const int32_t* starts) {
     launch_convolution<Tag, 64>(p, job.plan, job.device, job.stream);
 }
 
-bool aligned_rows(const void* y, int64_t row_bytes) { return row_bytes % 16 == 0 && aligned(y, 16); }
+bool aligned_rows(const void* y, int64_t row_bytes) { return row_bytes % 16 == 0 && aligned(16, y); }
 
 template <class Tag>
 size_t workspace_of(const ArmeWorkspace& a) {

@@ -76,8 +76,9 @@ __device__ __forceinline__ float add_products(float sum, const float4& a, const 
   return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
 }
 
+// The same in plain float32: a lane reads its two rows and two columns itself, four channels at a time.
 template <int kCols>
-__device__ __forceinline__ void multiply_stage(Float32, Sums<kCols> (&sums)[kTimes], const Rows<Float32>& rows,
+__device__ __forceinline__ void multiply_plain(Sums<kCols> (&sums)[kTimes], const Rows<Float32>& rows,
                                                const unsigned char* patch, const unsigned char* weights,
                                                const Times& times) {
   int col = threadIdx.x % 4 * 2;
