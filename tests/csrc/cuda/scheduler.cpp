@@ -290,7 +290,9 @@ void __syncthreads(shim::Where where) {
            lanes[i].where.line);
   if (++block.waiting == block.threads) {
     block.waiting = 0;
+    for (int i = 0; i < block.threads; ++i) block.thread[i].state = State::ready;
     push_all();
+    return suspend(State::ready, "__syncthreads", where);
   }
   suspend(State::barrier, "__syncthreads", where);
 }
