@@ -13,6 +13,9 @@ namespace hstl {
 namespace {
 
 constexpr int kThreads = 256;
+// Blocks of a multiprocessor, whose sums the registers hold.
+template <class Tag, int kCols>
+constexpr int kBlocks = kCols == 32 && !std::is_same_v<Tag, Float32> ? 2 : 1;
 constexpr int kRing = 3;  // stages of weights in flight or in use
 
 static_assert(kThreads / 32 * kRowTiles * 16 == kPositions, "the warps' rows are the tile's positions");
@@ -23,6 +26,8 @@ struct Work {
   Segment segment;
   const int32_t* sites;          // the tile's
   const unsigned char* weights;  // the region's and the column block's first stage
+  int first_frame, last_frame;   // of the input
+  int box;                       // places
 };
 
 // Bytes of shared memory: two patches, of this and the next channel block or frame, the weights, the box's places.
@@ -72,6 +77,9 @@ __device__ __forceinline__ bool find_work(const Convolution& p, Work* to) {
     store_words(&to->segment, s);
     store_shared(&to->sites, p.tiles.sites + int64_t(segment) * p.tiles.h * p.tiles.w + tile.begin);
     int64_t stages = p.channel_blocks * kTaps, unit = int64_t(tile.region) * p.col_blocks + blockIdx.x % p.col_blocks;
+    store_shared(&to->first_frame, max(s.begin - 1, s.first));
+    store_shared(&to->last_frame, min(s.end, s.last));
+    store_shared(&to->box, tile.rows * tile.cols);
     store_shared(&to->weights, p.weights + unit * stages * kStageBytes<kCols>);
   }
   return true;
@@ -112,7 +120,7 @@ __device__ __forceinline__ void finish(const Convolution& p, const Work* work, S
 //   Registers: 192 sums, 8 of the map's and 4 of the weights' fragments. With 32 outputs 96 sums, and two blocks to a
 //     multiprocessor.
 template <class Tag, int kCols>
-HSTL_KERNEL(kThreads, kCols == 32 ? 2 : 1)
+HSTL_KERNEL(kThreads, (kBlocks<Tag, kCols>))
 convolve(const __grid_constant__ Convolution p) {
   unsigned char* patches = dynamic_shared();
   unsigned char* weights = patches + 2 * kPatchBytes;
@@ -125,10 +133,7 @@ convolve(const __grid_constant__ Convolution p) {
   Rows<Tag> rows = find_rows<Tag>(p, work->tile, work->sites);
   __syncthreads();
 
-  int first = max(work->segment.begin - 1, work->segment.first);
-  int patch_count = (min(work->segment.end, work->segment.last) - first + 1) * p.channel_blocks;
-  int box = work->tile.rows * work->tile.cols, cols = work->tile.cols;
-  copy_places<Tag>(patches, p.x, first, 0, places, box, 0, 1);
+  copy_places<Tag>(patches, p.x, load_shared(&work->first_frame), 0, places, load_shared(&work->box), 0, 1);
   for (int i = 0; i < (p.resident ? stages : kRing - 1); ++i) {
     copy_stage<kCols>(weights + i * kStageBytes<kCols>, load_shared(&work->weights) + i * kStageBytes<kCols>);
     if (!p.resident) copy_async_commit();
@@ -136,9 +141,9 @@ convolve(const __grid_constant__ Convolution p) {
   if (p.resident) copy_async_commit();
 
   Sums<kCols> sums[kTimes] = {};
-  int slot = 0;
-  for (int patch = 0; patch < patch_count; ++patch) {
-    int frame = first + patch / p.channel_blocks, channel_block = patch % p.channel_blocks;
+  int slot = 0, frame = load_shared(&work->first_frame), channel_block = 0, parity = 0;
+  while (true) {
+    bool more = frame < load_shared(&work->last_frame) || channel_block + 1 < p.channel_blocks;
     Times times = times_of(work->segment, frame);
 #pragma unroll 1
     for (int tap = 0; tap < kTaps; ++tap) {
@@ -148,19 +153,20 @@ convolve(const __grid_constant__ Convolution p) {
         else
           copy_async_wait<kRing - 2>();
         __syncthreads();
-        if (!p.resident && (patch + 1 < patch_count || tap + kRing - 1 < kTaps)) {
+        if (!p.resident && (more || tap + kRing - 1 < kTaps)) {
           int ahead = (channel_block * kTaps + tap + kRing - 1) % (p.channel_blocks * kTaps);
           copy_stage<kCols>(weights + (slot + kRing - 1) % kRing * kStageBytes<kCols>,
                             load_shared(&work->weights) + ahead * kStageBytes<kCols>);
         }
         // The next patch comes in parts, so that no stage of weights waits for all of it.
         int parts = p.resident ? 1 : kTaps - 1;
-        if (patch + 1 < patch_count && tap < parts)
-          copy_places<Tag>(patches + (patch + 1) % 2 * kPatchBytes, p.x, first + (patch + 1) / p.channel_blocks,
-                           (patch + 1) % p.channel_blocks, places, box, tap, parts);
+        bool same_frame = channel_block + 1 < p.channel_blocks;
+        if (more && tap < parts)
+          copy_places<Tag>(patches + (1 - parity) * kPatchBytes, p.x, same_frame ? frame : frame + 1,
+                           same_frame ? channel_block + 1 : 0, places, load_shared(&work->box), tap, parts);
         copy_async_commit();
       }
-      int offset = patch % 2 * kPatchBytes + (tap / 3 * cols + tap % 3) * kUnitBytes;
+      int offset = parity * kPatchBytes + (tap / 3 * load_shared(&work->tile.cols) + tap % 3) * kUnitBytes;
       const unsigned char* stage = weights + slot * kStageBytes<kCols>;
       if constexpr (std::is_same_v<Tag, Float32>)
         multiply_plain<kCols>(sums, rows, patches + offset, stage, times);
@@ -168,10 +174,14 @@ convolve(const __grid_constant__ Convolution p) {
         multiply_stage<kCols>(Tag(), sums, rows, patches + offset, stage, times);
       slot = slot + 1 < stages ? slot + 1 : 0;
     }
-    if (channel_block + 1 < p.channel_blocks) continue;
+    parity = 1 - parity;
+    if (++channel_block < p.channel_blocks) continue;
+    channel_block = 0;
 #pragma unroll
     for (int j = 0; j < kTimes; ++j)
       if (is_complete(work->segment, frame, times.of[j])) finish<Tag, kCols>(p, work, sums[j], frame + 1 - times.of[j]);
+    if (!more) return;
+    ++frame;
   }
 }
 
@@ -198,7 +208,7 @@ struct Job {
 template <class Tag>
 Packing packing_of(const void* weights, int64_t regions, int64_t c_out, int64_t c_in, bool transposed) {
   int64_t inputs = transposed ? c_out : c_in, outputs = transposed ? c_in : c_out;
-  int cols = cols_of(outputs);
+  int cols = cols_of<Tag>(outputs);
   return {nullptr,
           weights,
           regions,
@@ -218,9 +228,9 @@ size_t packed_bytes(const Packing& p) {
 
 template <class Tag, int kCols>
 void launch_convolution(Convolution p, const TilePlan& plan, int device, void* stream) {
-  constexpr int kBlocks = kCols == 32 ? 2 : 1;  // of a multiprocessor; 1 KB of each is CUDA's
-  p.resident = true;
-  if (kBlocks * (shared_bytes<kCols>(p) + 1024) > attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device) ||
+  p.resident = true;  // where the blocks of a multiprocessor have the memory; 1 KB of each is CUDA's
+  if (kBlocks<Tag, kCols> * (shared_bytes<kCols>(p) + 1024) >
+          attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device) ||
       shared_bytes<kCols>(p) > shared_limit(device))
     p.resident = false;
   launch("arme_convolve", convolve<Tag, kCols>, dim3(unsigned(plan.segments * plan.tiles * p.col_blocks)), kThreads,
@@ -241,10 +251,9 @@ void enqueue(Job job, const int32_t* starts) {
   launch("arme_pack", pack<Tag>, dim3(unsigned(blocks_of(elements, 4 * kThreads))), kThreads, 0, job.stream,
          job.packing);
   if (p.to.support != nullptr) clear_unlisted(job.plan, p.tiles, p.to.y, p.to.c * int64_t(sizeof(T)), job.stream);
-  if (job.packing.cols == 32)
-    launch_convolution<Tag, 32>(p, job.plan, job.device, job.stream);
-  else
-    launch_convolution<Tag, 64>(p, job.plan, job.device, job.stream);
+  if constexpr (!std::is_same_v<Tag, Float32>)
+    if (job.packing.cols == 64) return launch_convolution<Tag, 64>(p, job.plan, job.device, job.stream);
+  launch_convolution<Tag, 32>(p, job.plan, job.device, job.stream);
 }
 
 bool aligned_rows(const void* y, int64_t row_bytes) { return row_bytes % 16 == 0 && aligned(16, y); }
