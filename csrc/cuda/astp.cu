@@ -283,7 +283,7 @@ Projection<T> projection_of(const Arguments& a, int group_bits) {
   Projection<T> u{static_cast<const T*>(a.maximum), a.proj, int(a.c_in), int(a.c_out), group_bits, 0, false, false, 0};
   const int most = kMatrixFloats / kChannels >> group_bits;  // a multiple of 8
   u.chunk = int(a.c_in + 7 < most ? (a.c_in + 7) / 8 * 8 : most);
-  u.x_vectors = a.c_in % 4 == 0 && aligned(16, a.maximum);
+  u.x_vectors = a.c_in % 4 == 0 && vector_aligned(a.maximum);
   u.column_blocks = int(blocks_for(a.c_out, kChannels << group_bits));
   return u;
 }
@@ -325,7 +325,7 @@ void run(const AstpBackward& a) {
                                 int(a.h),
                                 int(a.w),
                                 int(blocks_for(a.h * a.w, kPositions * kThreads >> group_bits))};
-    p.u.y_vectors = a.c_out % kChannels == 0 && aligned(16, a.gu, a.grad, a.pooled);
+    p.u.y_vectors = a.c_out % kChannels == 0 && vector_aligned(a.gu, a.grad, a.pooled);
     launch("astp_backward", pool_backward<T>, grid_of(a.sequences * p.tiles * p.u.column_blocks), kThreads,
            matrix_bytes(p.u), a.stream, p);
   });

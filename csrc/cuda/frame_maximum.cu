@@ -111,8 +111,8 @@ maximum_backward(const __grid_constant__ SpreadParameters<T, G> p) {
   if (element >= p.frame_size) return;
   const int first = stretch * kFramesWritten, end = min(first + kFramesWritten, p.frames);
   int held = -1;
-  float grad[N];
-  Vector<int16_t, N> index;
+  float grad[N] = {};
+  Vector<int16_t, N> index = {};
   for (int frame = first; frame < end; ++frame) {
     const int sequence = __ldg(p.sequence_of_frame + frame), within = frame - __ldg(p.ends + 2 * int64_t(frame));
     if (sequence != held) {
@@ -186,7 +186,7 @@ void run(const FrameMaximum& a) {
   with_storage(a.type, [&](auto tag) {
     using T = storage_of<decltype(tag)>;
     constexpr int kWidth = kVector<T>;
-    const bool vectors = a.c % kWidth == 0 && aligned(16, a.maximum, a.index, a.x);
+    const bool vectors = a.c % kWidth == 0 && vector_aligned(a.maximum, a.index, a.x);
     MaximumParameters<T> p{static_cast<T*>(a.maximum),
                            a.index,
                            static_cast<const T*>(a.x),
@@ -216,7 +216,7 @@ void run(const FrameMaximumBackward& a) {
                              a.h * a.w * a.c,
                              int(a.frames),
                              0};
-    const bool vectors = p.frame_size % kWidth == 0 && aligned(16, a.gx, a.grad, a.index);
+    const bool vectors = p.frame_size % kWidth == 0 && vector_aligned(a.gx, a.grad, a.index);
     p.blocks = int(blocks_for(p.frame_size, int64_t(kThreads) * (vectors ? kWidth : 1)));
     launch("frame_maximum_backward", vectors ? maximum_backward<T, G, kWidth> : maximum_backward<T, G, 1>,
            grid_of(blocks_for(a.frames, kFramesWritten) * p.blocks), kThreads, 0, a.stream, p);
