@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-#if !(defined(__x86_64__) || defined(__aarch64__)) || defined(HSTL_SHIM_UCONTEXT)
+#if !(defined(__ELF__) && (defined(__x86_64__) || defined(__aarch64__))) || defined(HSTL_SHIM_UCONTEXT)
 #define HSTL_SHIM_UCONTEXT 1
 #include <ucontext.h>
 #else

@@ -1,7 +1,8 @@
+#include "shim_module.h"
+
 #include <cstdint>
 
 #include "emulator.h"
-#include "module.h"
 
 namespace py = pybind11;
 
@@ -34,6 +35,9 @@ py::dict set_options(const py::kwargs& values) {
 
 }  // namespace
 
-void bind(py::module_& module) { module.def("options", set_options); }
+void bind(py::module_& module) {
+  py::module_ emulator = module.def_submodule("shim", "The emulator that the kernels run in.");
+  emulator.def("options", set_options);
+}
 
 }  // namespace shim

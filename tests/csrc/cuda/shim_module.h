@@ -5,7 +5,7 @@
 
 namespace shim {
 
-// Adds options(**values), which sets those that are named and returns all, to the module.
+// Adds a submodule `shim` with options(**values), which sets the options that are named and returns all.
 void bind(pybind11::module_& module);
 
 }  // namespace shim
