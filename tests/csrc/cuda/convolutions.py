@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import ModuleType
 from typing import NamedTuple
 
@@ -115,7 +116,7 @@ class Tables:
             starts.append(starts[-1] + count)
         for count in split:
             rows.append(rows[-1] + count)
-        ends = [[begin, end - 1] for begin, end in zip(starts, starts[1:], strict=False) for _ in range(end - begin)]
+        ends = [[begin, end - 1] for begin, end in pairwise(starts) for _ in range(end - begin)]
         self.starts = torch.tensor(starts, dtype=torch.int32)
         self.ends = torch.tensor(ends, dtype=torch.int32)
         self.regions = torch.tensor([[row, count] for row, count in zip(rows, split, strict=False)], dtype=torch.int32)

@@ -1,5 +1,6 @@
 """ARME's convolution in CUDA C++, forward and dgrad, run on the CPU against the reference in float64."""
 
+import mmap
 from types import ModuleType
 
 import pytest
@@ -92,3 +93,27 @@ def test_bytes_stand_for_their_share_of_255(module: ModuleType) -> None:
     y = convolutions.forward(module, case, kind, given._replace(x=silhouettes))
     expected = convolutions.expected_forward(case, given._replace(x=silhouettes / 255.0))
     assert convolutions.is_right(y, expected, kind, 27 * case.c_in + 2)
+
+
+def test_a_map_of_more_than_2_to_the_31_elements(module: ModuleType) -> None:
+    """All but one frame, the last, belong to no sequence, so that their memory is never touched."""
+    module.shim.options(capability=CAPABILITY)
+    kind, c, h, w = KINDS["float16"], 64, 4, 8
+    frames = 2**31 // (c * h * w) + 2
+    one = Case(c, c, (h,), (1,), w)
+    given = convolutions.inputs_of(one, kind)
+    x, y = (mmap.mmap(-1, frames * h * w * c * 2) for _ in range(2))
+    maps = [torch.frombuffer(memory, dtype=kind.dtype).view(frames, h, w, c) for memory in (x, y)]
+    maps[0][-1] = convolutions.channels_last(given.x)[0]
+    starts = torch.tensor([frames - 1, frames], dtype=torch.int32)
+    tables = convolutions.Tables((h,), (1,))
+    sizes = ([h], frames, 1, w, c, c)
+    memory = torch.full((module.arme_workspace(*sizes, kind.number, frames, False, 0) + 256,), 255, dtype=torch.uint8)
+    module.arme_forward(
+        *(each.data_ptr() for each in (maps[1], maps[0], given.weights)),
+        *(0, starts.data_ptr(), 0, tables.regions.data_ptr(), convolutions.aligned(memory)),
+        *(*sizes, 0.01, kind.number, kind.number, frames, 0, 0),
+    )
+    expected = convolutions.expected_forward(one, given)
+    assert convolutions.is_right(maps[1][-1:].clone(), expected, kind, 27 * c + 1)
+    assert not maps[1][0].any()
