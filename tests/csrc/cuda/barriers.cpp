@@ -3,7 +3,7 @@
 
 #include "emulator.h"
 
-namespace shim {
+namespace hstl::shim {
 
 namespace {
 
@@ -32,6 +32,10 @@ Barrier* find(size_t offset) {
   for (Barrier& b : barriers)
     if (b.offset == offset) return &b;
   return nullptr;
+}
+
+void need_hopper(const char* what, Where where) {
+  if (options.capability < 90) fail(where, "%s: only devices of compute capability 9.0 and newer have it", what);
 }
 
 Barrier& barrier_at(const uint64_t* p, const char* what, Where where) {
@@ -86,7 +90,7 @@ bool deliver_bulk() {
   return true;
 }
 
-}  // namespace shim
+}  // namespace hstl::shim
 
 namespace hstl {
 
@@ -107,6 +111,7 @@ void barrier_init_fence(Where) {
 void barrier_arrive(uint64_t* barrier, Where where) { arrive(barrier_at(barrier, "mbarrier.arrive", where), where); }
 
 void barrier_expect(uint64_t* barrier, int bytes, Where where) {
+  need_hopper("mbarrier.arrive.expect_tx", where);
   Barrier& b = barrier_at(barrier, "mbarrier.arrive.expect_tx", where);
   if (bytes < 0 || bytes >= 1 << 20) fail(where, "mbarrier.arrive.expect_tx: %d bytes", bytes);
   b.announced += bytes;
@@ -114,6 +119,7 @@ void barrier_expect(uint64_t* barrier, int bytes, Where where) {
 }
 
 void wait_phase(uint64_t* barrier, int parity, Where where) {
+  need_hopper("mbarrier.try_wait", where);
   Barrier* b = &barrier_at(barrier, "mbarrier.try_wait", where);
   if (parity != 0 && parity != 1) fail(where, "mbarrier.try_wait: the parity is %d", parity);
   if (int(b->phase & 1) != parity) return;
@@ -122,6 +128,7 @@ void wait_phase(uint64_t* barrier, int parity, Where where) {
 }
 
 void copy_bulk(void* to, const void* from, int bytes, uint64_t* barrier, Where where) {
+  need_hopper("cp.async.bulk", where);
   Barrier& b = barrier_at(barrier, "cp.async.bulk", where);
   if (bytes <= 0 || bytes % 16 != 0) fail(where, "cp.async.bulk: %d bytes are not a multiple of 16", bytes);
   offset_in_shared(to, bytes, 16, "cp.async.bulk", where);

@@ -3,7 +3,7 @@
 
 #include "emulator.h"
 
-namespace shim {
+namespace hstl::shim {
 
 namespace {
 
@@ -16,6 +16,7 @@ struct Load {
 template <bool kTransposed>
 void load_all(void* const* arguments, uint32_t, Where where) {
   uint16_t matrix[4][8][8];
+  note_loaded(static_cast<const Load*>(arguments[0])->r);
   for (int lane = 0; lane < kWarp; ++lane) {
     const auto* load = static_cast<const Load*>(arguments[lane]);
     offset_in_shared(load->row, 16, 16, "ldmatrix", where);
@@ -92,4 +93,4 @@ void multiply(Element type, float* d, const uint32_t* a, const uint32_t* b, Wher
   if (type == Element::tf32) whole_warp("mma.sync tf32", &product, where, multiply_all<Element::tf32>);
 }
 
-}  // namespace shim
+}  // namespace hstl::shim

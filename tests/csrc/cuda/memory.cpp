@@ -6,11 +6,13 @@
 
 #include "emulator.h"
 
-namespace shim {
+namespace hstl::shim {
 
 namespace {
 
-constexpr size_t kAlignment = 1024;     // of the block's memory, as device.cuh says
+constexpr size_t kAlignment = 1024;  // of the block's memory, as device.cuh says
+// Its address as PTX counts; what lies before is the system's.
+constexpr uint32_t kWindow = 1024;
 constexpr unsigned char kFresh = 0xff;  // NaN in every type
 constexpr unsigned char kGuard = 0xa5;
 
@@ -66,6 +68,8 @@ bool in_shared(const void* p) {
   return byte >= shared && byte < shared + shared_bytes;
 }
 
+const unsigned char* shared_at(uint32_t address) { return shared + (intptr_t(address) - intptr_t(kWindow)); }
+
 size_t offset_in_shared(const void* p, int bytes, int alignment, const char* what, Where where) {
   intptr_t offset = static_cast<const unsigned char*>(p) - shared;
   if (offset < 0 || size_t(offset) + size_t(bytes) > shared_bytes)
@@ -92,12 +96,12 @@ void wait_copies(int latest, Where) {
   }
 }
 
-}  // namespace shim
+}  // namespace hstl::shim
 
 namespace hstl {
 
 uint32_t shared_address(const void* p, shim::Where where) {
-  return uint32_t(shim::offset_in_shared(p, 0, 1, "an address", where));
+  return shim::kWindow + uint32_t(shim::offset_in_shared(p, 0, 1, "an address", where));
 }
 
 void copy_async_16(void* to, const void* from, bool exists, shim::Where where) {

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-namespace shim {
+namespace hstl::shim {
 
 struct Options {
   // The device.
@@ -18,4 +18,4 @@ struct Options {
 };
 extern Options options;
 
-}  // namespace shim
+}  // namespace hstl::shim

@@ -13,7 +13,7 @@
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 
-namespace shim {
+namespace hstl::shim {
 
 Options options;
 Block block;
@@ -167,6 +167,7 @@ void run_block(uint64_t number, dim3 grid) {
   begin_threads();
   begin_shared();
   begin_barriers();
+  begin_wgmma();
   block.waiting = block.ended = 0;
   ready_first = ready_last = kRing + 1;
   push_all();
@@ -176,6 +177,7 @@ void run_block(uint64_t number, dim3 grid) {
   switch_to(launcher, first->context);
   if (failed) throw std::runtime_error(message);
   end_barriers();
+  end_wgmma();
   end_shared();
 }
 
@@ -276,7 +278,7 @@ void run_grid(const char* name, void (*call)(const void*, const void*), const vo
   for (uint64_t i = 0; i < blocks; ++i, number = (number + step) % blocks) run_block(number, grid);
 }
 
-}  // namespace shim
+}  // namespace hstl::shim
 
 // ---- CUDA's functions
 

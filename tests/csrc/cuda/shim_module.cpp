@@ -6,7 +6,7 @@
 
 namespace py = pybind11;
 
-namespace shim {
+namespace hstl::shim {
 
 namespace {
 
@@ -40,4 +40,4 @@ void bind(py::module_& module) {
   emulator.def("options", set_options);
 }
 
-}  // namespace shim
+}  // namespace hstl::shim
