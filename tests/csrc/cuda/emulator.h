@@ -94,6 +94,8 @@ const unsigned char* shared_at(uint32_t address);
 
 void begin_barriers();
 void end_barriers();
+// An error if something other than a barrier is to be written where one lies.
+void spare_barriers(size_t offset, int bytes, Where where);
 // Lets one bulk copy arrive; false if none is in flight.
 bool deliver_bulk();
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "emulator.h"
+#include "hazards.h"
 
 namespace hstl::shim {
 
@@ -19,7 +20,9 @@ void load_all(void* const* arguments, uint32_t, Where where) {
   note_loaded(static_cast<const Load*>(arguments[0])->r);
   for (int lane = 0; lane < kWarp; ++lane) {
     const auto* load = static_cast<const Load*>(arguments[lane]);
-    offset_in_shared(load->row, 16, 16, "ldmatrix", where);
+    size_t offset = offset_in_shared(load->row, 16, 16, "ldmatrix", where);
+    int warp = block.current->warp;
+    note_read(offset, 16, warp * kWarp + lane, kFirstWarpAgent + warp, Proxy::generic, true, where);
     memcpy(matrix[lane / 8][lane % 8], load->row, 16);
   }
   for (int lane = 0; lane < kWarp; ++lane)

@@ -15,6 +15,8 @@ struct Options {
   bool late = true;
   // 0: threads and blocks in their natural order; else a permutation of both that this chooses.
   uint64_t seed = 0;
+  // Two accesses to shared memory that no barrier orders are an error.
+  bool hazards = true;
 };
 extern Options options;
 

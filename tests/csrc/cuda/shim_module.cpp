@@ -19,6 +19,7 @@ void each_option(Visitor&& visit) {
   visit("shared_limit", options.shared_limit);
   visit("late", options.late);
   visit("seed", options.seed);
+  visit("hazards", options.hazards);
 }
 
 py::dict set_options(const py::kwargs& values) {

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "emulator.h"
+#include "hazards.h"
 
 namespace hstl::shim {
 
@@ -174,6 +175,9 @@ void complete(WarpState& w, Product& p, Where where) {
       fail(where, "wgmma: A's registers of lane %d were written while the wgmma at %s:%d was in flight", lane,
            p.where.file, p.where.line);
   if (!p.computed) compute(p, c);
+  each_chunk(p, c.columns, [](const unsigned char* chunk, int, int) {
+    finish_reads(size_t(chunk - shared_memory()), 16, kFirstWarpAgent + block.current->warp);
+  });
   if (--c.in_flight > 0) return;
   check_poison(c, where);
   give_back(c);
@@ -225,8 +229,11 @@ void issue(void* const* arguments, uint32_t, Where where) {
     p.lanes[lane] = own->a;
     memcpy(p.a[lane], own->a, sizeof(p.a[lane]));
   }
-  each_chunk(p, c.columns,
-             [&](const unsigned char* chunk, int, int) { offset_in_shared(chunk, 16, 16, "wgmma", where); });
+  int warp = block.current->warp;
+  each_chunk(p, c.columns, [&](const unsigned char* chunk, int, int) {
+    size_t offset = offset_in_shared(chunk, 16, 16, "wgmma", where);
+    note_read(offset, 16, warp * kWarp, kFirstWarpAgent + warp, Proxy::async, false, where);
+  });
   if (c.in_flight++ == 0)
     take(c);
   else
