@@ -7,7 +7,6 @@
 #include "launch.cuh"
 #include "mma.cuh"
 #include "types.cuh"
-#include "vector.cuh"
 
 namespace hstl {
 namespace {
@@ -256,7 +255,7 @@ void enqueue(Job job, const int32_t* starts) {
   launch_convolution<Tag, 32>(p, job.plan, job.device, job.stream);
 }
 
-bool aligned_rows(const void* y, int64_t row_bytes) { return row_bytes % 16 == 0 && aligned(16, y); }
+bool aligned_rows(const void* y, int64_t row_bytes) { return row_bytes % 16 == 0 && aligned(y, 16); }
 
 template <class Tag>
 size_t workspace_of(const ArmeWorkspace& a) {
