@@ -29,7 +29,7 @@ SERIALIZED = re.compile(r"C7510|C7514|serialized", re.IGNORECASE)
 
 
 class Kernel(NamedTuple):
-    """What one kernel takes on one architecture.
+    """A kernel compiled for one architecture, and the resources that it takes.
 
     Attributes:
         file: The source's name.
@@ -113,7 +113,7 @@ def command_flags(architecture: str) -> list[str]:
 
 
 def output(command: list[str]) -> str:
-    """What a command prints; raises CannotBuildError if it fails."""
+    """Run a command and return its output; raises CannotBuildError if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         raise build.CannotBuildError(f"{command[0]} failed:\n{(done.stdout + done.stderr).strip()[:3000]}")
