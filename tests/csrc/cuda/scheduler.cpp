@@ -316,6 +316,7 @@ void __syncthreads(shim::Where where) {
     block.waiting = 0;
     synchronise_block();
     push_all();
+    return run_next();
   }
   suspend(State::barrier, "__syncthreads", where);
 }
