@@ -1,6 +1,7 @@
-"""Fixtures of the tests of the CUDA kernels, which run on the CPU in the emulator beside this."""
+"""Fixtures of the tests of the emulator."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -10,8 +11,8 @@ from tests.csrc.cuda import build
 
 @pytest.fixture(scope="session")
 def emulator_kernels() -> ModuleType:
-    """The small kernels in kernels/ that show what the emulator does."""
-    folder = build.HERE / "kernels"
+    """The small kernels beside this that show what the emulator does."""
+    folder = Path(__file__).parent
     return build.load(build.build([folder / "kernels.cu", folder / "bindings.cpp"]), "hstl_fast_tests._kernels")
 
 
