@@ -1,4 +1,5 @@
-// Accesses of the kernels to memory that is not there end the launch with an error, not the process.
+// Accesses of the kernels to memory that is not there, and divisions of integers by zero, end the launch with an error,
+// not the process.
 #include <pthread.h>
 #include <signal.h>
 
@@ -21,20 +22,25 @@ alignas(64) unsigned char handler_stack[64 * 1024];
 alignas(64) unsigned char escape_stack[64 * 1024];
 pthread_t launching;
 bool in_kernel;
+int fault;
 const void* fault_address;
-struct sigaction before_segv, before_bus;
+constexpr int kSignals[] = {SIGSEGV, SIGBUS, SIGFPE};
+struct sigaction before[3];
 stack_t before_stack;
 
 // Runs after the handler has returned, in the place of the access, on a stack of its own.
 void escape() {
+  if (fault == SIGFPE) fail({"", 0}, "an integer is divided by zero");
   fail({"", 0}, "segmentation fault at %p: the thread reads or writes outside of its arrays", fault_address);
 }
 
 void handle(int number, siginfo_t* info, void* context) {
   if (!in_kernel || !pthread_equal(pthread_self(), launching)) {
-    sigaction(number, number == SIGSEGV ? &before_segv : &before_bus, nullptr);
-    return;  // the access happens again, and meets the former handler
+    for (int i = 0; i < 3; ++i)
+      if (kSignals[i] == number) sigaction(number, &before[i], nullptr);
+    return;  // the instruction is tried again, and meets the former handler
   }
+  fault = number;
   fault_address = info->si_addr;
   auto* state = static_cast<ucontext_t*>(context);
   auto top = reinterpret_cast<uintptr_t>(escape_stack + sizeof(escape_stack));
@@ -58,15 +64,13 @@ CatchFaults::CatchFaults() {
   struct sigaction action{};
   action.sa_sigaction = handle;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-  sigaction(SIGSEGV, &action, &before_segv);
-  sigaction(SIGBUS, &action, &before_bus);
+  for (int i = 0; i < 3; ++i) sigaction(kSignals[i], &action, &before[i]);
   in_kernel = true;
 }
 
 CatchFaults::~CatchFaults() {
   in_kernel = false;
-  sigaction(SIGSEGV, &before_segv, nullptr);
-  sigaction(SIGBUS, &before_bus, nullptr);
+  for (int i = 0; i < 3; ++i) sigaction(kSignals[i], &before[i], nullptr);
   sigaltstack(&before_stack, nullptr);
 }
 
