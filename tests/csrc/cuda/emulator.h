@@ -10,7 +10,7 @@
 #include "hstl_shim.h"
 #include "options.h"
 
-namespace shim {
+namespace hstl::shim {
 
 constexpr int kWarp = 32;
 constexpr int kMostThreads = 1024;
@@ -87,12 +87,23 @@ void end_shared();
 // Where p lies in shared memory; an error unless `bytes` from there lie inside and p is aligned.
 size_t offset_in_shared(const void* p, int bytes, int alignment, const char* what, Where where);
 bool in_shared(const void* p);
+// What lies at an address that shared_address gave; it may be outside.
+const unsigned char* shared_at(uint32_t address);
 
 // ---- mbarriers (barriers.cpp)
 
 void begin_barriers();
 void end_barriers();
+// An error if something other than a barrier is to be written where one lies.
+void spare_barriers(size_t offset, int bytes, Where where);
 // Lets one bulk copy arrive; false if none is in flight.
 bool deliver_bulk();
 
-}  // namespace shim
+// ---- wgmma (wgmma.cpp)
+
+void begin_wgmma();
+void end_wgmma();
+// The current warp has loaded a fragment into registers, of which lane 0's are r.
+void note_loaded(const uint32_t* r);
+
+}  // namespace hstl::shim

@@ -2,8 +2,9 @@
 #include <algorithm>
 
 #include "emulator.h"
+#include "hazards.h"
 
-namespace shim {
+namespace hstl::shim {
 
 namespace {
 
@@ -16,9 +17,12 @@ struct Load {
 template <bool kTransposed>
 void load_all(void* const* arguments, uint32_t, Where where) {
   uint16_t matrix[4][8][8];
+  note_loaded(static_cast<const Load*>(arguments[0])->r);
   for (int lane = 0; lane < kWarp; ++lane) {
     const auto* load = static_cast<const Load*>(arguments[lane]);
-    offset_in_shared(load->row, 16, 16, "ldmatrix", where);
+    size_t offset = offset_in_shared(load->row, 16, 16, "ldmatrix", where);
+    int warp = block.current->warp;
+    note_read(offset, 16, warp * kWarp + lane, kFirstWarpAgent + warp, Proxy::generic, true, where);
     memcpy(matrix[lane / 8][lane % 8], load->row, 16);
   }
   for (int lane = 0; lane < kWarp; ++lane)
@@ -92,4 +96,4 @@ void multiply(Element type, float* d, const uint32_t* a, const uint32_t* b, Wher
   if (type == Element::tf32) whole_warp("mma.sync tf32", &product, where, multiply_all<Element::tf32>);
 }
 
-}  // namespace shim
+}  // namespace hstl::shim

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-namespace shim {
+namespace hstl::shim {
 
 struct Options {
   // The device.
@@ -15,7 +15,9 @@ struct Options {
   bool late = true;
   // 0: threads and blocks in their natural order; else a permutation of both that this chooses.
   uint64_t seed = 0;
+  // Two accesses to shared memory that no barrier orders are an error.
+  bool hazards = true;
 };
 extern Options options;
 
-}  // namespace shim
+}  // namespace hstl::shim

@@ -9,11 +9,12 @@
 #include <stdexcept>
 
 #include "emulator.h"
+#include "hazards.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 
-namespace shim {
+namespace hstl::shim {
 
 Options options;
 Block block;
@@ -166,7 +167,9 @@ void run_block(uint64_t number, dim3 grid) {
   depth_first = options.seed == 0 || random_bits() % 4 != 0;
   begin_threads();
   begin_shared();
+  begin_hazards();
   begin_barriers();
+  begin_wgmma();
   block.waiting = block.ended = 0;
   ready_first = ready_last = kRing + 1;
   push_all();
@@ -176,6 +179,7 @@ void run_block(uint64_t number, dim3 grid) {
   switch_to(launcher, first->context);
   if (failed) throw std::runtime_error(message);
   end_barriers();
+  end_wgmma();
   end_shared();
 }
 
@@ -267,6 +271,7 @@ void run_grid(const char* name, void (*call)(const void*, const void*), const vo
   gridDim = grid;
   threadIdx = {0, 0, 0};
   reserve_shared(shared_bytes);
+  reserve_hazards(shared_bytes);
   uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z, step = 1, number = 0;
   if (options.seed != 0) {
     step = (options.seed * 0x9e3779b97f4a7c15u >> 20) % blocks + 1;
@@ -276,7 +281,7 @@ void run_grid(const char* name, void (*call)(const void*, const void*), const vo
   for (uint64_t i = 0; i < blocks; ++i, number = (number + step) % blocks) run_block(number, grid);
 }
 
-}  // namespace shim
+}  // namespace hstl::shim
 
 // ---- CUDA's functions
 
@@ -290,13 +295,17 @@ void __syncthreads(shim::Where where) {
            lanes[i].where.line);
   if (++block.waiting == block.threads) {
     block.waiting = 0;
+    synchronise_block();
+    for (int i = 0; i < block.threads; ++i) block.thread[i].state = State::ready;
     push_all();
+    return suspend(State::ready, "__syncthreads", where);
   }
   suspend(State::barrier, "__syncthreads", where);
 }
 
 void __syncwarp(unsigned mask, shim::Where where) {
-  shim::together("__syncwarp", mask, nullptr, where, [](void* const*, uint32_t, shim::Where) {});
+  shim::together("__syncwarp", mask, nullptr, where,
+                 [](void* const*, uint32_t lanes, shim::Where) { shim::synchronise_lanes(lanes); });
 }
 
 namespace {

@@ -6,7 +6,7 @@
 
 namespace py = pybind11;
 
-namespace shim {
+namespace hstl::shim {
 
 namespace {
 
@@ -19,6 +19,7 @@ void each_option(Visitor&& visit) {
   visit("shared_limit", options.shared_limit);
   visit("late", options.late);
   visit("seed", options.seed);
+  visit("hazards", options.hazards);
 }
 
 py::dict set_options(const py::kwargs& values) {
@@ -40,4 +41,4 @@ void bind(py::module_& module) {
   emulator.def("options", set_options);
 }
 
-}  // namespace shim
+}  // namespace hstl::shim

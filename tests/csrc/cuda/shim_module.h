@@ -3,9 +3,9 @@
 
 #include <pybind11/pybind11.h>
 
-namespace shim {
+namespace hstl::shim {
 
 // Adds a submodule `shim` with options(**values), which sets the options that are named and returns all.
 void bind(pybind11::module_& module);
 
-}  // namespace shim
+}  // namespace hstl::shim
