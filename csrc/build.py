@@ -7,8 +7,8 @@ Needs the standard library, pybind11 and ninja; knows nothing of setuptools. The
     MAX_JOBS                 parallel compilations; default: ninja's
     HSTL_FAST_SANITIZE       sanitizers to build with, as in -fsanitize=address,undefined; see .ci/sanitize
 
-build_cuda.py beside this builds hstl_fast._cuda. `python csrc/build.py flags` and `python csrc/build.py objects` print, for other programs that link the operators, the
-compiler's flags and the operators' objects in the build's folder.
+`python csrc/build.py flags` and `python csrc/build.py objects` print, for other programs that link the operators, the
+compiler's flags and the operators' objects in the build's folder. build_cuda.py beside this builds hstl_fast._cuda.
 """
 
 from __future__ import annotations

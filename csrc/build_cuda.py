@@ -113,7 +113,7 @@ def ptx_of(architectures: tuple[str, ...]) -> str:
 
 
 def code_of(architectures: tuple[str, ...]) -> list[str]:
-    """What the binary holds: machine code, sm_XX, and PTX, compute_XX."""
+    """The code that the binary holds: machine code, sm_XX, and PTX, compute_XX."""
     return [*(f"sm_{each}" for each in architectures), f"compute_{ptx_of(architectures)}"]
 
 

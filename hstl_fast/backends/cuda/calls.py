@@ -30,7 +30,7 @@ class NativeCall(calls.NativeCall):
 
 
 class Place(NamedTuple):
-    """Where kernels are enqueued: the GPU's index, and its current stream."""
+    """The place where kernels are enqueued: the GPU's index, and its current stream."""
 
     device: int
     stream: int
