@@ -1,4 +1,4 @@
-"""The bindings of hstl_fast._cuda: arguments, their names and types, the calls that pass them, and the build's facts."""
+"""The bindings of hstl_fast._cuda: arguments, their names and types, and the calls that pass them."""
 
 import re
 from collections.abc import Iterator
