@@ -107,6 +107,14 @@ void together(Op op, uint32_t mask, void* argument, Where where,
 // As together, for instructions that need all 32 lanes.
 void whole_warp(Op op, void* argument, Where where, void (*work)(void* const* arguments, uint32_t mask, Where where));
 
+// While one lives, a fault of the processor in a kernel ends the launch as fail does (faults.cpp).
+class CatchFaults {
+ public:
+  CatchFaults();
+  ~CatchFaults();
+  CatchFaults(const CatchFaults&) = delete;
+};
+
 // ---- memory (memory.cpp)
 
 void reserve_shared(size_t bytes);  // of a launch

@@ -76,6 +76,7 @@ std::string here() {
 void resume(Thread* thread) {
   Thread* from = block.current;
   block.current = thread;
+  thread->state = State::ready;
   threadIdx.x = unsigned(thread->index);
   if (from != thread) switch_to(from->context, thread->context);
 }
@@ -218,8 +219,8 @@ void fail(Where where, const char* format, ...) {
   vsnprintf(text, sizeof(text), format, arguments);
   va_end(arguments);
   const Thread* t = block.current;
-  end_with(here() + ", warp " + std::to_string(t->warp) + ", lane " + std::to_string(t->lane) + ", " + where.file +
-           ":" + std::to_string(where.line) + ": " + text);
+  std::string place = where.line == 0 ? "" : std::string(", ") + where.file + ":" + std::to_string(where.line);
+  end_with(here() + ", warp " + std::to_string(t->warp) + ", lane " + std::to_string(t->lane) + place + ": " + text);
 }
 
 void suspend(State state, const char* what, Where where) {
@@ -287,6 +288,7 @@ void run_grid(const char* name, void (*call)(const void*, const void*), const vo
   threadIdx = {0, 0, 0};
   reserve_shared(shared_bytes);
   reserve_hazards(shared_bytes);
+  CatchFaults catch_faults;
   uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z, step = 1, number = 0;
   if (options.seed != 0) {
     step = (options.seed * 0x9e3779b97f4a7c15u >> 20) % blocks + 1;
@@ -313,9 +315,8 @@ void __syncthreads(shim::Where where) {
   if (++block.waiting == block.threads) {
     block.waiting = 0;
     synchronise_block();
-    for (int i = 0; i < block.threads; ++i) block.thread[i].state = State::ready;
     push_all();
-    return suspend(State::ready, "__syncthreads", where);
+    return run_next();
   }
   suspend(State::barrier, "__syncthreads", where);
 }

@@ -175,8 +175,8 @@ void complete(WarpState& w, Product& p, Where where) {
       fail(where, "wgmma: A's registers of lane %d were written while the wgmma at %s:%d was in flight", lane,
            p.where.file, p.where.line);
   if (!p.computed) compute(p, c);
-  each_chunk(p, c.columns, [](const unsigned char* chunk, int, int) {
-    finish_reads(size_t(chunk - shared_memory()), 16, kFirstWarpAgent + block.current->warp);
+  each_chunk(p, c.columns, [&](const unsigned char* chunk, int, int) {
+    finish_reads(size_t(chunk - shared_memory()), 16, kFirstWarpAgent + block.current->warp, p.where);
   });
   if (--c.in_flight > 0) return;
   check_poison(c, where);
