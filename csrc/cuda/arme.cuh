@@ -6,6 +6,8 @@
 // output of frame t is finished by input t + 1. The sums of output t are those number (t - begin) % 3.
 #pragma once
 
+#include <type_traits>
+
 #include "maps.cuh"
 
 namespace hstl {
@@ -62,8 +64,11 @@ __device__ __forceinline__ bool is_complete(const Segment& s, int frame, int tim
 template <int kCols>
 constexpr int kStageBytes = kTimes * kUnits * kCols * kUnitBytes;
 
-// Columns of a block, for so many outputs.
-inline int cols_of(int64_t outputs) { return outputs <= 32 ? 32 : 64; }
+// Columns of a block, for so many outputs. In plain float32 the sums of 64 leave too few registers for the operands.
+template <class Tag>
+int cols_of(int64_t outputs) {
+  return outputs <= 32 || std::is_same_v<Tag, Float32> ? 32 : 64;
+}
 inline int64_t blocks_of(int64_t n, int64_t of) { return (n + of - 1) / of; }
 
 struct Packing {

@@ -1,9 +1,11 @@
 // mbarriers, which count arrivals and bytes in phases, and the bulk copies that they wait for.
 #include <stdexcept>
 
+#include "counters.h"
 #include "emulator.h"
+#include "hazards.h"
 
-namespace shim {
+namespace hstl::shim {
 
 namespace {
 
@@ -16,6 +18,9 @@ struct Barrier {
   bool fenced;  // seen by the asynchronous proxy
   int initialiser;
   std::vector<Thread*> waiting;
+  int agent;
+  // What those know who arrived: in this phase and before, and until its latest end.
+  Knowledge arriving, complete;
 };
 std::vector<Barrier> barriers;
 
@@ -23,6 +28,7 @@ struct BulkCopy {
   unsigned char* to;
   const unsigned char* from;
   int bytes;
+  size_t offset;   // of `to`
   size_t barrier;  // its offset
   Where where;
 };
@@ -34,16 +40,22 @@ Barrier* find(size_t offset) {
   return nullptr;
 }
 
+void need_hopper(const char* what, Where where) {
+  if (options.capability < 90) fail(where, "%s: only devices of compute capability 9.0 and newer have it", what);
+}
+
 Barrier& barrier_at(const uint64_t* p, const char* what, Where where) {
   size_t offset = offset_in_shared(p, 8, 8, what, where);
   Barrier* b = find(offset);
   if (b == nullptr) fail(where, "%s: no barrier was initialised at %zu in shared memory", what, offset);
+  note_read(offset, 8, block.current->index, block.current->index, Proxy::generic, true, where);
   return *b;
 }
 
 void end_phase_if_complete(Barrier& b) {
   if (b.pending != 0 || b.announced != 0) return;
   ++b.phase;
+  b.complete = b.arriving;
   b.pending = b.arrivals;
   for (Thread* t : b.waiting) make_ready(t);
   b.waiting.clear();
@@ -52,12 +64,16 @@ void end_phase_if_complete(Barrier& b) {
 void arrive(Barrier& b, Where where) {
   if (b.pending == 0) fail(where, "an arrival too many: the barrier's phase takes %d", b.arrivals);
   --b.pending;
+  count(Op::barrier_arrive);
+  release(b.arriving);
   end_phase_if_complete(b);
 }
 
 void deliver(const BulkCopy& copy) {
   memcpy(copy.to, copy.from, size_t(copy.bytes));
   Barrier& b = *find(copy.barrier);
+  finish_writes(copy.offset, copy.bytes, b.agent);
+  release_copy(b.arriving, b.agent);
   b.announced -= copy.bytes;
   b.issued -= copy.bytes;
   end_phase_if_complete(b);
@@ -77,6 +93,12 @@ void end_barriers() {
                            ": the block ends before this bulk copy has arrived");
 }
 
+void spare_barriers(size_t offset, int bytes, Where where) {
+  for (const Barrier& b : barriers)
+    if (offset < b.offset + 8 && b.offset < offset + size_t(bytes))
+      fail(where, "this writes over the mbarrier at %zu in shared memory", b.offset);
+}
+
 bool deliver_bulk() {
   if (in_flight.empty()) return false;
   size_t i = options.seed == 0 ? 0 : random_bits() % in_flight.size();
@@ -86,7 +108,7 @@ bool deliver_bulk() {
   return true;
 }
 
-}  // namespace shim
+}  // namespace hstl::shim
 
 namespace hstl {
 
@@ -96,7 +118,10 @@ void barrier_init(uint64_t* barrier, int arrivals, Where where) {
   size_t offset = offset_in_shared(barrier, 8, 8, "mbarrier.init", where);
   if (find(offset) != nullptr) fail(where, "mbarrier.init: there is a barrier already");
   if (arrivals < 1 || arrivals >= 1 << 20) fail(where, "mbarrier.init: %d arrivals", arrivals);
-  barriers.push_back({offset, arrivals, arrivals, 0, 0, 0, false, block.current->index, {}});
+  if (barriers.size() == kMostBarriers) fail(where, "mbarrier.init: more than %d barriers", kMostBarriers);
+  note_write(offset, 8, block.current->index, block.current->index, Proxy::generic, true, where);
+  int agent = kFirstCopyAgent + int(barriers.size());
+  barriers.push_back({offset, arrivals, arrivals, 0, 0, 0, false, block.current->index, {}, agent, {}, {}});
 }
 
 void barrier_init_fence(Where) {
@@ -107,6 +132,7 @@ void barrier_init_fence(Where) {
 void barrier_arrive(uint64_t* barrier, Where where) { arrive(barrier_at(barrier, "mbarrier.arrive", where), where); }
 
 void barrier_expect(uint64_t* barrier, int bytes, Where where) {
+  need_hopper("mbarrier.arrive.expect_tx", where);
   Barrier& b = barrier_at(barrier, "mbarrier.arrive.expect_tx", where);
   if (bytes < 0 || bytes >= 1 << 20) fail(where, "mbarrier.arrive.expect_tx: %d bytes", bytes);
   b.announced += bytes;
@@ -114,17 +140,25 @@ void barrier_expect(uint64_t* barrier, int bytes, Where where) {
 }
 
 void wait_phase(uint64_t* barrier, int parity, Where where) {
+  need_hopper("mbarrier.try_wait", where);
   Barrier* b = &barrier_at(barrier, "mbarrier.try_wait", where);
+  size_t offset = b->offset;
+  count(Op::barrier_wait);
   if (parity != 0 && parity != 1) fail(where, "mbarrier.try_wait: the parity is %d", parity);
-  if (int(b->phase & 1) != parity) return;
-  b->waiting.push_back(block.current);
-  suspend(State::phase, "the end of an mbarrier's phase", where);
+  if (int(b->phase & 1) == parity) {
+    b->waiting.push_back(block.current);
+    suspend(State::phase, "the end of an mbarrier's phase", where);
+    b = find(offset);
+  }
+  acquire(b->complete);
 }
 
 void copy_bulk(void* to, const void* from, int bytes, uint64_t* barrier, Where where) {
+  need_hopper("cp.async.bulk", where);
   Barrier& b = barrier_at(barrier, "cp.async.bulk", where);
   if (bytes <= 0 || bytes % 16 != 0) fail(where, "cp.async.bulk: %d bytes are not a multiple of 16", bytes);
-  offset_in_shared(to, bytes, 16, "cp.async.bulk", where);
+  size_t offset = offset_in_shared(to, bytes, 16, "cp.async.bulk", where);
+  spare_barriers(offset, bytes, where);
   if (from == nullptr || reinterpret_cast<uintptr_t>(from) % 16 != 0)
     fail(where, "cp.async.bulk: the source %p is null or not aligned to 16 bytes", from);
   if (!b.fenced) fail(where, "cp.async.bulk: no barrier_init_fence made the barrier visible to it");
@@ -132,11 +166,16 @@ void copy_bulk(void* to, const void* from, int bytes, uint64_t* barrier, Where w
   if (b.issued > b.announced)
     fail(where, "cp.async.bulk: %lld bytes are in flight, of which only %lld were announced",
          static_cast<long long>(b.issued), static_cast<long long>(b.announced));
+  count(Op::copy_bulk);
+  note_write(offset, bytes, block.current->index, b.agent, Proxy::async, false, where);
   in_flight.push_back(
-      {static_cast<unsigned char*>(to), static_cast<const unsigned char*>(from), bytes, b.offset, where});
+      {static_cast<unsigned char*>(to), static_cast<const unsigned char*>(from), bytes, offset, b.offset, where});
   if (!options.late) deliver_bulk();
 }
 
-void fence_async_proxy(Where) {}
+void fence_async_proxy(Where) {
+  count(Op::fence_proxy);
+  fence_generic_writes();
+}
 
 }  // namespace hstl

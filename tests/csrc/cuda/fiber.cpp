@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
-namespace shim {
+namespace hstl::shim {
 
 #if HSTL_SHIM_UCONTEXT
 
@@ -97,4 +97,4 @@ void switch_to(Context& from, Context& to) { hstl_shim_switch(&from.stack, to.st
 
 #endif
 
-}  // namespace shim
+}  // namespace hstl::shim

@@ -10,7 +10,7 @@
 #define HSTL_SHIM_UCONTEXT 0
 #endif
 
-namespace shim {
+namespace hstl::shim {
 
 struct Context {
 #if HSTL_SHIM_UCONTEXT
@@ -24,4 +24,4 @@ struct Context {
 void prepare(Context& context, unsigned char* bottom, unsigned char* top, void (*entry)());
 void switch_to(Context& from, Context& to);
 
-}  // namespace shim
+}  // namespace hstl::shim

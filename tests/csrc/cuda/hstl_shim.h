@@ -9,7 +9,7 @@
 
 // ---- the emulator
 
-namespace shim {
+namespace hstl::shim {
 
 // Runs body(kernel, parameters) once per thread of every block. Throws std::runtime_error.
 void run_grid(const char* name, void (*body)(const void*, const void*), const void* kernel, const void* parameters,
@@ -32,8 +32,10 @@ void load_matrices(uint32_t* r, const void* row, bool transposed, Where where);
 
 enum class Element { half, bfloat16, tf32 };
 void multiply(Element type, float* d, const uint32_t* a, const uint32_t* b, Where where);
+void wgmma(Element type, int columns, bool transposed, float* d, const uint32_t* a, uint64_t b, Where where);
+void wait_wgmma(int latest, Where where);
 
-}  // namespace shim
+}  // namespace hstl::shim
 
 // ---- device.cuh's functions
 
@@ -103,5 +105,23 @@ void barrier_expect(uint64_t* barrier, int bytes, HSTL_HERE);
 void wait_phase(uint64_t* barrier, int parity, HSTL_HERE);
 void copy_bulk(void* shared, const void* global, int bytes, uint64_t* barrier, HSTL_HERE);
 void fence_async_proxy(HSTL_HERE);
+
+// ---- wgmma.cuh's functions. d (64 x N over the warpgroup) += a b with a in registers, as multiply's a of each warp's
+// 16 rows, and b in shared memory, where the descriptor says: N rows of 32 bytes of k, or with kTransposed (2-byte
+// types only) rows of k. Until wait<M> leaves at most the latest M groups unfinished, d and a belong to the hardware.
+
+void wgmma_fence(HSTL_HERE);
+template <class Tag, int N, bool kTransposed = false>
+void wgmma(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b, HSTL_HERE) {
+  static_assert(N >= 8 && N <= 256 && N % 8 == 0, "N is 8, 16, .. 256");
+  static_assert(!kTransposed || sizeof(typename Tag::storage) == 2, "only elements of 2 bytes can be transposed");
+  shim::wgmma(Tag::kElement, N, kTransposed, d, a, b, where);
+}
+void wgmma_commit(HSTL_HERE);
+template <int M>
+void wgmma_wait(HSTL_HERE) {
+  static_assert(M >= 0 && M < 8, "a number of groups");
+  shim::wait_wgmma(M, where);
+}
 
 }  // namespace hstl

@@ -4,13 +4,17 @@
 
 #include <new>
 
+#include "counters.h"
 #include "emulator.h"
+#include "hazards.h"
 
-namespace shim {
+namespace hstl::shim {
 
 namespace {
 
-constexpr size_t kAlignment = 1024;     // of the block's memory, as device.cuh says
+constexpr size_t kAlignment = 1024;  // of the block's memory, as device.cuh says
+// Its address as PTX counts; what lies before is the system's.
+constexpr uint32_t kWindow = 1024;
 constexpr unsigned char kFresh = 0xff;  // NaN in every type
 constexpr unsigned char kGuard = 0xa5;
 
@@ -66,6 +70,8 @@ bool in_shared(const void* p) {
   return byte >= shared && byte < shared + shared_bytes;
 }
 
+const unsigned char* shared_at(uint32_t address) { return shared + (intptr_t(address) - intptr_t(kWindow)); }
+
 size_t offset_in_shared(const void* p, int bytes, int alignment, const char* what, Where where) {
   intptr_t offset = static_cast<const unsigned char*>(p) - shared;
   if (offset < 0 || size_t(offset) + size_t(bytes) > shared_bytes)
@@ -77,14 +83,27 @@ size_t offset_in_shared(const void* p, int bytes, int alignment, const char* wha
   return size_t(offset);
 }
 
-void check_load(const void* p, int bytes, Where where) { offset_in_shared(p, bytes, bytes, "a load", where); }
-void check_store(const void* p, int bytes, Where where) { offset_in_shared(p, bytes, bytes, "a store", where); }
+void check_load(const void* p, int bytes, Where where) {
+  int thread = block.current->index;
+  size_t offset = offset_in_shared(p, bytes, bytes, "a load", where);
+  note_lane_access(Op::load, offset, bytes, where);
+  note_read(offset, bytes, thread, thread, Proxy::generic, true, where);
+}
+void check_store(const void* p, int bytes, Where where) {
+  int thread = block.current->index;
+  size_t offset = offset_in_shared(p, bytes, bytes, "a store", where);
+  spare_barriers(offset, bytes, where);
+  note_lane_access(Op::store, offset, bytes, where);
+  note_write(offset, bytes, thread, thread, Proxy::generic, true, where);
+}
 
 void wait_copies(int latest, Where) {
+  count(Op::copy_wait);
   Thread* t = block.current;
   while (t->delivered < t->copies.size() && t->copies[t->delivered].group < t->committed - latest) {
-    if (options.late) deliver(t->copies[t->delivered]);
-    ++t->delivered;
+    const Copy& copy = t->copies[t->delivered++];
+    if (options.late) deliver(copy);
+    finish_writes(size_t(copy.to - shared), 16, t->index);
   }
   if (t->delivered == t->copies.size()) {
     t->copies.clear();
@@ -92,19 +111,22 @@ void wait_copies(int latest, Where) {
   }
 }
 
-}  // namespace shim
+}  // namespace hstl::shim
 
 namespace hstl {
 
 uint32_t shared_address(const void* p, shim::Where where) {
-  return uint32_t(shim::offset_in_shared(p, 0, 1, "an address", where));
+  return shim::kWindow + uint32_t(shim::offset_in_shared(p, 0, 1, "an address", where));
 }
 
 void copy_async_16(void* to, const void* from, bool exists, shim::Where where) {
-  shim::offset_in_shared(to, 16, 16, "cp.async", where);
+  size_t offset = shim::offset_in_shared(to, 16, 16, "cp.async", where);
   if (reinterpret_cast<uintptr_t>(from) % 16 != 0) shim::fail(where, "cp.async: the source %p is not aligned", from);
   if (exists && from == nullptr) shim::fail(where, "cp.async: the source is null");
   shim::Thread* t = shim::block.current;
+  shim::spare_barriers(offset, 16, where);
+  shim::note_lane_access(shim::Op::copy_async, offset, 16, where);
+  shim::note_write(offset, 16, t->index, t->index, shim::Proxy::generic, false, where);
   auto* source = exists ? static_cast<const unsigned char*>(from) : nullptr;
   t->copies.push_back({static_cast<unsigned char*>(to), source, t->committed, where});
   if (!shim::options.late) shim::deliver(t->copies.back());
@@ -115,7 +137,8 @@ void copy_async_commit(shim::Where) { ++shim::block.current->committed; }
 }  // namespace hstl
 
 int atomicAdd(int* address, int value, shim::Where where) {
-  if (shim::in_shared(address)) shim::offset_in_shared(address, 4, 4, "atomicAdd", where);
+  if (shim::in_shared(address)) shim::note_atomic(shim::offset_in_shared(address, 4, 4, "atomicAdd", where), 4, where);
+  shim::count(shim::Op::atomic_add);
   int before = *address;
   *address = before + value;
   return before;

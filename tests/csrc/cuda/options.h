@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-namespace shim {
+namespace hstl::shim {
 
 struct Options {
   // The device.
@@ -15,7 +15,11 @@ struct Options {
   bool late = true;
   // 0: threads and blocks in their natural order; else a permutation of both that this chooses.
   uint64_t seed = 0;
+  // Two accesses to shared memory that no barrier orders are an error.
+  bool hazards = true;
+  // Conflicts of shared memory's banks are counted.
+  bool conflicts = false;
 };
 extern Options options;
 
-}  // namespace shim
+}  // namespace hstl::shim

@@ -17,7 +17,7 @@
 
 // ---- where a primitive is called: file and line of the kernel's source.
 
-namespace shim {
+namespace hstl::shim {
 
 struct Where {
   const char* file;
@@ -25,10 +25,11 @@ struct Where {
   static constexpr Where here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { return {file, line}; }
 };
 
-}  // namespace shim
+}  // namespace hstl::shim
+namespace shim = hstl::shim;
 
 // The last parameter of every primitive: where it is called.
-#define HSTL_HERE ::shim::Where where = ::shim::Where::here()
+#define HSTL_HERE ::hstl::shim::Where where = ::hstl::shim::Where::here()
 
 // ---- vectors
 
@@ -70,7 +71,7 @@ unsigned __ballot_sync(unsigned mask, int predicate, HSTL_HERE);
 inline int __any_sync(unsigned mask, int predicate, HSTL_HERE) { return __ballot_sync(mask, predicate, where) != 0; }
 inline int __all_sync(unsigned mask, int predicate, HSTL_HERE) { return __ballot_sync(mask, !predicate, where) == 0; }
 
-namespace shim {
+namespace hstl::shim {
 
 // The lane that a shuffle reads: absolute, or relative to the caller's.
 enum class Shuffle { lane, up, down, exclusive_or };
@@ -86,7 +87,7 @@ T shuffle(Shuffle kind, unsigned mask, T value, int operand, int width, Where wh
   return value;
 }
 
-}  // namespace shim
+}  // namespace hstl::shim
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int lane, int width = warpSize, HSTL_HERE) {
@@ -137,7 +138,7 @@ T __ldg(const T* p) {
   return *p;
 }
 
-namespace shim {
+namespace hstl::shim {
 
 template <class To, class From>
 inline To bits_as(From from) {
@@ -147,7 +148,7 @@ inline To bits_as(From from) {
   return to;
 }
 
-}  // namespace shim
+}  // namespace hstl::shim
 
 inline unsigned __float_as_uint(float x) { return shim::bits_as<unsigned>(x); }
 inline int __float_as_int(float x) { return shim::bits_as<int>(x); }
