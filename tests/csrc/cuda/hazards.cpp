@@ -39,20 +39,22 @@ uint32_t copies_known[kMostBarriers];
 // ---- places in the source, for messages
 
 std::vector<Where> sites;
+uint16_t find_site(Where where) {
+  for (size_t i = 0; i < sites.size(); ++i)
+    if (sites[i].line == where.line && sites[i].file == where.file) return uint16_t(i);
+  sites.push_back(where);
+  return uint16_t(sites.size() - 1);
+}
+
 uint16_t site_of(Where where) {
-  static std::vector<std::pair<const char*, std::vector<uint16_t>>> by_file;
-  for (auto& [file, lines] : by_file) {
-    if (file != where.file) continue;
-    if (lines.size() <= size_t(where.line)) lines.resize(size_t(where.line) + 1, 0xffff);
-    uint16_t& site = lines[size_t(where.line)];
-    if (site == 0xffff) {
-      site = uint16_t(sites.size());
-      sites.push_back(where);
-    }
-    return site;
-  }
-  by_file.push_back({where.file, {}});
-  return site_of(where);
+  struct Entry {
+    Where where;
+    uint16_t site;
+  };
+  static Entry cache[256];
+  Entry& e = cache[(reinterpret_cast<uintptr_t>(where.file) / 8 + unsigned(where.line)) % 256];
+  if (e.where.line != where.line || e.where.file != where.file) e = {where, find_site(where)};
+  return e.site;
 }
 
 std::string name_of(int agent) {
@@ -68,11 +70,11 @@ int warp_of(int agent) {
 
 bool is_own(int thread, int agent) { return agent == thread || agent == kFirstWarpAgent + thread / kWarp; }
 
-bool knows(int thread, const Access& access) {
+inline bool knows(int thread, const Access& access) {
   const Known& k = known[thread];
-  if (access.time == kUnfinished) return false;
   bool copy = access.agent >= kFirstCopyAgent;
   if (access.time <= (copy ? copies_known[access.agent - kFirstCopyAgent] : k.block)) return true;
+  if (access.time == kUnfinished) return false;
   if (is_own(thread, access.agent)) return true;
   if (access.time <= k.warp && warp_of(access.agent) == thread / kWarp) return true;
   return !k.others.empty() && access.time <= k.others[access.agent];
@@ -147,6 +149,10 @@ void note_read(size_t offset, int bytes, int reader, int agent, Proxy proxy, boo
   if (!options.hazards) return;
   Access access{finished ? now : kUnfinished, uint16_t(agent), site_of(where)};
   each_cell(offset, bytes, [&](Cell& cell, size_t index, uint8_t mask) {
+    const Access& last = cell.read[0];
+    if (last.time == now && last.agent == agent && (mask & ~cell.read_bytes[0]) == 0 && cell.write.time < now &&
+        finished)
+      return;  // nothing has changed since
     if (cell.written & mask) {
       if (!knows(reader, cell.write)) report("reads", index * 4, reader, cell.write, "writes", where);
       if (proxy == Proxy::async && cell.generic && !is_fenced(cell, reader))
