@@ -29,6 +29,7 @@ uint32_t now = 1;
 struct Known {
   uint32_t block, warp;  // since the latest __syncthreads, __syncwarp
   Knowledge others;
+  uint64_t version;  // a hash of what `others` came from
   // The time of the latest fence_async_proxy, and what was known of all then.
   uint32_t fence, fenced_block;
 };
@@ -142,6 +143,7 @@ void begin_hazards() {
   for (int i = 0; i < block.threads; ++i) {
     known[i].block = known[i].warp = known[i].fence = known[i].fenced_block = 0;
     known[i].others.clear();
+    known[i].version = 0;
   }
 }
 
@@ -217,6 +219,7 @@ void synchronise_block() {
       copies_known[j] = std::max(copies_known[j], k.others[size_t(kFirstCopyAgent + j)]);
     k.block = now;
     k.others.clear();
+    k.version = 0;
   }
   ++now;
 }
@@ -226,13 +229,16 @@ void synchronise_lanes(uint32_t mask) {
   int first = block.current->warp * kWarp;
   bool all = mask == block.warp[block.current->warp].lanes, plain = all;
   for (int lane = 0; lane < kWarp; ++lane)
-    if (mask >> lane & 1) plain = plain && known[first + lane].others.empty();
+    if (mask >> lane & 1) plain = plain && known[first + lane].version == known[first].version;
   if (!plain) {
     Knowledge joined;
     for (int lane = 0; lane < kWarp; ++lane)
       if (mask >> lane & 1) tell(first + lane, joined);
-    for (int lane = 0; lane < kWarp; ++lane)
-      if (mask >> lane & 1) known[first + lane].others = joined;
+    for (int lane = 0; lane < kWarp; ++lane) {
+      if ((mask >> lane & 1) == 0) continue;
+      known[first + lane].others = joined;
+      known[first + lane].version = now * 0x9e3779b97f4a7c15u;
+    }
   }
   for (int lane = 0; all && lane < kWarp; ++lane)
     if (mask >> lane & 1) known[first + lane].warp = now;
@@ -245,9 +251,11 @@ void release(Knowledge& to) {
   ++now;
 }
 
-void acquire(const Knowledge& from) {
+void acquire(const Knowledge& from, uint64_t version) {
   if (!options.hazards || from.empty()) return;
-  Knowledge& others = known[block.current->index].others;
+  Known& k = known[block.current->index];
+  k.version = (k.version ^ version) * 0x9e3779b97f4a7c15u + (k.version >> 31);
+  Knowledge& others = k.others;
   if (others.empty()) others.resize(kAgents, 0);
   for (size_t i = 0; i < from.size(); ++i) others[i] = std::max(others[i], from[i]);
 }
