@@ -21,7 +21,6 @@ constexpr int kBehind = 4;          // stages that the warpgroup that refills th
 // may be three stages ahead of another at both, so that one finishes outputs while the others multiply.
 constexpr int kCopyRow = 1, kArriveRow = 2;
 constexpr int kRowTaps = 3;
-constexpr int kStoredCols = 32;  // at a time, as there are few registers
 
 // Warpgroups of a block, and 64-row tiles of each.
 template <int kCols>
@@ -71,12 +70,13 @@ struct Work {
   Segment segment;
   int first_frame;               // of the input
   int patches;                   // channel blocks of all input frames
+  const int32_t* sites;          // the tile's
   const unsigned char* weights;  // the region's and the column block's first stage
   Refill refill;
 };
 
 // The block's shared memory: two patches, for this and the next channel block or frame, the ring of weights, barriers,
-// the work, the box's places and the tile's positions.
+// the work, the box's places and what store_rows needs.
 struct Memory {
   unsigned char* patches;
   unsigned char* weights;
@@ -86,13 +86,13 @@ struct Memory {
   uint64_t* patch_empty;    // [2]: all warps have read it
   Work* work;
   int* places;
-  int* sites;  // [kPositions]; -1 behind the last
+  unsigned char* staged;  // kStagedBytes per warp
 };
 
 template <int kCols>
 __host__ __device__ __forceinline__ int shared_bytes(int slots) {
-  return 2 * kPatchBytes + slots * kStageBytes<kCols> + (2 * slots + 4) * int(sizeof(uint64_t)) + int(sizeof(Work)) +
-         (kBox + kPositions) * int(sizeof(int));
+  return 2 * kPatchBytes + slots * kStageBytes<kCols> + Shape<kCols>::kWarps * kStagedBytes<kCols> +
+         (2 * slots + 4) * int(sizeof(uint64_t)) + int(sizeof(Work)) + kBox * int(sizeof(int));
 }
 
 #ifdef HSTL_WGMMA_CODE
@@ -102,13 +102,13 @@ __device__ __forceinline__ Memory memory_of(int slots) {
   Memory memory;
   memory.patches = dynamic_shared();
   memory.weights = memory.patches + 2 * kPatchBytes;
-  memory.weights_full = reinterpret_cast<uint64_t*>(memory.weights + slots * kStageBytes<kCols>);
+  memory.staged = memory.weights + slots * kStageBytes<kCols>;
+  memory.weights_full = reinterpret_cast<uint64_t*>(memory.staged + Shape<kCols>::kWarps * kStagedBytes<kCols>);
   memory.weights_empty = memory.weights_full + slots;
   memory.patch_full = memory.weights_empty + slots;
   memory.patch_empty = memory.patch_full + 2;
   memory.work = reinterpret_cast<Work*>(memory.patch_empty + 2);
-  memory.sites = reinterpret_cast<int*>(memory.work + 1);
-  memory.places = memory.sites + kPositions;
+  memory.places = reinterpret_cast<int*>(memory.work + 1);
   return memory;
 }
 
@@ -187,19 +187,17 @@ __device__ __forceinline__ bool find_work(const Convolution& p, int slots, const
   Tile tile = p.tiles.tiles[tile_number];
   if (s.begin == s.end || tile.count == 0) return false;
   place_box(memory.places, tile, p.tiles.w);
-  const int32_t* sites = p.tiles.sites + int64_t(segment) * p.tiles.h * p.tiles.w + tile.begin;
-  for (int i = threadIdx.x; i < kPositions; i += Shape<kCols>::kThreads)
-    store_shared(memory.sites + i, i < tile.count ? sites[i] : -1);
   if (threadIdx.x == 0) {
     int stages = p.channel_blocks * kTaps;
     int64_t unit = int64_t(tile.region) * p.col_blocks + blockIdx.x % p.col_blocks;
     store_words(&memory.work->tile, tile);
     store_words(&memory.work->segment, s);
+    store_shared(&memory.work->sites, p.tiles.sites + int64_t(segment) * p.tiles.h * p.tiles.w + tile.begin);
     store_shared(&memory.work->weights, p.weights + unit * stages * kStageBytes<kCols>);
     init_barriers<kCols>(memory, slots);
     store_shared(&memory.work->first_frame, first_frame(s));
     store_shared(&memory.work->patches, frames_of(s) * p.channel_blocks);
-    fill_ring<kCols>(memory, slots, stages, frames_of(s) * stages);
+    fill_ring<kCols>(memory, slots, stages, p.resident ? stages : frames_of(s) * stages);
   }
   __syncthreads();
   return true;
@@ -230,7 +228,7 @@ __device__ __forceinline__ void find_rows(int (&rows)[Shape<kCols>::kRowTiles], 
   Tile tile = load_words(&memory.work->tile);
 #pragma unroll
   for (int m = 0; m < Shape<kCols>::kRowTiles; ++m) {
-    int site = load_shared(memory.sites + min(listed_row<kCols>(threadIdx.x, m, lane % 16), tile.count - 1));
+    int site = load_shared(&memory.work->sites)[min(listed_row<kCols>(threadIdx.x, m, lane % 16), tile.count - 1)];
     int row = site / p.tiles.w - tile.first_row - 1, col = site % p.tiles.w - tile.first_col - 1;
     rows[m] = (row * tile.cols + col) * kUnitBytes + lane / 16 * kPlaneBytes;
   }
@@ -391,29 +389,31 @@ template <class Tag, int kCols, int kPart>
 __device__ __forceinline__ void finish_part(const Convolution& p, const Memory& memory, GroupSums<kCols>& sums,
                                             int frame) {
   int thread = thread_index();
-  int sequence = load_shared(&memory.work->segment.sequence);
-  int tiles = row_tiles<kCols>(load_shared(&memory.work->tile.count));
-  int frame_in_sequence = frame - load_shared(&memory.work->segment.first);
+  Destination to = {load_shared(&memory.work->sites),
+                    0,
+                    load_shared(&memory.work->tile.count),
+                    frame,
+                    load_shared(&memory.work->segment.sequence),
+                    frame - load_shared(&memory.work->segment.first),
+                    int(blockIdx.x % p.col_blocks) * kCols};
+  auto* staged = reinterpret_cast<float*>(memory.staged + thread / 32 * kStagedBytes<kCols>);
+  int tiles = row_tiles<kCols>(to.count);
 #pragma unroll
   for (int m = 0; m < Shape<kCols>::kRowTiles; ++m) {
     if (m >= tiles) continue;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      int site = load_shared(memory.sites + listed_row<kCols>(thread, m, half * 8 + thread % 32 / 4));
+      float rows[kCols / 8][2];
 #pragma unroll
-      for (int col = 0; col < kCols; col += kStoredCols) {
-        float row[kStoredCols / 8][2];
+      for (int n = 0; n < kCols / 8; ++n)
 #pragma unroll
-        for (int n = 0; n < kStoredCols / 8; ++n)
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            float& sum = sums[m][kPart * kCols / 2 + col / 2 + 4 * n + 2 * half + i];
-            row[n][i] = sum;
-            sum = 0.0f;
-          }
-        store_row<typename Tag::storage, kStoredCols>(p.to, row, site >= 0, frame, max(site, 0), sequence,
-                                                      frame_in_sequence, int(blockIdx.x % p.col_blocks) * kCols + col);
-      }
+        for (int i = 0; i < 2; ++i) {
+          float& sum = sums[m][kPart * kCols / 2 + 4 * n + 2 * half + i];
+          rows[n][i] = sum;
+          sum = 0.0f;
+        }
+      to.first = listed_row<kCols>(thread, m, half * kStagedRows);
+      store_rows<typename Tag::storage, kCols>(p.to, to, staged, rows);
     }
   }
 }
@@ -542,13 +542,16 @@ void launch_any(int cols, const Convolution& p, const TilePlan& plan, int device
 
 }  // namespace
 
+// nvcc names the architectures that it compiles for; 90 is always built as 90a.
 bool has_sm90(int device) {
-#if defined(HSTL_HOST_SHIM) || defined(HSTL_SM90A)
-  return capability(device) == 90;
+#ifdef HSTL_HOST_SHIM
+  constexpr int kBuilt[] = {900};
 #else
-  (void)device;
-  return false;
+  constexpr int kBuilt[] = {__CUDA_ARCH_LIST__};
 #endif
+  for (int architecture : kBuilt)
+    if (architecture == 900) return capability(device) == 90;
+  return false;
 }
 
 void launch_sm90(Half, int cols, const Convolution& p, const TilePlan& plan, int device, void* stream) {

@@ -20,16 +20,18 @@ __device__ __forceinline__ uint64_t matrix_descriptor(uint32_t address, uint32_t
   return uint64_t(address >> 4) | uint64_t(along_k >> 4) << 16 | uint64_t(along_columns >> 4) << 32;
 }
 
-#ifndef HSTL_HOST_SHIM
-
 // threadIdx.x, read here: what is made of it takes no registers before.
 __device__ __forceinline__ int thread_index() {
+#ifdef HSTL_HOST_SHIM
+  return int(threadIdx.x);
+#else
   int index;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
   return index;
+#endif
 }
 
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#if !defined(HSTL_HOST_SHIM) && defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 __device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -102,7 +104,6 @@ __device__ __forceinline__ void wgmma(float (&d)[N / 2], const uint32_t (&a)[4],
   Wgmma<Tag, N>::run(d, a, b_descriptor);
 }
 
-#endif  // __CUDA_ARCH_FEAT_SM90_ALL
-#endif  // HSTL_HOST_SHIM
+#endif
 
 }  // namespace hstl
