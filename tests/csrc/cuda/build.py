@@ -80,7 +80,8 @@ def compile_object(source: Path, flags: Sequence[str], folders: Sequence[Path]) 
         os.utime(target)
         return target
     places = [f"-I{folder}" for folder in folders]
-    names = [f"-fmacro-prefix-map={folder}/=" for folder in {source.parent, HERE, ROOT}]
+    # The last that fits counts: messages name kernels from the repository's root or, if changed, by their file's name.
+    names = [f"-fmacro-prefix-map={folder}/=" for folder in (source.parent, ROOT)]
     written = target.with_suffix(f".{os.getpid()}.{source.stem}.tmp")
     run([*command, *names, *places, "-x", "c++", "-c", str(source), "-o", str(written)])
     written.replace(target)
