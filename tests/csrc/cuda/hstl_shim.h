@@ -111,8 +111,6 @@ void fence_async_proxy(HSTL_HERE);
 // 16 rows, and b in shared memory, where the descriptor says: N rows of 32 bytes of k, or with kTransposed (2-byte
 // types only) rows of k. Until wait<M> leaves at most the latest M groups unfinished, d and a belong to the hardware.
 
-inline int thread_index() { return int(threadIdx.x); }
-
 void wgmma_fence(HSTL_HERE);
 template <class Tag, int N, bool kTransposed = false>
 void wgmma(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b, HSTL_HERE) {
