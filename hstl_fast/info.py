@@ -127,7 +127,8 @@ def _backends() -> list[dict[str, Any]]:
             reasons = {
                 name: _dispatch.why_not(operator, name, device, torch.float32) for name in _dispatch.BACKENDS[1:]
             }
-            automatic = next(name for name in _dispatch.candidates(device) if reasons[name] is None)
+            order = _dispatch.candidates(operator, device, torch.float32)
+            automatic = next(name for name in order if reasons[name] is None)
             rows += [
                 {
                     "operator": operator,

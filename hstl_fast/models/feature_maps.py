@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hstl_fast._torch_private import is_tracing
+from hstl_fast.backends import ON_GPUS
 from hstl_fast.layout import channels_last
 from hstl_fast.models.eligibility import Network, backend_with_support, is_debugging, may_own_gradients
 from hstl_fast.models.head import apply_head
@@ -66,7 +67,7 @@ class EagerMaps:
         self._support = None if backend == "reference" else silhouettes != 0
         self._owns_gradient = self._support is not None and may_own_gradients()
         self._pooled: list[Tensor] = []
-        if backend == "triton" and silhouettes.dtype == torch.uint8:
+        if backend in ON_GPUS and silhouettes.dtype == torch.uint8:
             self._x = silhouettes[:, None]  # the first layer reads bytes as 0..1
         else:
             self._x = channels_last(scaled(silhouettes, network.parts.weight.dtype)[:, None])
@@ -141,4 +142,4 @@ class EagerMaps:
     def _is_indexable(self) -> bool:
         """Whether the backend finds these sequences' maxima, as their pools will ask."""
         longest = 0 if torch.compiler.is_compiling() else max(self._lengths or [self._x.shape[2]])
-        return _dispatch.why_not("astp", self._backend, self._x.device.type, self._x.dtype, longest) is None
+        return _dispatch.why_not("astp", self._backend, self._x.device, self._x.dtype, longest) is None

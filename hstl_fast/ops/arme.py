@@ -195,7 +195,7 @@ def arme(
     _checks.support(within, x)
     if isinstance(support, Support):
         _checks.support(support.y, x)
-    chosen = _dispatch.choose("arme", x.device.type, x.dtype, backend)
+    chosen = _dispatch.choose("arme", x.device, x.dtype, backend, widths=_dispatch.widths_of(w.shape[2], w.shape[1]))
     code = _dispatch.choose_algorithm(algorithm, chosen, x.dtype)
     if chosen == "reference":
         dtype = reference_dtype(x)

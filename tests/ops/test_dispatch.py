@@ -60,13 +60,13 @@ def test_context_belongs_to_its_thread() -> None:
 def partial(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     """A backend in front of all others that computes ARME on the CPU and nothing else."""
 
-    def why_not(operator: str, device_type: str, dtype: torch.dtype) -> str | None:
-        return None if (operator, device_type) == ("arme", "cpu") else f"the cuda backend does not compute {operator}"
+    def why_not(operator: str, device: torch.device, dtype: torch.dtype) -> str | None:
+        return None if (operator, device.type) == ("arme", "cpu") else f"the cuda backend does not compute {operator}"
 
     package = types.SimpleNamespace(why_not=why_not)
     found = backends.package
     monkeypatch.setattr(backends, "package", lambda name: package if name == "cuda" else found(name))
-    monkeypatch.setattr(_dispatch, "candidates", lambda device_type: ("cuda", "cpu", "reference"))
+    monkeypatch.setattr(_dispatch, "candidates", lambda *arguments: ("cuda", "cpu", "reference"))
     return package
 
 
@@ -80,7 +80,7 @@ def test_auto_falls_back_operator_by_operator(native: str, partial: types.Simple
 def test_a_network_takes_a_backend_that_computes_everything(native: str, partial: types.SimpleNamespace) -> None:
     model = HSTL.from_preset("casia-b").eval()
     assert eligibility.backend_with_support(model) == "reference"
-    partial.why_not = lambda operator, device_type, dtype: None
+    partial.why_not = lambda operator, device, dtype: None
     assert eligibility.backend_with_support(model) == "cuda"
 
 

@@ -21,12 +21,12 @@ def wrong_setting() -> str | None:
     return library.wrong_setting()
 
 
-def why_not(operator: str, device_type: str, dtype: torch.dtype) -> str | None:
+def why_not(operator: str, device: torch.device, dtype: torch.dtype) -> str | None:
     """Return why native code cannot compute an operator.
 
     Args:
         operator: The operator's name.
-        device_type: "cpu", "cuda" or another.
+        device: Where the tensors are.
         dtype: The input's type.
 
     Returns:
@@ -34,6 +34,6 @@ def why_not(operator: str, device_type: str, dtype: torch.dtype) -> str | None:
     """
     if operator not in OPERATORS:
         return f"the cpu backend does not compute {operator}"
-    if device_type != "cpu":
-        return f"the cpu backend computes tensors on the CPU, not on {device_type}"
+    if device.type != "cpu":
+        return f"the cpu backend computes tensors on the CPU, not on {device.type}"
     return None if library.cpu() is not None else library.cpu_error()

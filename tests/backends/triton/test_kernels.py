@@ -298,7 +298,7 @@ def test_the_allocator_of_others_comes_back() -> None:
 
 
 def test_precision_is_what_convolutions_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hstl_fast.backends.triton.available import precision
+    from hstl_fast.backends.gpu import precision
 
     for allowed, name in ((True, "tf32"), (False, "ieee")):
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)

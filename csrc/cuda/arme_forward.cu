@@ -1,0 +1,286 @@
+// ARME's convolution by mma.sync, or in plain float32, and the functions forward and dgrad, which choose a kernel.
+#include "arme_first.cuh"
+#include "arme_wgrad.cuh"
+#include "epilogue.cuh"
+#include "launch.cuh"
+#include "mma.cuh"
+#include "types.cuh"
+
+namespace hstl {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kRing = 3;  // stages of weights in flight or in use
+
+static_assert(kThreads / 32 * kRowTiles * 16 == kPositions, "the warps' rows are the tile's positions");
+
+// Bytes of shared memory: two patches, of this and the next channel block or frame, the weights, the box's places.
+template <int kCols>
+int shared_bytes(const Convolution& p) {
+  int stages = p.resident ? p.channel_blocks * kTaps : kRing;
+  return 2 * kPatchBytes + stages * kStageBytes<kCols> + kBox * int(sizeof(int));
+}
+
+template <int kCols>
+__device__ __forceinline__ void copy_stage(unsigned char* to, const unsigned char* from) {
+  for (int i = threadIdx.x; i < kStageBytes<kCols> / kUnitBytes; i += kThreads)
+    copy_async_16(to + i * kUnitBytes, from + i * kUnitBytes, true);
+}
+
+template <class Tag>
+__device__ __forceinline__ Rows<Tag> find_rows(const Convolution& p, const Tile& tile, const int32_t* sites,
+                                               const unsigned char* patch) {
+  int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  Rows<Tag> rows;
+#pragma unroll
+  for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+    for (int i = 0; i < Rows<Tag>::kPerTile; ++i) {
+      int listed = (warp * kRowTiles + m) * 16 + Rows<Tag>::row(i, lane);
+      int site = sites[min(listed, tile.count - 1)];
+      int row = site / p.tiles.w - tile.first_row - 1, col = site % p.tiles.w - tile.first_col - 1;
+      rows.at[m][i] = patch + (row * tile.cols + col) * kUnitBytes + Rows<Tag>::unit(lane) * kPlaneBytes;
+    }
+  return rows;
+}
+
+// Stores the sums of one output frame and makes them zero.
+template <class Tag, int kCols>
+__device__ __forceinline__ void finish(const Convolution& p, const Tile& tile, const Segment& s, const int32_t* sites,
+                                       Sums<kCols>& sums, int frame, int col_block) {
+  int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+#pragma unroll
+  for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      int listed = (warp * kRowTiles + m) * 16 + half * 8 + lane / 4;
+      bool exists = listed < tile.count;
+      float row[kCols / 8][2];
+#pragma unroll
+      for (int n = 0; n < kCols / 8; ++n)
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          row[n][i] = sums[m][n][2 * half + i];
+          sums[m][n][2 * half + i] = 0.0f;
+        }
+      store_row<typename Tag::storage, kCols>(p.to, row, exists, frame, exists ? sites[listed] : 0, s.sequence,
+                                              frame - s.first, col_block * kCols);
+    }
+}
+
+// One tile of a segment for kCols outputs. Of C_in inputs, at 16 bits and 64 outputs a block:
+//   FLOPs: 54 C_in C_out per position and frame.
+//   Bytes from the second-level cache, per position: an input frame's patch, about 1.6 times C_in elements, once for
+//     every 64 outputs, and 27 C_in C_out elements of weights for 256 positions.
+//   Shared memory, per step of 32 bytes of channels: a warp's two row tiles read 1 KB of the map and 6 KB of weights
+//   for
+//     96 products of 16 x 8 x 16: 73 bytes a cycle of an A100's 128.
+//   Registers: 3 kTimes... 192 sums, 8 of the map's and 4 of the weights' fragments.
+template <class Tag, int kCols>
+HSTL_KERNEL(kThreads, kCols == 32 ? 2 : 1)
+convolve(const __grid_constant__ Convolution p) {
+  unsigned char* patches = dynamic_shared();
+  unsigned char* weights = patches + 2 * kPatchBytes;
+  int stages = p.resident ? p.channel_blocks * kTaps : kRing;
+  int* places = reinterpret_cast<int*>(weights + stages * kStageBytes<kCols>);
+
+  int col_block = blockIdx.x % p.col_blocks, tile_number = blockIdx.x / p.col_blocks;
+  int segment = tile_number / p.tiles.tiles_per_segment;
+  Segment s = find_segment(p.tiles, segment);
+  Tile tile = p.tiles.tiles[tile_number];
+  if (s.begin == s.end || tile.count == 0) return;
+  const int32_t* sites = p.tiles.sites + int64_t(segment) * p.tiles.h * p.tiles.w + tile.begin;
+  int stages_of_frame = p.channel_blocks * kTaps;
+  const unsigned char* stage0 =
+      p.weights + (int64_t(tile.region) * p.col_blocks + col_block) * stages_of_frame * kStageBytes<kCols>;
+  place_box(places, tile, p.tiles.w);
+  Rows<Tag> rows = find_rows<Tag>(p, tile, sites, patches);
+  __syncthreads();
+
+  int first = max(s.begin - 1, s.first), last = min(s.end, s.last);
+  int patch_count = (last - first + 1) * p.channel_blocks, steps = patch_count * kTaps;
+  int box = tile.rows * tile.cols;
+  copy_places<Tag>(patches, p.x, first, 0, places, box, 0, 1);
+  for (int i = 0; i < (p.resident ? stages : kRing - 1); ++i) {
+    copy_stage<kCols>(weights + i * kStageBytes<kCols>, stage0 + i * kStageBytes<kCols>);
+    if (!p.resident) copy_async_commit();
+  }
+  if (p.resident) copy_async_commit();
+
+  Sums<kCols> sums[kTimes] = {};
+  int step = 0;
+  for (int patch = 0; patch < patch_count; ++patch) {
+    int frame = first + patch / p.channel_blocks, channel_block = patch % p.channel_blocks;
+    int oldest = (frame + 2 - s.begin) % kTimes;  // the sums of output frame - 1
+    int times[kTimes];
+#pragma unroll
+    for (int j = 0; j < kTimes; ++j) {
+      int later = (j - oldest + kTimes) % kTimes;  // the sums j are those of output frame - 1 + later
+      int output = frame - 1 + later;
+      times[j] = output >= s.begin && output < s.end ? 2 - later : -1;
+    }
+    for (int tap = 0; tap < kTaps; ++tap, ++step) {
+      if (!p.resident || tap == 0) {
+        if (p.resident)
+          copy_async_wait<0>();
+        else
+          copy_async_wait<kRing - 2>();
+        __syncthreads();
+        int ahead = step + kRing - 1;
+        if (!p.resident && ahead < steps)
+          copy_stage<kCols>(weights + ahead % kRing * kStageBytes<kCols>,
+                            stage0 + ahead % stages_of_frame * kStageBytes<kCols>);
+        // The next patch comes in parts, so that no stage of weights waits for all of it.
+        int parts = p.resident ? 1 : kTaps - 1;
+        if (patch + 1 < patch_count && tap < parts)
+          copy_places<Tag>(patches + (patch + 1) % 2 * kPatchBytes, p.x, first + (patch + 1) / p.channel_blocks,
+                           (patch + 1) % p.channel_blocks, places, box, tap, parts);
+        copy_async_commit();
+      }
+      int slot = p.resident ? channel_block * kTaps + tap : step % kRing;
+      int offset = patch % 2 * kPatchBytes + (tap / 3 * tile.cols + tap % 3) * kUnitBytes;
+      multiply_stage<kCols>(Tag(), sums, rows, offset, weights + slot * kStageBytes<kCols>, times);
+    }
+    if (channel_block + 1 < p.channel_blocks) continue;
+#pragma unroll
+    for (int j = 0; j < kTimes; ++j) {
+      int output = frame - 1 + (j - oldest + kTimes) % kTimes;
+      bool complete = output < frame || (output == frame && frame == s.last);
+      if (times[j] >= 0 && complete) finish<Tag, kCols>(p, tile, s, sites, sums[j], output, col_block);
+    }
+  }
+}
+
+// One thread an element. Bytes: the weights, read and written.
+template <class Tag>
+HSTL_KERNEL(kThreads, 1)
+pack(const __grid_constant__ Packing p) {
+  int64_t size = p.regions * p.col_blocks * p.channel_blocks * kTaps * kTimes * kUnits * p.cols * kUnitChannels<Tag>;
+  for (int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x; i < size; i += int64_t(gridDim.x) * kThreads)
+    pack_element<Tag>(p, i);
+}
+
+// A convolution with its weights unpacked, and the memory for what is made of them.
+struct Job {
+  TilePlan plan;
+  Packing packing;
+  Convolution convolution;
+  const int32_t* regions;
+  void* workspace;
+  int device;
+  void* stream;
+};
+
+template <class Tag>
+Packing packing_of(const void* weights, int64_t regions, int64_t c_out, int64_t c_in, bool transposed) {
+  int64_t inputs = transposed ? c_out : c_in, outputs = transposed ? c_in : c_out;
+  int cols = cols_of(outputs);
+  return {nullptr,
+          weights,
+          regions,
+          int(c_out),
+          int(c_in),
+          transposed,
+          int(blocks_of(inputs, kBlockChannels<Tag>)),
+          int(blocks_of(outputs, cols)),
+          cols};
+}
+
+size_t stage_bytes(const Packing& p) { return p.cols == 32 ? kStageBytes<32> : kStageBytes<64>; }
+
+size_t packed_bytes(const Packing& p) {
+  return size_t(p.regions) * p.col_blocks * p.channel_blocks * kTaps * stage_bytes(p);
+}
+
+template <class Tag, int kCols>
+void launch_convolution(Convolution p, const TilePlan& plan, int device, void* stream) {
+  constexpr int kBlocks = kCols == 32 ? 2 : 1;  // of a multiprocessor; 1 KB of each is CUDA's
+  p.resident = true;
+  if (kBlocks * (shared_bytes<kCols>(p) + 1024) > attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device) ||
+      shared_bytes<kCols>(p) > shared_limit(device))
+    p.resident = false;
+  launch("arme_convolve", convolve<Tag, kCols>, dim3(unsigned(plan.segments * plan.tiles * p.col_blocks)), kThreads,
+         size_t(shared_bytes<kCols>(p)), stream, p);
+}
+
+// Lists the tiles, packs the weights, writes the zeros where nothing is listed, and convolves.
+template <class Tag>
+void enqueue(Job job, const int32_t* starts) {
+  using T = typename Tag::storage;
+  Convolution& p = job.convolution;
+  job.packing.packed = static_cast<unsigned char*>(job.workspace) + job.plan.bytes();
+  p.tiles = list_tiles(job.plan, p.to.support, starts, job.regions, job.workspace, job.stream);
+  p.weights = static_cast<const unsigned char*>(job.packing.packed);
+  p.channel_blocks = job.packing.channel_blocks;
+  p.col_blocks = job.packing.col_blocks;
+  int64_t elements = int64_t(packed_bytes(job.packing) / sizeof(T));
+  launch("arme_pack", pack<Tag>, dim3(unsigned(blocks_of(elements, 4 * kThreads))), kThreads, 0, job.stream,
+         job.packing);
+  if (p.to.support != nullptr) clear_unlisted(job.plan, p.tiles, p.to.y, p.to.c * int64_t(sizeof(T)), job.stream);
+  if (job.packing.cols == 32)
+    launch_convolution<Tag, 32>(p, job.plan, job.device, job.stream);
+  else
+    launch_convolution<Tag, 64>(p, job.plan, job.device, job.stream);
+}
+
+bool aligned_rows(const void* y, int64_t row_bytes) { return row_bytes % 16 == 0 && aligned(y, 16); }
+
+template <class Tag>
+size_t workspace_of(const ArmeWorkspace& a) {
+  TilePlan plan(a.split, a.frames, a.sequences, a.w, a.stretch);
+  return plan.bytes() + packed_bytes(packing_of<Tag>(nullptr, a.split.size, a.c_out, a.c_in, false));
+}
+
+template <class Tag>
+void forward(const ArmeForward& a) {
+  using T = typename Tag::storage;
+  TilePlan plan(a.split, a.frames, a.sequences, a.w, a.stretch);
+  int64_t places = plan.h * plan.w;
+  Epilogue to = {a.y,          a.y_support,      nullptr,
+                 nullptr,      nullptr,          places,
+                 int(a.c_out), a.negative_slope, aligned_rows(a.y, a.c_out * int64_t(sizeof(T)))};
+  Convolution p = {{}, map_of(a.x, nullptr, places, a.c_in, a.x_type, sizeof(T)), nullptr, 0, 0, false, to};
+  enqueue<Tag>({plan, packing_of<Tag>(a.weights, a.split.size, a.c_out, a.c_in, false), p, a.regions, a.workspace,
+                a.device, a.stream},
+               a.starts);
+}
+
+template <class Tag>
+void dgrad(const ArmeDgrad& a) {
+  using T = typename Tag::storage;
+  TilePlan plan(a.split, a.frames, a.sequences, a.w, a.stretch);
+  int64_t places = plan.h * plan.w;
+  Epilogue to = {a.gx,
+                 a.x_support,
+                 a.x,
+                 a.maximum_grad,
+                 a.maximum_index,
+                 places,
+                 int(a.c_in),
+                 a.x == nullptr ? 1.0f : a.x_slope,
+                 aligned_rows(a.gx, a.c_in * int64_t(sizeof(T)))};
+  Convolution p = {{}, map_of(a.grad, nullptr, places, a.c_out, a.type, sizeof(T)), nullptr, 0, 0, false, to};
+  enqueue<Tag>({plan, packing_of<Tag>(a.weights, a.split.size, a.c_out, a.c_in, true), p, a.regions, a.workspace,
+                a.device, a.stream},
+               a.starts);
+}
+
+}  // namespace
+
+size_t run(const ArmeWorkspace& a) {
+  if (a.wgrad) return arme_wgrad_workspace(a);
+  return with_type(a.type, [&](auto tag) { return workspace_of<decltype(tag)>(a); });
+}
+
+void run(const ArmeForward& a) {
+  OnDevice on(a.device);
+  if (a.c_in == 1) return arme_first_forward(a);
+  with_type(a.type, [&](auto tag) { forward<decltype(tag)>(a); });
+}
+
+void run(const ArmeDgrad& a) {
+  OnDevice on(a.device);
+  with_type(a.type, [&](auto tag) { dgrad<decltype(tag)>(a); });
+}
+
+}  // namespace hstl
