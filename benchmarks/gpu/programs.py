@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from benchmarks.core.text import anonymous
+from benchmarks.gpu.supervise import die_with_parent
 
 ROOT = Path(__file__).parents[2]
 # Where NVIDIA's packages put programs that are on nobody's path.
@@ -43,7 +44,15 @@ def run(
     """Run a command in the repository for at most so many seconds; raises subprocess.TimeoutExpired."""
     full = {**os.environ, **(environment or {})}
     return subprocess.run(
-        command, cwd=ROOT, env=full, capture_output=True, text=True, errors="replace", timeout=seconds, check=False
+        command,
+        cwd=ROOT,
+        env=full,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=seconds,
+        check=False,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - a few system calls
     )
 
 
@@ -51,7 +60,13 @@ def run(
 def lines(command: Sequence[str]) -> Iterator[tuple[Iterator[str], "Ending"]]:
     """Run a command in the repository; its lines as it prints them, and afterwards how it ended."""
     with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        preexec_fn=die_with_parent,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -168,7 +168,7 @@ def _ending(code: int | None) -> str:
 
 
 def _serve(connection: Connection, execute: Execute, jobs: Sequence[Job], log: str) -> None:
-    _die_with_parent()
+    die_with_parent()
     with Path(log).open("a", encoding="utf-8") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
@@ -186,7 +186,7 @@ def _serve(connection: Connection, execute: Execute, jobs: Sequence[Job], log: s
             connection.send(("done", job.name, failure))
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Let this process end with its parent, so that a killed run leaves none on the device (Linux)."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):

@@ -48,12 +48,13 @@ def execute(job: Job, reporter: Reporter, device: torch.device, rehearse: bool) 
         for key in left:
             reporter.finished(key, {"status": status, "reason": str(error)})
         return
+    clocks = environment.clocks(device)
     while left:
         reporter.started(left[0])
         with programs.lines([*command, "run", *left]) as (printed, ending):
             for name, row in rows(printed):
                 left.remove(name)
-                reporter.finished(name, {**row, "nvidia_smi": environment.clocks(device)})
+                reporter.finished(name, {**row, "nvidia_smi": clocks})
                 if left:
                     reporter.started(left[0])
             if left:
@@ -68,6 +69,11 @@ def rows(printed: Iterator[str]) -> Iterator[tuple[str, Row]]:
         if "rate" in row:
             row["rate_over_predicted"] = row["rate"] / row["predicted"]
         yield name, row
+
+
+def rate(value: float, unit: str) -> str:
+    """A rate in words: TFLOP/s or TB/s."""
+    return f"{value / 1e12:.4g} T{unit.replace('byte', 'B')}"
 
 
 def capability(device: torch.device) -> tuple[int, int] | None:

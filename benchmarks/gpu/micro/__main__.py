@@ -1,4 +1,7 @@
-"""`python -m benchmarks.gpu.micro [--list]`: build the program and print its path; or write what it lists to cases.json."""
+"""`python -m benchmarks.gpu.micro [--list]`: build the program and print its path.
+
+With `--list`, what it lists is written to cases.json.
+"""
 
 import json
 import sys
