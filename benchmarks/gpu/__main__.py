@@ -39,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         setup = _setup(options)
         plan = _plan(setup, options)
         device = torch.device(setup.device)
-        identity = {**environment.identity(device, setup.tiny), "rehearsal": setup.rehearse}
-        machine = {**environment.describe(device), "rehearsal": setup.rehearse}
+        rehearsal = {"rehearsal": True} if setup.rehearse else {}
+        identity = {**environment.identity(device, setup.tiny), **rehearsal}
+        machine = {**environment.describe(device), **rehearsal}
         store = Store(options.out, identity, machine, options.fresh)
         for stage, jobs in plan.items():
             _use_tiles(options.out / tune.FILE)

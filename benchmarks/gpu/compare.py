@@ -42,15 +42,18 @@ class Times(NamedTuple):
 
 
 def jobs(device: torch.device, tiny: bool) -> list[Job]:
-    """The peaks, every workload with all implementations that run eagerly, and last those of torch.compile."""
+    """The peaks, every workload with all implementations that run eagerly, libraries of others, and torch.compile."""
     measured = [Job("bench", PEAKS, tuple(_key(PEAKS, name) for name in peaks.NAMES), 120)]
-    compiled = []
+    compiled: list[Job] = []
+    others: list[Job] = []
     for entry in suite.entries(tiny):
         wanted = taking_part(entry, device)
         together = tuple(_key(entry.name, i.name) for i in wanted if not alone(i))
         measured.append(Job("bench", entry.name, together, 150))
-        compiled += [Job("bench", entry.name, (_key(entry.name, i.name),), 300) for i in wanted if alone(i)]
-    return measured + compiled
+        for implementation in filter(alone, wanted):
+            job = Job("bench", entry.name, (_key(entry.name, implementation.name),), 300)
+            (compiled if implementation.compiled else others).append(job)
+    return measured + others + compiled
 
 
 def alone(implementation: Implementation) -> bool:

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from benchmarks.core.text import anonymous
 from benchmarks.gpu.supervise import die_with_parent
 
 ROOT = Path(__file__).parents[2]
+# A program ends with the process that waits for it, so that none is left on the device.
+OPTIONS: dict[str, Any] = {"cwd": ROOT, "text": True, "errors": "replace", "preexec_fn": die_with_parent}
 # Where NVIDIA's packages put programs that are on nobody's path.
 PLACES = ("/usr/local/cuda/bin", "/opt/cuda/bin", "/usr/local/cuda/compute-sanitizer")
 VARIABLES = ("CUDA_HOME", "CUDA_PATH")
@@ -43,31 +45,13 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in the repository for at most so many seconds; raises subprocess.TimeoutExpired."""
     full = {**os.environ, **(environment or {})}
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env=full,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=seconds,
-        check=False,
-        preexec_fn=die_with_parent,  # noqa: PLW1509 - a few system calls
-    )
+    return subprocess.run(command, env=full, capture_output=True, timeout=seconds, check=False, **OPTIONS)
 
 
 @contextmanager
 def lines(command: Sequence[str]) -> Iterator[tuple[Iterator[str], "Ending"]]:
     """Run a command in the repository; its lines as it prints them, and afterwards how it ended."""
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        preexec_fn=die_with_parent,
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **OPTIONS) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         try:

@@ -51,7 +51,8 @@ def why_no_module(device: torch.device, *names: str) -> str | None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            return f"{name} is not installed" if error.name == name else in_one_line(error)
+            missing = error.name is not None and f"{name}.".startswith(f"{error.name}.")
+            return f"{error.name} is not installed" if missing else in_one_line(error)
         except Exception as error:
             return in_one_line(error)
     return None if device.type == "cuda" else "it needs a GPU"
