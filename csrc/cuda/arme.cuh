@@ -6,6 +6,8 @@
 // output of frame t is finished by input t + 1. The sums of output t are those number (t - begin) % 3.
 #pragma once
 
+#include <type_traits>
+
 #include "maps.cuh"
 
 namespace hstl {
@@ -35,13 +37,37 @@ struct Convolution {
   Epilogue to;
 };
 
+// The taps over time by which an input frame is multiplied, for each of the sums; -1: the output is not the segment's.
+struct Times {
+  int of[kTimes];
+};
+
+__device__ __forceinline__ Times times_of(const Segment& s, int frame) {
+  Times times;
+  int oldest = (frame + 2 - s.begin) % kTimes;  // the sums of output frame - 1
+#pragma unroll
+  for (int j = 0; j < kTimes; ++j) {
+    int later = (j - oldest + kTimes) % kTimes, output = frame - 1 + later;
+    times.of[j] = output >= s.begin && output < s.end ? 2 - later : -1;
+  }
+  return times;
+}
+
+// Whether an input frame is the last for the output that it adds to by this tap.
+__device__ __forceinline__ bool is_complete(const Segment& s, int frame, int time) {
+  return time == 2 || (time == 1 && frame == s.last);
+}
+
 // Packed weights: [regions, column blocks, channel blocks, kTaps] stages of [kTimes, kUnits, kCols, 16 bytes]. Eight
 // columns of a unit are 128 contiguous bytes: a matrix of ldmatrix, and a core matrix of wgmma.
 template <int kCols>
 constexpr int kStageBytes = kTimes * kUnits * kCols * kUnitBytes;
 
-// Columns of a block, for so many outputs.
-inline int cols_of(int64_t outputs) { return outputs <= 32 ? 32 : 64; }
+// Columns of a block, for so many outputs. In plain float32 the sums of 64 leave too few registers for the operands.
+template <class Tag>
+int cols_of(int64_t outputs) {
+  return outputs <= 32 || std::is_same_v<Tag, Float32> ? 32 : 64;
+}
 inline int64_t blocks_of(int64_t n, int64_t of) { return (n + of - 1) / of; }
 
 struct Packing {

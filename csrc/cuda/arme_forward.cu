@@ -1,4 +1,6 @@
 // ARME's convolution by mma.sync, or in plain float32, and the functions forward and dgrad, which choose a kernel.
+#include <type_traits>
+
 #include "arme_first.cuh"
 #include "arme_wgrad.cuh"
 #include "epilogue.cuh"
@@ -10,15 +12,28 @@ namespace hstl {
 namespace {
 
 constexpr int kThreads = 256;
+// Blocks of a multiprocessor, whose sums the registers hold.
+template <class Tag, int kCols>
+constexpr int kBlocks = kCols == 32 && !std::is_same_v<Tag, Float32> ? 2 : 1;
 constexpr int kRing = 3;  // stages of weights in flight or in use
 
 static_assert(kThreads / 32 * kRowTiles * 16 == kPositions, "the warps' rows are the tile's positions");
+
+// What a block works on; in shared memory, so that its parts hold no registers between their uses.
+struct Work {
+  Tile tile;
+  Segment segment;
+  const int32_t* sites;          // the tile's
+  const unsigned char* weights;  // the region's and the column block's first stage
+  int first_frame, last_frame;   // of the input
+  int box;                       // places
+};
 
 // Bytes of shared memory: two patches, of this and the next channel block or frame, the weights, the box's places.
 template <int kCols>
 int shared_bytes(const Convolution& p) {
   int stages = p.resident ? p.channel_blocks * kTaps : kRing;
-  return 2 * kPatchBytes + stages * kStageBytes<kCols> + kBox * int(sizeof(int));
+  return 2 * kPatchBytes + stages * kStageBytes<kCols> + (kBox + 1) * int(sizeof(int)) + int(sizeof(Work));
 }
 
 template <int kCols>
@@ -28,8 +43,7 @@ __device__ __forceinline__ void copy_stage(unsigned char* to, const unsigned cha
 }
 
 template <class Tag>
-__device__ __forceinline__ Rows<Tag> find_rows(const Convolution& p, const Tile& tile, const int32_t* sites,
-                                               const unsigned char* patch) {
+__device__ __forceinline__ Rows<Tag> find_rows(const Convolution& p, const Tile& tile, const int32_t* sites) {
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   Rows<Tag> rows;
 #pragma unroll
@@ -39,22 +53,50 @@ __device__ __forceinline__ Rows<Tag> find_rows(const Convolution& p, const Tile&
       int listed = (warp * kRowTiles + m) * 16 + Rows<Tag>::row(i, lane);
       int site = sites[min(listed, tile.count - 1)];
       int row = site / p.tiles.w - tile.first_row - 1, col = site % p.tiles.w - tile.first_col - 1;
-      rows.at[m][i] = patch + (row * tile.cols + col) * kUnitBytes + Rows<Tag>::unit(lane) * kPlaneBytes;
+      rows.at[m][i] = (row * tile.cols + col) * kUnitBytes + Rows<Tag>::unit(lane) * kPlaneBytes;
     }
   return rows;
 }
 
+template <class T>
+__device__ __forceinline__ void store_words(T* to, const T& from) {
+#pragma unroll
+  for (int i = 0; i < int(sizeof(T) / 4); ++i)
+    store_shared(reinterpret_cast<int*>(to) + i, reinterpret_cast<const int*>(&from)[i]);
+}
+
+template <int kCols>
+__device__ __forceinline__ bool find_work(const Convolution& p, Work* to) {
+  int tile_number = blockIdx.x / p.col_blocks, segment = tile_number / p.tiles.tiles_per_segment;
+  Segment s = find_segment(p.tiles, segment);
+  Tile tile = p.tiles.tiles[tile_number];
+  if (s.begin == s.end || tile.count == 0) return false;
+  if (threadIdx.x == 0) {
+    store_words(&to->tile, tile);
+    store_words(&to->segment, s);
+    store_shared(&to->sites, p.tiles.sites + int64_t(segment) * p.tiles.h * p.tiles.w + tile.begin);
+    int64_t stages = p.channel_blocks * kTaps, unit = int64_t(tile.region) * p.col_blocks + blockIdx.x % p.col_blocks;
+    store_shared(&to->first_frame, max(s.begin - 1, s.first));
+    store_shared(&to->last_frame, min(s.end, s.last));
+    store_shared(&to->box, tile.rows * tile.cols);
+    store_shared(&to->weights, p.weights + unit * stages * kStageBytes<kCols>);
+  }
+  return true;
+}
+
 // Stores the sums of one output frame and makes them zero.
 template <class Tag, int kCols>
-__device__ __forceinline__ void finish(const Convolution& p, const Tile& tile, const Segment& s, const int32_t* sites,
-                                       Sums<kCols>& sums, int frame, int col_block) {
+__device__ __forceinline__ void finish(const Convolution& p, const Work* work, Sums<kCols>& sums, int frame) {
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  int count = load_shared(&work->tile.count), sequence = load_shared(&work->segment.sequence);
+  int frame_in_sequence = frame - load_shared(&work->segment.first);
+  const int32_t* sites = load_shared(&work->sites);
 #pragma unroll
   for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       int listed = (warp * kRowTiles + m) * 16 + half * 8 + lane / 4;
-      bool exists = listed < tile.count;
+      bool exists = listed < count;
       float row[kCols / 8][2];
 #pragma unroll
       for (int n = 0; n < kCols / 8; ++n)
@@ -63,91 +105,82 @@ __device__ __forceinline__ void finish(const Convolution& p, const Tile& tile, c
           row[n][i] = sums[m][n][2 * half + i];
           sums[m][n][2 * half + i] = 0.0f;
         }
-      store_row<typename Tag::storage, kCols>(p.to, row, exists, frame, exists ? sites[listed] : 0, s.sequence,
-                                              frame - s.first, col_block * kCols);
+      store_row<typename Tag::storage, kCols>(p.to, row, exists, frame, exists ? sites[listed] : 0, sequence,
+                                              frame_in_sequence, int(blockIdx.x % p.col_blocks) * kCols);
     }
 }
 
 // One tile of a segment for kCols outputs. Of C_in inputs, at 16 bits and 64 outputs a block:
 //   FLOPs: 54 C_in C_out per position and frame.
-//   Bytes from the second-level cache, per position: an input frame's patch, about 1.6 times C_in elements, once for
-//     every 64 outputs, and 27 C_in C_out elements of weights for 256 positions.
-//   Shared memory, per step of 32 bytes of channels: a warp's two row tiles read 1 KB of the map and 6 KB of weights
-//   for
-//     96 products of 16 x 8 x 16: 73 bytes a cycle of an A100's 128.
-//   Registers: 3 kTimes... 192 sums, 8 of the map's and 4 of the weights' fragments.
+//   Bytes from the second-level cache, per position and frame: an input patch, about 1.6 C_in elements, once for every
+//     64 outputs; 27 C_in C_out elements of weights for 256 positions.
+//   Shared memory, per step of 16 channels: a warp's two row tiles read 1 KB of the map and 6 KB of weights for 96
+//     products of 16 x 8 x 16. That is 73 bytes a cycle of an A100's 128.
+//   Registers: 192 sums, 8 of the map's and 4 of the weights' fragments. With 32 outputs 96 sums, and two blocks to a
+//     multiprocessor.
 template <class Tag, int kCols>
-HSTL_KERNEL(kThreads, kCols == 32 ? 2 : 1)
+HSTL_KERNEL(kThreads, (kBlocks<Tag, kCols>))
 convolve(const __grid_constant__ Convolution p) {
   unsigned char* patches = dynamic_shared();
   unsigned char* weights = patches + 2 * kPatchBytes;
   int stages = p.resident ? p.channel_blocks * kTaps : kRing;
   int* places = reinterpret_cast<int*>(weights + stages * kStageBytes<kCols>);
-
-  int col_block = blockIdx.x % p.col_blocks, tile_number = blockIdx.x / p.col_blocks;
-  int segment = tile_number / p.tiles.tiles_per_segment;
-  Segment s = find_segment(p.tiles, segment);
-  Tile tile = p.tiles.tiles[tile_number];
-  if (s.begin == s.end || tile.count == 0) return;
-  const int32_t* sites = p.tiles.sites + int64_t(segment) * p.tiles.h * p.tiles.w + tile.begin;
-  int stages_of_frame = p.channel_blocks * kTaps;
-  const unsigned char* stage0 =
-      p.weights + (int64_t(tile.region) * p.col_blocks + col_block) * stages_of_frame * kStageBytes<kCols>;
-  place_box(places, tile, p.tiles.w);
-  Rows<Tag> rows = find_rows<Tag>(p, tile, sites, patches);
+  Work* work = reinterpret_cast<Work*>(places + kBox + 1);
+  if (!find_work<kCols>(p, work)) return;
+  __syncthreads();
+  place_box(places, work->tile, p.tiles.w);
+  Rows<Tag> rows = find_rows<Tag>(p, work->tile, work->sites);
   __syncthreads();
 
-  int first = max(s.begin - 1, s.first), last = min(s.end, s.last);
-  int patch_count = (last - first + 1) * p.channel_blocks, steps = patch_count * kTaps;
-  int box = tile.rows * tile.cols;
-  copy_places<Tag>(patches, p.x, first, 0, places, box, 0, 1);
+  copy_places<Tag>(patches, p.x, load_shared(&work->first_frame), 0, places, load_shared(&work->box), 0, 1);
   for (int i = 0; i < (p.resident ? stages : kRing - 1); ++i) {
-    copy_stage<kCols>(weights + i * kStageBytes<kCols>, stage0 + i * kStageBytes<kCols>);
+    copy_stage<kCols>(weights + i * kStageBytes<kCols>, load_shared(&work->weights) + i * kStageBytes<kCols>);
     if (!p.resident) copy_async_commit();
   }
   if (p.resident) copy_async_commit();
 
   Sums<kCols> sums[kTimes] = {};
-  int step = 0;
-  for (int patch = 0; patch < patch_count; ++patch) {
-    int frame = first + patch / p.channel_blocks, channel_block = patch % p.channel_blocks;
-    int oldest = (frame + 2 - s.begin) % kTimes;  // the sums of output frame - 1
-    int times[kTimes];
-#pragma unroll
-    for (int j = 0; j < kTimes; ++j) {
-      int later = (j - oldest + kTimes) % kTimes;  // the sums j are those of output frame - 1 + later
-      int output = frame - 1 + later;
-      times[j] = output >= s.begin && output < s.end ? 2 - later : -1;
-    }
-    for (int tap = 0; tap < kTaps; ++tap, ++step) {
+  int slot = 0, frame = load_shared(&work->first_frame), channel_block = 0, parity = 0;
+  while (true) {
+    bool more = frame < load_shared(&work->last_frame) || channel_block + 1 < p.channel_blocks;
+    Times times = times_of(work->segment, frame);
+#pragma unroll 1
+    for (int tap = 0; tap < kTaps; ++tap) {
       if (!p.resident || tap == 0) {
         if (p.resident)
           copy_async_wait<0>();
         else
           copy_async_wait<kRing - 2>();
         __syncthreads();
-        int ahead = step + kRing - 1;
-        if (!p.resident && ahead < steps)
-          copy_stage<kCols>(weights + ahead % kRing * kStageBytes<kCols>,
-                            stage0 + ahead % stages_of_frame * kStageBytes<kCols>);
+        if (!p.resident && (more || tap + kRing - 1 < kTaps)) {
+          int ahead = (channel_block * kTaps + tap + kRing - 1) % (p.channel_blocks * kTaps);
+          copy_stage<kCols>(weights + (slot + kRing - 1) % kRing * kStageBytes<kCols>,
+                            load_shared(&work->weights) + ahead * kStageBytes<kCols>);
+        }
         // The next patch comes in parts, so that no stage of weights waits for all of it.
         int parts = p.resident ? 1 : kTaps - 1;
-        if (patch + 1 < patch_count && tap < parts)
-          copy_places<Tag>(patches + (patch + 1) % 2 * kPatchBytes, p.x, first + (patch + 1) / p.channel_blocks,
-                           (patch + 1) % p.channel_blocks, places, box, tap, parts);
+        bool same_frame = channel_block + 1 < p.channel_blocks;
+        if (more && tap < parts)
+          copy_places<Tag>(patches + (1 - parity) * kPatchBytes, p.x, same_frame ? frame : frame + 1,
+                           same_frame ? channel_block + 1 : 0, places, load_shared(&work->box), tap, parts);
         copy_async_commit();
       }
-      int slot = p.resident ? channel_block * kTaps + tap : step % kRing;
-      int offset = patch % 2 * kPatchBytes + (tap / 3 * tile.cols + tap % 3) * kUnitBytes;
-      multiply_stage<kCols>(Tag(), sums, rows, offset, weights + slot * kStageBytes<kCols>, times);
+      int offset = parity * kPatchBytes + (tap / 3 * load_shared(&work->tile.cols) + tap % 3) * kUnitBytes;
+      const unsigned char* stage = weights + slot * kStageBytes<kCols>;
+      if constexpr (std::is_same_v<Tag, Float32>)
+        multiply_plain<kCols>(sums, rows, patches + offset, stage, times);
+      else
+        multiply_stage<kCols>(Tag(), sums, rows, patches + offset, stage, times);
+      slot = slot + 1 < stages ? slot + 1 : 0;
     }
-    if (channel_block + 1 < p.channel_blocks) continue;
+    parity = 1 - parity;
+    if (++channel_block < p.channel_blocks) continue;
+    channel_block = 0;
 #pragma unroll
-    for (int j = 0; j < kTimes; ++j) {
-      int output = frame - 1 + (j - oldest + kTimes) % kTimes;
-      bool complete = output < frame || (output == frame && frame == s.last);
-      if (times[j] >= 0 && complete) finish<Tag, kCols>(p, tile, s, sites, sums[j], output, col_block);
-    }
+    for (int j = 0; j < kTimes; ++j)
+      if (is_complete(work->segment, frame, times.of[j])) finish<Tag, kCols>(p, work, sums[j], frame + 1 - times.of[j]);
+    if (!more) return;
+    ++frame;
   }
 }
 
@@ -174,7 +207,7 @@ struct Job {
 template <class Tag>
 Packing packing_of(const void* weights, int64_t regions, int64_t c_out, int64_t c_in, bool transposed) {
   int64_t inputs = transposed ? c_out : c_in, outputs = transposed ? c_in : c_out;
-  int cols = cols_of(outputs);
+  int cols = cols_of<Tag>(outputs);
   return {nullptr,
           weights,
           regions,
@@ -194,9 +227,9 @@ size_t packed_bytes(const Packing& p) {
 
 template <class Tag, int kCols>
 void launch_convolution(Convolution p, const TilePlan& plan, int device, void* stream) {
-  constexpr int kBlocks = kCols == 32 ? 2 : 1;  // of a multiprocessor; 1 KB of each is CUDA's
-  p.resident = true;
-  if (kBlocks * (shared_bytes<kCols>(p) + 1024) > attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device) ||
+  p.resident = true;  // where the blocks of a multiprocessor have the memory; 1 KB of each is CUDA's
+  if (kBlocks<Tag, kCols> * (shared_bytes<kCols>(p) + 1024) >
+          attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device) ||
       shared_bytes<kCols>(p) > shared_limit(device))
     p.resident = false;
   launch("arme_convolve", convolve<Tag, kCols>, dim3(unsigned(plan.segments * plan.tiles * p.col_blocks)), kThreads,
@@ -217,10 +250,9 @@ void enqueue(Job job, const int32_t* starts) {
   launch("arme_pack", pack<Tag>, dim3(unsigned(blocks_of(elements, 4 * kThreads))), kThreads, 0, job.stream,
          job.packing);
   if (p.to.support != nullptr) clear_unlisted(job.plan, p.tiles, p.to.y, p.to.c * int64_t(sizeof(T)), job.stream);
-  if (job.packing.cols == 32)
-    launch_convolution<Tag, 32>(p, job.plan, job.device, job.stream);
-  else
-    launch_convolution<Tag, 64>(p, job.plan, job.device, job.stream);
+  if constexpr (!std::is_same_v<Tag, Float32>)
+    if (job.packing.cols == 64) return launch_convolution<Tag, 64>(p, job.plan, job.device, job.stream);
+  launch_convolution<Tag, 32>(p, job.plan, job.device, job.stream);
 }
 
 bool aligned_rows(const void* y, int64_t row_bytes) { return row_bytes % 16 == 0 && aligned(y, 16); }

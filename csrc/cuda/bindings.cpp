@@ -5,14 +5,11 @@
 #include "operators.h"
 
 #ifdef HSTL_HOST_SHIM
+#include <shim_module.h>
 #define HSTL_VERSION "emulated"
 #define HSTL_FLAGS ""
 #define HSTL_NVCC ""
 #define HSTL_ARCHITECTURES ""
-
-namespace hstl::shim {
-void bind(pybind11::module_& m);  // the emulator's options
-}  // namespace hstl::shim
 #else
 #include <cuda_runtime_api.h>
 #endif

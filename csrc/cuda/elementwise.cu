@@ -56,7 +56,7 @@ void run(const LeakyBackward& a) {
              a.stream, p);
     };
     constexpr int kWidth = kVector<T>;
-    const int64_t whole = aligned(16, a.grad, a.y) ? a.size / kWidth * kWidth : 0;
+    const int64_t whole = vector_aligned(a.grad, a.y) ? a.size / kWidth * kWidth : 0;
     enqueue(leaky<T, kWidth>, 0, whole, kWidth);
     enqueue(leaky<T, 1>, whole, a.size, 1);
   });

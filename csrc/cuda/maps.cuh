@@ -67,6 +67,7 @@ __device__ __forceinline__ void copy_places(unsigned char* to, const Map& map, i
   int begin = items * part / parts, end = items * (part + 1) / parts;
   int64_t first_place = frame * map.places;
   int first_channel = channel_block * kCopied * kUnitChannels<Tag>;
+#pragma unroll 2
   for (int i = begin + int(threadIdx.x); i < end; i += int(blockDim.x)) {
     int at = i / kCopied, unit = i % kCopied;
     int in_frame = load_shared(places + at);

@@ -147,7 +147,7 @@ void run(const GrowSupport& a) {
 
 void run(const WindowSupport& a) {
   OnDevice on(a.device);
-  if (a.h * a.w % 4 == 0 && aligned(4, a.y, a.x))
+  if (a.h * a.w % 4 == 0 && aligned(a.y, 4) && aligned(a.x, 4))
     enqueue_window<uint32_t>(a);
   else
     enqueue_window<uint8_t>(a);

@@ -48,4 +48,6 @@ auto with_storage(int type, F&& f) {
 template <class Tag>
 using storage_of = typename Tag::storage;
 
+inline bool aligned(const void* p, size_t bytes) { return reinterpret_cast<uintptr_t>(p) % bytes == 0; }
+
 }  // namespace hstl

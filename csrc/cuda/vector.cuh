@@ -4,7 +4,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "device.cuh"
+#include "types.cuh"
 
 namespace hstl {
 
@@ -67,10 +67,10 @@ __device__ __forceinline__ int64_t divide(int64_t a, int64_t b) {
   return (a | b) >> 32 == 0 ? int64_t(uint32_t(a) / uint32_t(b)) : a / b;
 }
 
-// Whether all of these begin at a multiple of so many bytes; null does.
+// Whether all of these are aligned to 16 bytes.
 template <class... Pointers>
-bool aligned(size_t bytes, const Pointers*... p) {
-  return ((reinterpret_cast<uintptr_t>(p) % bytes == 0) && ...);
+bool vector_aligned(const Pointers*... p) {
+  return (aligned(p, 16) && ...);
 }
 
 constexpr int64_t blocks_for(int64_t work, int64_t work_of_block) { return (work + work_of_block - 1) / work_of_block; }

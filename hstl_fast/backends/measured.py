@@ -1,10 +1,10 @@
 """The backends that were measured on GPUs: measured.json beside this file, which the automatic choice follows.
 
 Its keys are `generation | operator | type | widths`, such as `sm_90 | arme | bfloat16 | 64-128`: the compute
-capability, and the layer's input and output channels, each rounded up to a power of two from 16 to 256 (one number where an
-operator has as many of both). A value has the seconds of a training step of the layer for each backend that was
-measured and gave the right results, the reference among them. Without an entry nothing was measured, and the automatic
-choice takes no kernels that have never run on a GPU.
+capability, and the layer's input and output channels, each rounded up to a power of two from 16 to 256 (one number
+where an operator has as many of both). A value has the seconds of a training step of the layer for each backend that
+was measured and gave the right results, the reference among them. Without an entry nothing was measured, and the
+automatic choice takes no kernels that have never run on a GPU.
 """
 
 from __future__ import annotations

@@ -1,0 +1,11 @@
+// The emulator's side of a Python module: csrc/cuda/bindings.cpp calls it where it is compiled for the CPU.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace hstl::shim {
+
+// Adds a submodule `shim` with options(**values), which sets the options that are named and returns all.
+void bind(pybind11::module_& module);
+
+}  // namespace hstl::shim
