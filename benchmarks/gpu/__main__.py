@@ -123,8 +123,7 @@ def _run(
 
 def _write_measured(store: Store, setup: Setup) -> None:
     """The table of the fastest backends so far, beside the results; a rehearsal's is of the generation "cpu"."""
-    generation = measured.generation(store.data["machine"]) or "cpu"
-    found = measured.table(store.data["rows"], generation, setup.tiny)
+    found = measured.table(store.data["rows"], store.data["machine"].get("generation", "cpu"), setup.tiny)
     if found:
         measured.merge(store.folder / measured.FILE, found)
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from hstl_fast import info
+from hstl_fast.backends import measured
 
 ROOT = Path(__file__).parents[2]
 # The fields that nvidia-smi reads, in MHz and watts.
@@ -104,6 +105,7 @@ def _device(device: torch.device) -> dict[str, Any]:
     properties = torch.cuda.get_device_properties(device)
     return {
         "compute_capability": f"{properties.major}.{properties.minor}",
+        "generation": measured.generation(device),
         "multiprocessors": properties.multi_processor_count,
         "memory_bytes": properties.total_memory,
     }

@@ -11,6 +11,7 @@ from benchmarks.core.plain import frozen, plain
 from benchmarks.gpu.numerics import Numerics
 from benchmarks.gpu.runtimes import RUNTIMES, Runtime
 from hstl_fast import use_backend
+from hstl_fast.backends import ON_GPUS
 from hstl_fast.nn import ARME
 from hstl_fast.ops import _dispatch
 
@@ -98,8 +99,9 @@ def backends(device: torch.device, dtype: torch.dtype) -> list[str]:
 
 
 def with_kernels(device: torch.device) -> list[str]:
-    """The backends with kernels of their own that can run on this device."""
-    return [name for name in backends(device, torch.bfloat16) if name != "reference"]
+    """The backends with kernels of their own that can run on this device, those compiled ahead of time first."""
+    found = [name for name in backends(device, torch.bfloat16) if name != "reference"]
+    return sorted(found, key=[*ON_GPUS, *found].index)
 
 
 def resolved(backend: str, device: torch.device, dtype: torch.dtype) -> dict[str, str] | None:

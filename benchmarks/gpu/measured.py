@@ -9,7 +9,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -65,12 +64,6 @@ def merge(path: Path, found: Table) -> None:
         draft.write_text(text + "\n", encoding="utf-8")
 
 
-def generation(machine: Mapping[str, Any]) -> str | None:
-    """The generation that a run's description of its machine names; None without a GPU of NVIDIA's."""
-    capability = machine.get("compute_capability")
-    return None if capability is None else "sm_" + str(capability).replace(".", "")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Merge the table of a run into the package's.
 
@@ -82,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("usage: python -m benchmarks.gpu.measured DIR/results.json", file=sys.stderr)
         return 1
     data = json.loads(Path(given[0]).read_text(encoding="utf-8"))
-    name = generation(data["machine"])
+    name = data["machine"].get("generation")
     found = {} if name is None or data["identity"]["tiny"] else table(data["rows"], name, tiny=False)
     if not found:
         print("there is nothing to merge: no operator was measured on a GPU in its published size", file=sys.stderr)
