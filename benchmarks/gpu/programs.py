@@ -67,7 +67,7 @@ class Ending:
         self._process, self._errors = process, errors
 
     def reason(self) -> str:
-        """What the program said last, once it has ended."""
+        """The last line of its errors, once it has ended, or its exit code."""
         said = self._errors.read()
         return last_line(said) or f"it ended with exit code {self._process.wait()}"
 

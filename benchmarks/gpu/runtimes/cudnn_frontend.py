@@ -64,11 +64,8 @@ class FusedLayer(nn.Module):
         for weight, rows in zip(layer.weight, layer.split, strict=True):
             inside = slice(start, start + rows)
             weight = weight.to(x.dtype).contiguous(memory_format=torch.channels_last_3d)
-            self.plans.append(
-                self._plan(
-                    cudnn, handle, x[:, :, :, inside], weight, self.output[:, :, :, inside], layer.negative_slope
-                )
-            )
+            maps = x[:, :, :, inside], self.output[:, :, :, inside]
+            self.plans.append(self._plan(cudnn, handle, *maps, weight, layer.negative_slope))
             start += rows
         most = max(plan.get_workspace_size() for plan, _ in self.plans)
         self.workspace = torch.empty(max(most, 1), dtype=torch.uint8, device=x.device)

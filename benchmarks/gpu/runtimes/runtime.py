@@ -1,4 +1,4 @@
-"""What a library has to say and do to be measured."""
+"""The interface of a library that is measured."""
 
 import importlib
 import importlib.metadata

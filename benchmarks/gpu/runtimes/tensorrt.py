@@ -96,8 +96,15 @@ class _Embeddings(nn.Module):
 def exported(module: nn.Module, silhouettes: Tensor, folder: Path) -> Path:
     """The network as an ONNX file for this size of input."""
     path = folder / "network.onnx"
-    names = {"input_names": ["silhouettes"], "output_names": ["embeddings"]}
-    torch.onnx.export(_Embeddings(module).eval(), (silhouettes,), str(path), dynamo=True, external_data=False, **names)
+    torch.onnx.export(
+        _Embeddings(module).eval(),
+        (silhouettes,),
+        str(path),
+        input_names=["silhouettes"],
+        output_names=["embeddings"],
+        dynamo=True,
+        external_data=False,
+    )
     return path
 
 
