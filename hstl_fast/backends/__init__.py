@@ -136,6 +136,19 @@ def fuses_leaky_backward(backend: str) -> bool:
 
 
 @constant_when_compiled
+def fuses_into_dgrad(backend: str) -> bool:
+    """Return whether a backend's dgrad also does what follows it.
+
+    Args:
+        backend: One of `NATIVE`.
+
+    Returns:
+        True if it computes `arme_dgrad_fused`.
+    """
+    return bool(package(backend).FUSES_INTO_DGRAD)
+
+
+@constant_when_compiled
 def reads_outside_support(backend: str) -> bool:
     """Return whether a backend's convolutions read the input outside its support.
 

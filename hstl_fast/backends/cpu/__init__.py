@@ -7,6 +7,7 @@ from hstl_fast.backends.cpu import library
 # The operators that this backend computes.
 OPERATORS = ("arme", "astp", "fta")
 FUSES_LEAKY_BACKWARD = True
+FUSES_INTO_DGRAD = False
 READS_OUTSIDE_SUPPORT = False
 WIDENS_MAPS = True
 FINDS_POWER_GRADIENT = False

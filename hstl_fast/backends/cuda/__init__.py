@@ -10,6 +10,7 @@ from hstl_fast.backends.cuda import library
 
 __all__ = [
     "FINDS_POWER_GRADIENT",
+    "FUSES_INTO_DGRAD",
     "FUSES_LEAKY_BACKWARD",
     "OPERATORS",
     "READS_OUTSIDE_SUPPORT",
@@ -21,6 +22,8 @@ __all__ = [
 OPERATORS = ("arme", "astp")
 # dgrad and wgrad multiply the gradients as they find them.
 FUSES_LEAKY_BACKWARD = False
+# dgrad also applies the derivative of the activation before it, and adds the frame maximum's gradient.
+FUSES_INTO_DGRAD = True
 READS_OUTSIDE_SUPPORT = True
 WIDENS_MAPS = False
 FINDS_POWER_GRADIENT = True

@@ -141,7 +141,28 @@ def forward(
     return y
 
 
-def dgrad(grad: Tensor, weights: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]) -> Tensor:
+class Fused(NamedTuple):
+    """What dgrad does after the convolution.
+
+    Attributes:
+        x: The output of the activation before, whose derivative is applied, or None.
+        slope: The slope of that activation.
+        maximum: The gradient of x's frame maximum, float32 [n, c, 1, h, w], and the maximum's frame index, or None.
+    """
+
+    x: Tensor | None = None
+    slope: float = 1.0
+    maximum: tuple[Tensor, Tensor] | None = None
+
+
+def dgrad(
+    grad: Tensor,
+    weights: Tensor,
+    support: Tensor | None,
+    split: list[int],
+    seq_lens: list[int],
+    fused: Fused = Fused(),  # noqa: B008
+) -> Tensor:
     """The gradient of the input, whose support this is, from that of the convolution, before LeakyReLU."""
     n, _, t, h, w = grad.shape
     c_out, c_in = weights.shape[1:3]
@@ -151,11 +172,11 @@ def dgrad(grad: Tensor, weights: Tensor, support: Tensor | None, split: list[int
     exchanged = sizes._replace(c_in=c_out, c_out=c_in)
     memory = workspace(WorkspaceCall(exchanged, kind, stretch, False, place.device)(), grad)
     inside = None if support is None else support.contiguous()
-    nothing_fused = (None, None, None)
     tables = _tables(lens, split, grad.device)
-    DgradCall(
-        gx, grad, weights.contiguous(), inside, *nothing_fused, *tables, memory, sizes, 1.0, kind, stretch, *place
-    )()
+    maximum_grad, maximum_index = fused.maximum or (None, None)
+    after = (fused.x, maximum_grad, maximum_index)
+    w_ = weights.contiguous()
+    DgradCall(gx, grad, w_, inside, *after, *tables, memory, sizes, fused.slope, kind, stretch, *place)()
     return gx
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FINDS_POWER_GRADIENT",
+    "FUSES_INTO_DGRAD",
     "FUSES_LEAKY_BACKWARD",
     "OPERATORS",
     "READS_OUTSIDE_SUPPORT",
@@ -32,6 +33,7 @@ __all__ = [
 OPERATORS = ("arme", "astp", "fta")
 # dgrad and wgrad multiply the gradients as they find them.
 FUSES_LEAKY_BACKWARD = False
+FUSES_INTO_DGRAD = False
 READS_OUTSIDE_SUPPORT = True
 WIDENS_MAPS = False
 FINDS_POWER_GRADIENT = True
