@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.core.text import anonymous
-from benchmarks.gpu.supervise import die_with_parent
+from benchmarks.gpu import supervise
 
 ROOT = Path(__file__).parents[2]
 # A program ends with the process that waits for it, so that none is left on the device.
-OPTIONS: dict[str, Any] = {"cwd": ROOT, "text": True, "errors": "replace", "preexec_fn": die_with_parent}
+OPTIONS: dict[str, Any] = {"cwd": ROOT, "text": True, "errors": "replace", "preexec_fn": supervise.die_with_parent}
 # Where NVIDIA's packages put programs that are on nobody's path.
 PLACES = ("/usr/local/cuda/bin", "/opt/cuda/bin", "/usr/local/cuda/compute-sanitizer")
 VARIABLES = ("CUDA_HOME", "CUDA_PATH")
@@ -67,9 +67,9 @@ class Ending:
         self._process, self._errors = process, errors
 
     def reason(self) -> str:
-        """The last line of its errors, once it has ended, or its exit code."""
+        """The last line of its errors, once it has ended, or the way in which it ended."""
         said = self._errors.read()
-        return last_line(said) or f"it ended with exit code {self._process.wait()}"
+        return last_line(said) or f"its process {supervise.ending(self._process.wait())}"
 
 
 def last_line(said: str) -> str:

@@ -141,8 +141,8 @@ class _Worker:
     def _died(self) -> bool:
         self.process.join()
         if not self.started:
-            raise CannotStart(f"the working process ended at once ({_ending(self.process.exitcode)}); log.txt says why")
-        self._blame({"status": "died", "reason": f"its process {_ending(self.process.exitcode)}"})
+            raise CannotStart(f"the working process ended at once ({ending(self.process.exitcode)}); log.txt says why")
+        self._blame({"status": "died", "reason": f"its process {ending(self.process.exitcode)}"})
         return False
 
     def _blame(self, row: Row) -> None:
@@ -161,7 +161,8 @@ class _Worker:
         self.queue[0] = job._replace(keys=tuple(left for left in job.keys if left != key))
 
 
-def _ending(code: int | None) -> str:
+def ending(code: int | None) -> str:
+    """The end of a process in words."""
     if code is not None and code < 0:
         return f"was ended by {signal.Signals(-code).name}"
     return f"ended with exit code {code}"

@@ -12,7 +12,8 @@ constexpr int kThreads = 256, kColumns = 44, kRows = 64, kRing = 3;
 struct HaloParameters {
   const unsigned char* map;  // [frames][64][44][channels] of 2 bytes
   Clock* clock;
-  int frames, chunk_bits, band, steps;  // 1 << chunk_bits chunks of 16 bytes are a position's channels
+  int frames, chunk_bits, band, steps;  // 1 << chunk_bits chunks of 16 bytes of every position are copied
+  int pitch;                            // bytes from position to position
 };
 
 HSTL_KERNEL(kThreads, 1) gather_halo(const __grid_constant__ HaloParameters p) {
@@ -24,13 +25,13 @@ HSTL_KERNEL(kThreads, 1) gather_halo(const __grid_constant__ HaloParameters p) {
   int row = (1 + int(blockIdx.x) % bands) * p.band - 1;
   for (int step = 0; step < p.steps; ++step) {
     size_t frame = (blockIdx.x / bands + size_t(step)) % p.frames;
-    const unsigned char* from = p.map + (((frame * kRows + row) * kColumns) << p.chunk_bits) * 16;
+    const unsigned char* from = p.map + (frame * kRows + row) * kColumns * p.pitch;
     unsigned char* to = shared + step % kRing * slot;
     for (int i = threadIdx.x; i < chunks; i += kThreads) {
       int at = i >> p.chunk_bits, chunk = i & ((1 << p.chunk_bits) - 1);
       int y = at / (kColumns + 2), x = at % (kColumns + 2) - 1;
       bool exists = unsigned(x) < unsigned(kColumns);
-      int offset = (((y * kColumns + (exists ? x : 0)) << p.chunk_bits) + chunk) * 16;
+      int offset = (y * kColumns + (exists ? x : 0)) * p.pitch + chunk * 16;
       hstl::copy_async_16(to + chunk * plane + at * 16, from + offset, exists);
     }
     hstl::copy_async_commit();
@@ -41,15 +42,15 @@ HSTL_KERNEL(kThreads, 1) gather_halo(const __grid_constant__ HaloParameters p) {
   clock_since(p.clock, start);
 }
 
-Outcome run_halo(const Gpu& gpu, int channels, int band) {
+Outcome run_halo(const Gpu& gpu, int channels, int of, int band) {
   int chunk_bits = channels == 32 ? 2 : 3;
-  size_t frame = size_t(kRows) * kColumns * channels * 2;
+  size_t frame = size_t(kRows) * kColumns * of * 2;
   int frames = int((size_t(16) << 20) / frame), blocks = 2 * gpu.multiprocessors, steps = 256;
   int positions = (band + 2) * (kColumns + 2);
   size_t slot = size_t((positions | 1) * 16) << chunk_bits;
   Memory map(frame * size_t(frames)), clock(sizeof(Clock));
   fill(map);
-  HaloParameters p{map.as<unsigned char>(), clock.as<Clock>(), frames, chunk_bits, band, steps};
+  HaloParameters p{map.as<unsigned char>(), clock.as<Clock>(), frames, chunk_bits, band, steps, 2 * of};
   double bytes = double(band + 2) * kColumns * channels * 2 * steps * blocks;
   return timed(bytes, clock, [&] {
     hstl::launch("gather_halo", gather_halo, dim3(unsigned(blocks)), kThreads, kRing * slot, nullptr, p);
@@ -211,10 +212,11 @@ Outcome run_write(const Gpu& gpu, int row_bits, bool listed) {
   });
 }
 
-Case halo(int channels, int band) {
-  return {
-      "cp.async halo, " + std::to_string(channels) + " channels",   "byte/s", kL2, "the second-level cache", 80, kAny,
-      [=](const Gpu& gpu) { return run_halo(gpu, channels, band); }};
+Case halo(int channels, int of, int band) {
+  std::string name = "cp.async halo, " + std::to_string(channels) + " of " + std::to_string(of) + " channels";
+  return {name, "byte/s", kL2, "the second-level cache", 80, kAny, [=](const Gpu& gpu) {
+            return run_halo(gpu, channels, of, band);
+          }};
 }
 
 Case bulk(int kilobytes, bool multicast) {
@@ -241,8 +243,8 @@ Case writes(const std::string& name, int row_bits, bool listed) {
 }  // namespace
 
 std::vector<Case> copy_cases() {
-  std::vector<Case> cases = {halo(32, 8), halo(64, 4)};
-  for (int kilobytes : {1, 8, 16, 24})
+  std::vector<Case> cases = {halo(32, 32, 8), halo(64, 64, 4), halo(32, 64, 8), halo(32, 128, 8)};
+  for (int kilobytes : {1, 6, 8, 12, 16, 24})
     for (bool multicast : {false, true}) cases.push_back(bulk(kilobytes, multicast));
   cases.push_back(writes("writes, all", 0, false));
   cases.push_back(writes("writes, listed rows of 64 bytes", 2, true));

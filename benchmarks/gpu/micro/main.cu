@@ -1,5 +1,7 @@
 // micro list            every case with its prediction, one JSON object a line; needs no GPU
 // micro run [NAME...]   measures these cases, all without a name
+#include <unistd.h>
+
 #include <cmath>
 #include <cstring>
 
@@ -9,6 +11,7 @@ namespace micro {
 namespace {
 
 constexpr int kRepeats = 9;
+constexpr unsigned kLongest = 20;  // seconds of a case; one that takes longer ends the program by SIGALRM
 
 struct FillParameters {
   uint16_t* data;
@@ -80,6 +83,7 @@ void measure(const Case& c, const Gpu& gpu) {
   print_start(c);
   if (gpu.capability < c.least_capability || gpu.capability > c.most_capability)
     return print_end("unavailable", "this GPU lacks the instruction");
+  alarm(kLongest);
   try {
     Outcome found = c.run(gpu);
     std::printf(", \"rate\": %.6g, \"fastest\": %.6g, \"seconds\": %.6g, \"clock_hz\": %.6g",

@@ -78,11 +78,14 @@ rate(const __grid_constant__ Parameters p) {
   }
   wgmma_wait<0>();
   clock_since(p.clock, start);
-  if (blockIdx.x == 0)
-    for (int tile = 0; tile < Tiles; ++tile)
-      for (int product = 0; product < Products; ++product)
-        for (int i = 0; i < N / 2; ++i)
-          p.sums[((threadIdx.x * Tiles + tile) * Products + product) * (N / 2) + i] = sums[tile][product][i];
+  if (blockIdx.x != 0) return;
+#pragma unroll
+  for (int tile = 0; tile < Tiles; ++tile)
+#pragma unroll
+    for (int product = 0; product < Products; ++product)
+#pragma unroll
+      for (int i = 0; i < N / 2; ++i)
+        p.sums[((threadIdx.x * Tiles + tile) * Products + product) * (N / 2) + i] = sums[tile][product][i];
 }
 
 float value(uint16_t bits) {
@@ -180,7 +183,10 @@ std::vector<Case> wgmma_cases() {
       a_case<128, 1, 2, A::kContiguous, false>("wgmma n128, ldmatrix for each", 16, loaded),
       a_case<192, 1, 1, A::kContiguous, false>("wgmma n192, ldmatrix for each", 16, loaded),
       a_case<64, 3, 1, A::kContiguous, false>("wgmma 3 x n64, ldmatrix for three", 16, "as one of n192"),
+      a_case<64, 3, 2, A::kContiguous, false>("wgmma 3 x n64 for two tiles, ldmatrix for three", 16, "as one of n192"),
+      a_case<64, 3, 2, A::kListed, false>("wgmma 3 x n64 for two tiles, ldmatrix of a list", 32, "as one of n192"),
       a_case<64, 1, 2, A::kListed, false>("wgmma n64, ldmatrix of a list", 32, listed),
+      a_case<96, 1, 2, A::kListed, false>("wgmma n96, ldmatrix of a list", 32, listed),
       a_case<128, 1, 2, A::kListed, false>("wgmma n128, ldmatrix of a list", 32, listed),
       a_case<192, 1, 1, A::kListed, false>("wgmma n192, ldmatrix of a list", 32, listed),
       a_case<128, 1, 2, A::kConstant, true>("wgmma n128, A in registers, B swizzled", 0, "as without swizzle"),

@@ -32,4 +32,7 @@ def test_lines_and_the_reason_of_an_end() -> None:
         assert ending.reason() == "no GPU in here"
     with programs.lines([sys.executable, "-c", "raise SystemExit(3)"]) as (printed, ending):
         assert list(printed) == []
-        assert ending.reason() == "it ended with exit code 3"
+        assert ending.reason() == "its process ended with exit code 3"
+    with programs.lines([sys.executable, "-c", "import signal; signal.alarm(1); signal.pause()"]) as (printed, ending):
+        assert list(printed) == []
+        assert ending.reason() == "its process was ended by SIGALRM"
