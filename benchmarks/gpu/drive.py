@@ -7,6 +7,7 @@ the sizes are small and odd; with it they are those of casia-b's convolutions.
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from torch.profiler import profile
 
 from benchmarks.gpu import clips, timing
 from benchmarks.gpu.numerics import Numerics
+from benchmarks.gpu.supervise import die_with_parent
 from hstl_fast import functional, losses, use_backend
 
 ARITHMETICS = (
@@ -110,8 +112,11 @@ def _arme(
         x = x.to(numerics.dtype).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
         weights = torch.randn(len(split), c_out, c_in, 3, 3, 3, device=device, dtype=numerics.dtype) / 30
         weights.requires_grad_()
-        y = functional.arme(x, weights, split, seq_lens=lengths, support=inside, backend=backend)
-        _backward(y, x, weights)
+        with _watched(device):
+            y = functional.arme(x, weights, split, seq_lens=lengths, support=inside, backend=backend)
+        direction = torch.randn_like(y)
+        with _watched(device):
+            torch.autograd.grad(y, (x, weights), direction)
 
     return Case(", ".join(words), numerics, step)
 
@@ -139,7 +144,7 @@ def _astp(
 
 
 def _network(numerics: Numerics, backend: str, device: torch.device) -> Case:
-    """A training step and an embedding of a small network: bytes, supports, and the gradients between layers."""
+    """A training step and embeddings of a small network: bytes, supports, and the gradients between layers."""
 
     def step() -> None:
         model = clips.model("casia-b", tiny=True).to(device, numerics.dtype)
@@ -149,9 +154,23 @@ def _network(numerics: Numerics, backend: str, device: torch.device) -> Case:
             labels = torch.tensor([0, 1], device=device)
             loss = losses.triplet_loss(out.embeddings, labels) + losses.cross_entropy(out.logits, labels)
             loss.backward()
-            model.eval().embed([clip.cpu() for clip in batch])
+            with torch.no_grad():
+                model.eval()(batch)
 
     return Case(f"network, {numerics}", numerics, step)
+
+
+@contextmanager
+def _watched(device: torch.device) -> Iterator[None]:
+    """Let a profiler that waits for it watch the block, and all that the block has launched."""
+    if device.type != "cuda":
+        yield
+        return
+    torch.cuda.synchronize(device)
+    torch.cuda.profiler.start()
+    yield
+    torch.cuda.synchronize(device)
+    torch.cuda.profiler.stop()
 
 
 def _backward(y: Tensor, *leaves: Tensor) -> None:
@@ -169,4 +188,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    die_with_parent()  # which is the sanitizer or the profiler
     sys.exit(main())

@@ -71,7 +71,8 @@ def _by_ncu(tool: list[str], target: list[str]) -> Row:
     known = programs.run([*tool, "--query-metrics"], LONGEST)
     bases = {line.split()[0] for line in known.stdout.splitlines() if line.split()}
     wanted = [name for name in METRICS if name.split(".")[0] in bases]
-    options = ["--csv", "--page", "raw", "--clock-control", "none", "--metrics", ",".join([*wanted, *LAUNCH])]
+    options = ["--csv", "--page", "raw", "--clock-control", "none", "--profile-from-start", "off"]
+    options += ["--metrics", ",".join([*wanted, *LAUNCH])]
     done = programs.run([*tool, *options, *target], LONGEST)
     kernels = read(done.stdout.splitlines())
     if not kernels:

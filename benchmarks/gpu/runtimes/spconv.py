@@ -12,12 +12,15 @@ from hstl_fast import reference
 
 
 class Spconv:
-    """A sparse convolution for each region, whose features are gathered from the map and scattered again."""
+    """A sparse convolution for each region, whose features are gathered from the map and scattered again.
+
+    Forward only: outside the support its gradient of the input is not the dense one that the others give.
+    """
 
     name = "spconv on our support, float16"
     numerics = Numerics(torch.float16)
     precision = "float16"
-    groups = frozenset({"arme forward", "arme forward and backward"})
+    groups = frozenset({"arme forward"})
 
     def why_not(self, device: torch.device) -> str | None:
         """The reason why it cannot run here; None if it can."""

@@ -50,9 +50,7 @@ def wgrad(module: ModuleType, case: Case, kind: Kind, given: Inputs, memory: Ten
 def expected(case: Case, given: Inputs) -> Tensor:
     """The reference's gradient in float64."""
     weights = given.weights.double().requires_grad_()
-    y = reference.arme(
-        given.x.double(), weights, list(case.split), seq_lens=list(case.lens), negative_slope=None
-    )
+    y = reference.arme(given.x.double(), weights, list(case.split), seq_lens=list(case.lens), negative_slope=None)
     grad = given.grad.double()
     if given.y_support is not None:
         grad = grad * given.y_support[:, None]
