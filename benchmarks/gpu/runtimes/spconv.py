@@ -59,9 +59,7 @@ class Region:
     def __init__(self, library: Any, sites: Tensor, weights: Tensor) -> None:
         self.library, self.sites, self.at = library, sites, tuple(sites.long().unbind(1))
         self.c_out = weights.shape[1]
-        self.convolution = library.SubMConv3d(
-            weights.shape[2], self.c_out, 3, bias=False, indice_key="region", dtype=weights.dtype, device=weights.device
-        )
+        self.convolution = library.SubMConv3d(weights.shape[2], self.c_out, 3, bias=False, indice_key="region")
         del self.convolution.weight
         self.kept: dict[str, Any] = {}
 

@@ -59,7 +59,9 @@ class Engine(nn.Module):
         trt = imported("tensorrt")
         logger = trt.Logger(trt.Logger.ERROR)
         builder = trt.Builder(logger)
-        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        # Newer versions know no other networks, and may lack the flag.
+        typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+        network = builder.create_network(0 if typed is None else 1 << int(typed))
         parser = trt.OnnxParser(network, logger)
         with tempfile.TemporaryDirectory() as folder:
             path = exported(self.module, silhouettes, Path(folder))

@@ -51,8 +51,8 @@ def test_unavailable_libraries_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 class SubMConv3d:
     """What spconv computes, by a dense convolution."""
 
-    def __init__(self, c_in: int, c_out: int, size: int, **options: Any) -> None:
-        assert (size, options["bias"]) == (3, False)
+    def __init__(self, c_in: int, c_out: int, size: int, bias: bool, indice_key: str) -> None:
+        assert (size, bias, indice_key) == (3, False, "region")
         self.weight = torch.zeros(c_out, 3, 3, 3, c_in)
 
     def __call__(self, given: Any) -> Any:

@@ -10,7 +10,6 @@ from benchmarks.gpu import (
     suite,
     table,
 )
-from benchmarks.gpu.runtimes import RUNTIMES
 from hstl_fast.ops import _dispatch
 from tests.benchmarks.gpu.helpers import CPU, rows_in, run, statuses
 
@@ -23,8 +22,6 @@ def test_figures_and_peaks_reach_the_table(tmp_path: Path) -> None:
     assert rows["peaks | float32 product"]["flop_per_second"] > 0
     assert rows["peaks | device copy"]["byte_per_second"] > 0
     measured = {key: row for key, row in rows.items() if key.startswith(layer)}
-    others = {key for key in measured if key.rpartition(" | ")[2] in {runtime.name for runtime in RUNTIMES}}
-    assert {measured.pop(key)["status"] for key in others} == {"unavailable"}
     assert set(statuses(measured).values()) == {"ok"}
     released = measured[f"{layer} | eager float16 autocast, released setting"]
     assert (released["cudnn_deterministic"], released["cudnn_benchmark"]) == (True, False)
