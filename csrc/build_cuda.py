@@ -134,7 +134,7 @@ def find_nvcc(settings: Settings) -> list[str]:
     places = [Path(home, "bin", "nvcc")] if home else [Path("nvcc"), Path("/usr/local/cuda/bin/nvcc")]
     for place in places:
         if found := shutil.which(place):
-            return [found]
+            return [str(found)]
     where = f"in {places[0].parent} (CUDA_HOME)" if home else "on the PATH, nor in /usr/local/cuda/bin"
     raise NoCompilerError(f"nvcc was not found {where}; install the CUDA toolkit, or set NVCC or CUDA_HOME")
 

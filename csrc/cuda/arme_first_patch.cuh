@@ -63,6 +63,7 @@ __device__ __forceinline__ void stage_patch(float* patch, const X* x, const Firs
     const int t = line / rows, frame = tile.frame + t - 1, row = tile.row + line - t * rows - 1;
     const bool exists = frame >= 0 && frame < p.all_frames && row >= tile.region_begin && row < tile.region_end;
     const X* from = x + (int64_t(exists ? frame : 0) * p.h + (exists ? row : 0)) * p.w;
+#pragma unroll 1
     for (int i = lane; i < p.stride; i += 32) {
       const int col = tile.col + i - 1;
       store_shared(patch + line * p.stride + i, exists && col >= 0 && col < p.w ? unit(from[col]) : 0.f);

@@ -64,14 +64,8 @@ __device__ __forceinline__ void load_quad(Vector<T, 4> (&g)[kQuad], const T* gra
 }
 
 // Adds the products of one quad: 432 multiplications, for them 18 loads of x from shared memory.
-template <class T>
-__device__ __forceinline__ void add_quad(float (&sums)[kTaps][4], const Vector<T, 4> (&grad)[kQuad], const float* patch,
+__device__ __forceinline__ void add_quad(float (&sums)[kTaps][4], const float (&g)[kQuad][4], const float* patch,
                                          const int (&planes)[3], int stride, int quad) {
-  float g[kQuad][4];
-#pragma unroll
-  for (int i = 0; i < kQuad; ++i)
-#pragma unroll
-    for (int j = 0; j < 4; ++j) g[i][j] = to_float(grad[i].at[j]);
 #pragma unroll
   for (int dt = 0; dt < 3; ++dt)
 #pragma unroll
@@ -155,9 +149,11 @@ first_wgrad(const __grid_constant__ WgradParameters<T, X> p) {
     Vector<T, 4> next[kQuad];
     load_quad(next, grad, active, quad, p, channels);
     while (active != 0) {
-      Vector<T, 4> here[kQuad];
+      float here[kQuad][4];
 #pragma unroll
-      for (int i = 0; i < kQuad; ++i) here[i] = next[i];
+      for (int i = 0; i < kQuad; ++i)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) here[i][j] = to_float(next[i].at[j]);
       const int this_quad = quad;
       active &= ~(uint64_t(15) << this_quad * kQuad);
       if (active != 0) {

@@ -17,6 +17,7 @@ template <class Tag, int kCols>
 constexpr int kBlocks = kCols == 32 && !std::is_same_v<Tag, Float32> ? 2 : 1;
 constexpr int kRing = 3;  // stages of weights in flight or in use
 
+static_assert(kThreads / 32 * kStagedBytes<64> <= kPatchBytes, "all warps' rows fit into a patch's memory");
 static_assert(kThreads / 32 * kRowTiles * 16 == kPositions, "the warps' rows are the tile's positions");
 
 // What a block works on; in shared memory, so that its parts hold no registers between their uses.
@@ -84,30 +85,98 @@ __device__ __forceinline__ bool find_work(const Convolution& p, Work* to) {
   return true;
 }
 
-// Stores the sums of one output frame and makes them zero.
+// Stores the sums of one output frame and makes them zero; `staged` is shared memory of all warps.
 template <class Tag, int kCols>
-__device__ __forceinline__ void finish(const Convolution& p, const Work* work, Sums<kCols>& sums, int frame) {
-  int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  int count = load_shared(&work->tile.count), sequence = load_shared(&work->segment.sequence);
-  int frame_in_sequence = frame - load_shared(&work->segment.first);
-  const int32_t* sites = load_shared(&work->sites);
+__device__ __forceinline__ void finish(const Convolution& p, const Work* work, unsigned char* staged, Sums<kCols>& sums,
+                                       int frame) {
+  int warp = threadIdx.x / 32;
+  Destination to = {load_shared(&work->sites),
+                    0,
+                    load_shared(&work->tile.count),
+                    frame,
+                    load_shared(&work->segment.sequence),
+                    frame - load_shared(&work->segment.first),
+                    int(blockIdx.x % p.col_blocks) * kCols};
+  auto* of_warp = reinterpret_cast<float*>(staged + warp * kStagedBytes<kCols>);
 #pragma unroll
   for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      int listed = (warp * kRowTiles + m) * 16 + half * 8 + lane / 4;
-      bool exists = listed < count;
-      float row[kCols / 8][2];
+      float rows[kCols / 8][2];
 #pragma unroll
       for (int n = 0; n < kCols / 8; ++n)
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-          row[n][i] = sums[m][n][2 * half + i];
+          rows[n][i] = sums[m][n][2 * half + i];
           sums[m][n][2 * half + i] = 0.0f;
         }
-      store_row<typename Tag::storage, kCols>(p.to, row, exists, frame, exists ? sites[listed] : 0, sequence,
-                                              frame_in_sequence, int(blockIdx.x % p.col_blocks) * kCols);
+      to.first = (warp * kRowTiles + m) * 16 + half * 8;
+      store_rows<typename Tag::storage, kCols>(p.to, to, of_warp, rows);
     }
+}
+
+// A block's shared memory.
+struct Memory {
+  unsigned char* patches;  // two
+  unsigned char* weights;  // `stages` of them
+  int stages;
+  int* places;
+  Work* work;
+};
+
+template <int kCols>
+__device__ __forceinline__ Memory memory_of(const Convolution& p) {
+  Memory m;
+  m.stages = p.resident ? p.channel_blocks * kTaps : kRing;
+  m.patches = dynamic_shared();
+  m.weights = m.patches + 2 * kPatchBytes;
+  m.places = reinterpret_cast<int*>(m.weights + m.stages * kStageBytes<kCols>);
+  m.work = reinterpret_cast<Work*>(m.places + kBox + 1);
+  return m;
+}
+
+// Where a block is: the patch in use, one of two, its channel block and its frame; the next patch, if there is one.
+struct Step {
+  int frame, channel_block = 0;
+  int patch = 0;
+  bool more = true;
+};
+
+// Starts the copies of the first patch and of the first stages of weights, or of all where they stay.
+template <class Tag, int kCols>
+__device__ __forceinline__ void start_copies(const Convolution& p, const Memory& m, int first_frame) {
+  copy_places<Tag>(m.patches, p.x, first_frame, 0, m.places, load_shared(&m.work->box), 0, 1);
+  const unsigned char* weights = load_shared(&m.work->weights);
+  for (int i = 0; i < (p.resident ? m.stages : kRing - 1); ++i) {
+    copy_stage<kCols>(m.weights + i * kStageBytes<kCols>, weights + i * kStageBytes<kCols>);
+    if (!p.resident) copy_async_commit();
+  }
+  if (p.resident) copy_async_commit();
+}
+
+// Waits for what a tap needs, and starts the copies of what later ones need: the stage of weights that comes kRing - 1
+// taps later, and the next patch. Resident weights need no wait but for the patch.
+template <class Tag, int kCols>
+__device__ __forceinline__ void advance_copies(const Convolution& p, const Memory& m, const Step& at, int tap,
+                                               int slot) {
+  if (p.resident && tap != 0) return;
+  if (p.resident)
+    copy_async_wait<0>();
+  else
+    copy_async_wait<kRing - 2>();
+  __syncthreads();
+  if (!p.resident && (at.more || tap + kRing - 1 < kTaps)) {
+    int ahead = (at.channel_block * kTaps + tap + kRing - 1) % (p.channel_blocks * kTaps);
+    copy_stage<kCols>(m.weights + (slot + kRing - 1) % kRing * kStageBytes<kCols>,
+                      load_shared(&m.work->weights) + ahead * kStageBytes<kCols>);
+  }
+  // The next patch comes in parts, so that no stage of weights waits for all of it.
+  int parts = p.resident ? 1 : kTaps - 1;
+  bool same_frame = at.channel_block + 1 < p.channel_blocks;
+  if (at.more && tap < parts)
+    copy_places<Tag>(m.patches + (1 - at.patch) * kPatchBytes, p.x, same_frame ? at.frame : at.frame + 1,
+                     same_frame ? at.channel_block + 1 : 0, m.places, load_shared(&m.work->box), tap, parts);
+  copy_async_commit();
 }
 
 // One tile of a segment for kCols outputs. Of C_in inputs, at 16 bits and 64 outputs a block:
@@ -118,69 +187,48 @@ __device__ __forceinline__ void finish(const Convolution& p, const Work* work, S
 //     products of 16 x 8 x 16. That is 73 bytes a cycle of an A100's 128.
 //   Registers: 192 sums, 8 of the map's and 4 of the weights' fragments. With 32 outputs 96 sums, and two blocks to a
 //     multiprocessor.
+//   Shared memory: 53 KB of patches, 36 KB of weights, 2 KB of lists; with 32 outputs 18 KB of weights, or 54 KB that
+//     stay.
 template <class Tag, int kCols>
 HSTL_KERNEL(kThreads, (kBlocks<Tag, kCols>))
 convolve(const __grid_constant__ Convolution p) {
-  unsigned char* patches = dynamic_shared();
-  unsigned char* weights = patches + 2 * kPatchBytes;
-  int stages = p.resident ? p.channel_blocks * kTaps : kRing;
-  int* places = reinterpret_cast<int*>(weights + stages * kStageBytes<kCols>);
-  Work* work = reinterpret_cast<Work*>(places + kBox + 1);
-  if (!find_work<kCols>(p, work)) return;
+  Memory m = memory_of<kCols>(p);
+  if (!find_work<kCols>(p, m.work)) return;
   __syncthreads();
-  place_box(places, work->tile, p.tiles.w);
-  Rows<Tag> rows = find_rows<Tag>(p, work->tile, work->sites);
+  place_box(m.places, m.work->tile, p.tiles.w);
+  Rows<Tag> rows = find_rows<Tag>(p, m.work->tile, m.work->sites);
   __syncthreads();
-
-  copy_places<Tag>(patches, p.x, load_shared(&work->first_frame), 0, places, load_shared(&work->box), 0, 1);
-  for (int i = 0; i < (p.resident ? stages : kRing - 1); ++i) {
-    copy_stage<kCols>(weights + i * kStageBytes<kCols>, load_shared(&work->weights) + i * kStageBytes<kCols>);
-    if (!p.resident) copy_async_commit();
-  }
-  if (p.resident) copy_async_commit();
-
+  Step at;
+  at.frame = load_shared(&m.work->first_frame);
+  start_copies<Tag, kCols>(p, m, at.frame);
   Sums<kCols> sums[kTimes] = {};
-  int slot = 0, frame = load_shared(&work->first_frame), channel_block = 0, parity = 0;
+  int slot = 0;
   while (true) {
-    bool more = frame < load_shared(&work->last_frame) || channel_block + 1 < p.channel_blocks;
-    Times times = times_of(work->segment, frame);
+    at.more = at.frame < load_shared(&m.work->last_frame) || at.channel_block + 1 < p.channel_blocks;
+    Times times = times_of(m.work->segment, at.frame);
 #pragma unroll 1
     for (int tap = 0; tap < kTaps; ++tap) {
-      if (!p.resident || tap == 0) {
-        if (p.resident)
-          copy_async_wait<0>();
-        else
-          copy_async_wait<kRing - 2>();
-        __syncthreads();
-        if (!p.resident && (more || tap + kRing - 1 < kTaps)) {
-          int ahead = (channel_block * kTaps + tap + kRing - 1) % (p.channel_blocks * kTaps);
-          copy_stage<kCols>(weights + (slot + kRing - 1) % kRing * kStageBytes<kCols>,
-                            load_shared(&work->weights) + ahead * kStageBytes<kCols>);
-        }
-        // The next patch comes in parts, so that no stage of weights waits for all of it.
-        int parts = p.resident ? 1 : kTaps - 1;
-        bool same_frame = channel_block + 1 < p.channel_blocks;
-        if (more && tap < parts)
-          copy_places<Tag>(patches + (1 - parity) * kPatchBytes, p.x, same_frame ? frame : frame + 1,
-                           same_frame ? channel_block + 1 : 0, places, load_shared(&work->box), tap, parts);
-        copy_async_commit();
-      }
-      int offset = parity * kPatchBytes + (tap / 3 * load_shared(&work->tile.cols) + tap % 3) * kUnitBytes;
-      const unsigned char* stage = weights + slot * kStageBytes<kCols>;
+      advance_copies<Tag, kCols>(p, m, at, tap, slot);
+      const unsigned char* patch = m.patches + at.patch * kPatchBytes;
+      patch += (tap / 3 * load_shared(&m.work->tile.cols) + tap % 3) * kUnitBytes;
+      const unsigned char* stage = m.weights + slot * kStageBytes<kCols>;
       if constexpr (std::is_same_v<Tag, Float32>)
-        multiply_plain<kCols>(sums, rows, patches + offset, stage, times);
+        multiply_plain<kCols>(sums, rows, patch, stage, times);
       else
-        multiply_stage<kCols>(Tag(), sums, rows, patches + offset, stage, times);
-      slot = slot + 1 < stages ? slot + 1 : 0;
+        multiply_stage<kCols>(Tag(), sums, rows, patch, stage, times);
+      slot = slot + 1 < m.stages ? slot + 1 : 0;
     }
-    parity = 1 - parity;
-    if (++channel_block < p.channel_blocks) continue;
-    channel_block = 0;
+    unsigned char* used = m.patches + at.patch * kPatchBytes;
+    at.patch = 1 - at.patch;
+    if (++at.channel_block < p.channel_blocks) continue;
+    at.channel_block = 0;
+    __syncthreads();  // the patch was read, and its memory is free until the next one is copied
 #pragma unroll
     for (int j = 0; j < kTimes; ++j)
-      if (is_complete(work->segment, frame, times.of[j])) finish<Tag, kCols>(p, work, sums[j], frame + 1 - times.of[j]);
-    if (!more) return;
-    ++frame;
+      if (is_complete(m.work->segment, at.frame, times.of[j]))
+        finish<Tag, kCols>(p, m.work, used, sums[j], at.frame + 1 - times.of[j]);
+    if (!at.more) return;
+    ++at.frame;
   }
 }
 
@@ -255,8 +303,6 @@ void enqueue(Job job, const int32_t* starts) {
   launch_convolution<Tag, 32>(p, job.plan, job.device, job.stream);
 }
 
-bool aligned_rows(const void* y, int64_t row_bytes) { return row_bytes % 16 == 0 && aligned(y, 16); }
-
 template <class Tag>
 size_t workspace_of(const ArmeWorkspace& a) {
   TilePlan plan(a.split, a.frames, a.sequences, a.w, a.stretch);
@@ -270,7 +316,7 @@ void forward(const ArmeForward& a) {
   int64_t places = plan.h * plan.w;
   Epilogue to = {a.y,          a.y_support,      nullptr,
                  nullptr,      nullptr,          places,
-                 int(a.c_out), a.negative_slope, aligned_rows(a.y, a.c_out * int64_t(sizeof(T)))};
+                 int(a.c_out), a.negative_slope, a.c_out % 8 == 0 && vector_aligned(a.y)};
   Convolution p = {{}, map_of(a.x, nullptr, places, a.c_in, a.x_type, sizeof(T)), nullptr, 0, 0, false, to};
   enqueue<Tag>({plan, packing_of<Tag>(a.weights, a.split.size, a.c_out, a.c_in, false), p, a.regions, a.workspace,
                 a.device, a.stream},
@@ -290,7 +336,7 @@ void dgrad(const ArmeDgrad& a) {
                  places,
                  int(a.c_in),
                  a.x == nullptr ? 1.0f : a.x_slope,
-                 aligned_rows(a.gx, a.c_in * int64_t(sizeof(T)))};
+                 a.c_in % 8 == 0 && vector_aligned(a.gx, a.x, a.maximum_grad)};
   Convolution p = {{}, map_of(a.grad, nullptr, places, a.c_out, a.type, sizeof(T)), nullptr, 0, 0, false, to};
   enqueue<Tag>({plan, packing_of<Tag>(a.weights, a.split.size, a.c_out, a.c_in, true), p, a.regions, a.workspace,
                 a.device, a.stream},

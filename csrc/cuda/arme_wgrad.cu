@@ -21,7 +21,7 @@ struct Wgrad {
   Tiles tiles;
   Map x, grad;
   float* sums;
-  int64_t segments, per_split;
+  int segments, per_split;
   int channel_groups, col_groups;  // of all blocks
   int block_groups, block_cols;    // of a block
   int parts;                       // that a block's products are divided into over positions
@@ -33,11 +33,10 @@ struct Wgrad {
 
 struct Share {
   int first_tile, tiles;  // of a segment: the region's
-  int64_t split, splits;
+  int split, splits;      // this block's, and the region's
 };
 
-// The region's splits, of which this block's is not known.
-__device__ __forceinline__ int64_t first_slot(const Wgrad& p, int first_tile, int region) {
+__device__ __forceinline__ int first_slot(const Wgrad& p, int first_tile, int region) {
   return first_tile * p.segments / p.per_split + region;
 }
 
@@ -57,7 +56,7 @@ __device__ __forceinline__ Share share_of_region(const Wgrad& p, int region) {
 }
 
 // The region whose slots begin last at or before this one is that of the last tile whose slot would.
-__device__ __forceinline__ Share share_of_slot(const Wgrad& p, int64_t slot) {
+__device__ __forceinline__ Share share_of_slot(const Wgrad& p, int slot) {
   int found = 0;
   for (int first = 0; first < p.tiles.tiles_per_segment; first += 32) {
     int i = first + int(threadIdx.x % 32);
@@ -110,28 +109,33 @@ __device__ __forceinline__ Memory memory_of(const Wgrad& p) {
   return m;
 }
 
-// Copies part `part` of `parts` of a frame's channels, `units` (a power of two) for each place of a list, into planes,
-// in the background where that is possible. Threads that follow one another copy the units of one place.
+// Copies part `part` of `parts` of a frame's channels, `units` for each place of a list, into planes, in the background
+// where that is possible. Threads that follow one another copy the units of one place; both are powers of two.
 template <class Tag>
 __device__ __forceinline__ void copy_planes(unsigned char* to, int plane_bytes, const Map& map, int64_t frame,
                                             int first_channel, int units, const int* places, int count, int part,
                                             int parts) {
-  int items = count * units, bits = __ffs(units) - 1;
-  int begin = items * part / parts, end = items * (part + 1) / parts;
+  int unit = threadIdx.x & (units - 1), bits = __ffs(units) - 1;
+  int channel = first_channel + unit * kUnitChannels<Tag>;
+  int begin = count * part / parts + int(threadIdx.x >> bits), end = count * (part + 1) / parts;
+  int step = int(blockDim.x >> bits);
   int64_t first_place = frame * map.places;
+  unsigned char* plane = to + unit * plane_bytes;
+  if (map.direct) {
+    const auto* from = static_cast<const storage_of<Tag>*>(map.data);
+    const auto* channels = from + first_place * map.c + channel;
 #pragma unroll 2
-  for (int i = begin + int(threadIdx.x); i < end; i += int(blockDim.x)) {
-    int at = i >> bits, unit = i & (units - 1);
-    int in_frame = load_shared(places + at);
-    int channel = first_channel + unit * kUnitChannels<Tag>;
-    int64_t place = first_place + in_frame;
-    bool exists = in_frame >= 0 && channel < map.c;
-    unsigned char* unit_to = to + unit * plane_bytes + at * kUnitBytes;
-    if (map.direct)
-      copy_async_16(unit_to, static_cast<const storage_of<Tag>*>(map.data) + (exists ? place * map.c + channel : 0),
-                    exists);
-    else
-      copy_unit<Tag>(unit_to, map, exists ? place : 0, channel, exists);
+    for (int i = begin; i < end; i += step) {
+      int place = load_shared(places + i);
+      bool exists = place >= 0 && channel < map.c;
+      copy_async_16(plane + i * kUnitBytes, exists ? channels + int64_t(place) * map.c : from, exists);
+    }
+  } else {
+#pragma unroll 1
+    for (int i = begin; i < end; i += step) {
+      int place = load_shared(places + i);
+      copy_unit<Tag>(plane + i * kUnitBytes, map, place < 0 ? 0 : first_place + place, channel, place >= 0);
+    }
   }
 }
 
@@ -145,8 +149,20 @@ __device__ __forceinline__ void list_sites(const Wgrad& p, const Memory& m, cons
   }
 }
 
+// A warp's place in its block.
+struct Place {
+  int group, col, part;
+  bool exists;  // whether its first channel does
+  bool second;  // of those that share a quarter of a multiprocessor
+};
+
+// A chunk of a frame.
+struct Step {
+  int frame, chunk;
+};
+
 // One tile of a segment for one time and the block's channels: frames begin <= t < end, whose x is that of frame
-// t + shift. A step is a chunk of a frame.
+// t + shift.
 template <class Tag>
 struct TileOfBlock {
   const Wgrad& p;
@@ -156,9 +172,12 @@ struct TileOfBlock {
   int first_channel, first_col;
   int chunks;  // of a frame
 
-  __device__ __forceinline__ int steps() const { return (end - begin) * chunks; }
   __device__ __forceinline__ int positions(int chunk) const {
     return min(kChunk<Tag>, tile.count - chunk * kChunk<Tag>);
+  }
+  __device__ __forceinline__ Step following(Step s) const {
+    bool last = s.chunk + 1 == chunks;
+    return {s.frame + last, last ? 0 : s.chunk + 1};
   }
 
   __device__ __forceinline__ void copy_x(int frame, int part, int parts) const {
@@ -167,42 +186,39 @@ struct TileOfBlock {
   }
 
   // This thread's site of a step, if it is inside the support at that frame, else -1.
-  __device__ __forceinline__ int find_active(int step) const {
-    if (threadIdx.x >= kChunk<Tag> || step >= steps()) return -1;
-    int site = load_shared(m.sites + step % chunks * kChunk<Tag> + threadIdx.x);
-    int64_t first_place = int64_t(begin + step / chunks) * p.grad.places;
-    bool active = site >= 0 && (p.grad.support == nullptr || p.grad.support[first_place + site] != 0);
-    return active ? site : -1;
+  __device__ __forceinline__ int find_active(Step s) const {
+    if (threadIdx.x >= kChunk<Tag> || s.frame >= end) return -1;
+    int site = load_shared(m.sites + s.chunk * kChunk<Tag> + threadIdx.x);
+    const uint8_t* support = p.grad.support;
+    return site < 0 || support == nullptr || support[s.frame * p.grad.places + site] != 0 ? site : -1;
   }
-  __device__ __forceinline__ void store_active(int step, int site) const {
-    if (threadIdx.x < kChunk<Tag>) store_shared(m.active + step % 2 * kChunk<Tag> + threadIdx.x, site);
+  __device__ __forceinline__ void store_active(int number, int site) const {
+    if (threadIdx.x < kChunk<Tag>) store_shared(m.active + number % 2 * kChunk<Tag> + threadIdx.x, site);
   }
   // Copies the gradient at the active sites, and zeros up to a whole number of products.
-  __device__ __forceinline__ void copy_grad(int step) const {
-    int count = (positions(step % chunks) + kStep<Tag> - 1) / kStep<Tag> * kStep<Tag>;
-    copy_planes<Tag>(m.chunks + step % kRing * m.chunk_bytes, kChunkPlaneBytes<Tag>, p.grad, begin + step / chunks,
-                     first_col, p.block_cols * kColUnits<Tag>, m.active + step % 2 * kChunk<Tag>, count, 0, 1);
+  __device__ __forceinline__ void copy_grad(int number, Step s) const {
+    if (s.frame >= end) return;
+    int count = (positions(s.chunk) + kStep<Tag> - 1) / kStep<Tag> * kStep<Tag>;
+    copy_planes<Tag>(m.chunks + number % kRing * m.chunk_bytes, kChunkPlaneBytes<Tag>, p.grad, s.frame, first_col,
+                     p.block_cols * kColUnits<Tag>, m.active + number % 2 * kChunk<Tag>, count, 0, 1);
   }
 
   // Adds the products of one warp's part of a step.
-  __device__ __forceinline__ void multiply(TapSums& sums, int step, int group, int col, int part) const {
-    int chunk = step % chunks, frame = step / chunks;
-    const unsigned char* x = m.patches + frame % 2 * m.patch_bytes + group * kGroupUnits<Tag> * kPlaneBytes;
-    const unsigned char* grad = m.chunks + step % kRing * m.chunk_bytes + col * kColUnits<Tag> * kChunkPlaneBytes<Tag>;
-    int count = positions(chunk);
+  __device__ __forceinline__ void multiply(TapSums& sums, int number, Step s, const Place& warp) const {
+    const unsigned char* x =
+        m.patches + (s.frame - begin) % 2 * m.patch_bytes + warp.group * kGroupUnits<Tag> * kPlaneBytes;
+    const unsigned char* grad =
+        m.chunks + number % kRing * m.chunk_bytes + warp.col * kColUnits<Tag> * kChunkPlaneBytes<Tag>;
+    int count = positions(s.chunk);
 #pragma unroll 1
-    for (int i = part * kStep<Tag>; i < count; i += p.parts * kStep<Tag>)
-      multiply_positions(Tag(), sums, x, tile.cols * kUnitBytes, m.from + chunk * kChunk<Tag> + i,
+    for (int i = warp.part * kStep<Tag>; i < count; i += p.parts * kStep<Tag>)
+      multiply_positions(Tag(), sums, x, tile.cols * kUnitBytes, m.from + s.chunk * kChunk<Tag> + i,
                          grad + i * kUnitBytes);
   }
 };
 
-// A warp's place in its block.
-struct Place {
-  int group, col, part;
-  bool exists;  // whether its first channel does
-};
-
+// A step's gradient is copied two steps before it is multiplied, and its sites are found one step before that. A
+// frame's x comes in parts, one a step, the last of them two steps before it is needed if a frame has two.
 template <class Tag>
 __device__ __forceinline__ void multiply_tile(const TileOfBlock<Tag>& t, TapSums& sums, const Place& warp,
                                               int segment) {
@@ -210,34 +226,41 @@ __device__ __forceinline__ void multiply_tile(const TileOfBlock<Tag>& t, TapSums
   place_box(t.m.places, t.tile, t.p.w);
   list_sites(t.p, t.m, t.tile, segment);
   __syncthreads();
-  t.store_active(0, t.find_active(0));
-  t.store_active(1, t.find_active(1));
+  Step now = {t.begin, 0}, copied = t.following(now);
+  t.store_active(0, t.find_active(now));
+  t.store_active(1, t.find_active(copied));
   __syncthreads();
-  int steps = t.steps();
   t.copy_x(t.begin, 0, 1);
-  t.copy_grad(0);
+  t.copy_grad(0, now);
   copy_async_commit();
-  if (steps > 1) t.copy_grad(1);
+  t.copy_grad(1, copied);
   copy_async_commit();
-  int active = t.find_active(2);
+  int active = t.find_active(t.following(copied));
   __syncthreads();
   t.store_active(2, active);
 
-  // A frame's x comes in parts, one a step, the last of them two steps before it is needed if there are so many.
-  int parts = max(t.chunks - 1, 1);
-  for (int step = 0; step < steps; ++step) {
+  int x_parts = max(t.chunks - 1, 1), steps = (t.end - t.begin) * t.chunks;
+  for (int number = 0; number < steps; ++number) {
     if (t.chunks == 1)
       copy_async_wait<0>();
     else
       copy_async_wait<kRing - 2>();
     __syncthreads();
-    active = t.find_active(step + 3);  // loads while the step is multiplied
-    if (step + 2 < steps) t.copy_grad(step + 2);
-    int next = t.begin + step / t.chunks + 1, chunk = step % t.chunks;
-    if (next < t.end && chunk < parts) t.copy_x(next, chunk, parts);
-    copy_async_commit();
-    if (warp.exists) t.multiply(sums, step, warp.group, warp.col, warp.part);
-    t.store_active(step + 3, active);
+    copied = t.following(copied);
+    active = t.find_active(t.following(copied));  // arrives while the step is multiplied
+    // Of the two warps that share a quarter of the multiprocessor one copies while the other multiplies.
+#pragma unroll 1
+    for (int half = 0; half < 2; ++half) {
+      if (half == warp.second) {
+        t.copy_grad(number + 2, copied);
+        if (now.frame + 1 < t.end && now.chunk < x_parts) t.copy_x(now.frame + 1, now.chunk, x_parts);
+        copy_async_commit();
+      } else if (warp.exists) {
+        t.multiply(sums, number, now, warp);
+      }
+    }
+    t.store_active(number + 3, active);
+    now = t.following(now);
   }
 }
 
@@ -246,21 +269,22 @@ template <class Tag>
 HSTL_KERNEL(kThreads, 1)
 accumulate(const __grid_constant__ Wgrad p) {
   int blocks = kTimes * p.channel_blocks * p.col_blocks, block = int(blockIdx.x) % blocks;
-  int64_t slot = int(blockIdx.x) / blocks;
+  int slot = int(blockIdx.x) / blocks;
   int time = block % kTimes, channel_block = block / kTimes % p.channel_blocks;
   int col_block = block / kTimes / p.channel_blocks;
   Share share = share_of_slot(p, slot);
   if (share.split >= share.splits) return;
 
   int w = threadIdx.x / 32;
-  Place warp = {w / p.block_cols % p.block_groups, w % p.block_cols, w / p.block_cols / p.block_groups, false};
+  Place warp = {w / p.block_cols % p.block_groups, w % p.block_cols, w / p.block_cols / p.block_groups, false,
+                w / 4 % 2 != 0};
   int group = channel_block * p.block_groups + warp.group, col = col_block * p.block_cols + warp.col;
   warp.exists = group < p.channel_groups && col < p.col_groups;
 
   Memory m = memory_of<Tag>(p);
   TapSums sums = {};
-  for (int64_t item = share.split; item < share.tiles * p.segments; item += share.splits) {
-    int segment = int(item % p.segments);
+  for (int item = share.split; item < share.tiles * p.segments; item += share.splits) {
+    int segment = item % p.segments;
     Segment s = find_segment(p.tiles, segment);
     Tile tile = p.tiles.tiles[int64_t(segment) * p.tiles.tiles_per_segment + share.first_tile + item / p.segments];
     int begin = max(s.begin, s.first + 1 - time), end = min(s.end, s.last + 2 - time);
@@ -277,7 +301,7 @@ accumulate(const __grid_constant__ Wgrad p) {
     multiply_tile<Tag>(t, sums, warp, segment);
   }
   if (!warp.exists) return;
-  int64_t number = (slot * p.parts + warp.part) * kTimes + time;
+  int64_t number = int64_t(slot * p.parts + warp.part) * kTimes + time;
   float* to = p.sums + ((number * p.channel_groups + group) * p.col_groups + col) * kWarpSums + threadIdx.x % 32;
 #pragma unroll
   for (int tap = 0; tap < kTaps; ++tap)
@@ -309,12 +333,12 @@ HSTL_KERNEL(kAllTaps * 32, 1) total(const __grid_constant__ Total p) {
 
   Share share = p.of.segments > 0 ? share_of_region(p.of, region) : Share{0, 0, 0, 0};
   int64_t groups = int64_t(p.of.channel_groups) * p.of.col_groups, stride = kTimes * groups * kWarpSums;
-  const float* from = p.of.sums + first_slot(p.of, share.first_tile, region) * p.of.parts * stride +
+  const float* from = p.of.sums + int64_t(first_slot(p.of, share.first_tile, region)) * p.of.parts * stride +
                       (time * groups + group * p.of.col_groups + col_group) * kWarpSums +
                       (tap * kRegisters + number) * 32 + lane;
   float sum = 0.0f;
 #pragma unroll 8
-  for (int64_t i = 0; i < share.splits * p.of.parts; ++i) sum += from[i * stride];
+  for (int i = 0; i < share.splits * p.of.parts; ++i) sum += from[i * stride];
   store_shared(found + (lane % kCols * kChannels + lane / kCols) * kAllTaps + warp, sum);
   __syncthreads();
 
@@ -343,7 +367,7 @@ Plan plan_of(const IntList& split, int64_t frames, int64_t sequences, int64_t w,
              int stretch, int device) {
   Plan plan = {TilePlan(split, frames, sequences, w, stretch), {}, 0, 0, 0, 0};
   Wgrad& p = plan.p;
-  p.segments = plan.tiles.segments;
+  p.segments = int(plan.tiles.segments);
   p.h = int(plan.tiles.h);
   p.w = int(w);
   p.channel_groups = int(blocks_of(c_in, kGroup));
@@ -363,7 +387,7 @@ Plan plan_of(const IntList& split, int64_t frames, int64_t sequences, int64_t w,
   // Three times as many blocks as run at once, so that the last ones leave few multiprocessors idle.
   int64_t items = plan.tiles.tiles * p.segments, blocks = kTimes * p.channel_blocks * p.col_blocks;
   int64_t enough = 3 * multiprocessors(device) * (kThreads / 32 / plan.warps);
-  p.per_split = items * blocks > enough ? blocks_of(items * blocks, enough) : 1;
+  p.per_split = items * blocks > enough ? int(blocks_of(items * blocks, enough)) : 1;
   plan.slots = items / p.per_split + split.size;
   plan.sums_bytes =
       plan.slots * p.parts * kTimes * p.channel_groups * p.col_groups * kWarpSums * int64_t(sizeof(float));

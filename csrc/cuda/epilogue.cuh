@@ -2,89 +2,79 @@
 // support, and the store. The sums lie as those of mma.sync, which are also those of wgmma.
 #pragma once
 
-#include <cstring>
-
 #include "arme.cuh"
+#include "vector.cuh"
 
 namespace hstl {
 
-// The four words of every lane of a quad, transposed: lane c gets word c of lanes 0 to 3.
-__device__ __forceinline__ void transpose_in_quad(uint32_t (&v)[4]) {
-  int lane = threadIdx.x % 4;
-  bool odd = lane & 1, high = lane & 2;
-  uint32_t a = __shfl_xor_sync(0xffffffffu, odd ? v[0] : v[1], 1);
-  uint32_t b = __shfl_xor_sync(0xffffffffu, odd ? v[2] : v[3], 1);
-  (odd ? v[0] : v[1]) = a;
-  (odd ? v[2] : v[3]) = b;
-  a = __shfl_xor_sync(0xffffffffu, high ? v[0] : v[2], 2);
-  b = __shfl_xor_sync(0xffffffffu, high ? v[1] : v[3], 2);
-  (high ? v[0] : v[2]) = a;
-  (high ? v[1] : v[3]) = b;
-}
+// Eight rows of a warp's sums on their way to memory: two columns of every eight lie in one lane, and are wanted eight
+// by eight. Floats from row to row: four lanes write 8 bytes each to every eighth of a row without conflict.
+constexpr int kStagedRows = 8;
+template <int kCols>
+constexpr int kStagedStride = kCols + 8;
+template <int kCols>
+constexpr int kStagedBytes = kStagedRows * kStagedStride<kCols> * int(sizeof(float));
 
-// Two elements of 2 bytes in a word.
+// Where rows go: positions `first`, first + 1, ... of a tile's list, of one output frame.
+struct Destination {
+  const int32_t* sites;
+  int first, count;  // of `count` positions in the list
+  int frame, sequence, frame_in_sequence;
+  int first_col;
+};
+
+// Finishes eight columns of one position, whose elements in y begin at `at`, and in the frame maximum at `at_maximum`.
 template <class T>
-__device__ __forceinline__ uint32_t pair(float low, float high) {
-  T both[2] = {from_float<T>(low), from_float<T>(high)};
-  uint32_t word;
-  memcpy(&word, both, 4);
-  return word;
+__device__ __forceinline__ void finish_vector(const Epilogue& e, float (&sums)[8], int64_t at, int64_t at_maximum,
+                                              int frame_in_sequence, int left) {
+  if (e.maximum_grad != nullptr) {
+    float grad[8];
+    load_floats(grad, e.maximum_grad + at_maximum, left, e.vectors);
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      if (i < left && e.maximum_index[at_maximum + i] == frame_in_sequence) sums[i] += grad[i];
+  }
+  if (e.x == nullptr) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) sums[i] = sums[i] > 0 ? sums[i] : sums[i] * e.slope;
+  } else {
+    float x[8];
+    load_floats(x, static_cast<const T*>(e.x) + at, left, e.vectors);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) sums[i] = x[i] > 0 ? sums[i] : sums[i] * e.slope;
+  }
 }
 
-// One element's value at y's element `at`.
-template <class T>
-__device__ __forceinline__ float finished(const Epilogue& e, float sum, int64_t at, int64_t at_maximum,
-                                          int frame_in_sequence) {
-  if (e.maximum_grad != nullptr && e.maximum_index[at_maximum] == frame_in_sequence) sum += e.maximum_grad[at_maximum];
-  bool positive = e.x != nullptr ? to_float(static_cast<const T*>(e.x)[at]) > 0 : sum > 0;
-  return positive ? sum : sum * e.slope;
-}
-
-// Stores one row of a warp's sums: those of a frame and a position, kCols / 8 times 2 in each lane of a quad. All lanes
-// of the warp take part; `exists` says whether this row is one of the tile's.
+// Stores eight rows of a warp's sums: lane i holds, of row i / 4, columns 2 (i % 4) and the next of every eight.
+// `staged` is kStagedBytes of shared memory for this warp alone.
 template <class T, int kCols>
-__device__ __forceinline__ void store_row(const Epilogue& e, float (&sums)[kCols / 8][2], bool exists, int64_t frame,
-                                          int site, int sequence, int frame_in_sequence, int first_col) {
-  int64_t row = (frame * e.places + site) * e.c, maximum_row = (int64_t(sequence) * e.places + site) * e.c;
-  bool active = exists && (e.support == nullptr || e.support[frame * e.places + site] != 0);
-  int quad = threadIdx.x % 4;
+__device__ __forceinline__ void store_rows(const Epilogue& e, const Destination& to, float* staged,
+                                           const float (&sums)[kCols / 8][2]) {
+  int lane = threadIdx.x % 32;
 #pragma unroll
   for (int n = 0; n < kCols / 8; ++n)
+    store_shared(reinterpret_cast<float2*>(staged + lane / 4 * kStagedStride<kCols> + 8 * n + lane % 4 * 2),
+                 make_float2(sums[n][0], sums[n][1]));
+  __syncwarp();
+#pragma unroll 1
+  for (int i = lane; i < kStagedRows * kCols / 8; i += 32) {
+    int row = i / (kCols / 8), col = i % (kCols / 8) * 8, left = e.c - to.first_col - col;
+    if (to.first + row >= to.count || left <= 0) continue;
+    int64_t place = to.sites[to.first + row], position = int64_t(to.frame) * e.places + place;
+    int64_t at = position * e.c + to.first_col + col;
+    const auto* from = reinterpret_cast<const float4*>(staged + row * kStagedStride<kCols> + col);
+    float4 low = load_shared(from), high = load_shared(from + 1);
+    float values[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+    if (e.support == nullptr || e.support[position] != 0) {
+      int64_t at_maximum = (int64_t(to.sequence) * e.places + place) * e.c + to.first_col + col;
+      finish_vector<T>(e, values, at, at_maximum, to.frame_in_sequence, left);
+    } else {
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      int col = first_col + 8 * n + 2 * quad + i;
-      bool real = active && col < e.c;
-      sums[n][i] = real ? finished<T>(e, sums[n][i], row + col, maximum_row + col, frame_in_sequence) : 0.0f;
+      for (int k = 0; k < 8; ++k) values[k] = 0.0f;
     }
-  T* y = static_cast<T*>(e.y) + row;
-  if (!e.vectors) {
-#pragma unroll
-    for (int n = 0; n < kCols / 8; ++n)
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        int col = first_col + 8 * n + 2 * quad + i;
-        if (exists && col < e.c) y[col] = from_float<T>(sums[n][i]);
-      }
-    return;
+    store_floats(static_cast<T*>(e.y) + at, values, left, e.vectors);
   }
-  if constexpr (sizeof(T) == 2) {
-    // Lane c of a quad stores eight columns, 16 bytes, of every fourth eight.
-#pragma unroll
-    for (int n = 0; n < kCols / 8; n += 4) {
-      uint32_t v[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) v[i] = pair<T>(sums[n + i][0], sums[n + i][1]);
-      transpose_in_quad(v);
-      int col = first_col + 8 * (n + quad);
-      if (exists && col < e.c) *reinterpret_cast<uint4*>(y + col) = make_uint4(v[0], v[1], v[2], v[3]);
-    }
-  } else {
-#pragma unroll
-    for (int n = 0; n < kCols / 8; ++n) {
-      int col = first_col + 8 * n + 2 * quad;
-      if (exists && col < e.c) *reinterpret_cast<float2*>(y + col) = make_float2(sums[n][0], sums[n][1]);
-    }
-  }
+  __syncwarp();
 }
 
 }  // namespace hstl

@@ -48,6 +48,7 @@ __device__ __forceinline__ void place_box(int* places, const Tile& tile, int w) 
 template <class Tag>
 __device__ __forceinline__ void copy_unit(void* to, const Map& map, int64_t place, int first_channel, bool exists) {
   using T = typename Tag::storage;
+#pragma unroll 1  // this way is rare, and its registers are those of sums
   for (int i = 0; i < kUnitChannels<Tag>; ++i) {
     int64_t at = place * map.c + first_channel + i;
     T value = from_float<T>(0.0f);

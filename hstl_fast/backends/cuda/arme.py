@@ -130,8 +130,9 @@ def forward(
     """
     n, _, t, h, w = x.shape
     c_out, c_in = weights.shape[1:3]
-    place, lens = place_of(x), frames_of(x, seq_lens)
-    sizes, stretch = _sizes(x, lens, split, c_in, c_out), stretch_of(lens, split, w, c_out, x.device)
+    lens = frames_of(x, seq_lens)
+    sizes, place = _sizes(x, lens, split, c_in, c_out), place_of(x)
+    stretch = stretch_of(lens, split, w, c_out, x.device)
     y, kind = empty_map(weights, n, c_out, t, h, w), product_type_of(weights)
     memory = workspace(WorkspaceCall(sizes, kind, stretch, False, place.device)(), x)
     types = (kind, kind if x.dtype == weights.dtype else type_of(x))
@@ -166,8 +167,9 @@ def dgrad(
     """The gradient of the input, whose support this is, from that of the convolution, before LeakyReLU."""
     n, _, t, h, w = grad.shape
     c_out, c_in = weights.shape[1:3]
-    place, lens = place_of(grad), frames_of(grad, seq_lens)
-    sizes, stretch = _sizes(grad, lens, split, c_in, c_out), stretch_of(lens, split, w, c_in, grad.device)
+    lens = frames_of(grad, seq_lens)
+    sizes, place = _sizes(grad, lens, split, c_in, c_out), place_of(grad)
+    stretch = stretch_of(lens, split, w, c_in, grad.device)
     gx, kind = empty_map(grad, n, c_in, t, h, w), product_type_of(grad)
     exchanged = sizes._replace(c_in=c_out, c_out=c_in)
     memory = workspace(WorkspaceCall(exchanged, kind, stretch, False, place.device)(), grad)
@@ -186,8 +188,9 @@ def wgrad(grad: Tensor, x: Tensor, support: Tensor | None, split: list[int], seq
     `grad` is the gradient of the convolution, before LeakyReLU, and `support` is that of the output.
     """
     c_in, c_out, w = x.shape[1], grad.shape[1], x.shape[4]
-    place, lens = place_of(grad), frames_of(grad, seq_lens)
-    sizes, stretch = _sizes(grad, lens, split, c_in, c_out), stretch_of(lens, split, w, c_out, grad.device)
+    lens = frames_of(grad, seq_lens)
+    sizes, place = _sizes(grad, lens, split, c_in, c_out), place_of(grad)
+    stretch = stretch_of(lens, split, w, c_out, grad.device)
     gw = torch.empty((len(split), c_out, c_in, 3, 3, 3), dtype=torch.float32, device=grad.device)
     kind = product_type_of(grad)
     memory = workspace(WorkspaceCall(sizes, kind, stretch, True, place.device)(), grad)

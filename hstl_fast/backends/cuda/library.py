@@ -93,9 +93,14 @@ def why_no_code(architectures: tuple[str, ...], capability: tuple[int, int], dri
             f"install again with HSTL_FAST_CUDA_ARCHS={capability[0]}{capability[1]}"
         )
     if driver // 1000 < runtime // 1000 or (kind.startswith("compute_") and driver < runtime):
-        needed, found = (f"{version // 1000}.{version % 1000 // 10}" for version in (runtime, driver))
+        needed, found = version_name(runtime), version_name(driver)
         return f"hstl_fast._cuda needs a driver for CUDA {needed} or newer to run {kind}, found one for {found}"
     return None
+
+
+def version_name(version: int) -> str:
+    """Name a version of CUDA: 13.0 for 13000."""
+    return f"{version // 1000}.{version % 1000 // 10}"
 
 
 def device_code(architectures: tuple[str, ...], capability: tuple[int, int]) -> str | None:

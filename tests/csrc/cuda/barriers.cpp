@@ -1,6 +1,7 @@
 // mbarriers, which count arrivals and bytes in phases, and the bulk copies that they wait for.
 #include <stdexcept>
 
+#include "counters.h"
 #include "emulator.h"
 #include "hazards.h"
 
@@ -63,6 +64,7 @@ void end_phase_if_complete(Barrier& b) {
 void arrive(Barrier& b, Where where) {
   if (b.pending == 0) fail(where, "an arrival too many: the barrier's phase takes %d", b.arrivals);
   --b.pending;
+  count(Op::barrier_arrive);
   release(b.arriving);
   end_phase_if_complete(b);
 }
@@ -141,6 +143,7 @@ void wait_phase(uint64_t* barrier, int parity, Where where) {
   need_hopper("mbarrier.try_wait", where);
   Barrier* b = &barrier_at(barrier, "mbarrier.try_wait", where);
   size_t offset = b->offset;
+  count(Op::barrier_wait);
   if (parity != 0 && parity != 1) fail(where, "mbarrier.try_wait: the parity is %d", parity);
   if (int(b->phase & 1) == parity) {
     b->waiting.push_back(block.current);
@@ -163,12 +166,16 @@ void copy_bulk(void* to, const void* from, int bytes, uint64_t* barrier, Where w
   if (b.issued > b.announced)
     fail(where, "cp.async.bulk: %lld bytes are in flight, of which only %lld were announced",
          static_cast<long long>(b.issued), static_cast<long long>(b.announced));
+  count(Op::copy_bulk);
   note_write(offset, bytes, block.current->index, b.agent, Proxy::async, false, where);
   in_flight.push_back(
       {static_cast<unsigned char*>(to), static_cast<const unsigned char*>(from), bytes, offset, b.offset, where});
   if (!options.late) deliver_bulk();
 }
 
-void fence_async_proxy(Where) { fence_generic_writes(); }
+void fence_async_proxy(Where) {
+  count(Op::fence_proxy);
+  fence_generic_writes();
+}
 
 }  // namespace hstl

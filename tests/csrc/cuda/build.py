@@ -29,7 +29,7 @@ FLAGS = [
     "-Wno-unused-parameter",
 ]
 # The emulator is optimised, as it does the arithmetic; the kernels are not, as they are compiled often.
-EMULATOR_FLAGS = ["-O2"]
+EMULATOR_FLAGS = ["-O3"]
 KERNEL_FLAGS = ["-O1", "-DHSTL_HOST_SHIM"]
 DAYS = 7  # that an object stays in the cache unused
 

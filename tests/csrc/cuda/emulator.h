@@ -15,6 +15,35 @@ namespace hstl::shim {
 constexpr int kWarp = 32;
 constexpr int kMostThreads = 1024;
 
+// The instructions that are counted.
+enum class Op {
+  syncthreads,
+  syncwarp,
+  vote,
+  shuffle,
+  load,
+  store,
+  atomic_add,
+  copy_async,
+  copy_wait,
+  copy_bulk,
+  barrier_arrive,
+  barrier_wait,
+  fence_proxy,
+  ldmatrix,
+  ldmatrix_trans,
+  mma_f16,
+  mma_bf16,
+  mma_tf32,
+  wgmma,
+  wgmma_fence,
+  wgmma_commit,
+  wgmma_wait,
+  count,
+};
+constexpr int kOps = int(Op::count);
+const char* name_of(Op op);
+
 // A cp.async: 16 bytes, or zeros where `from` is null.
 struct Copy {
   unsigned char* to;
@@ -40,7 +69,7 @@ struct Thread {
 
 // An instruction that several lanes of a warp carry out together: the last to arrive does the work of all.
 struct Collective {
-  const char* what;
+  Op op;
   Where where;
   uint32_t mask, arrived;
   void* arguments[kWarp];
@@ -73,11 +102,18 @@ void make_ready(Thread* thread);
 uint64_t random_bits();
 
 // Calls work(arguments by lane, mask) once all lanes of the mask have come here, in the last of them.
-void together(const char* what, uint32_t mask, void* argument, Where where,
+void together(Op op, uint32_t mask, void* argument, Where where,
               void (*work)(void* const* arguments, uint32_t mask, Where where));
 // As together, for instructions that need all 32 lanes.
-void whole_warp(const char* what, void* argument, Where where,
-                void (*work)(void* const* arguments, uint32_t mask, Where where));
+void whole_warp(Op op, void* argument, Where where, void (*work)(void* const* arguments, uint32_t mask, Where where));
+
+// While one lives, a fault of the processor in a kernel ends the launch as fail does (faults.cpp).
+class CatchFaults {
+ public:
+  CatchFaults();
+  ~CatchFaults();
+  CatchFaults(const CatchFaults&) = delete;
+};
 
 // ---- memory (memory.cpp)
 

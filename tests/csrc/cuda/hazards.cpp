@@ -190,14 +190,10 @@ void note_atomic(size_t offset, int bytes, Where where) {
   cell.atomic = true;
 }
 
-void finish_reads(size_t offset, int bytes, int agent) {
+void finish_reads(size_t offset, int bytes, int agent, Where where) {
   if (!options.hazards) return;
-  each_cell(offset, bytes, [&](Cell& cell, size_t, uint8_t mask) {
-    Access access{now, uint16_t(agent), 0};
-    for (const Access& read : cell.read)
-      if (read.agent == agent) access.site = read.site;
-    remember_read(cell, mask, access);
-  });
+  Access access{now, uint16_t(agent), site_of(where)};
+  each_cell(offset, bytes, [&](Cell& cell, size_t, uint8_t mask) { remember_read(cell, mask, access); });
 }
 
 void finish_writes(size_t offset, int bytes, int agent) {

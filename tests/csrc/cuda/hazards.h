@@ -31,7 +31,7 @@ void begin_hazards();
 void note_read(size_t offset, int bytes, int reader, int agent, Proxy proxy, bool finished, Where where);
 void note_write(size_t offset, int bytes, int writer, int agent, Proxy proxy, bool finished, Where where);
 void note_atomic(size_t offset, int bytes, Where where);
-void finish_reads(size_t offset, int bytes, int agent);
+void finish_reads(size_t offset, int bytes, int agent, Where where);
 void finish_writes(size_t offset, int bytes, int agent);
 
 // Barriers.

@@ -1,6 +1,7 @@
 // ldmatrix and mma.sync: what each lane gives and gets, as device.cuh describes it.
 #include <algorithm>
 
+#include "counters.h"
 #include "emulator.h"
 #include "hazards.h"
 
@@ -18,13 +19,15 @@ template <bool kTransposed>
 void load_all(void* const* arguments, uint32_t, Where where) {
   uint16_t matrix[4][8][8];
   note_loaded(static_cast<const Load*>(arguments[0])->r);
+  size_t offsets[kWarp];
+  int warp = block.current->warp;
   for (int lane = 0; lane < kWarp; ++lane) {
-    const auto* load = static_cast<const Load*>(arguments[lane]);
-    size_t offset = offset_in_shared(load->row, 16, 16, "ldmatrix", where);
-    int warp = block.current->warp;
-    note_read(offset, 16, warp * kWarp + lane, kFirstWarpAgent + warp, Proxy::generic, true, where);
-    memcpy(matrix[lane / 8][lane % 8], load->row, 16);
+    const unsigned char* row = static_cast<const Load*>(arguments[lane])->row;
+    offsets[lane] = offset_in_shared(row, 16, 16, "ldmatrix", where);
+    note_read(offsets[lane], 16, warp * kWarp + lane, kFirstWarpAgent + warp, Proxy::generic, true, where);
+    memcpy(matrix[lane / 8][lane % 8], row, 16);
   }
+  note_accesses(kTransposed ? Op::ldmatrix_trans : Op::ldmatrix, offsets, kWarp, 16, where);
   for (int lane = 0; lane < kWarp; ++lane)
     for (int m = 0; m < 4; ++m) {
       int i = lane / 4, j = lane % 4 * 2;
@@ -41,14 +44,18 @@ struct Product {
 };
 
 // Both elements of a register, or the only one.
-void unpack(Element type, uint32_t bits, float* to) {
-  if (type == Element::tf32) {
+template <Element kType>
+inline void unpack(uint32_t bits, float* to) {
+  if constexpr (kType == Element::tf32) {
     to[0] = __uint_as_float(bits & 0xffffe000);
-    return;
-  }
-  for (int i = 0; i < 2; ++i, bits >>= 16) {
-    uint16_t half = uint16_t(bits);
-    to[i] = type == Element::half ? hstl::to_float(hstl::half_t{half}) : hstl::to_float(hstl::bfloat16_t{half});
+  } else {
+    for (int i = 0; i < 2; ++i) {
+      uint16_t half = uint16_t(bits >> (16 * i));
+      if constexpr (kType == Element::half)
+        to[i] = to_float(half_t{half});
+      else
+        to[i] = to_float(bfloat16_t{half});
+    }
   }
 }
 
@@ -62,12 +69,12 @@ void multiply_all(void* const* arguments, uint32_t, Where) {
     const auto* p = static_cast<const Product*>(arguments[lane]);
     int g = lane / 4, c = lane % 4;
     for (int i = 0; i < 4; ++i) {
-      unpack(kType, p->a[i], &a[g + i % 2 * 8][(c + i / 2 * 4) * kEach]);
+      unpack<kType>(p->a[i], &a[g + i % 2 * 8][(c + i / 2 * 4) * kEach]);
       d[g + i / 2 * 8][2 * c + i % 2] = p->d[i];
     }
     for (int i = 0; i < 2; ++i) {
       float values[2];
-      unpack(kType, p->b[i], values);
+      unpack<kType>(p->b[i], values);
       for (int j = 0; j < kEach; ++j) b[(c + i * 4) * kEach + j][g] = values[j];
     }
   }
@@ -84,16 +91,16 @@ void multiply_all(void* const* arguments, uint32_t, Where) {
 void load_matrices(uint32_t* r, const void* row, bool transposed, Where where) {
   Load load{r, static_cast<const unsigned char*>(row)};
   if (transposed)
-    whole_warp("ldmatrix.trans", &load, where, load_all<true>);
+    whole_warp(Op::ldmatrix_trans, &load, where, load_all<true>);
   else
-    whole_warp("ldmatrix", &load, where, load_all<false>);
+    whole_warp(Op::ldmatrix, &load, where, load_all<false>);
 }
 
 void multiply(Element type, float* d, const uint32_t* a, const uint32_t* b, Where where) {
   Product product{d, a, b};
-  if (type == Element::half) whole_warp("mma.sync f16", &product, where, multiply_all<Element::half>);
-  if (type == Element::bfloat16) whole_warp("mma.sync bf16", &product, where, multiply_all<Element::bfloat16>);
-  if (type == Element::tf32) whole_warp("mma.sync tf32", &product, where, multiply_all<Element::tf32>);
+  if (type == Element::half) whole_warp(Op::mma_f16, &product, where, multiply_all<Element::half>);
+  if (type == Element::bfloat16) whole_warp(Op::mma_bf16, &product, where, multiply_all<Element::bfloat16>);
+  if (type == Element::tf32) whole_warp(Op::mma_tf32, &product, where, multiply_all<Element::tf32>);
 }
 
 }  // namespace hstl::shim

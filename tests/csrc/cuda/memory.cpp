@@ -4,6 +4,7 @@
 
 #include <new>
 
+#include "counters.h"
 #include "emulator.h"
 #include "hazards.h"
 
@@ -84,16 +85,20 @@ size_t offset_in_shared(const void* p, int bytes, int alignment, const char* wha
 
 void check_load(const void* p, int bytes, Where where) {
   int thread = block.current->index;
-  note_read(offset_in_shared(p, bytes, bytes, "a load", where), bytes, thread, thread, Proxy::generic, true, where);
+  size_t offset = offset_in_shared(p, bytes, bytes, "a load", where);
+  note_lane_access(Op::load, offset, bytes, where);
+  note_read(offset, bytes, thread, thread, Proxy::generic, true, where);
 }
 void check_store(const void* p, int bytes, Where where) {
   int thread = block.current->index;
   size_t offset = offset_in_shared(p, bytes, bytes, "a store", where);
   spare_barriers(offset, bytes, where);
+  note_lane_access(Op::store, offset, bytes, where);
   note_write(offset, bytes, thread, thread, Proxy::generic, true, where);
 }
 
 void wait_copies(int latest, Where) {
+  count(Op::copy_wait);
   Thread* t = block.current;
   while (t->delivered < t->copies.size() && t->copies[t->delivered].group < t->committed - latest) {
     const Copy& copy = t->copies[t->delivered++];
@@ -120,6 +125,7 @@ void copy_async_16(void* to, const void* from, bool exists, shim::Where where) {
   if (exists && from == nullptr) shim::fail(where, "cp.async: the source is null");
   shim::Thread* t = shim::block.current;
   shim::spare_barriers(offset, 16, where);
+  shim::note_lane_access(shim::Op::copy_async, offset, 16, where);
   shim::note_write(offset, 16, t->index, t->index, shim::Proxy::generic, false, where);
   auto* source = exists ? static_cast<const unsigned char*>(from) : nullptr;
   t->copies.push_back({static_cast<unsigned char*>(to), source, t->committed, where});
@@ -132,6 +138,7 @@ void copy_async_commit(shim::Where) { ++shim::block.current->committed; }
 
 int atomicAdd(int* address, int value, shim::Where where) {
   if (shim::in_shared(address)) shim::note_atomic(shim::offset_in_shared(address, 4, 4, "atomicAdd", where), 4, where);
+  shim::count(shim::Op::atomic_add);
   int before = *address;
   *address = before + value;
   return before;

@@ -17,6 +17,8 @@ struct Options {
   uint64_t seed = 0;
   // Two accesses to shared memory that no barrier orders are an error.
   bool hazards = true;
+  // Conflicts of shared memory's banks are counted.
+  bool conflicts = false;
 };
 extern Options options;
 

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <stdexcept>
 
+#include "counters.h"
 #include "emulator.h"
 #include "hazards.h"
 
@@ -75,6 +76,7 @@ std::string here() {
 void resume(Thread* thread) {
   Thread* from = block.current;
   block.current = thread;
+  thread->state = State::ready;
   threadIdx.x = unsigned(thread->index);
   if (from != thread) switch_to(from->context, thread->context);
 }
@@ -168,6 +170,7 @@ void run_block(uint64_t number, dim3 grid) {
   begin_threads();
   begin_shared();
   begin_hazards();
+  begin_counts();
   begin_barriers();
   begin_wgmma();
   block.waiting = block.ended = 0;
@@ -180,6 +183,7 @@ void run_block(uint64_t number, dim3 grid) {
   if (failed) throw std::runtime_error(message);
   end_barriers();
   end_wgmma();
+  end_counts();
   end_shared();
 }
 
@@ -190,6 +194,16 @@ uint64_t greatest_common_divisor(uint64_t a, uint64_t b) { return b == 0 ? a : g
 }
 
 }  // namespace
+
+const char* name_of(Op op) {
+  constexpr const char* kNames[kOps] = {
+      "__syncthreads",   "__syncwarp",    "vote",        "shuffle",       "load",
+      "store",           "atomicAdd",     "cp.async",    "cp.async.wait", "cp.async.bulk",
+      "mbarrier.arrive", "mbarrier.wait", "fence.proxy", "ldmatrix",      "ldmatrix.trans",
+      "mma.f16",         "mma.bf16",      "mma.tf32",    "wgmma",         "wgmma.fence",
+      "wgmma.commit",    "wgmma.wait"};
+  return kNames[int(op)];
+}
 
 uint64_t random_bits() {
   random_state ^= random_state << 13;
@@ -205,8 +219,8 @@ void fail(Where where, const char* format, ...) {
   vsnprintf(text, sizeof(text), format, arguments);
   va_end(arguments);
   const Thread* t = block.current;
-  end_with(here() + ", warp " + std::to_string(t->warp) + ", lane " + std::to_string(t->lane) + ", " + where.file +
-           ":" + std::to_string(where.line) + ": " + text);
+  std::string place = where.line == 0 ? "" : std::string(", ") + where.file + ":" + std::to_string(where.line);
+  end_with(here() + ", warp " + std::to_string(t->warp) + ", lane " + std::to_string(t->lane) + place + ": " + text);
 }
 
 void suspend(State state, const char* what, Where where) {
@@ -219,23 +233,23 @@ void suspend(State state, const char* what, Where where) {
 
 void make_ready(Thread* thread) { push_back(thread); }
 
-void together(const char* what, uint32_t mask, void* argument, Where where,
-              void (*work)(void* const*, uint32_t, Where)) {
+void together(Op op, uint32_t mask, void* argument, Where where, void (*work)(void* const*, uint32_t, Where)) {
   Thread* t = block.current;
   Warp& warp = block.warp[t->warp];
   uint32_t bit = 1u << t->lane;
   mask &= warp.lanes;
-  if ((mask & bit) == 0) fail(where, "%s: the mask 0x%08x does not name the lane itself", what, mask);
+  if ((mask & bit) == 0) fail(where, "%s: the mask 0x%08x does not name the lane itself", name_of(op), mask);
   size_t i = 0;
   while (i < warp.open.size() && (warp.open[i].mask & mask) == 0) ++i;
-  if (i == warp.open.size()) warp.open.push_back({what, where, mask, 0, {}});
+  if (i == warp.open.size()) warp.open.push_back({op, where, mask, 0, {}});
   Collective& c = warp.open[i];
-  if (c.what != what || c.mask != mask || c.where.line != where.line || c.where.file != where.file)
+  if (c.op != op || c.mask != mask || c.where.line != where.line || c.where.file != where.file)
     fail(where, "the lanes of the warp diverge: %s with mask 0x%08x, while others are at %s:%d in %s with mask 0x%08x",
-         what, mask, c.where.file, c.where.line, c.what, c.mask);
+         name_of(op), mask, c.where.file, c.where.line, name_of(c.op), c.mask);
   c.arguments[t->lane] = argument;
   c.arrived |= bit;
-  if (c.arrived != mask) return suspend(State::warp, what, where);
+  if (c.arrived != mask) return suspend(State::warp, name_of(op), where);
+  count(op);
   work(c.arguments, mask, where);
   std::swap(c, warp.open.back());
   warp.open.pop_back();
@@ -250,9 +264,10 @@ void together(const char* what, uint32_t mask, void* argument, Where where,
   }
 }
 
-void whole_warp(const char* what, void* argument, Where where, void (*work)(void* const*, uint32_t, Where)) {
-  if (block.warp[block.current->warp].lanes != 0xffffffffu) fail(where, "%s needs all 32 lanes of the warp", what);
-  together(what, 0xffffffffu, argument, where, work);
+void whole_warp(Op op, void* argument, Where where, void (*work)(void* const*, uint32_t, Where)) {
+  if (block.warp[block.current->warp].lanes != 0xffffffffu)
+    fail(where, "%s needs all 32 lanes of the warp", name_of(op));
+  together(op, 0xffffffffu, argument, where, work);
 }
 
 void run_grid(const char* name, void (*call)(const void*, const void*), const void* kernel, const void* parameters,
@@ -267,11 +282,13 @@ void run_grid(const char* name, void (*call)(const void*, const void*), const vo
   block.kernel = name;
   block.threads = threads;
   failed = false;
+  counts = Counts{};
   blockDim = dim3(unsigned(threads));
   gridDim = grid;
   threadIdx = {0, 0, 0};
   reserve_shared(shared_bytes);
   reserve_hazards(shared_bytes);
+  CatchFaults catch_faults;
   uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z, step = 1, number = 0;
   if (options.seed != 0) {
     step = (options.seed * 0x9e3779b97f4a7c15u >> 20) % blocks + 1;
@@ -279,6 +296,7 @@ void run_grid(const char* name, void (*call)(const void*, const void*), const vo
     number = options.seed % blocks;
   }
   for (uint64_t i = 0; i < blocks; ++i, number = (number + step) % blocks) run_block(number, grid);
+  add_counts(name);
 }
 
 }  // namespace hstl::shim
@@ -293,18 +311,18 @@ void __syncthreads(shim::Where where) {
     if (lanes[i].state == State::barrier && (lanes[i].where.line != where.line || lanes[i].where.file != where.file))
       fail(where, "the lanes of the warp diverge: others are in __syncthreads at %s:%d", lanes[i].where.file,
            lanes[i].where.line);
+  if (t->lane == 0) count(Op::syncthreads);
   if (++block.waiting == block.threads) {
     block.waiting = 0;
     synchronise_block();
-    for (int i = 0; i < block.threads; ++i) block.thread[i].state = State::ready;
     push_all();
-    return suspend(State::ready, "__syncthreads", where);
+    return run_next();
   }
   suspend(State::barrier, "__syncthreads", where);
 }
 
 void __syncwarp(unsigned mask, shim::Where where) {
-  shim::together("__syncwarp", mask, nullptr, where,
+  shim::together(shim::Op::syncwarp, mask, nullptr, where,
                  [](void* const*, uint32_t lanes, shim::Where) { shim::synchronise_lanes(lanes); });
 }
 
@@ -351,7 +369,7 @@ void shuffle_lanes(void* const* arguments, uint32_t mask, shim::Where where) {
 
 unsigned __ballot_sync(unsigned mask, int predicate, shim::Where where) {
   Vote vote{predicate, 0};
-  shim::together("a vote", mask, &vote, where, [](void* const* arguments, uint32_t lanes, shim::Where) {
+  shim::together(shim::Op::vote, mask, &vote, where, [](void* const* arguments, uint32_t lanes, shim::Where) {
     unsigned result = 0;
     for (int i = 0; i < shim::kWarp; ++i)
       if (lanes >> i & 1 && static_cast<Vote*>(arguments[i])->predicate) result |= 1u << i;
@@ -364,6 +382,6 @@ unsigned __ballot_sync(unsigned mask, int predicate, shim::Where where) {
 uint64_t shim::shuffle(Shuffle kind, unsigned mask, uint64_t value, int operand, int width, Where where) {
   Shuffled s{value, kind, operand, width, 0};
   if (width < 1 || width > kWarp || (width & (width - 1)) != 0) fail(where, "a shuffle's width is a power of 2");
-  together("a shuffle", mask, &s, where, shuffle_lanes);
+  together(Op::shuffle, mask, &s, where, shuffle_lanes);
   return s.result;
 }

@@ -5,7 +5,8 @@
 
 namespace hstl::shim {
 
-// Adds a submodule `shim` with options(**values), which sets the options that are named and returns all.
+// Adds a submodule `shim`: options(**values) sets the options that are named and returns all; report() returns what the
+// kernels did since the last report, by their names.
 void bind(pybind11::module_& module);
 
 }  // namespace hstl::shim

@@ -175,8 +175,8 @@ void complete(WarpState& w, Product& p, Where where) {
       fail(where, "wgmma: A's registers of lane %d were written while the wgmma at %s:%d was in flight", lane,
            p.where.file, p.where.line);
   if (!p.computed) compute(p, c);
-  each_chunk(p, c.columns, [](const unsigned char* chunk, int, int) {
-    finish_reads(size_t(chunk - shared_memory()), 16, kFirstWarpAgent + block.current->warp);
+  each_chunk(p, c.columns, [&](const unsigned char* chunk, int, int) {
+    finish_reads(size_t(chunk - shared_memory()), 16, kFirstWarpAgent + block.current->warp, p.where);
   });
   if (--c.in_flight > 0) return;
   check_poison(c, where);
@@ -285,12 +285,12 @@ void wgmma(Element type, int columns, bool transposed, float* d, const uint32_t*
   if (options.capability != 90) fail(where, "wgmma: only devices of compute capability 9.0 have it");
   if (block.current->warp / 4 * 128 + 128 > block.threads) fail(where, "wgmma: the warpgroup lacks warps");
   Arguments arguments{type, columns, transposed, d, a, b};
-  whole_warp("wgmma", &arguments, where, issue);
+  whole_warp(Op::wgmma, &arguments, where, issue);
 }
 
 void wait_wgmma(int latest, Where where) {
   Wait wait{latest};
-  whole_warp("wgmma.wait_group", &wait, where, [](void* const* arguments, uint32_t, Where place) {
+  whole_warp(Op::wgmma_wait, &wait, where, [](void* const* arguments, uint32_t, Where place) {
     WarpState& w = state();
     size_t done = 0;
     while (done < w.in_flight.size() &&
@@ -307,7 +307,7 @@ namespace hstl {
 using namespace shim;
 
 void wgmma_fence(Where where) {
-  whole_warp("wgmma.fence", nullptr, where, [](void* const*, uint32_t, Where) {
+  whole_warp(Op::wgmma_fence, nullptr, where, [](void* const*, uint32_t, Where) {
     WarpState& w = state();
     ++w.fences;
     w.loaded.clear();
@@ -317,7 +317,7 @@ void wgmma_fence(Where where) {
 }
 
 void wgmma_commit(Where where) {
-  whole_warp("wgmma.commit_group", nullptr, where, [](void* const*, uint32_t, Where) { ++state().committed; });
+  whole_warp(Op::wgmma_commit, nullptr, where, [](void* const*, uint32_t, Where) { ++state().committed; });
 }
 
 }  // namespace hstl
