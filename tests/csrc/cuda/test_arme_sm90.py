@@ -67,4 +67,4 @@ def test_any_order_of_threads_gives_the_same_bits(module: ModuleType, kind: conv
     for seed in (0, 3, 4):
         module.shim.options(capability=CAPABILITY, seed=seed)
         found.append(convolutions.forward(module, case, kind, given))
-    assert found[0].equal(found[1]) and found[0].equal(found[2])
+    assert all(each.equal(found[0]) for each in found)
