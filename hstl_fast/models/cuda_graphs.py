@@ -56,20 +56,20 @@ class CacheKey(NamedTuple):
 
     Attributes:
         model: the addresses of the weights, and the options of the layers.
-        arithmetic: the precision and autocast that torch is set to.
+        arithmetic: the precision and autocast that torch is set to, and the backends of the layers.
     """
 
     model: Hashable
     arithmetic: Hashable
 
 
-def cache_key(model: nn.Module, device: torch.device) -> CacheKey:
-    """The key for a model as it is now and would compute now on `device`."""
+def cache_key(model: nn.Module, device: torch.device, backends: Hashable = ()) -> CacheKey:
+    """The key for a model as it is now and would compute now on `device` by these backends."""
     tensors = [*model.parameters(), *model.buffers()]
     memory = tuple((t.data_ptr(), t.dtype, t.device, t.shape, t.stride()) for t in tensors)
     options = tuple(_options(module) for module in model.modules())
     autocast = torch.get_autocast_dtype(DEVICE_TYPE) if torch.is_autocast_enabled(DEVICE_TYPE) else None
-    return CacheKey((memory, options), (autocast, gpu.precision(device), _precision_of_products()))
+    return CacheKey((memory, options), (autocast, gpu.precision(device), _precision_of_products(), backends))
 
 
 def _options(module: nn.Module) -> Hashable:

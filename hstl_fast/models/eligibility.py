@@ -136,16 +136,15 @@ def may_replay(
     if {clip.device for clip in clips} not in ({device}, {torch.device("cpu")}):
         return False
     untouched = is_untouched(model.parts, SeparateFCs) and has_plain_norm(model)
-    return untouched and backend_with_support(model) in ON_GPUS and _reads_static_tables(model)
+    return untouched and backend_with_support(model) in ON_GPUS and set(backends_of_layers(model)) <= set(ON_GPUS)
 
 
-def _reads_static_tables(model: Network) -> bool:
-    """Whether every layer, all of them our own, is computed by a backend whose tables may be static ones."""
+def backends_of_layers(model: Network) -> tuple[str, ...]:
+    """The backends that compute the layers, all of them our own, in the order of `own_layers`."""
     weight = model.parts.weight
     dtype = dtype_under_autocast(weight)
-    asked = {_operator_of(layer, weight.shape[1]) for layer, _ in own_layers(model)}
-    chosen = {_dispatch.choose(name, weight.device, dtype, None, widths=widths) for name, widths in asked}
-    return chosen <= set(ON_GPUS)
+    asked = [_operator_of(layer, weight.shape[1]) for layer, _ in own_layers(model)]
+    return tuple(_dispatch.choose(name, weight.device, dtype, None, widths=widths) for name, widths in asked)
 
 
 def _operator_of(layer: nn.Module, channels: int) -> tuple[str, tuple[int, ...]]:

@@ -15,7 +15,7 @@ from hstl_fast.backends import ON_GPUS
 from hstl_fast.models import cuda_graphs, released
 from hstl_fast.models.config import FEWEST_FRAMES, ROWS, HSTLConfig, is_count, preset
 from hstl_fast.models.cpu_plan import PlannedMaps
-from hstl_fast.models.eligibility import backend_with_support, may_plan, may_replay
+from hstl_fast.models.eligibility import backend_with_support, backends_of_layers, may_plan, may_replay
 from hstl_fast.models.feature_maps import EagerMaps, FeatureMaps
 from hstl_fast.models.inputs import batches, check_clips, check_silhouettes, pack, repeated
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
@@ -215,7 +215,8 @@ class HSTL(Layer):
             return self._embeddings(silhouettes, lengths, batch_statistics=False)
 
         device = self.parts.weight.device
-        return cuda_graphs.graphs_of(self).embed(enough, compute, cuda_graphs.cache_key(self, device), device)
+        key = cuda_graphs.cache_key(self, device, backends_of_layers(self))
+        return cuda_graphs.graphs_of(self).embed(enough, compute, key, device)
 
     def _embeddings(self, silhouettes: Tensor, lengths: list[int], batch_statistics: bool) -> Tensor:
         """`[N, P, C]`; the classifier, which grows with the identities, is not needed for them."""

@@ -66,6 +66,16 @@ def test_a_captured_stream_of_the_tensors_device_takes_what_is_there(
     assert tables._captured == [regions]
 
 
+def test_a_captured_stream_for_which_there_is_no_table_is_an_error(
+    stream: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs.several_devices(monkeypatch, [GPU.index])
+    with pytest.raises(RuntimeError, match=r"captured on cuda:1, and tables for \[3, 5\] .* cannot be made"):
+        tables.regions_table([3, 5], GPU)
+    assert not tables._made
+    assert not tables._captured
+
+
 def test_a_capture_on_another_device_does_not_matter(stream: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     captured: list[int] = []
     graphs.several_devices(monkeypatch, captured)
