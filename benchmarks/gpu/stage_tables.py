@@ -62,14 +62,15 @@ def _sanitizer(rows: Mapping[str, Row]) -> Iterator[str]:
 def _cold(rows: Mapping[str, Row]) -> Iterator[str]:
     yield from _heading("cold: the first call of a new process, in ms", rows)
     ran = {key: row for key, row in rows.items() if row["status"] == "ok"}
-    cells = [
-        (key, *(f"{row[run][call] * 1e3:.1f}" for run in ("fresh", "cached") for call in ("first", "second")))
-        for key, row in ran.items()
-    ]
+    cells = [(key, *_calls(row["fresh"]), *_calls(row.get("cached"))) for key, row in ran.items()]
     if cells:
         headers = ("", "first", "second", "first, with caches", "second, with caches")
         yield from markdown.table(headers, cells)
     yield from _reasons({key: row for key, row in rows.items() if key not in ran})
+
+
+def _calls(seconds: Mapping[str, float] | None) -> list[str]:
+    return ["-" if seconds is None else f"{seconds[call] * 1e3:.1f}" for call in ("first", "second")]
 
 
 def _graphs(rows: Mapping[str, Row]) -> Iterator[str]:

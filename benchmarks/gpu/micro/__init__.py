@@ -51,13 +51,15 @@ def execute(job: Job, reporter: Reporter, device: torch.device, rehearse: bool) 
     clocks = environment.clocks(device)
     while left:
         reporter.started(left[0])
+        told = False  # whether the program has said itself that it ends, and where
         with programs.lines([*command, "run", *left]) as (printed, ending):
             for name, row in rows(printed):
                 left.remove(name)
                 reporter.finished(name, {**row, "nvidia_smi": clocks})
+                told = row["status"] == "failed"
                 if left:
                     reporter.started(left[0])
-            if left:
+            if left and not told:
                 reporter.finished(left.pop(0), {"status": "failed", "reason": ending.reason()})
 
 

@@ -1,10 +1,11 @@
 """First calls are timed in processes of their own, without and with what the first leaves on disk."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import cold, drive
+from benchmarks.gpu import cold, drive, stage_tables
 from tests.benchmarks.gpu.helpers import CPU, Recorder
 
 # Says by its times whether an earlier process has left something in the cache.
@@ -16,12 +17,17 @@ left.touch()
 """
 
 
-def test_the_second_process_finds_what_the_first_has_left(tmp_path: object) -> None:
+def test_the_second_process_finds_what_the_first_has_left(tmp_path: Path) -> None:
     row = cold.measured([sys.executable, "-c", COUNTS], str(tmp_path))
     assert row == {"status": "ok", "fresh": {"first": 0.0}, "cached": {"first": 1.0}}
 
 
-def test_a_process_that_fails_is_a_row(tmp_path: object) -> None:
+def test_what_leaves_nothing_runs_once(tmp_path: Path) -> None:
+    row = cold.measured([sys.executable, "-c", COUNTS.replace("left.touch()", "")], str(tmp_path))
+    assert row == {"status": "ok", "fresh": {"first": 0.0}}
+
+
+def test_a_process_that_fails_is_a_row(tmp_path: Path) -> None:
     row = cold.measured([sys.executable, "-c", "raise SystemExit('no such backend')"], str(tmp_path))
     assert row == {"status": "failed", "reason": "no such backend"}
 
@@ -32,7 +38,9 @@ def test_the_first_call_of_a_process_is_timed() -> None:
     cold.execute(job, reporter, CPU, tiny=True)
     (row,) = reporter.rows.values()
     assert row["status"] == "ok"
-    assert all(row[run][call] > 0 for run in ("fresh", "cached") for call in ("first", "second", "third"))
+    assert all(row["fresh"][call] > 0 for call in ("first", "second", "third"))
+    (line,) = (line for line in stage_tables.BEFORE["cold"](reporter.rows) if "hstl_fast reference" in line)
+    assert f"| {row['fresh']['first'] * 1e3:.1f} |" in line
 
 
 @pytest.mark.parametrize("work", cold.WORKS)

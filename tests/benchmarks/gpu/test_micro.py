@@ -11,12 +11,12 @@ from benchmarks.gpu import micro, programs
 from benchmarks.gpu.micro import build
 from tests.benchmarks.gpu.helpers import CPU, Recorder, statuses
 
-NAMES = ("wgmma n32, A in registers", "writes, all", "bulk copies of 8 KB")
+NAMES = ("wgmma n32, A in registers", "writes, all", "bulk copies of 8 KB", "ldmatrix of a list")
 
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program that prints a row for each name, and ends without a word at the second."""
+    """A program that prints a row for each name; it ends without a word at the second, and with one at the third."""
     path = tmp_path / "micro"
     path.write_text(
         f"#!{sys.executable}\n"
@@ -24,7 +24,11 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "for name in sys.argv[2:]:\n"
         f"    if name == {NAMES[1]!r}:\n"
         "        sys.exit('the kernel: an illegal memory access')\n"
-        "    print(json.dumps({'name': name, 'unit': 'byte/s', 'predicted': 4e12, 'rate': 1e12, 'status': 'ok'}))\n"
+        f"    failed = name == {NAMES[2]!r}\n"
+        "    status = 'failed' if failed else 'ok'\n"
+        "    print(json.dumps({'name': name, 'unit': 'byte/s', 'predicted': 4e12, 'rate': 1e12, 'status': status}))\n"
+        "    if failed:\n"
+        "        sys.exit(1)\n"
     )
     path.chmod(0o755)
     monkeypatch.setattr(micro, "built", lambda capability: path)
@@ -34,7 +38,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_case_at_which_the_program_ends_costs_its_row(program: Path) -> None:
     reporter = Recorder()
     micro.execute(micro.jobs(CPU, False)[0]._replace(keys=NAMES), reporter, CPU, rehearse=False)
-    assert statuses(reporter.rows) == dict(zip(NAMES, ("ok", "failed", "ok"), strict=True))
+    assert statuses(reporter.rows) == dict(zip(NAMES, ("ok", "failed", "failed", "ok"), strict=True))
     assert reporter.rows[NAMES[1]]["reason"] == "the kernel: an illegal memory access"
     assert reporter.rows[NAMES[0]]["rate_over_predicted"] == 0.25
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import sanitizer
+from benchmarks.gpu import drive, programs, sanitizer
 from tests.benchmarks.gpu.helpers import CPU
 
 OURS = """\
@@ -55,6 +55,14 @@ def test_only_a_whole_run_without_reports_is_ok(
     row = sanitizer.checked([sys.executable, str(tmp_path / "tool.py")], "cpu", CPU)
     assert row["status"] == status
     assert (reason or "") in row.get("reason", "")
+
+
+def test_the_driver_is_run_under_the_tool() -> None:
+    tool = programs.module("stand_ins", "compute-sanitizer")
+    row = sanitizer.checked([*tool, "--tool", "memcheck"], "reference", CPU)
+    names = {case.name for case in drive.cases("reference", CPU, published=False)}
+    assert row["status"] == "ok"
+    assert row["cases"] >= len(names)
 
 
 def test_every_backend_with_kernels_meets_every_tool() -> None:
