@@ -133,8 +133,8 @@ __device__ __forceinline__ void multiply_patch(const Convolution& p, const Memor
 //     fifth more for the conflicts of lists that pass from row to row of the box; the copy of a patch takes 0.06 and
 //     0.12, outputs on their way through store_rows 0.22, once for all channel blocks. The sum is 1.24 for 32-32, 0.98
 //     for 32-64, 1.0 for 64-128 and 0.94 for 128-128: this is the limit.
-//   Bytes from the second-level cache, a cycle and multiprocessor: with 64 outputs, 16 of weights unless they stay, 4 of
-//     patches, and 5 written, once for all channel blocks.
+//   Bytes from and to the second-level cache, a cycle and multiprocessor, with 64 outputs: 16 of weights unless they
+//     stay, 4 of patches, and 5 of outputs, once for all channel blocks.
 //   Registers: with 64 outputs 192 sums and 16 of fragments, in two warpgroups of two row tiles; with 32 outputs 48 and
 //     8, in four of one. While a step's products run, the fragments of the next step are loaded; while a warpgroup
 //     finishes outputs, the others multiply.

@@ -27,7 +27,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 each_case = pytest.mark.parametrize("case", ALL_CASES.values(), ids=ALL_CASES)
 
 
-@pytest.fixture(params=ORDERS.values(), ids=ORDERS)
+@pytest.fixture(params=ORDERS.values(), ids=list(ORDERS))
 def ordered(module: ModuleType, request: pytest.FixtureRequest) -> ModuleType:
     """The module with copies and threads in some order, on a GPU of compute capability 9.0."""
     module.shim.options(capability=CAPABILITY, **request.param)
