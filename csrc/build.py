@@ -8,7 +8,7 @@ Needs the standard library, pybind11 and ninja; knows nothing of setuptools. The
     HSTL_FAST_SANITIZE       sanitizers to build with, as in -fsanitize=address,undefined; see .ci/sanitize
 
 `python csrc/build.py flags` and `python csrc/build.py objects` print, for other programs that link the operators, the
-compiler's flags and the operators' objects in the build's folder.
+compiler's flags and the operators' objects in the build's folder. build_cuda.py beside this builds hstl_fast._cuda.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,7 +51,7 @@ rule link
 # The module is loaded by its path, as hstl_fast is not importable during a build.
 LOAD = """\
 import importlib.util, sys
-spec = importlib.util.spec_from_file_location("hstl_fast._cpu", sys.argv[1])
+spec = importlib.util.spec_from_file_location(sys.argv[2], sys.argv[1])
 spec.loader.exec_module(importlib.util.module_from_spec(spec))
 """
 
@@ -79,9 +81,7 @@ class Settings(NamedTuple):
         mode = os.environ.get("HSTL_FAST_CPU") or "auto"
         if mode not in ("auto", "1", "0"):
             raise InvalidVariableError("HSTL_FAST_CPU", "auto, 1 or 0", mode)
-        jobs = os.environ.get("MAX_JOBS") or None
-        if jobs is not None and not re.fullmatch(r"0*[1-9][0-9]{0,4}", jobs.strip()):
-            raise InvalidVariableError("MAX_JOBS", "a number of parallel compilations, at least 1", jobs)
+        jobs = jobs_from_environment()
         sanitizers = os.environ.get("HSTL_FAST_SANITIZE", "")
         if not re.fullmatch(r"([a-z-]+(,[a-z-]+)*)?", sanitizers):
             raise InvalidVariableError("HSTL_FAST_SANITIZE", "sanitizers such as address,undefined", sanitizers)
@@ -90,7 +90,15 @@ class Settings(NamedTuple):
             command = shlex.split(compiler)
         except ValueError as error:
             raise InvalidVariableError("CXX", f"the command of a C++ compiler ({error})", compiler) from error
-        return cls(mode, command, None if jobs is None else int(jobs), sanitizers)
+        return cls(mode, command, jobs, sanitizers)
+
+
+def jobs_from_environment() -> int | None:
+    """Parallel compilations, None for as many as ninja chooses; raises InvalidVariableError."""
+    jobs = os.environ.get("MAX_JOBS") or None
+    if jobs is not None and not re.fullmatch(r"0*[1-9][0-9]{0,4}", jobs.strip()):
+        raise InvalidVariableError("MAX_JOBS", "a number of parallel compilations, at least 1", jobs)
+    return None if jobs is None else int(jobs)
 
 
 def operators() -> list[str]:
@@ -168,13 +176,18 @@ def compilations(sets: dict[str, list[str]]) -> list[Compilation]:
 
 def bindings(flags: list[str], version: str) -> Compilation:
     """The name of the Python module itself."""
+    includes = [f"-isystem{folder}" for folder in python_includes()]
+    about = [f'-DHSTL_VERSION="{version}"', f'-DHSTL_FLAGS="{" ".join(flags)}"']
+    return Compilation("bindings", "bindings.o", [*includes, *about])
+
+
+def python_includes() -> tuple[str, str]:
+    """The folders with the headers of pybind11 and Python."""
     try:
         import pybind11
     except ImportError as error:
         raise CannotBuildError("pybind11 is not installed") from error
-    includes = [f"-isystem{folder}" for folder in (pybind11.get_include(), sysconfig.get_path("include"))]
-    about = [f'-DHSTL_VERSION="{version}"', f'-DHSTL_FLAGS="{" ".join(flags)}"']
-    return Compilation("bindings", "bindings.o", [*includes, *about])
+    return pybind11.get_include(), sysconfig.get_path("include")
 
 
 def ninja_file(compiler: list[str], flags: list[str], link: list[str], jobs: list[Compilation], output: str) -> str:
@@ -212,16 +225,17 @@ def run_ninja(folder: Path, jobs: int | None) -> None:
         raise CannotBuildError(f"the compiler failed:\n{said.strip() or f'{program} ended with {done.returncode}'}")
 
 
-def check_loads(module: Path, compiler: list[str]) -> None:
+CXX_ADVICE = "CXX must be a C++ compiler that links the C++ library: g++ or clang++, not gcc or clang"
+
+
+def check_loads(module: Path, name: str, compiler: list[str], advice: str = CXX_ADVICE) -> None:
     """Loads the module in a child process; raises CannotBuildError with what the loader said."""
-    command = [sys.executable, "-c", LOAD, str(module)]
+    command = [sys.executable, "-c", LOAD, str(module), name]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines()
-        raise CannotBuildError(
-            f"what {shlex.join(compiler)} built cannot be loaded: {said[-1] if said else f'exit {done.returncode}'} "
-            "(CXX must be a C++ compiler that links the C++ library: g++ or clang++, not gcc or clang)"
-        )
+        last = said[-1] if said else f"exit {done.returncode}"
+        raise CannotBuildError(f"what {shlex.join(compiler)} built cannot be loaded: {last} ({advice})")
 
 
 def build_module(settings: Settings, folder: Path, output: Path, version: str) -> None:
@@ -231,15 +245,39 @@ def build_module(settings: Settings, folder: Path, output: Path, version: str) -
     flags, sanitize = common_flags(settings, openmp), sanitizer_flags(settings)
     link = ["-shared", *(["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else sanitize or ["-s"])]
     jobs = [*compilations(instruction_sets(target)), bindings(flags, version)]
-    folder.mkdir(parents=True, exist_ok=True)
-    link_csrc(folder)
     text = ninja_file(compiler, flags, [*link, *(["-fopenmp"] if openmp else [])], jobs, output.name)
-    (folder / "build.ninja").write_text(text, encoding="utf-8")
-    run_ninja(folder, settings.jobs)
-    if not settings.sanitizers and target == processor(platform.machine()):
-        check_loads(folder / output.name, compiler)
+    with locked(folder):
+        link_csrc(folder)
+        (folder / "build.ninja").write_text(text, encoding="utf-8")
+        run_ninja(folder, settings.jobs)
+        if not settings.sanitizers and target == processor(platform.machine()):
+            check_loads(folder / output.name, "hstl_fast._cpu", compiler)
+        install(folder / output.name, output)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """A context in which no other build uses the folder, which is made; a lock ends with the process that holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w", encoding="utf-8") as lock:
+        try:
+            import fcntl
+        except ImportError:
+            pass  # on Windows nothing is built
+        else:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def install(module: Path, output: Path) -> None:
+    """Copies the module to its place in one step: a build that is killed leaves the whole one before."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(folder / output.name, output)
+    draft = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        shutil.copy2(module, draft)
+        draft.replace(output)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def link_csrc(folder: Path) -> None:

@@ -177,6 +177,12 @@ def _noting(call: Callable[..., Any], note: Callable[[Any], None]) -> Callable[.
     return noting
 
 
+def raw_stream(device: torch.device) -> int:
+    """The address of a GPU's current stream, without an object for it where torch has the name."""
+    find = getattr(torch._C, "_cuda_getCurrentRawStream", None)
+    return int(torch.cuda.current_stream(device).cuda_stream if find is None else find(device.index))
+
+
 def triton_allocator() -> Any:
     """The allocator that Triton's kernels use for tensor descriptors; None if it cannot be found."""
     try:

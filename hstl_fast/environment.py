@@ -90,6 +90,21 @@ CPU = _choice_of(
     *("auto", "1", "0"),
     build_time=True,
 )
+CUDA = _choice_of(
+    "HSTL_FAST_CUDA",
+    "Says whether to build the native CUDA code: auto goes on where there is no nvcc or it fails, 1 fails, 0 does not "
+    "build it.",
+    "auto",
+    *("auto", "1", "0"),
+    build_time=True,
+)
+CUDA_ARCHS = Variable(
+    "HSTL_FAST_CUDA_ARCHS",
+    "Lists the GPUs that the native CUDA code is compiled for; PTX for newer ones is added.",
+    "those of TORCH_CUDA_ARCH_LIST, else 80 90a",
+    "compute capabilities of at least 8.0, such as 80 90a, or all",
+    build_time=True,
+)
 SANITIZE = Variable(
     "HSTL_FAST_SANITIZE",
     "Builds the native code with sanitizers, for tests.",
@@ -104,6 +119,23 @@ CXX = Variable(
     "a command",
     build_time=True,
 )
+NVCC = Variable(
+    "NVCC",
+    "Names the compiler of CUDA.",
+    "nvcc in CUDA_HOME, else on the PATH, else in /usr/local/cuda/bin",
+    "a command",
+    build_time=True,
+)
+CUDA_HOME = Variable(
+    "CUDA_HOME", "Names the CUDA toolkit to build with.", "none", "the path of a folder with bin/nvcc", build_time=True
+)
+TORCH_CUDA_ARCH_LIST = Variable(
+    "TORCH_CUDA_ARCH_LIST",
+    "Lists GPUs as for extensions of torch, where HSTL_FAST_CUDA_ARCHS lists none; those older than 8.0 are left out.",
+    "none",
+    "compute capabilities or generations, such as 8.0;9.0+PTX",
+    build_time=True,
+)
 MAX_JOBS = Variable(
     "MAX_JOBS",
     "Limits how many files are compiled at the same time.",
@@ -113,7 +145,7 @@ MAX_JOBS = Variable(
 )
 VARIABLES = (
     *(BACKEND, ALGORITHM, PACKED_CACHE, MEMORY_CACHE, TILES, DEBUG, CPU_ISA),
-    *(CPU, SANITIZE, CXX, MAX_JOBS),
+    *(CPU, CUDA, CUDA_ARCHS, SANITIZE, CXX, NVCC, CUDA_HOME, TORCH_CUDA_ARCH_LIST, MAX_JOBS),
 )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from hstl_fast import backends, environment, functional, options, reference
 from hstl_fast._caches import cache_bytes
 from hstl_fast.backends.cpu import library
+from hstl_fast.backends.cuda import library as cuda_library
 from hstl_fast.ops import _dispatch
 from hstl_fast.version import __version__
 
@@ -50,7 +51,7 @@ def collect() -> dict[str, Any]:
     """Collect what can be said about this installation and this process.
 
     Returns:
-        Versions, machine, threads, native library, caches and backends as plain values that `json.dumps` takes.
+        Versions, machine, threads, native libraries, caches and backends as plain values that `json.dumps` takes.
         `wrong_variables` has a sentence for each environment variable whose value is not allowed.
         `caches` has the bytes that each cache of this process holds for later calls.
         `backends` has a row for each operator, device and backend: {"operator", "device", "backend", "available",
@@ -68,6 +69,7 @@ def collect() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "native_cpu": _native_cpu(),
+        "native_cuda": _native_cuda(),
         "requested_backend": options.BACKEND.value(),
         "requested_algorithm": options.ALGORITHM.value(),
         "wrong_variables": environment.faults(),
@@ -120,6 +122,20 @@ def _native_cpu() -> dict[str, Any]:
     }
 
 
+def _native_cuda() -> dict[str, Any]:
+    binary = cuda_library.cuda()
+    if binary is None:
+        return {"loaded": False, "reason": cuda_library.cuda_error()}
+    return {
+        "loaded": True,
+        "has_run_on_a_gpu": "cuda" not in backends.UNVERIFIED,
+        "architectures": list(binary.architectures),
+        "runtime": cuda_library.version_name(binary.runtime_version),
+        "driver": cuda_library.version_name(binary.driver_version()) if binary.driver_version() else None,
+        **binary.build_info(),
+    }
+
+
 def _backends() -> list[dict[str, Any]]:
     rows = []
     for operator in _dispatch.OPERATORS:
@@ -127,7 +143,8 @@ def _backends() -> list[dict[str, Any]]:
             reasons = {
                 name: _dispatch.why_not(operator, name, device, torch.float32) for name in _dispatch.BACKENDS[1:]
             }
-            automatic = next(name for name in _dispatch.candidates(device) if reasons[name] is None)
+            order = _dispatch.candidates(operator, device, torch.float32)
+            automatic = next(name for name in order if reasons[name] is None)
             rows += [
                 {
                     "operator": operator,

@@ -44,7 +44,8 @@ def test_every_variable_of_the_sources_is_described() -> None:
     named = {name for path in sources for name in re.findall(r"HSTL_FAST_[A-Z_]+\b(?!\()", path.read_text("utf-8"))}
     described = {variable.name for variable in VARIABLES}
     assert {name for name in named if not name.endswith("_")} == {n for n in described if n.startswith("HSTL_FAST_")}
-    read_by_setup = re.findall(r'environ(?:\.get\(|\[)"(\w+)"', (ROOT / "csrc" / "build.py").read_text("utf-8"))
+    builds = [(ROOT / "csrc" / name).read_text("utf-8") for name in ("build.py", "build_cuda.py")]
+    read_by_setup = [name for text in builds for name in re.findall(r'environ(?:\.get\(|\[)"(\w+)"', text)]
     assert set(read_by_setup) == {variable.name for variable in VARIABLES if variable.build_time}
 
 

@@ -27,7 +27,8 @@ if sys.version_info >= (3, 11):
     import tomllib
 
 ROOT = Path(__file__).parents[1]
-BINARIES = sorted((ROOT / "hstl_fast").glob("_*.so"))
+BINARIES = sorted((ROOT / "hstl_fast").glob("_cpu*.so"))
+CUDA_BINARIES = sorted((ROOT / "hstl_fast").glob("_cuda*.so"))
 
 needs_binary = pytest.mark.skipif(not BINARIES, reason="no native binary was built")
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads ELF files and /proc")
@@ -59,7 +60,7 @@ def python(code: str, **environment: str) -> str:
 
 @needs_binary
 @needs_linux
-@pytest.mark.parametrize("binary", BINARIES, ids=lambda path: path.name)
+@pytest.mark.parametrize("binary", [*BINARIES, *CUDA_BINARIES], ids=lambda path: path.name)
 def test_binaries_know_nothing_of_torch(binary: Path) -> None:
     if not shutil.which("nm") or not shutil.which("readelf"):
         pytest.skip("needs binutils")
@@ -68,7 +69,7 @@ def test_binaries_know_nothing_of_torch(binary: Path) -> None:
     assert not re.findall(r"\b(?:at|c10|torch|caffe2)::.*", symbols)
     needed = re.findall(r"NEEDED.*\[(.*)\]", subprocess.check_output(["readelf", "--dynamic", binary], text=True))
     assert "libc.so.6" in needed
-    assert not [library for library in needed if re.search(r"torch|c10", library)]
+    assert not [library for library in needed if re.search(r"torch|c10|cuda", library)]
 
 
 @needs_binary
@@ -109,7 +110,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     outside = shutil.ignore_patterns(".*", "*.so", "*.egg-info", "__pycache__", "build", "dist", "shared", "venv")
     shutil.copytree(ROOT, source, ignore=outside)
     command = [sys.executable, "-m", "build", "--outdir", str(out), str(source)]
-    environment = {**os.environ, "HSTL_FAST_CPU": "1" if BINARIES else "0"}
+    environment = {**os.environ, "HSTL_FAST_CPU": "1" if BINARIES else "0", "HSTL_FAST_CUDA": "0"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500, check=False)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     (sdist,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
@@ -120,9 +121,9 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_sdist_holds_what_a_build_needs(archives: tuple[Path, Path]) -> None:
     with tarfile.open(archives[0]) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    sources = (path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".h", ".cpp", ".py"})
+    sources = (path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".h", ".cpp", ".cu", ".cuh", ".py"})
     native = {path.relative_to(ROOT).as_posix() for path in sources}
-    assert "csrc/build.py" in native
+    assert {"csrc/build.py", "csrc/build_cuda.py", "csrc/cuda/arme_forward.cu", "csrc/cuda/device.cuh"} <= native
     assert native | {"setup.py", "pyproject.toml", "LICENSE", "README.md", "hstl_fast/py.typed"} <= names
     assert not [name for name in names if name.endswith((".so", ".o", ".pyc"))]
 
@@ -132,7 +133,7 @@ def test_wheel_holds_the_package_and_nothing_else(archives: tuple[Path, Path]) -
     with zipfile.ZipFile(archives[1]) as archive:
         names = archive.namelist()
     assert {name.split("/")[0] for name in names} == {"hstl_fast", f"hstl_fast-{metadata_version()}.dist-info"}
-    assert "hstl_fast/py.typed" in names
+    assert {"hstl_fast/py.typed", "hstl_fast/backends/measured.json"} <= set(names)
     assert [name for name in names if name.endswith(sysconfig.get_config_var("EXT_SUFFIX"))] == (
         [f"hstl_fast/_cpu{sysconfig.get_config_var('EXT_SUFFIX')}"] if BINARIES else []
     )
@@ -312,7 +313,7 @@ def run_setup(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess
         [sys.executable, "setup.py", "build_ext", *folders],
         capture_output=True,
         text=True,
-        env={**os.environ, **environment},
+        env={**os.environ, "HSTL_FAST_CUDA": "0", **environment},
         cwd=ROOT,
         timeout=120,
         check=False,

@@ -1,6 +1,6 @@
 """The backends that compute the operators: a folder each, imported when it is first asked for.
 
-A backend's package holds `why_not(operator, device_type, dtype)`, which says why it cannot compute the operator for
+A backend's package holds `why_not(operator, device, dtype)`, which says why it cannot compute the operator for
 such tensors (None if it can), and the constants that the functions below ask for. Its module `operators` registers, by
 :func:`implements`, a function for each private operator `torch.ops.hstl_fast.<name>`. The operators' pages,
 `hstl_fast/ops`, say what these functions take and return. CONTRIBUTING.md lists the steps that add a backend.
@@ -22,8 +22,13 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # Backends with kernels of their own. The reference is plain torch and needs no folder.
 NATIVE = ("cpu", "triton", "cuda")
+# Backends for GPUs. They read silhouettes as bytes, and their tables may be static ones, for CUDA graphs.
+ON_GPUS = ("cuda", "triton")
 # Backends whose kernels have never run on a GPU: there, the automatic choice prefers any other.
-UNVERIFIED = frozenset({"triton"})
+UNVERIFIED = frozenset({"cuda", "triton"})
+# The backends that compute an operator, the first that can, where a context or the environment names a backend that
+# has no kernels for it.
+STAND_INS = {("cuda", "fta"): ("triton", "reference")}
 # The longest sequence, in frames, whose maxima a two-byte frame index can name.
 LONGEST = torch.iinfo(torch.int16).max
 
@@ -86,19 +91,19 @@ def package(backend: str) -> ModuleType:
 
 
 @constant_when_compiled
-def why_not(backend: str, operator: str, device_type: str, dtype: torch.dtype) -> str | None:
+def why_not(backend: str, operator: str, device: torch.device | str, dtype: torch.dtype) -> str | None:
     """Return why a backend cannot compute an operator.
 
     Args:
         backend: One of `NATIVE`.
         operator: "arme", "astp" or "fta"; no backend computes another one.
-        device_type: "cpu", "cuda" or another.
+        device: Where the tensors are; "cuda" without an index is the current GPU.
         dtype: The input's type.
 
     Returns:
         A reason; None if the backend can compute the operator for tensors of this device and type.
     """
-    reason: str | None = package(backend).why_not(operator, device_type, dtype)
+    reason: str | None = package(backend).why_not(operator, torch.device(device), dtype)
     return reason
 
 
@@ -128,6 +133,19 @@ def fuses_leaky_backward(backend: str) -> bool:
         True if they apply LeakyReLU's slope to the gradients that they read.
     """
     return bool(package(backend).FUSES_LEAKY_BACKWARD)
+
+
+@constant_when_compiled
+def fuses_into_dgrad(backend: str) -> bool:
+    """Return whether a backend's dgrad also does what follows it.
+
+    Args:
+        backend: One of `NATIVE`.
+
+    Returns:
+        True if it computes `arme_dgrad_fused`.
+    """
+    return bool(package(backend).FUSES_INTO_DGRAD)
 
 
 @constant_when_compiled

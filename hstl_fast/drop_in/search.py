@@ -185,7 +185,7 @@ def _notes(layers: Sequence[Layer], memory_format: torch.memory_format) -> list[
 def _backend_notes(modules: Sequence[nn.Module]) -> list[str]:
     """Return a note for every device and type where the accelerated layers run in plain torch."""
     parameters = [next(module.parameters()) for module in modules]
-    places = {(parameter.device.type, parameter.dtype): None for parameter in parameters}
+    places = {(parameter.device, parameter.dtype): None for parameter in parameters}
     return [
         f"on {device} in {dtype} the replaced layers run on the reference backend, in plain torch, and gain nothing"
         for device, dtype in places

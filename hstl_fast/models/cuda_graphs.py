@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from hstl_fast._caches import register_cache
-from hstl_fast.backends.triton import available, static_tables
+from hstl_fast.backends import gpu
+from hstl_fast.backends.tables import StaticTables
 
 DEVICE_TYPE = "cuda"
 # A model caches so many graphs. They share the memory of feature maps; a graph's own is a few megabytes.
@@ -55,20 +56,20 @@ class CacheKey(NamedTuple):
 
     Attributes:
         model: the addresses of the weights, and the options of the layers.
-        arithmetic: the precision and autocast that torch is set to.
+        arithmetic: the precision and autocast that torch is set to, and the backends of the layers.
     """
 
     model: Hashable
     arithmetic: Hashable
 
 
-def cache_key(model: nn.Module, device: torch.device) -> CacheKey:
-    """The key for a model as it is now and would compute now on `device`."""
+def cache_key(model: nn.Module, device: torch.device, backends: Hashable = ()) -> CacheKey:
+    """The key for a model as it is now and would compute now on `device` by these backends."""
     tensors = [*model.parameters(), *model.buffers()]
     memory = tuple((t.data_ptr(), t.dtype, t.device, t.shape, t.stride()) for t in tensors)
     options = tuple(_options(module) for module in model.modules())
     autocast = torch.get_autocast_dtype(DEVICE_TYPE) if torch.is_autocast_enabled(DEVICE_TYPE) else None
-    return CacheKey((memory, options), (autocast, available.precision(device), _precision_of_products()))
+    return CacheKey((memory, options), (autocast, gpu.precision(device), _precision_of_products(), backends))
 
 
 def _options(module: nn.Module) -> Hashable:
@@ -154,7 +155,7 @@ class _Graph:
     """
 
     def __init__(self, size: Size, compute: Compute, like: Tensor, device: torch.device, pool: "_Pool") -> None:
-        self._tables = static_tables(*size, device)
+        self._tables = StaticTables(*size, device)
         self._input = torch.zeros((1, size.frames, *like.shape[1:]), dtype=torch.uint8, device=device)
         self._filled = 0  # frames of the static input that are not blank
         self._buffers = deque(_PinnedBuffer(self._input, self._tables.memory) for _ in range(2))
@@ -247,7 +248,7 @@ def _pool_bytes(pool: _Pool) -> int:
 
 def is_capturing(device: torch.device) -> bool:
     """Whether a graph is being captured, by the caller or on `device`: another cannot be captured meanwhile."""
-    return torch.cuda.is_current_stream_capturing() or available.is_capturing(device)
+    return torch.cuda.is_current_stream_capturing() or gpu.is_capturing(device)
 
 
 def _on(device: torch.device) -> Any:

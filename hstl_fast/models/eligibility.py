@@ -23,9 +23,11 @@ from hstl_fast._torch_private import (
     under_transforms,
 )
 from hstl_fast._untouched import is_untouched, remember_forwards
+from hstl_fast.backends import ON_GPUS
 from hstl_fast.layout import computing_dtype
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
 from hstl_fast.ops import _dispatch
+from hstl_fast.ops._library import dtype_under_autocast
 
 remember_forwards(ARME, ASTP, FTA, StripPool, SeparateFCs)
 
@@ -66,7 +68,7 @@ def backend_with_support(model: Network) -> str:
     if under_transforms() or not is_made_of_own_layers(model):
         return "reference"
     weight = model.parts.weight
-    return _dispatch.choose_for_network(weight.device.type, weight.dtype)
+    return _dispatch.choose_for_network(weight.device, weight.dtype)
 
 
 @constant_when_compiled
@@ -125,7 +127,7 @@ def may_plan_head(model: Network) -> bool:
 def may_replay(
     model: Network, clips: list[Tensor], device_type: str, is_capturing: Callable[[torch.device], bool]
 ) -> bool:
-    """Whether a CUDA graph may stand for the network: all its kernels are Triton's, and no mode follows them."""
+    """Whether a CUDA graph may stand for the network: all its kernels read static tables, and no mode follows them."""
     device = model.parts.weight.device
     if device.type != device_type or is_watched() or is_capturing(device):
         return False
@@ -134,7 +136,26 @@ def may_replay(
     if {clip.device for clip in clips} not in ({device}, {torch.device("cpu")}):
         return False
     untouched = is_untouched(model.parts, SeparateFCs) and has_plain_norm(model)
-    return untouched and backend_with_support(model) == "triton"
+    return untouched and backend_with_support(model) in ON_GPUS and set(backends_of_layers(model)) <= set(ON_GPUS)
+
+
+def backends_of_layers(model: Network) -> tuple[str, ...]:
+    """The backends that compute the layers, all of them our own, in the order of `own_layers`."""
+    weight = model.parts.weight
+    dtype = dtype_under_autocast(weight)
+    asked = [_operator_of(layer, weight.shape[1]) for layer, _ in own_layers(model)]
+    return tuple(_dispatch.choose(name, weight.device, dtype, None, widths=widths) for name, widths in asked)
+
+
+def _operator_of(layer: nn.Module, channels: int) -> tuple[str, tuple[int, ...]]:
+    """The operator that a layer computes, and its widths, as `_dispatch.choose` takes them."""
+    if isinstance(layer, ARME):
+        return "arme", (layer.weight.shape[2], layer.weight.shape[1])
+    if isinstance(layer, FTA):
+        return "fta", (layer.weight.shape[-1],)
+    if isinstance(layer, ASTP):
+        return "astp", (layer.in_channels, *(() if layer.proj is None else layer.proj.shape[:1]))
+    return "astp", (channels,)
 
 
 def has_plain_norm(model: Network) -> bool:

@@ -11,14 +11,17 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from hstl_fast import backends
 from hstl_fast._torch_private import is_tracing
+from hstl_fast.backends import ON_GPUS
 from hstl_fast.layout import channels_last
 from hstl_fast.models.eligibility import Network, backend_with_support, is_debugging, may_own_gradients
 from hstl_fast.models.head import apply_head
 from hstl_fast.models.inputs import scaled
 from hstl_fast.nn import ARME, FTA
 from hstl_fast.ops import _dispatch
-from hstl_fast.ops.arme import arme_of_silhouettes
+from hstl_fast.ops._library import under_autocast
+from hstl_fast.ops.arme import arme_of_silhouettes, arme_with_maximum
 from hstl_fast.ops.astp import frame_maximum, with_frame_maximum
 from hstl_fast.ops.max_pool import max_pool
 from hstl_fast.ops.support import Support, check_zero_outside, grown, max_pooled, windowed
@@ -66,7 +69,9 @@ class EagerMaps:
         self._support = None if backend == "reference" else silhouettes != 0
         self._owns_gradient = self._support is not None and may_own_gradients()
         self._pooled: list[Tensor] = []
-        if backend == "triton" and silhouettes.dtype == torch.uint8:
+        # A pool of the map that waits for the next layer, since a convolution may find the frame maximum as well.
+        self._waiting: nn.Module | None = None
+        if backend in ON_GPUS and silhouettes.dtype == torch.uint8:
             self._x = silhouettes[:, None]  # the first layer reads bytes as 0..1
         else:
             self._x = channels_last(scaled(silhouettes, network.parts.weight.dtype)[:, None])
@@ -78,7 +83,14 @@ class EagerMaps:
             return
         assert isinstance(layer, ARME)
         support = grown(self._support, layer.split, self._lengths, self._backend, self._owns_gradient)
-        if self._x.dtype == torch.uint8:
+        if self._waiting is not None:
+            shape = (layer.split, layer.negative_slope, self._lengths)
+            pool, self._waiting = self._waiting, None
+            self._x, maximum = arme_with_maximum(self._x, layer.weight, *shape, support, self._backend)
+            self._support = support.y
+            self._pooled.append(pool(maximum))
+            self._check()
+        elif self._x.dtype == torch.uint8:
             shape = (layer.split, layer.negative_slope, self._lengths)
             self._x = arme_of_silhouettes(self._x, layer.weight, *shape, support, self._backend)
             self._support = support.y
@@ -88,6 +100,7 @@ class EagerMaps:
 
     def max_pool(self) -> None:
         """Compute the 2x2 spatial maximum."""
+        self._pool_waiting()
         self._x = max_pool(self._x, self._owns_gradient and self._x.requires_grad)
         if self._support is not None:
             self._support = max_pooled(self._support, self._backend)
@@ -95,6 +108,7 @@ class EagerMaps:
 
     def aggregate(self, layer: nn.Module) -> None:
         """Compute an `FTA`, or a layer that a user has put in its place."""
+        self._pool_waiting()
         if self._support is None:
             self._x = layer(self._x, self._lengths or None)
         else:
@@ -104,25 +118,41 @@ class EagerMaps:
 
     def reduce(self) -> None:
         """Compute the frame maximum, if the backend can; otherwise every pool that follows computes it."""
+        self._pool_waiting()
         if self._support is not None and self._is_indexable():
             self._x = frame_maximum(self._x, Support(self._support), self._lengths, self._backend)
             self._lengths, self._support = [], None
 
     def pool(self, layer: nn.Module) -> None:
         """Compute an `ASTP` or a `StripPool`, and the frame maximum with it if the map is read again."""
+        self._pool_waiting()
         if self._support is None:
-            part = layer(self._x, self._lengths or None)
+            self._pooled.append(layer(self._x, self._lengths or None))
         elif self._has_other_readers():
-            support = Support(self._support, owns_gradient=self._owns_gradient)
-            self._x, maximum = with_frame_maximum(self._x, support, self._lengths, self._backend)
-            part = layer(maximum)
+            self._waiting = layer
+            if not self._may_wait():
+                self._pool_waiting()
         else:
-            part = layer(self._x, self._lengths or None, Support(self._support))
-        self._pooled.append(part)
+            self._pooled.append(layer(self._x, self._lengths or None, Support(self._support)))
 
     def head(self, network: Network, batch_statistics: bool) -> Tensor:
         """Compute the embeddings `[n, p, c]` of the parts pooled so far."""
+        self._pool_waiting()
         return apply_head(network, self._pooled, batch_statistics)
+
+    def _pool_waiting(self) -> None:
+        """Compute the pool that waits for the next layer, and the frame maximum by itself."""
+        if self._waiting is None or self._support is None:
+            return
+        pool, self._waiting = self._waiting, None
+        support = Support(self._support, owns_gradient=self._owns_gradient)
+        self._x, maximum = with_frame_maximum(self._x, support, self._lengths, self._backend)
+        self._pooled.append(pool(maximum))
+
+    def _may_wait(self) -> bool:
+        """Whether a convolution that follows may find the map's frame maximum, and add the gradients of both."""
+        same_type = under_autocast(self._x) is self._x
+        return self._owns_gradient and same_type and backends.fuses_into_dgrad(self._backend)
 
     def _apply(self, layer: nn.Module, support: Support) -> None:
         self._x, self._support = layer(self._x, self._lengths or None, support), support.y
@@ -141,4 +171,4 @@ class EagerMaps:
     def _is_indexable(self) -> bool:
         """Whether the backend finds these sequences' maxima, as their pools will ask."""
         longest = 0 if torch.compiler.is_compiling() else max(self._lengths or [self._x.shape[2]])
-        return _dispatch.why_not("astp", self._backend, self._x.device.type, self._x.dtype, longest) is None
+        return _dispatch.why_not("astp", self._backend, self._x.device, self._x.dtype, longest) is None

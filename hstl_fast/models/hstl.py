@@ -11,17 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from hstl_fast._torch_private import register_namedtuple
+from hstl_fast.backends import ON_GPUS
 from hstl_fast.models import cuda_graphs, released
 from hstl_fast.models.config import FEWEST_FRAMES, ROWS, HSTLConfig, is_count, preset
 from hstl_fast.models.cpu_plan import PlannedMaps
-from hstl_fast.models.eligibility import backend_with_support, may_plan, may_replay
+from hstl_fast.models.eligibility import backend_with_support, backends_of_layers, may_plan, may_replay
 from hstl_fast.models.feature_maps import EagerMaps, FeatureMaps
 from hstl_fast.models.inputs import batches, check_clips, check_silhouettes, pack, repeated
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
 from hstl_fast.ops._library import without_autocast
 
 # The frames of a batch of `embed`: on a GPU, where a graph launches it, more are worth while.
-FRAMES_OF_A_BATCH, FRAMES_OF_A_BATCH_OF_TRITON = 256, 2048
+FRAMES_OF_A_BATCH, FRAMES_OF_A_BATCH_ON_A_GPU = 256, 2048
 
 
 class HSTLOutput(NamedTuple):
@@ -118,14 +119,14 @@ class HSTL(Layer):
         """Compute embeddings of N clips in evaluation mode, whatever mode the model is in, without gradients.
 
         The clips are packed, in order, into ragged batches, so that memory stays bounded; a clip that is longer than a
-        batch goes alone. With Triton's kernels on a GPU, a batch is gathered in pinned memory while the one before is
+        batch goes alone. With our kernels on a GPU, a batch is gathered in pinned memory while the one before is
         computed, by a CUDA graph; nothing waits for the result. The model's mode is not touched: several threads may
         embed at once.
 
         Args:
             clips: a list or a generator of arrays or tensors `[T_i, 64, 44]` or `[T_i, 64, 64]` (then 10 columns are
                 cut off on each side), uint8 0..255 or floating 0..1, of any lengths.
-            max_frames: the most frames of a batch; None takes 256, with Triton's kernels 2048.
+            max_frames: the most frames of a batch; None takes 256, with our kernels on a GPU 2048.
 
         Returns:
             `[N, P, C]`.
@@ -135,8 +136,8 @@ class HSTL(Layer):
             ValueError: There is no clip, or `max_frames` is not a positive integer.
         """
         if max_frames is None:
-            is_triton = backend_with_support(self) == "triton"
-            max_frames = FRAMES_OF_A_BATCH_OF_TRITON if is_triton else FRAMES_OF_A_BATCH
+            is_on_gpu = backend_with_support(self) in ON_GPUS
+            max_frames = FRAMES_OF_A_BATCH_ON_A_GPU if is_on_gpu else FRAMES_OF_A_BATCH
         elif not is_count(max_frames):
             raise ValueError(f"max_frames must be a positive integer, got {max_frames!r}")
         checked = check_clips(clips, self.check_input)
@@ -214,7 +215,8 @@ class HSTL(Layer):
             return self._embeddings(silhouettes, lengths, batch_statistics=False)
 
         device = self.parts.weight.device
-        return cuda_graphs.graphs_of(self).embed(enough, compute, cuda_graphs.cache_key(self, device), device)
+        key = cuda_graphs.cache_key(self, device, backends_of_layers(self))
+        return cuda_graphs.graphs_of(self).embed(enough, compute, key, device)
 
     def _embeddings(self, silhouettes: Tensor, lengths: list[int], batch_statistics: bool) -> Tensor:
         """`[N, P, C]`; the classifier, which grows with the identities, is not needed for them."""

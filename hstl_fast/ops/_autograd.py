@@ -114,6 +114,7 @@ class _Context:
 
     owns_gradient = False
     probe = None
+    activation_is_applied = False
 
     def __init__(
         self, saved: tuple[Any, ...] = (), arguments: tuple[Any, ...] = (), needed: tuple[Any, ...] = ()

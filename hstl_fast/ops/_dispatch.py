@@ -9,6 +9,7 @@ import torch
 
 from hstl_fast import backends
 from hstl_fast._torch_private import constant_when_compiled
+from hstl_fast.backends import measured
 from hstl_fast.backends.cpu import algorithm as cpu_algorithm
 from hstl_fast.layout import FLOATING
 from hstl_fast.options import ALGORITHM, BACKEND
@@ -58,7 +59,9 @@ def use_algorithm(name: str) -> AbstractContextManager[None]:
     return ALGORITHM.use(name)
 
 
-def why_not(operator: str, backend: str, device_type: str, dtype: torch.dtype, longest: int = 0) -> str | None:
+def why_not(
+    operator: str, backend: str, device: torch.device | str, dtype: torch.dtype, longest: int = 0
+) -> str | None:
     """Return why a backend cannot compute an operator.
 
     The automatic choice, the exception for a backend asked for by name and the table of `hstl-fast info` all ask here.
@@ -66,7 +69,7 @@ def why_not(operator: str, backend: str, device_type: str, dtype: torch.dtype, l
     Args:
         operator: "arme", "astp" or "fta".
         backend: One of `BACKENDS` but "auto".
-        device_type: "cpu", "cuda" or another.
+        device: Where the tensors are; "cuda" without an index is the current GPU.
         dtype: The input's type.
         longest: Frames of the longest sequence, where the operator depends on it.
 
@@ -77,43 +80,70 @@ def why_not(operator: str, backend: str, device_type: str, dtype: torch.dtype, l
         return f"{operator} computes float16, bfloat16, float32 and float64, not {dtype}"
     if backend == "reference":
         return None
-    return backends.why_too_long(backend, longest) or backends.why_not(backend, operator, device_type, dtype)
+    return backends.why_too_long(backend, longest) or backends.why_not(backend, operator, device, dtype)
 
 
-def candidates(device_type: str) -> tuple[str, ...]:
-    """List the backends that "auto" tries for a device.
+def candidates(
+    operator: str, device: torch.device | str, dtype: torch.dtype, widths: tuple[int, ...] = ()
+) -> tuple[str, ...]:
+    """List the backends that "auto" tries.
 
     Args:
-        device_type: "cpu", "cuda" or another.
+        operator: "arme", "astp" or "fta".
+        device: Where the tensors are.
+        dtype: The input's type.
+        widths: The layer's input and output channels, or one number for both; without any, all layers count together.
 
     Returns:
-        Names of backends, the best one first. On a GPU, kernels that no device has confirmed come last.
+        Names of backends, the best one first. On a GPU, those that were measured on its generation come first, the
+        fastest before the others, and kernels that no device has confirmed come last.
     """
-    if device_type == "cpu":
+    place = torch.device(device)
+    if place.type == "cpu":
         return "cpu", "reference"
-    if device_type == "meta":
+    if place.type == "meta":
         return ("reference",)
-    native = ("cuda", "triton")
-    verified = [name for name in native if name not in backends.UNVERIFIED]
-    unverified = [name for name in native if name in backends.UNVERIFIED]
-    return *verified, "reference", *unverified
+    found = measured.fastest_first(operator, place, dtype, widths) if place.type == "cuda" else ()
+    verified = [name for name in backends.ON_GPUS if name not in backends.UNVERIFIED]
+    unverified = [name for name in backends.ON_GPUS if name in backends.UNVERIFIED]
+    return tuple(dict.fromkeys((*found, *verified, "reference", *unverified)))
+
+
+def widths_of(*channels: int) -> tuple[int, ...]:
+    """Return the argument `widths` of the functions here.
+
+    Args:
+        *channels: A layer's input and output channels, or one number for both.
+
+    Returns:
+        The channels; none while compiling, where they may not be known yet.
+    """
+    return () if torch.compiler.is_compiling() else channels
 
 
 @constant_when_compiled
 def choose(
-    operator: str, device_type: str, dtype: torch.dtype, backend: str | None, longest: int = 0, called: str = ""
+    operator: str,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    backend: str | None,
+    longest: int = 0,
+    called: str = "",
+    widths: tuple[int, ...] = (),
 ) -> str:
     """Choose the backend that computes an operator, by argument, context, environment or automatically.
 
-    "auto" logs, once, why it fell back.
+    "auto" logs, once, why it fell back. Where a context or the environment names a backend without kernels for the
+    operator, `backends.STAND_INS` computes it.
 
     Args:
         operator: "arme", "astp" or "fta".
-        device_type: "cpu", "cuda" or another.
+        device: Where the tensors are.
         dtype: The input's type.
         backend: The caller's argument `backend`.
         longest: Frames of the longest sequence, where the operator depends on it.
         called: The public function that asks, for messages, where it is not named like the operator.
+        widths: As for `candidates`.
 
     Returns:
         One of `BACKENDS` but "auto".
@@ -124,18 +154,27 @@ def choose(
     """
     called = called or operator
     name = BACKEND.value(backend)
-    if name != "auto":
-        reason = why_not(operator, name, device_type, dtype, longest)
-        if reason is None:
-            return name
+    if name == "auto":
+        return _first(operator, candidates(operator, device, dtype, widths), device, dtype, longest, called)
+    stand_ins = backends.STAND_INS.get((name, operator), ()) if backend is None else ()
+    # A backend that others stand in for must be able to run: it computes the layers around this one.
+    reason = why_not("arme" if stand_ins else operator, name, device, dtype, longest)
+    if reason is not None:
         if reason == backends.wrong_setting(name):
             raise ValueError(reason)
         raise RuntimeError(f"backend {name!r} cannot run {called}: {reason}")
-    reasons: list[str] = []
-    for candidate in candidates(device_type):
-        reason = why_not(operator, candidate, device_type, dtype, longest)
+    return _first(operator, stand_ins, device, dtype, longest, called) if stand_ins else name
+
+
+def _first(
+    operator: str, names: tuple[str, ...], device: torch.device | str, dtype: torch.dtype, longest: int, called: str
+) -> str:
+    """The first of these backends that can compute the operator."""
+    place, reasons = torch.device(device).type, list[str]()
+    for candidate in names:
+        reason = why_not(operator, candidate, device, dtype, longest)
         if reason is None:
-            _log_once(called, candidate, device_type, reasons)
+            _log_once(called, candidate, place, reasons)
             return candidate
         if reason == backends.wrong_setting(candidate):  # a wrong variable is an error, not a reason to fall back
             raise ValueError(reason)
@@ -144,23 +183,23 @@ def choose(
 
 
 @constant_when_compiled
-def choose_for_network(device_type: str, dtype: torch.dtype) -> str:
+def choose_for_network(device: torch.device | str, dtype: torch.dtype) -> str:
     """Choose the backend whose private operators a network may call between its layers.
 
     Args:
-        device_type: "cpu", "cuda" or another.
+        device: Where the network is.
         dtype: The type of the network's weights.
 
     Returns:
-        The backend that computes "arme"; "reference" if it does not compute the other operators as well.
+        The backend that computes "arme"; "reference" if it does not compute "astp" as well. "fta" may be another
+        backend's: it needs the support of its output only.
 
     Raises:
         RuntimeError: The backend that is asked for by name cannot run; the message says why.
         ValueError: A variable of the environment has a wrong value.
     """
-    chosen = choose("arme", device_type, dtype, None)
-    computes_all = all(why_not(operator, chosen, device_type, dtype) is None for operator in OPERATORS)
-    return chosen if computes_all else "reference"
+    chosen = choose("arme", device, dtype, None)
+    return chosen if why_not("astp", chosen, device, dtype) is None else "reference"
 
 
 def _log_once(called: str, chosen: str, device_type: str, reasons: list[str]) -> None:

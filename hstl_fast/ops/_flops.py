@@ -40,6 +40,10 @@ def _arme_dgrad(grad: Shape, y: Shape | None, weights: Shape, *others: Any, out_
     return _convolution(grad, weights)
 
 
+def _arme_dgrad_fused(grad: Shape, weights: Shape, *others: Any, out_shape: Any = None) -> int:
+    return _convolution(grad, weights)
+
+
 def _arme_wgrad(grad: Shape, y: Shape | None, x: Shape, weights: Shape, *others: Any, out_shape: Any = None) -> int:
     return _convolution(x, weights)
 
@@ -75,6 +79,7 @@ def _fta_backward(grad: Shape, x: Shape, means: Shape, *others: Any, out_shape: 
 _FORMULAS = {
     "arme_forward": _arme_forward,
     "arme_dgrad": _arme_dgrad,
+    "arme_dgrad_fused": _arme_dgrad_fused,
     "arme_wgrad": _arme_wgrad,
     "astp_forward": _astp_forward,
     "astp_backward": _astp_backward,

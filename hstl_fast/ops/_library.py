@@ -40,10 +40,15 @@ def has_autocast(device_type: str) -> bool:
 
 def under_autocast(x: Tensor) -> Tensor:
     """`x` as autocast would hand it to a convolution: in autocast's type if it is on, but never float64."""
+    return x.to(dtype_under_autocast(x))
+
+
+def dtype_under_autocast(x: Tensor) -> torch.dtype:
+    """The type in which a convolution computes `x`."""
     device = x.device.type
     if x.dtype == torch.float64 or not has_autocast(device) or not torch.is_autocast_enabled(device):
-        return x
-    return x.to(torch.get_autocast_dtype(device))
+        return x.dtype
+    return torch.get_autocast_dtype(device)
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:

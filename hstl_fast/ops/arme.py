@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from hstl_fast import backends, reference
-from hstl_fast._torch_private import is_tracing
+from hstl_fast._torch_private import is_tracing, nodes_behind
 from hstl_fast.backends.cpu.algorithm import AUTO
 from hstl_fast.layout import channels_last, empty_map, reference_dtype
 from hstl_fast.ops import _checks, _dispatch
 from hstl_fast.ops._autograd import NativeFunction, apply, first_derivative_only, pad_with_none
 from hstl_fast.ops._library import LIBRARY, define, under_autocast, without_autocast
-from hstl_fast.ops._ownership import may_overwrite, notices_inspection
+from hstl_fast.ops._ownership import OwningFunction, may_overwrite, notices_inspection
 from hstl_fast.ops._versions import VersionProbe
 from hstl_fast.ops.support import Support, grown, masked, of_input
 
@@ -33,6 +33,12 @@ define(
     "arme_wgrad(Tensor grad, Tensor? y, Tensor x, Tensor weights, Tensor? x_support, Tensor? y_support, int[] split,"
     " SymInt[] seq_lens, float negative_slope, int algorithm, str backend) -> Tensor"
 )
+# dgrad of the convolution's sums; what is found is multiplied by LeakyReLU's derivative where the activation whose
+# output `x` is has a slope other than 1. Before that the gradient of x's frame maximum is added.
+define(
+    "arme_dgrad_fused(Tensor grad, Tensor weights, Tensor x, Tensor? x_support, Tensor? maximum_grad,"
+    " Tensor? maximum_index, int[] split, SymInt[] seq_lens, float x_slope, str backend) -> Tensor"
+)
 define("leaky_backward_(Tensor(a!) grad, Tensor y, Tensor? support, float negative_slope, str backend) -> ()")
 
 
@@ -46,6 +52,11 @@ def _forward_fake(x: Tensor, weights: Tensor, *layer: Any) -> Tensor:
 def _dgrad_fake(grad: Tensor, y: Tensor | None, weights: Tensor, *layer: Any) -> Tensor:
     n, _, t, h, w = grad.shape
     return empty_map(grad, n, weights.shape[2], t, h, w)
+
+
+@torch.library.register_fake("hstl_fast::arme_dgrad_fused", lib=LIBRARY)
+def _dgrad_fused_fake(grad: Tensor, weights: Tensor, x: Tensor, *layer: Any) -> Tensor:
+    return empty_map(grad, *x.shape)
 
 
 @torch.library.register_fake("hstl_fast::arme_wgrad", lib=LIBRARY)
@@ -62,7 +73,8 @@ def _leaky_backward_fake(grad: Tensor, y: Tensor, support: Tensor | None, negati
 class _Arme(NativeFunction):
     """LeakyReLU keeps the sign, so its derivative is read off the output: x, weights, y and both supports are saved.
 
-    The caller may change the output in place. Then it is computed again in the backward pass, so it is saved under a
+    `activation_is_applied` says that the gradient was multiplied by that derivative where it was found. The caller may
+    change the output in place. Then it is computed again in the backward pass, so it is saved under a
     version counter of its own; a compiler, which has no counters, saves a copy. A network that keeps its maps to itself
     saves the output as it is.
     """
@@ -91,6 +103,7 @@ class _Arme(NativeFunction):
         ctx.owns_gradient = owns_gradient and _Arme.NOTICES_INSPECTION
         ctx.arguments = (*layer, cache_weights, training, keeps_output, owns_gradient, backend)
         ctx.probe = None
+        ctx.activation_is_applied = False
         saved: Tensor | None = y
         if torch.compiler.is_compiling():
             saved = None if negative_slope == 1.0 else y if keeps_output else y.clone()
@@ -110,6 +123,8 @@ class _Arme(NativeFunction):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         y, x, weights, *supports = ctx.saved_tensors
         split, seq_lens, slope, algorithm, cache_weights, training, *_, backend = ctx.arguments
+        if ctx.activation_is_applied:
+            ctx.activation_is_applied, slope, y = False, 1.0, None
         if slope != 1.0 and ctx.probe is not None and ctx.probe.is_changed():
             layer = (split, seq_lens, slope, algorithm, cache_weights, training)
             y = torch.ops.hstl_fast.arme_forward(x, weights, *supports, *layer, backend)
@@ -126,9 +141,118 @@ class _Arme(NativeFunction):
         gx = gw = None
         if needs_weights:  # first: its workspace is gone when the map of the other gradient comes
             gw = torch.ops.hstl_fast.arme_wgrad(grad, y, x, weights, *layer)
-        if needs_x:
+        if needs_x and owned and backends.fuses_into_dgrad(backend):
+            gx = _dgrad_fused(ctx, grad, weights, x, supports[0], None)
+        elif needs_x:
             gx = torch.ops.hstl_fast.arme_dgrad(grad, y, weights, *layer)
         return pad_with_none(ctx, gx, gw)
+
+
+def _dgrad_fused(
+    ctx: Any,
+    grad: Tensor,
+    weights: Tensor,
+    x: Tensor,
+    x_support: Tensor | None,
+    maximum: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """The gradient of `x`, with the derivative of the activation before it if that is a node of our own.
+
+    Args:
+        ctx: The node of the convolution that read `x`; it owns the gradients of its maps.
+        grad: The gradient of the convolution's sums.
+        weights: The convolution's weights.
+        x: The convolution's input.
+        x_support: Its support.
+        maximum: The gradient of x's frame maximum, and the maximum's frame index.
+    """
+    split, seq_lens, *_, backend = ctx.arguments
+    behind, slope = nodes_behind(ctx)[0], 1.0  # x comes first
+    # The node behind is asked to leave its derivative out. It owns its gradient, so no other code sees that.
+    if hasattr(behind, "activation_is_applied") and behind.owns_gradient and behind.probe is None:
+        slope = behind.arguments[2]
+        behind.activation_is_applied = True
+    fused: Tensor = torch.ops.hstl_fast.arme_dgrad_fused(
+        grad, weights, x, x_support, *(maximum or (None, None)), split, seq_lens, slope, backend
+    )
+    return fused
+
+
+@notices_inspection
+class _ArmeWithMaximum(OwningFunction):
+    """A convolution and the frame maximum of its input, whose two gradients one kernel adds.
+
+    Autograd hands both gradients to one node, so that the map's gradient is written once.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weights: Tensor,
+        x_support: Tensor,
+        y_support: Tensor,
+        split: list[int],
+        seq_lens: list[int],
+        negative_slope: float,
+        backend: str,
+    ) -> tuple[Tensor, Tensor]:
+        layer = (split, seq_lens, negative_slope, AUTO, False, True)
+        y = torch.ops.hstl_fast.arme_forward(x, weights, x_support, y_support, *layer, backend)
+        maximum, index = torch.ops.hstl_fast.frame_maximum(x, x_support, seq_lens, backend)
+        ctx.owns_gradient = _ArmeWithMaximum.NOTICES_INSPECTION
+        ctx.arguments, ctx.probe = (split, seq_lens, negative_slope, backend), None
+        ctx.activation_is_applied = False
+        ctx.save_for_backward(None if negative_slope == 1.0 else y.detach(), x, weights, x_support, y_support, index)
+        return y, maximum
+
+    @staticmethod
+    @first_derivative_only
+    def backward(ctx: Any, grad: Tensor, gmaximum: Tensor) -> tuple[Tensor | None, ...]:
+        y, x, weights, x_support, y_support, index = ctx.saved_tensors
+        split, seq_lens, slope, backend = ctx.arguments
+        if ctx.activation_is_applied:
+            ctx.activation_is_applied = False
+        elif slope != 1.0:
+            grad = grad if may_overwrite(ctx, grad) else grad.clone(memory_format=torch.channels_last_3d)
+            torch.ops.hstl_fast.leaky_backward_(grad, y, y_support, slope, backend)
+        layer = (x_support, y_support, split, seq_lens, 1.0, AUTO, backend)
+        gw = gx = None
+        needs_x, needs_weights = ctx.needs_input_grad[:2]
+        if needs_weights:
+            gw = torch.ops.hstl_fast.arme_wgrad(grad, None, x, weights, *layer)
+        if needs_x and may_overwrite(ctx, grad):
+            gx = _dgrad_fused(ctx, grad, weights, x, x_support, (gmaximum, index))
+        elif needs_x:
+            gx = torch.ops.hstl_fast.arme_dgrad(grad, None, weights, *layer)
+            torch.ops.hstl_fast.frame_maximum_backward_add(gx, gmaximum, index, seq_lens, backend)
+        return pad_with_none(ctx, gx, gw)
+
+
+def arme_with_maximum(
+    x: Tensor, weights: Tensor, split: list[int], negative_slope: float | None, lens: list[int], support: Support,
+    backend: str,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """`arme` of a map whose frame maximum is pooled too, by a backend that adds their gradients in one kernel.
+
+    It is for networks that own the gradients of their maps, in training, and not for torch.func or torch.compile.
+
+    Args:
+        x: Feature map `[n, c_in, t, h, w]`.
+        weights: `[m, c_out, c_in, 3, 3, 3]`.
+        split: Rows of each region.
+        negative_slope: As for `arme`.
+        lens: Lengths of packed sequences, else empty.
+        support: The supports of input and output.
+        backend: The backend.
+
+    Returns:
+        The convolution `[n, c_out, t, h, w]`, and the maxima of `x` `[n, c_in, 1, h, w]`.
+    """
+    dense_x = x.contiguous(memory_format=torch.channels_last_3d)
+    supports, slope = (support.x, support.y), _checks.slope(negative_slope)
+    y, maximum = _ArmeWithMaximum.apply(dense_x, weights, *supports, split, lens, slope, backend)
+    return y, maximum
 
 
 def _free_saved(ctx: Any) -> None:
@@ -195,7 +319,7 @@ def arme(
     _checks.support(within, x)
     if isinstance(support, Support):
         _checks.support(support.y, x)
-    chosen = _dispatch.choose("arme", x.device.type, x.dtype, backend)
+    chosen = _dispatch.choose("arme", x.device, x.dtype, backend, widths=_dispatch.widths_of(w.shape[2], w.shape[1]))
     code = _dispatch.choose_algorithm(algorithm, chosen, x.dtype)
     if chosen == "reference":
         dtype = reference_dtype(x)

@@ -347,7 +347,8 @@ def _pooled(
     support: Tensor | Support | None,
 ) -> Tensor:
     longest = 0 if torch.compiler.is_compiling() else max(frames_of(x, lens))
-    chosen = _dispatch.choose("astp", x.device.type, x.dtype, backend, longest, called)
+    widths = _dispatch.widths_of(x.shape[1], *(() if proj is None else proj.shape[:1]))
+    chosen = _dispatch.choose("astp", x.device, x.dtype, backend, longest, called, widths)
     if chosen == "reference":
         with without_autocast(x):
             y = x.to(reference_dtype(x))

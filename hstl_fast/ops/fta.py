@@ -144,7 +144,7 @@ def fta(
     _checks.parameter(biases, "biases", (m, 2, c), x)
     within = of_input(support)
     _checks.support(within, x)
-    chosen = _dispatch.choose("fta", x.device.type, x.dtype, backend)
+    chosen = _dispatch.choose("fta", x.device, x.dtype, backend, widths=_dispatch.widths_of(c))
     if chosen == "reference":
         with without_autocast(x):
             y = reference.fta(x.to(reference_dtype(x)), weights, biases, rows, seq_lens=lens or None, support=within)

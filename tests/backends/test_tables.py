@@ -1,4 +1,4 @@
-"""The cache of the tables that Triton's kernels read: its memory, and the streams and devices it is asked on."""
+"""The cache of the tables that the kernels on GPUs read: its memory, and the streams and devices it is asked on."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hstl_fast import clear_caches
 from hstl_fast._caches import cache_bytes
-from hstl_fast.backends.triton import tables
+from hstl_fast.backends import tables
 from tests.helpers import graphs
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ def cleared() -> Iterator[None]:
 
 
 def test_clearing_caches_drops_tables() -> None:
-    name = "tables of the Triton kernels"
+    name = "tables of the GPU kernels"
     assert cache_bytes()[name] == 0
     regions = tables.regions_table([3, 5], CPU)
     frames = tables.frames_table([4, 7], CPU)
@@ -64,6 +64,16 @@ def test_a_captured_stream_of_the_tensors_device_takes_what_is_there(
     assert current == [0]
     clear_caches()
     assert tables._captured == [regions]
+
+
+def test_a_captured_stream_for_which_there_is_no_table_is_an_error(
+    stream: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs.several_devices(monkeypatch, [GPU.index])
+    with pytest.raises(RuntimeError, match=r"captured on cuda:1, and tables for \[3, 5\] .* cannot be made"):
+        tables.regions_table([3, 5], GPU)
+    assert not tables._made
+    assert not tables._captured
 
 
 def test_a_capture_on_another_device_does_not_matter(stream: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hstl_fast import HSTL, clear_caches
 from hstl_fast._caches import cache_bytes
-from hstl_fast.backends.triton import static_tables
+from hstl_fast.backends.tables import StaticTables
 from hstl_fast.models import cuda_graphs, eligibility
 from hstl_fast.nn import SeparateFCs
 from hstl_fast.reference import fta_lengths
@@ -48,10 +48,10 @@ def test_there_are_few_sizes() -> None:
 
 @pytest.mark.parametrize("lens", LENS, ids=str)
 def test_tables_in_slots_are_those_of_the_sequences(lens: list[int]) -> None:
-    from hstl_fast.backends.triton.tables import frames_table, windows_table
+    from hstl_fast.backends.tables import frames_table, windows_table
 
     size = size_of(lens)
-    kept = static_tables(*size, CPU)
+    kept = StaticTables(*size, CPU)
     kept.memory.copy_(torch.randint(-9, 9, kept.memory.shape, dtype=torch.int32))  # of other sequences
     staged = torch.randint(-9, 9, kept.memory.shape, dtype=torch.int32)
     kept.fill(staged, lens)
@@ -86,7 +86,7 @@ def _holds(table: object, lens: list[int]) -> None:
 
 
 def test_tables_are_aligned_for_what_is_compiled() -> None:
-    kept = static_tables(21, 5, CPU)
+    kept = StaticTables(21, 5, CPU)
     views = [value for table in kept._tables(kept.memory) for value in table]
     assert all((view.data_ptr() - kept.memory.data_ptr()) % 16 == 0 for view in views)
     places = sorted({(view.data_ptr(), view.data_ptr() + 4 * view.numel()) for view in views})
@@ -94,9 +94,9 @@ def test_tables_are_aligned_for_what_is_compiled() -> None:
 
 
 def test_tables_that_were_asked_for_are_kept_with_the_static_tables() -> None:
-    from hstl_fast.backends.triton import tables
+    from hstl_fast.backends import tables
 
-    kept = static_tables(21, 5, CPU)
+    kept = StaticTables(21, 5, CPU)
     with kept.active():
         first = tables.regions_table([3, 5], CPU)
         tables._made.clear()
@@ -106,7 +106,7 @@ def test_tables_that_were_asked_for_are_kept_with_the_static_tables() -> None:
 
 def sums(silhouettes: Tensor, lens: list[int]) -> Tensor:
     """The sums of each sequence's bytes, and of all there are, `[n, 2, 1]`, found as kernels find sequences."""
-    from hstl_fast.backends.triton.tables import frames_table
+    from hstl_fast.backends.tables import frames_table
 
     table, of_frames = frames_table(lens, CPU), silhouettes.double().sum((0, 2, 3))
     own = [of_frames[begin:end].sum() for begin, end in pairwise(table.starts.tolist())]
@@ -303,6 +303,7 @@ def test_who_is_replayed(
     given = prepare(model)
     skipping = "triton" if eligibility.is_made_of_own_layers(model) else "reference"
     monkeypatch.setattr(eligibility, "backend_with_support", lambda _: skipping)
+    monkeypatch.setattr(eligibility._dispatch, "choose", lambda *_, **__: "triton")
     assert eligibility.may_replay(model, given, "cpu", lambda _: False) == is_replayed
 
 
@@ -327,7 +328,7 @@ def test_clearing_caches_drops_graphs(captured: list[int], monkeypatch: pytest.M
     model = Layer()
     kept = cuda_graphs.graphs_of(model)
     kept.embed(clips(9), sums, SETTINGS, CPU)
-    frames, tables = size_of([9]).frames * 2 * 3, static_tables(*size_of([9]), CPU).memory.nbytes
+    frames, tables = size_of([9]).frames * 2 * 3, StaticTables(*size_of([9]), CPU).memory.nbytes
     assert cache_bytes()["CUDA graphs"] == 3 * (frames + tables)  # on the device, and in two pinned buffers
     monkeypatch.setattr(cuda_graphs, "_pool_bytes", lambda _: 1000)
     assert cache_bytes()["CUDA graphs"] == 3 * (frames + tables) + 1000

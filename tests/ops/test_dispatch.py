@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 import sys
 import threading
 import types
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from hstl_fast import HSTL, backends, environment, functional, info, use_backend
+from hstl_fast.backends import measured
 from hstl_fast.backends.cpu import library
 from hstl_fast.models import eligibility
 from hstl_fast.ops import _dispatch
@@ -60,13 +62,13 @@ def test_context_belongs_to_its_thread() -> None:
 def partial(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     """A backend in front of all others that computes ARME on the CPU and nothing else."""
 
-    def why_not(operator: str, device_type: str, dtype: torch.dtype) -> str | None:
-        return None if (operator, device_type) == ("arme", "cpu") else f"the cuda backend does not compute {operator}"
+    def why_not(operator: str, device: torch.device, dtype: torch.dtype) -> str | None:
+        return None if (operator, device.type) == ("arme", "cpu") else f"the cuda backend does not compute {operator}"
 
     package = types.SimpleNamespace(why_not=why_not)
     found = backends.package
     monkeypatch.setattr(backends, "package", lambda name: package if name == "cuda" else found(name))
-    monkeypatch.setattr(_dispatch, "candidates", lambda device_type: ("cuda", "cpu", "reference"))
+    monkeypatch.setattr(_dispatch, "candidates", lambda *arguments: ("cuda", "cpu", "reference"))
     return package
 
 
@@ -80,8 +82,101 @@ def test_auto_falls_back_operator_by_operator(native: str, partial: types.Simple
 def test_a_network_takes_a_backend_that_computes_everything(native: str, partial: types.SimpleNamespace) -> None:
     model = HSTL.from_preset("casia-b").eval()
     assert eligibility.backend_with_support(model) == "reference"
-    partial.why_not = lambda operator, device_type, dtype: None
+    partial.why_not = lambda operator, device, dtype: None
     assert eligibility.backend_with_support(model) == "cuda"
+
+
+def without_fta(operator: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    return None if operator in ("arme", "astp") else f"the cuda backend does not compute {operator}"
+
+
+def test_others_compute_what_a_backend_in_force_has_no_kernels_for(
+    partial: types.SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial.why_not = without_fta
+    x, weights, biases = torch.rand(1, 2, 3, 4, 5), torch.rand(1, 2, 2, 2), torch.rand(1, 2, 2)
+    expected = functional.fta(x, weights, biases, [4], backend="reference")
+    with use_backend("cuda"):
+        assert _dispatch.choose("arme", "cpu", torch.float32, None) == "cuda"
+        monkeypatch.setattr(backends, "STAND_INS", {("cuda", "fta"): ("triton", "reference")})
+        assert torch.equal(functional.fta(x, weights, biases, [4]), expected)
+        monkeypatch.setattr(backends, "STAND_INS", {("cuda", "fta"): ("cpu", "reference")})
+        stands_in, automatic = (_dispatch.choose("fta", "cpu", torch.float32, name) for name in (None, "auto"))
+        assert stands_in == automatic
+    with pytest.raises(RuntimeError, match="backend 'cuda' cannot run fta: the cuda backend does not compute fta"):
+        functional.fta(x, weights, biases, [4], backend="cuda")
+
+
+def test_nobody_stands_in_for_a_backend_that_cannot_run() -> None:
+    with use_backend("cuda"), pytest.raises(RuntimeError, match="backend 'cuda' cannot run fta: the cuda backend comp"):
+        _dispatch.choose("fta", "cpu", torch.float32, None)
+
+
+def test_a_network_may_leave_fta_to_others(native: str, partial: types.SimpleNamespace) -> None:
+    partial.why_not = without_fta
+    model = HSTL.from_preset("casia-b").eval()
+    with use_backend("cuda"):
+        assert eligibility.backend_with_support(model) == "cuda"
+        assert set(eligibility.backends_of_layers(model)) == {"cuda", "reference"}
+
+
+@pytest.fixture
+def hopper(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, float]]:
+    """The table of measurements, which is empty, and a GPU of compute capability 9.0 that every backend computes on."""
+    table: dict[str, dict[str, float]] = {}
+    monkeypatch.setattr(measured, "read", lambda: table)
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    monkeypatch.setattr(backends, "why_not", lambda *arguments: None)
+    monkeypatch.setattr(backends, "wrong_setting", lambda backend: None)
+    return table
+
+
+def automatic(operator: str, *widths: int, dtype: torch.dtype = torch.bfloat16) -> str:
+    return _dispatch.choose(operator, "cuda", dtype, None, widths=widths)
+
+
+def test_kernels_that_were_not_measured_are_not_chosen(hopper: dict[str, dict[str, float]]) -> None:
+    assert _dispatch.candidates("arme", "cuda", torch.bfloat16) == ("reference", "cuda", "triton")
+    assert automatic("arme", 64, 128) == "reference"
+
+
+def test_what_was_measured_to_be_the_fastest_is_chosen(hopper: dict[str, dict[str, float]]) -> None:
+    hopper["sm_90 | arme | bfloat16 | 64-128"] = {"reference": 3.0, "triton": 2.0, "cuda": 1.0}
+    hopper["sm_90 | arme | bfloat16 | 128-128"] = {"reference": 9.0, "triton": 1.0, "cuda": 4.0}
+    hopper["sm_90 | fta | bfloat16 | 64"] = {"reference": 1.0, "triton": 2.0}
+    assert automatic("arme", 64, 128) == automatic("arme", 40, 100) == "cuda"
+    assert automatic("arme", 128, 128) == "triton"
+    assert automatic("arme", 256, 256) == "reference"
+    assert automatic("arme", 64, 128, dtype=torch.float16) == "reference"
+    assert automatic("fta", 64) == "reference"
+    # All layers together, as a network asks: 3 seconds by Triton, 5 by CUDA C++.
+    assert automatic("arme") == _dispatch.choose_for_network("cuda", torch.bfloat16) == "triton"
+    assert _dispatch.choose("arme", "cuda", torch.bfloat16, "cuda", widths=(128, 128)) == "cuda"
+
+
+def test_a_backend_that_cannot_run_gives_way_to_the_next_fastest(
+    hopper: dict[str, dict[str, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hopper["sm_90 | arme | bfloat16 | 64-128"] = {"reference": 3.0, "triton": 2.0, "cuda": 1.0}
+    monkeypatch.setattr(backends, "why_not", lambda backend, *_: "not built" if backend == "cuda" else None)
+    assert automatic("arme", 64, 128) == "triton"
+
+
+def test_measurements_count_for_one_generation(
+    hopper: dict[str, dict[str, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hopper["sm_90 | arme | bfloat16 | 64-128"] = {"reference": 3.0, "cuda": 1.0}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 0))
+    assert automatic("arme", 64, 128) == "reference"
+
+
+def test_the_table_in_the_package_holds_measurements_of_known_backends() -> None:
+    for key, row in measured.read().items():
+        assert re.fullmatch(r"(sm_\d+|gfx\w+) \| (arme|astp|fta) \| (b?float16|float32) \| \d+(-\d+)?", key)
+        assert {"reference"} < set(row) <= {"reference", *backends.ON_GPUS}
+        assert all(seconds > 0 for seconds in row.values())
 
 
 @pytest.mark.parametrize("backend", backends.NATIVE)

@@ -7,6 +7,7 @@ from hstl_fast.backends.cpu import library
 # The operators that this backend computes.
 OPERATORS = ("arme", "astp", "fta")
 FUSES_LEAKY_BACKWARD = True
+FUSES_INTO_DGRAD = False
 READS_OUTSIDE_SUPPORT = False
 WIDENS_MAPS = True
 FINDS_POWER_GRADIENT = False
@@ -21,12 +22,12 @@ def wrong_setting() -> str | None:
     return library.wrong_setting()
 
 
-def why_not(operator: str, device_type: str, dtype: torch.dtype) -> str | None:
+def why_not(operator: str, device: torch.device, dtype: torch.dtype) -> str | None:
     """Return why native code cannot compute an operator.
 
     Args:
         operator: The operator's name.
-        device_type: "cpu", "cuda" or another.
+        device: Where the tensors are.
         dtype: The input's type.
 
     Returns:
@@ -34,6 +35,6 @@ def why_not(operator: str, device_type: str, dtype: torch.dtype) -> str | None:
     """
     if operator not in OPERATORS:
         return f"the cpu backend does not compute {operator}"
-    if device_type != "cpu":
-        return f"the cpu backend computes tensors on the CPU, not on {device_type}"
+    if device.type != "cpu":
+        return f"the cpu backend computes tensors on the CPU, not on {device.type}"
     return None if library.cpu() is not None else library.cpu_error()

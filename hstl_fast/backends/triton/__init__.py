@@ -16,16 +16,15 @@ import torch
 from hstl_fast.backends.triton import available
 
 if TYPE_CHECKING:
-    from hstl_fast.backends.triton.tables import StaticTables
     from hstl_fast.backends.triton.tuning import Gemm, Measured
 
 __all__ = [
     "FINDS_POWER_GRADIENT",
+    "FUSES_INTO_DGRAD",
     "FUSES_LEAKY_BACKWARD",
     "OPERATORS",
     "READS_OUTSIDE_SUPPORT",
     "WIDENS_MAPS",
-    "static_tables",
     "tune",
     "why_not",
 ]
@@ -34,17 +33,18 @@ __all__ = [
 OPERATORS = ("arme", "astp", "fta")
 # dgrad and wgrad multiply the gradients as they find them.
 FUSES_LEAKY_BACKWARD = False
+FUSES_INTO_DGRAD = False
 READS_OUTSIDE_SUPPORT = True
 WIDENS_MAPS = False
 FINDS_POWER_GRADIENT = True
 
 
-def why_not(operator: str, device_type: str, dtype: torch.dtype) -> str | None:
+def why_not(operator: str, device: torch.device, dtype: torch.dtype) -> str | None:
     """Return why Triton cannot compute an operator.
 
     Args:
         operator: The operator's name.
-        device_type: "cpu", "cuda" or another.
+        device: Where the tensors are.
         dtype: The input's type.
 
     Returns:
@@ -52,7 +52,7 @@ def why_not(operator: str, device_type: str, dtype: torch.dtype) -> str | None:
     """
     if operator not in OPERATORS:
         return f"the triton backend does not compute {operator}"
-    return available.why_not(device_type, dtype)
+    return available.why_not(device, dtype)
 
 
 def tune(
@@ -81,19 +81,3 @@ def tune(
             tiles.write(path, {found.key: found.best})
             say(gemm, dtype, found)
     return path
-
-
-def static_tables(frames: int, sequences: int, device: torch.device) -> "StaticTables":
-    """Allocate tables at fixed addresses, for kernels that a CUDA graph launches again without Python.
-
-    Args:
-        frames: Frames for which there is room.
-        sequences: Sequences for which there is room.
-        device: The GPU.
-
-    Returns:
-        The tables; `fill` writes them for a batch.
-    """
-    from hstl_fast.backends.triton.tables import StaticTables
-
-    return StaticTables(frames, sequences, device)

@@ -4,12 +4,12 @@ import torch
 import triton
 from torch import Tensor
 
+from hstl_fast.backends.gpu import precision
+from hstl_fast.backends.tables import frames_table, regions_table
 from hstl_fast.backends.triton import arme_kernels
-from hstl_fast.backends.triton.available import precision
 from hstl_fast.backends.triton.elementwise import clear_outside
 from hstl_fast.backends.triton.launch import descriptor_memory, on_device_of
 from hstl_fast.backends.triton.support import ActiveSites, active_sites
-from hstl_fast.backends.triton.tables import frames_table, regions_table
 from hstl_fast.backends.triton.tiles import Tile, capability, tile_for
 from hstl_fast.layout import empty_map, frames_of
 

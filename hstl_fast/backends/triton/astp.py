@@ -5,9 +5,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hstl_fast.backends.triton.available import precision
+from hstl_fast.backends.gpu import precision
+from hstl_fast.backends.tables import frames_table, region_of_rows, regions_table
 from hstl_fast.backends.triton.launch import on_device_of, wide
-from hstl_fast.backends.triton.tables import frames_table, region_of_rows, regions_table
 from hstl_fast.layout import empty_map, frames_of
 
 SMALLEST = tl.constexpr(1e-6)

@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hstl_fast._torch_private import triton_allocator
-from hstl_fast.backends.triton.available import why_not_this_gpu
+from hstl_fast.backends.gpu import why_not_this_gpu
 
 
 @triton.jit

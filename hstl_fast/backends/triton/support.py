@@ -11,16 +11,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from hstl_fast.backends.gpu import countable
+from hstl_fast.backends.tables import frames_table, region_of_rows, regions_table, windows_table
 from hstl_fast.backends.triton.launch import on_device_of
-from hstl_fast.backends.triton.tables import frames_table, region_of_rows, regions_table, windows_table
 from hstl_fast.layout import frames_of
 from hstl_fast.reference import fta_lengths
 
 # Positions of one program.
 BLOCK = 1024
-# A map may have so many positions: kernels count them in 32 bits, past the last by less than a block. Elements are
-# counted in 64 bits.
-MOST_POSITIONS = 2**31 - BLOCK
 
 
 @triton.jit
@@ -183,7 +181,7 @@ class ActiveSites(NamedTuple):
 def active_sites(support: Tensor | None, x: Tensor, split: list[int], seq_lens: list[int]) -> ActiveSites:
     """The positions of `x` [n, c, t, h, w] inside the support; all positions where it is None."""
     n, _, t, h, w = x.shape
-    device, positions = x.device, _countable(n * t * h * w)
+    device, positions = x.device, countable(n * t * h * w, "triton")
     ends, regions = frames_table(frames_of(x, seq_lens), device).ends, regions_table(split, device)
     sites, neighbours = (torch.empty(positions, dtype=torch.int32, device=device) for _ in range(2))
     region_starts = torch.empty(len(split) + 1, dtype=torch.int32, device=device)
@@ -202,21 +200,11 @@ def active_sites(support: Tensor | None, x: Tensor, split: list[int], seq_lens: 
     return found
 
 
-def _countable(positions: int) -> int:
-    """`positions`, if the kernels can count them."""
-    if positions > MOST_POSITIONS:
-        raise ValueError(
-            f"x must have at most {MOST_POSITIONS} positions (frames times rows times columns) in the triton backend, "
-            f"got {positions}; take fewer sequences at once"
-        )
-    return positions
-
-
 def grow(support: Tensor, split: list[int], seq_lens: list[int]) -> Tensor:
     """The support `[n, t, h, w]` grown as `grow_support` of hstl_fast.reference grows it."""
     x = support.contiguous()
     n, t, h, w = x.shape
-    _countable(n * t * h * w)
+    countable(n * t * h * w, "triton")
     y = torch.empty_like(x)
     ends = frames_table(seq_lens or [t] * n, x.device).ends
     regions, region_of_row = regions_table(split, x.device), region_of_rows(split, x.device)

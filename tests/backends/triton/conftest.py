@@ -7,7 +7,9 @@ import torch
 
 from hstl_fast import use_backend
 from hstl_fast.ops import _dispatch
+from tests.backends.cuda.conftest import emulated, installed
 
+__all__ = ["emulated", "exact_kernels", "installed", "kernels"]
 pytest.register_assert_rewrite("tests.backends.triton.helpers")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from types import ModuleType
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ LARGE_BLOCK = 1 << 15
 
 @pytest.fixture(autouse=True)
 def captured(kernels: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The number of graphs that were captured, in its only element."""
+    """The number of graphs that were captured, in its only element; Triton is in force."""
     from hstl_fast.backends.triton import astp, fta, support, tiles
 
     if not ON_GPU:
@@ -53,3 +54,15 @@ def test_graphs_embed_as_layers_do(pool: bool, captured: list[int]) -> None:
         found, expected = model.embed(clips), layer_by_layer(model, clips)
         assert distance(found, expected) <= rounding(torch.float32, NETWORK)  # products of other sizes add otherwise
     assert captured == [1]
+
+
+@pytest.mark.slow
+def test_graphs_embed_by_cuda_kernels_too(captured: list[int], installed: ModuleType) -> None:
+    """ARME and ASTP in CUDA C++, emulated where there is no GPU, and FTA by Triton, read the same static tables."""
+    model, clips = small(pool=True), [walkers(4), walkers(5, 1)]
+    model.embed(clips)
+    with use_backend("cuda"):
+        for other in (clips, [walkers(1), walkers(2, 1)]):
+            found, expected = model.embed(other), layer_by_layer(model, other)
+            assert distance(found, expected) <= rounding(torch.float32, NETWORK)
+    assert captured == [2]  # a graph stands for the kernels that it was captured with

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hstl_fast import HSTL, functional, reference, use_backend
+from hstl_fast.backends.triton import available
 from tests.backends.triton.helpers import BATCH, DEVICE, NEAR_ZERO, PACKED, SMALL, assert_near, each_operator, results
 from tests.helpers.bounds import (
     NETWORK,
@@ -60,7 +61,7 @@ def assert_float32(operator: Operator, case: Case, inputs: list[Tensor], **optio
 
 
 def _skip_products_of_bfloat16(operator: Operator, dtype: torch.dtype) -> None:
-    if DEVICE == "cpu" and operator.name == "arme" and dtype == torch.bfloat16:
+    if available.is_interpreted() and DEVICE == "cpu" and operator.name == "arme" and dtype == torch.bfloat16:
         pytest.skip("Triton's interpreter multiplies the bits of bfloat16 as integers")
 
 
@@ -298,7 +299,7 @@ def test_the_allocator_of_others_comes_back() -> None:
 
 
 def test_precision_is_what_convolutions_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hstl_fast.backends.triton.available import precision
+    from hstl_fast.backends.gpu import precision
 
     for allowed, name in ((True, "tf32"), (False, "ieee")):
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)

@@ -19,17 +19,17 @@ pytestmark = pytest.mark.usefixtures("exact_kernels")
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
 @pytest.mark.parametrize("lens", [[4, 3, 7], []], ids=["packed", "batch"])
-def test_supports_grow(lens: list[int], share: float) -> None:
+def test_supports_grow(lens: list[int], share: float, kernels: str) -> None:
     support = (torch.rand(1 if lens else 2, 14, 8, 9, generator=torch.Generator().manual_seed(1)) < share).to(DEVICE)
     ops = torch.ops.hstl_fast
     expected = reference.grow_support(support, [4, 1, 3], lens or None)
-    assert torch.equal(ops.grow_support(support, [4, 1, 3], lens, "triton"), expected)
+    assert torch.equal(ops.grow_support(support, [4, 1, 3], lens, kernels), expected)
     windows = [
         nn.functional.max_pool3d(s[:, None], (5, 1, 1), (3, 1, 1), (1, 0, 0))[:, 0]
         for s in support.float().split(lens or [14], 1)
     ]
-    assert torch.equal(ops.window_support(support, lens, "triton"), torch.cat(windows, 1) > 0)
-    assert torch.equal(ops.max_pool_support(support, "triton"), nn.functional.max_pool2d(support.float(), 2) > 0)
+    assert torch.equal(ops.window_support(support, lens, kernels), torch.cat(windows, 1) > 0)
+    assert torch.equal(ops.max_pool_support(support, kernels), nn.functional.max_pool2d(support.float(), 2) > 0)
 
 
 @pytest.mark.parametrize(

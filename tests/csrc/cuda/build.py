@@ -4,6 +4,7 @@ Objects are cached by what they are made of: the text of a source and of all tha
 module with one changed source costs one compilation.
 """
 
+import fcntl
 import hashlib
 import importlib.machinery
 import importlib.util
@@ -79,13 +80,21 @@ def compile_object(source: Path, flags: Sequence[str], folders: Sequence[Path]) 
     if target.exists():
         os.utime(target)
         return target
+    with target.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process of tests may be compiling it
+        if not target.exists():
+            compile_to(target, source, command, folders)
+    return target
+
+
+def compile_to(target: Path, source: Path, command: Sequence[str], folders: Sequence[Path]) -> None:
+    """Compile a source; the object is there as a whole or not at all."""
     places = [f"-I{folder}" for folder in folders]
     # The last that fits counts: messages name kernels from the repository's root or, if changed, by their file's name.
     names = [f"-fmacro-prefix-map={folder}/=" for folder in (source.parent, ROOT)]
     written = target.with_suffix(f".{os.getpid()}.{source.stem}.tmp")
     run([*command, *names, *places, "-x", "c++", "-c", str(source), "-o", str(written)])
     written.replace(target)
-    return target
 
 
 def build(sources: Sequence[Path], extra: Sequence[str] = (), csrc: Path | None = None) -> Path:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hstl_fast._caches import register_cache
-from hstl_fast.backends.triton.available import is_capturing
+from hstl_fast.backends.gpu import is_capturing
 from hstl_fast.reference import fta_lengths
 
 CPU = torch.device("cpu")
@@ -96,7 +96,7 @@ def _bytes(table: Any) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-register_cache("tables of the Triton kernels", cached_bytes, clear)
+register_cache("tables of the GPU kernels", cached_bytes, clear)
 
 
 def _found(
@@ -115,16 +115,23 @@ def _found(
 def _cached(key: _Key, device: torch.device) -> Any:
     """The table that was made on the device's current stream.
 
-    While that stream is captured, a table made on any stream will do: nothing can be made then, and the stream has
-    waited for the others.
+    While that stream is captured, a table made on any stream will do: the stream has waited for the others. None can be
+    made then.
+
+    Raises:
+        RuntimeError: the device's current stream is captured, and there is no such table.
     """
     on_gpu = device.type == "cuda"
     with _lock:
         if on_gpu and is_capturing(device):
             found = next((table for other, table in _made.items() if other[:2] == (key, device)), None)
-            if found is not None:
-                _captured.append(found)
-                return found
+            if found is None:
+                raise RuntimeError(
+                    f"a CUDA graph is being captured on {device}, and tables for {list(key[1])} (lengths of sequences, "
+                    "or rows of regions) cannot be made meanwhile; call the layer once with these before the capture"
+                )
+            _captured.append(found)
+            return found
         stream = torch.cuda.current_stream(device).cuda_stream if on_gpu else 0
         found = _made.pop((key, device, stream), None)
         if found is None:

@@ -1,0 +1,104 @@
+"""dgrad that also applies the derivative of the activation before it, and adds the frame maximum's gradient."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hstl_fast import HSTL, HSTLConfig, backends
+from hstl_fast.backends import cuda
+from hstl_fast.models.config import Stage
+
+CONFIG = HSTLConfig((8, 8), (Stage((40, 24), (8, 16)), Stage((8, 32, 24), (16, 8))), False, 64, 3)
+
+
+@pytest.fixture
+def calls(exact_kernels: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+    """How often each private operator is computed by the cuda backend."""
+    counts: Counter[str] = Counter()
+    find = backends.implementation
+
+    def counting(name: str, backend: str) -> Any:
+        counts[name] += backend == "cuda"
+        return find(name, backend)
+
+    monkeypatch.setattr(backends, "implementation", counting)
+    return counts
+
+
+def silhouettes() -> Tensor:
+    """Of 2 sequences of 3 frames: noise across the borders of some regions."""
+    random = torch.Generator().manual_seed(0)
+    x = torch.zeros(2, 3, 64, 44, dtype=torch.uint8)
+    x[:, :, 36:44, 20:24] = torch.randint(0, 256, (2, 3, 8, 4), generator=random, dtype=torch.uint8)
+    return x
+
+
+def gradients(network: HSTL, x: Tensor) -> list[Tensor]:
+    """Those of a training step."""
+    network.zero_grad()
+    out = network(x)
+    (out.embeddings.square().sum() + out.logits.square().sum()).backward()
+    return [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
+
+
+def test_a_network_has_the_same_gradients(calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = HSTL(CONFIG).train()
+    fused = gradients(network, silhouettes())
+    # The second layer of the stem, both of each stage; the first layer has no dgrad.
+    assert calls["arme_dgrad_fused"] == 5
+    assert calls["arme_dgrad"] == 0
+    # The map that FTA reads, and the last one.
+    assert calls["leaky_backward_"] == 2
+    monkeypatch.setattr(cuda, "FUSES_INTO_DGRAD", False)
+    apart = gradients(network, silhouettes())
+    assert calls["arme_dgrad"] == 5
+    assert len(fused) == len(apart) == len(list(network.parameters()))
+    for one, other in zip(fused, apart, strict=True):
+        assert one.equal(other)
+
+
+def test_a_hook_sees_the_gradients_of_autograd(calls: Counter[str]) -> None:
+    """A layer that is watched, or behind a node that is, hands back what it would without its neighbours."""
+    torch.manual_seed(0)
+    network = HSTL(CONFIG).train()
+    expected = gradients(network, silhouettes())
+    calls.clear()
+    seen = []
+    network.stages[0].get_submodule("0").register_full_backward_hook(lambda *given: seen.append(given))
+    found = gradients(network, silhouettes())
+    assert seen
+    assert calls["arme_dgrad_fused"] == 0
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-3 * other.abs().max().item())
+
+
+def test_two_backward_passes_of_a_retained_graph(calls: Counter[str]) -> None:
+    torch.manual_seed(0)
+    network = HSTL(CONFIG).train()
+    loss = network(silhouettes()).embeddings.square().sum()
+    found = []
+    for _ in range(2):
+        network.zero_grad()
+        loss.backward(retain_graph=True)
+        found.append([parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None])
+    assert calls["arme_dgrad_fused"] == 10
+    for one, other in zip(*found, strict=True):
+        assert one.equal(other)
+
+
+def test_frozen_weights_of_one_layer(calls: Counter[str]) -> None:
+    torch.manual_seed(0)
+    network = HSTL(CONFIG).train()
+    expected = gradients(network, silhouettes())
+    names = [name for name, _ in network.named_parameters()]
+    frozen = next(name for name in names if name.startswith("stages.0"))
+    network.get_parameter(frozen).requires_grad_(False)
+    found = gradients(network, silhouettes())
+    kept = [gradient for name, gradient in zip(names, expected, strict=True) if name != frozen]
+    for one, other in zip(found, kept, strict=True):
+        assert one.equal(other)
