@@ -229,6 +229,7 @@ MUTATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", MUTATIONS.values(), ids=MUTATIONS)
 def test_a_fault_is_seen(fault: tuple[str, str, str]) -> None:
     module = build.mutated(*fault)
