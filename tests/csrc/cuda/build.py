@@ -144,7 +144,7 @@ def cuda_sources(csrc: Path | None = None) -> list[Path]:
     return [*sorted((csrc / "cuda").glob("*.cu")), csrc / "cuda" / "bindings.cpp"]
 
 
-def cuda_module(*extra: str, name: str = "hstl_fast._cuda") -> ModuleType:
+def cuda_module(*extra: str, name: str = "emulated._cuda") -> ModuleType:
     """hstl_fast._cuda for the CPU, compiled with further flags."""
     return load(build(cuda_sources(), extra), name)
 
