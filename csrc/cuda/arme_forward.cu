@@ -16,6 +16,14 @@ constexpr int kThreads = 256;
 // Blocks of a multiprocessor, whose sums the registers hold.
 template <class Tag, int kCols>
 constexpr int kBlocks = kCols == 32 && !std::is_same_v<Tag, Float32> ? 2 : 1;
+// The compiler's bound: where arme_forward_sm90.cu takes these types' convolutions, it does not matter.
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+template <class Tag, int kCols>
+constexpr int kBoundBlocks = 1;
+#else
+template <class Tag, int kCols>
+constexpr int kBoundBlocks = kBlocks<Tag, kCols>;
+#endif
 constexpr int kRing = 3;  // stages of weights in flight or in use
 
 static_assert(kThreads / 32 * kStagedBytes<64> <= kPatchBytes, "all warps' rows fit into a patch's memory");
@@ -35,7 +43,7 @@ struct Work {
 template <int kCols>
 int shared_bytes(const Convolution& p) {
   int stages = p.resident ? p.channel_blocks * kTaps : kRing;
-  return 2 * kPatchBytes + stages * kStageBytes<kCols> + (kBox + 1) * int(sizeof(int)) + int(sizeof(Work));
+  return 2 * kPatchBytes + stages * kStageBytes<kCols> + kBox * int(sizeof(int)) + int(sizeof(Work));
 }
 
 template <int kCols>
@@ -132,7 +140,7 @@ __device__ __forceinline__ Memory memory_of(const Convolution& p) {
   m.patches = dynamic_shared();
   m.weights = m.patches + 2 * kPatchBytes;
   m.places = reinterpret_cast<int*>(m.weights + m.stages * kStageBytes<kCols>);
-  m.work = reinterpret_cast<Work*>(m.places + kBox + 1);
+  m.work = reinterpret_cast<Work*>(m.places + kBox);
   return m;
 }
 
@@ -191,7 +199,7 @@ __device__ __forceinline__ void advance_copies(const Convolution& p, const Memor
 //   Shared memory: 53 KB of patches, 36 KB of weights, 2 KB of lists; with 32 outputs 18 KB of weights, or 54 KB that
 //     stay.
 template <class Tag, int kCols>
-HSTL_KERNEL(kThreads, (kBlocks<Tag, kCols>))
+HSTL_KERNEL(kThreads, (kBoundBlocks<Tag, kCols>))
 convolve(const __grid_constant__ Convolution p) {
   Memory m = memory_of<kCols>(p);
   if (!find_work<kCols>(p, m.work)) return;

@@ -130,9 +130,9 @@ __device__ __forceinline__ void multiply_patch(const Convolution& p, const Memor
 //     a patch, 32 channels of a frame for 256 positions, takes 6912 cycles with 64 outputs and 3456 with 32.
 //   Shared memory's time, at 128 bytes a cycle, over that of the products. Weights take 0.5, as each product reads its
 //     own, and 0.12 where they are copied for each patch. Fragments take 0.17 with 64 outputs and 0.33 with 32, and a
-//     fifth more for the conflicts of lists that pass from row to row of the box; the copy of a patch takes 0.06 and
-//     0.12, outputs on their way through store_rows 0.22, once for all channel blocks. The sum is 1.24 for 32-32, 0.98
-//     for 32-64, 1.0 for 64-128 and 0.94 for 128-128: this is the limit.
+//     fifth more for the conflicts of lists that pass from row to row of the box; the copy of a patch takes 0.03 and
+//     0.06, outputs on their way through store_rows 0.15, once for all channel blocks. The sum is 1.11 for 32-32, 0.88
+//     for 32-64, 0.93 for 64-128 and 0.89 for 128-128: this is the limit.
 //   Bytes from and to the second-level cache, a cycle and multiprocessor, with 64 outputs: 16 of weights unless they
 //     stay, 4 of patches, and 5 of outputs, once for all channel blocks.
 //   Registers: with 64 outputs 192 sums and 16 of fragments, in two warpgroups of two row tiles; with 32 outputs 48 and

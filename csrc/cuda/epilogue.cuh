@@ -63,7 +63,9 @@ __device__ __forceinline__ void store_rows(const Epilogue& e, const Destination&
     int64_t place = to.sites[to.first + row], position = int64_t(to.frame) * e.places + place;
     int64_t at = position * e.c + to.first_col + col;
     const auto* from = reinterpret_cast<const float4*>(staged + row * kStagedStride<kCols> + col);
-    float4 low = load_shared(from), high = load_shared(from + 1);
+    int odd = lane / 4 % 2;  // half of the lanes read their upper half first, from other banks
+    float4 one = load_shared(from + odd), other = load_shared(from + 1 - odd);
+    float4 low = odd ? other : one, high = odd ? one : other;
     float values[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
     if (e.support == nullptr || e.support[position] != 0) {
       int64_t at_maximum = (int64_t(to.sequence) * e.places + place) * e.c + to.first_col + col;

@@ -13,9 +13,10 @@
 namespace hstl {
 
 constexpr int kPositions = 256;
-// Positions of a tile's box, neighbours included, and of a plane of 16-byte units in shared memory: odd, so that the
-// units of one position, which neighbouring threads copy, lie in different banks.
-constexpr int kBox = 415;
+// Positions of a tile's box, neighbours included, and of a plane of 16-byte units in shared memory: 2 more than a
+// multiple of 8, so that the four units of two positions, which eight neighbouring threads copy, lie in different
+// banks.
+constexpr int kBox = 418;
 constexpr int kPanel = 64;
 
 struct Tile {

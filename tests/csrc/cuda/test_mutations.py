@@ -38,7 +38,7 @@ FAULTS = {
         "mma.cuh", "unit(int lane) { return lane / 16; }", "unit(int lane) { return 1 - lane / 16; }"
     ),
     "weights of the wrong columns": Fault(
-        "mma.cuh", "(lane / 8 % 2) * kCols + lane / 16 * 8", "(lane / 16) * kCols + lane / 8 % 2 * 8"
+        "mma.cuh", "(lane / 8 % 2) * kTimes * kCols + lane / 16 * 8", "(lane / 16) * kTimes * kCols + lane / 8 % 2 * 8"
     ),
     "a row too many below a region": Fault("maps.cuh", "row < tile.region_end", "row <= tile.region_end"),
     "a column too many": Fault("maps.cuh", "col >= 0 && col < w", "col >= 0 && col <= w"),
