@@ -16,8 +16,10 @@ constexpr int kThreads = 256;
 // Blocks of a multiprocessor, whose sums the registers hold.
 template <class Tag, int kCols>
 constexpr int kBlocks = kCols == 32 && !std::is_same_v<Tag, Float32> ? 2 : 1;
-// The compiler's bound: where arme_forward_sm90.cu takes these types' convolutions, it does not matter.
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+// The compiler's bound. Where arme_forward_sm90.cu takes these types' convolutions it does not matter, and where a
+// multiprocessor has 100 KB of shared memory, one block has it all.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || \
+    (defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200))
 template <class Tag, int kCols>
 constexpr int kBoundBlocks = 1;
 #else
