@@ -58,8 +58,9 @@ __device__ __forceinline__ bool is_complete(const Segment& s, int frame, int tim
   return time == 2 || (time == 1 && frame == s.last);
 }
 
-// Packed weights: [regions, column blocks, channel blocks, kTaps] stages of [kTimes, kUnits, kCols, 16 bytes]. Eight
-// columns of a unit are 128 contiguous bytes: a matrix of ldmatrix, and a core matrix of wgmma.
+// Packed weights: [regions, column blocks, channel blocks, kTaps] stages of [kUnits, kTimes, kCols, 16 bytes], the
+// latest time first. Eight columns of a unit are 128 contiguous bytes: a matrix of ldmatrix, and a core matrix of
+// wgmma, which takes the columns of successive times as one product.
 template <int kCols>
 constexpr int kStageBytes = kTimes * kUnits * kCols * kUnitBytes;
 
@@ -97,8 +98,9 @@ __device__ __forceinline__ void pack_element(const Packing& p, int64_t i) {
     return digit;
   };
   int channel = next(kChannels), col = next(p.cols);
+  int time = kTimes - 1 - next(kTimes);
   channel += next(kUnits) * kChannels;
-  int time = next(kTimes), tap = next(kTaps);
+  int tap = next(kTaps);
   channel += next(p.channel_blocks) * kBlockChannels<Tag>;
   col += next(p.col_blocks) * p.cols;
   int c_out = p.transposed ? channel : col, c_in = p.transposed ? col : channel;

@@ -2,6 +2,7 @@
 #include <type_traits>
 
 #include "arme_first.cuh"
+#include "arme_sm90.cuh"
 #include "arme_wgrad.cuh"
 #include "epilogue.cuh"
 #include "launch.cuh"
@@ -275,6 +276,8 @@ size_t packed_bytes(const Packing& p) {
 
 template <class Tag, int kCols>
 void launch_convolution(Convolution p, const TilePlan& plan, int device, void* stream) {
+  if constexpr (!std::is_same_v<Tag, Float32>)
+    if (has_sm90(device)) return launch_sm90(Tag(), kCols, p, plan, device, stream);
   p.resident = true;  // where the blocks of a multiprocessor have the memory; 1 KB of each is CUDA's
   if (kBlocks<Tag, kCols> * (shared_bytes<kCols>(p) + 1024) >
           attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device) ||

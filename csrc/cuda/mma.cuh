@@ -40,7 +40,8 @@ __device__ __forceinline__ void multiply_stage(Tag tag, Sums<kCols> (&sums)[kTim
                                                const Times& times) {
   int lane = threadIdx.x % 32;
   // Matrices of ldmatrix, eight lanes each: units 0 and 1 of eight columns, then of the next eight.
-  const unsigned char* lane_weights = weights + ((lane / 8 % 2) * kCols + lane / 16 * 8 + lane % 8) * kUnitBytes;
+  const unsigned char* lane_weights =
+      weights + ((lane / 8 % 2) * kTimes * kCols + lane / 16 * 8 + lane % 8) * kUnitBytes;
 #pragma unroll
   for (int step = 0; step < kUnits / 2; ++step) {
     uint32_t a[kRowTiles][4];
@@ -52,7 +53,7 @@ __device__ __forceinline__ void multiply_stage(Tag tag, Sums<kCols> (&sums)[kTim
 #pragma unroll
     for (int j = 0; j < kTimes; ++j) {
       if (times.of[j] < 0) continue;
-      const unsigned char* of_time = lane_weights + (times.of[j] * kUnits + 2 * step) * kCols * kUnitBytes;
+      const unsigned char* of_time = lane_weights + ((2 * step + 1) * kTimes - 1 - times.of[j]) * kCols * kUnitBytes;
 #pragma unroll
       for (int n = 0; n < kCols / 16; ++n) {
         uint32_t b[4];
@@ -92,7 +93,7 @@ __device__ __forceinline__ void multiply_plain(Sums<kCols> (&sums)[kTimes], cons
 #pragma unroll
     for (int j = 0; j < kTimes; ++j) {
       if (times.of[j] < 0) continue;
-      const unsigned char* of_time = weights + ((times.of[j] * kUnits + unit) * kCols + col) * kUnitBytes;
+      const unsigned char* of_time = weights + (((unit + 1) * kTimes - 1 - times.of[j]) * kCols + col) * kUnitBytes;
 #pragma unroll
       for (int n = 0; n < kCols / 8; ++n) {
         float4 left = load_four(of_time + n * 8 * kUnitBytes), right = load_four(of_time + (n * 8 + 1) * kUnitBytes);

@@ -74,7 +74,7 @@ __host__ __device__ __forceinline__ int64_t most_tiles(int64_t rows, int64_t col
 
 // Cuts a list into tiles: each takes positions until it is full or its box is. By one thread.
 __device__ void cut(Tile tile, Tile* tiles, int64_t most, const int* row_starts, int rows, int min_col, int max_col) {
-  int cols = max_col - min_col + 1, span = box_rows(max(cols, 1)), count = load_shared(row_starts + rows);
+  int cols = max(max_col - min_col + 1, 1), span = box_rows(cols), count = load_shared(row_starts + rows);
   int first = tile.begin, row = 0, made = 0;
   for (int at = 0; at < count; ++made) {
     while (load_shared(row_starts + row + 1) <= at) ++row;

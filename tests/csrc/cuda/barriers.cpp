@@ -150,7 +150,7 @@ void wait_phase(uint64_t* barrier, int parity, Where where) {
     suspend(State::phase, "the end of an mbarrier's phase", where);
     b = find(offset);
   }
-  acquire(b->complete);
+  acquire(b->complete, uint64_t(b->agent) << 32 | b->phase);
 }
 
 void copy_bulk(void* to, const void* from, int bytes, uint64_t* barrier, Where where) {

@@ -77,7 +77,8 @@ struct Collective {
 
 struct Warp {
   uint32_t lanes;  // those that exist
-  std::vector<Collective> open;
+  int opened;      // collectives that lanes wait at
+  Collective open[kWarp];
 };
 
 struct Block {

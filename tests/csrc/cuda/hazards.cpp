@@ -29,6 +29,7 @@ uint32_t now = 1;
 struct Known {
   uint32_t block, warp;  // since the latest __syncthreads, __syncwarp
   Knowledge others;
+  uint64_t version;  // a hash of what `others` came from
   // The time of the latest fence_async_proxy, and what was known of all then.
   uint32_t fence, fenced_block;
 };
@@ -39,20 +40,22 @@ uint32_t copies_known[kMostBarriers];
 // ---- places in the source, for messages
 
 std::vector<Where> sites;
+uint16_t find_site(Where where) {
+  for (size_t i = 0; i < sites.size(); ++i)
+    if (sites[i].line == where.line && sites[i].file == where.file) return uint16_t(i);
+  sites.push_back(where);
+  return uint16_t(sites.size() - 1);
+}
+
 uint16_t site_of(Where where) {
-  static std::vector<std::pair<const char*, std::vector<uint16_t>>> by_file;
-  for (auto& [file, lines] : by_file) {
-    if (file != where.file) continue;
-    if (lines.size() <= size_t(where.line)) lines.resize(size_t(where.line) + 1, 0xffff);
-    uint16_t& site = lines[size_t(where.line)];
-    if (site == 0xffff) {
-      site = uint16_t(sites.size());
-      sites.push_back(where);
-    }
-    return site;
-  }
-  by_file.push_back({where.file, {}});
-  return site_of(where);
+  struct Entry {
+    Where where;
+    uint16_t site;
+  };
+  static Entry cache[256];
+  Entry& e = cache[(reinterpret_cast<uintptr_t>(where.file) / 8 + unsigned(where.line)) % 256];
+  if (e.where.line != where.line || e.where.file != where.file) e = {where, find_site(where)};
+  return e.site;
 }
 
 std::string name_of(int agent) {
@@ -68,11 +71,11 @@ int warp_of(int agent) {
 
 bool is_own(int thread, int agent) { return agent == thread || agent == kFirstWarpAgent + thread / kWarp; }
 
-bool knows(int thread, const Access& access) {
+inline bool knows(int thread, const Access& access) {
   const Known& k = known[thread];
-  if (access.time == kUnfinished) return false;
   bool copy = access.agent >= kFirstCopyAgent;
   if (access.time <= (copy ? copies_known[access.agent - kFirstCopyAgent] : k.block)) return true;
+  if (access.time == kUnfinished) return false;
   if (is_own(thread, access.agent)) return true;
   if (access.time <= k.warp && warp_of(access.agent) == thread / kWarp) return true;
   return !k.others.empty() && access.time <= k.others[access.agent];
@@ -140,6 +143,7 @@ void begin_hazards() {
   for (int i = 0; i < block.threads; ++i) {
     known[i].block = known[i].warp = known[i].fence = known[i].fenced_block = 0;
     known[i].others.clear();
+    known[i].version = 0;
   }
 }
 
@@ -147,6 +151,10 @@ void note_read(size_t offset, int bytes, int reader, int agent, Proxy proxy, boo
   if (!options.hazards) return;
   Access access{finished ? now : kUnfinished, uint16_t(agent), site_of(where)};
   each_cell(offset, bytes, [&](Cell& cell, size_t index, uint8_t mask) {
+    const Access& last = cell.read[0];
+    if (last.time == now && last.agent == agent && (mask & ~cell.read_bytes[0]) == 0 && cell.write.time < now &&
+        finished)
+      return;  // nothing has changed since
     if (cell.written & mask) {
       if (!knows(reader, cell.write)) report("reads", index * 4, reader, cell.write, "writes", where);
       if (proxy == Proxy::async && cell.generic && !is_fenced(cell, reader))
@@ -211,6 +219,7 @@ void synchronise_block() {
       copies_known[j] = std::max(copies_known[j], k.others[size_t(kFirstCopyAgent + j)]);
     k.block = now;
     k.others.clear();
+    k.version = 0;
   }
   ++now;
 }
@@ -220,13 +229,16 @@ void synchronise_lanes(uint32_t mask) {
   int first = block.current->warp * kWarp;
   bool all = mask == block.warp[block.current->warp].lanes, plain = all;
   for (int lane = 0; lane < kWarp; ++lane)
-    if (mask >> lane & 1) plain = plain && known[first + lane].others.empty();
+    if (mask >> lane & 1) plain = plain && known[first + lane].version == known[first].version;
   if (!plain) {
     Knowledge joined;
     for (int lane = 0; lane < kWarp; ++lane)
       if (mask >> lane & 1) tell(first + lane, joined);
-    for (int lane = 0; lane < kWarp; ++lane)
-      if (mask >> lane & 1) known[first + lane].others = joined;
+    for (int lane = 0; lane < kWarp; ++lane) {
+      if ((mask >> lane & 1) == 0) continue;
+      known[first + lane].others = joined;
+      known[first + lane].version = now * 0x9e3779b97f4a7c15u;
+    }
   }
   for (int lane = 0; all && lane < kWarp; ++lane)
     if (mask >> lane & 1) known[first + lane].warp = now;
@@ -239,9 +251,11 @@ void release(Knowledge& to) {
   ++now;
 }
 
-void acquire(const Knowledge& from) {
+void acquire(const Knowledge& from, uint64_t version) {
   if (!options.hazards || from.empty()) return;
-  Knowledge& others = known[block.current->index].others;
+  Known& k = known[block.current->index];
+  k.version = (k.version ^ version) * 0x9e3779b97f4a7c15u + (k.version >> 31);
+  Knowledge& others = k.others;
   if (others.empty()) others.resize(kAgents, 0);
   for (size_t i = 0; i < from.size(); ++i) others[i] = std::max(others[i], from[i]);
 }

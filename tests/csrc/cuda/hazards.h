@@ -39,7 +39,8 @@ void synchronise_block();
 void synchronise_lanes(uint32_t mask);
 // The current thread tells all it knows, or is told.
 void release(Knowledge& to);
-void acquire(const Knowledge& from);
+// `version` names what is told: no other has the same.
+void acquire(const Knowledge& from, uint64_t version);
 // A copy has arrived.
 void release_copy(Knowledge& to, int agent);
 // fence_async_proxy by the current thread.

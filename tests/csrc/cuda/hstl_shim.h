@@ -34,6 +34,7 @@ enum class Element { half, bfloat16, tf32 };
 void multiply(Element type, float* d, const uint32_t* a, const uint32_t* b, Where where);
 void wgmma(Element type, int columns, bool transposed, float* d, const uint32_t* a, uint64_t b, Where where);
 void wait_wgmma(int latest, Where where);
+void hold_wgmma(const float* d, int count, Where where);
 
 }  // namespace hstl::shim
 
@@ -118,6 +119,11 @@ void wgmma(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b, HSTL_HERE) {
   shim::wgmma(Tag::kElement, N, kTransposed, d, a, b, where);
 }
 void wgmma_commit(HSTL_HERE);
+// On the device the compiler must not move accesses to d across this; here d must not be in flight.
+template <int N>
+void wgmma_hold(float (&d)[N], HSTL_HERE) {
+  shim::hold_wgmma(d, N, where);
+}
 template <int M>
 void wgmma_wait(HSTL_HERE) {
   static_assert(M >= 0 && M < 8, "a number of groups");

@@ -158,7 +158,7 @@ void begin_threads() {
   for (int w = 0; w * kWarp < block.threads; ++w) {
     int lanes = block.threads - w * kWarp;
     block.warp[w].lanes = lanes >= kWarp ? 0xffffffffu : (1u << lanes) - 1;
-    block.warp[w].open.clear();
+    block.warp[w].opened = 0;
   }
 }
 
@@ -239,10 +239,16 @@ void together(Op op, uint32_t mask, void* argument, Where where, void (*work)(vo
   uint32_t bit = 1u << t->lane;
   mask &= warp.lanes;
   if ((mask & bit) == 0) fail(where, "%s: the mask 0x%08x does not name the lane itself", name_of(op), mask);
-  size_t i = 0;
-  while (i < warp.open.size() && (warp.open[i].mask & mask) == 0) ++i;
-  if (i == warp.open.size()) warp.open.push_back({op, where, mask, 0, {}});
+  int i = 0;
+  while (i < warp.opened && (warp.open[i].mask & mask) == 0) ++i;
   Collective& c = warp.open[i];
+  if (i == warp.opened) {
+    ++warp.opened;
+    c.op = op;
+    c.where = where;
+    c.mask = mask;
+    c.arrived = 0;
+  }
   if (c.op != op || c.mask != mask || c.where.line != where.line || c.where.file != where.file)
     fail(where, "the lanes of the warp diverge: %s with mask 0x%08x, while others are at %s:%d in %s with mask 0x%08x",
          name_of(op), mask, c.where.file, c.where.line, name_of(c.op), c.mask);
@@ -251,8 +257,7 @@ void together(Op op, uint32_t mask, void* argument, Where where, void (*work)(vo
   if (c.arrived != mask) return suspend(State::warp, name_of(op), where);
   count(op);
   work(c.arguments, mask, where);
-  std::swap(c, warp.open.back());
-  warp.open.pop_back();
+  if (i != --warp.opened) c = warp.open[warp.opened];
   Thread* lanes = &block.thread[t->warp * kWarp];
   mask &= ~bit;
   if (depth_first) {

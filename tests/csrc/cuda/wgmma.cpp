@@ -288,6 +288,13 @@ void wgmma(Element type, int columns, bool transposed, float* d, const uint32_t*
   whole_warp(Op::wgmma, &arguments, where, issue);
 }
 
+void hold_wgmma(const float* d, int count, Where where) {
+  int lane = block.current->lane;
+  for (const Accumulators& c : state().accumulators)
+    if (c.in_flight > 0 && c.lanes[lane] < d + count && d < c.lanes[lane] + c.columns / 2)
+      fail(where, "wgmma_hold: a wgmma with these accumulators is in flight");
+}
+
 void wait_wgmma(int latest, Where where) {
   Wait wait{latest};
   whole_warp(Op::wgmma_wait, &wait, where, [](void* const* arguments, uint32_t, Where place) {
