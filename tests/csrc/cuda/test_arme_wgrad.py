@@ -214,18 +214,18 @@ def test_maps_of_more_than_2_to_the_31_elements(module: ModuleType) -> None:
     assert is_right(run(module, case, kind, (maps[0], maps[1], None), starts), case, given)
 
 
-# Faults, each of one line of csrc/cuda/arme_wgrad.cu or arme_wgrad_mma.cuh.
+# Faults, each of one line of csrc/cuda.
 MUTATIONS = {
-    "a wait": ("arme_wgrad.cu", "copy_async_wait<kRing - 2>();", "copy_async_wait<kRing - 1>();"),
-    "the wait of a tile with one chunk": ("arme_wgrad.cu", "copy_async_wait<0>();", "copy_async_wait<1>();"),
+    "a wait": ("arme_wgrad_tiles.cuh", "copy_async_wait<kRing - 2>();", "copy_async_wait<kRing - 1>();"),
+    "the wait of a tile with one chunk": ("arme_wgrad_tiles.cuh", "copy_async_wait<0>();", "copy_async_wait<1>();"),
     "the barrier between tiles": ("arme_wgrad.cu", "__syncthreads();  // what the tile before needs", "// what"),
-    "the sequence's end": ("arme_wgrad.cu", "s.last + 2 - time", "s.last + 3 - time"),
-    "the support": ("arme_wgrad.cu", "site < 0 || support == nullptr ||", "site < 0 || support != nullptr ||"),
+    "the sequence's end": ("arme_wgrad.cu", "s.last + 2 - work.time", "s.last + 3 - work.time"),
+    "the support": ("arme_wgrad_tiles.cuh", "site < 0 || grad.support == nullptr", "site < 0 || grad.support != nullptr"),
     "the row of a neighbour": ("arme_wgrad.cu", "site / p.w - tile.first_row - 1", "site / p.w - tile.first_row"),
-    "the patch in use": ("arme_wgrad.cu", "t.copy_x(now.frame + 1, now.chunk", "t.copy_x(now.frame + 2, now.chunk"),
+    "the patch in use": ("arme_wgrad_tiles.cuh", "t.copy_x(now.frame + 1, now.chunk", "t.copy_x(now.frame + 2, now.chunk"),
     "a lane's row": ("arme_wgrad_mma.cuh", "lane / 16 * 8 + lane % 8) + lane / 8 % 2", "lane % 16) + lane / 16"),
     "a tap": ("arme_wgrad_mma.cuh", "tap / 3 * row_bytes + tap % 3", "tap % 3 * row_bytes + tap / 3"),
-    "a region's first split": ("arme_wgrad.cu", "p.per_split + region;", "p.per_split;"),
+    "a region's first split": ("arme_wgrad_tiles.cuh", "p.per_split + region;", "p.per_split;"),
 }
 
 
