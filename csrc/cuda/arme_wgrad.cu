@@ -102,8 +102,8 @@ struct TileOfBlock {
     if (s.frame >= steps.end) return;
     int count = (positions(s.chunk) + kStep<Tag> - 1) / kStep<Tag> * kStep<Tag>;
     Planes to = {m.chunks + number % kRing * m.chunk_bytes, kChunkPlaneBytes<Tag>};
-    copy_units<Tag>(to, p.grad, s.frame, first_col, p.block_cols * kColUnits<Tag>,
-                    m.active + number % 2 * kChunk<Tag>, count, 0, 1);
+    copy_units<Tag>(to, p.grad, s.frame, first_col, p.block_cols * kColUnits<Tag>, m.active + number % 2 * kChunk<Tag>,
+                    count, 0, 1);
   }
 
   // Adds the products of one warp's part of a step.

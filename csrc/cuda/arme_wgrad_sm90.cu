@@ -1,13 +1,12 @@
-// Partial sums of the weights' gradient by wgmma, for sm_90a. They are those of arme_wgrad.cu's `accumulate`, from the
-// same lists.
+// Partial sums of the weights' gradient by wgmma, for sm_90a: those of arme_wgrad.cu's `accumulate`, from the same
+// lists.
 //
-// A GEMM whose sum runs over positions. Its rows are outputs, its columns input channels at the rows of a column of
-// taps: b is x as it lies in shared memory, so that a tap is where the product begins to read. Products read eight
-// places that follow one another in a row, so sums run over runs: up to eight listed positions of a row that follow
-// one another. The gradient is zero at the places of a run behind those.
-#include "arme_wgrad_sm90.cuh"
-
+// A GEMM whose sum runs over positions. Its rows are outputs, its columns input channels at the three taps of a column:
+// b is x as it lies in shared memory, and a tap is where the product begins to read. Products read eight places that
+// follow one another in a row, so sums run over runs: up to eight listed positions of a row that follow one another. At
+// the places of a run behind those the gradient is zero, and x, of whatever place, finite.
 #include "arme_sm90.cuh"
+#include "arme_wgrad_sm90.cuh"
 #include "launch.cuh"
 #include "wgmma.cuh"
 
@@ -44,8 +43,7 @@ constexpr int kTail = 9;
 constexpr int kPatchUnits = kUnits * kBox + kTail;
 static_assert(kPatchUnits % 2 == 1, "banks");
 
-// Taps of a column: a thread has, of row lane / 4 + 8 (i / 2 % 2) of its warp's sixteen, elements i of column tap dy and
-// channel 8 u: 4 (kUnits dy + u) + i, those of wgmma.
+// One product's sums for each column of taps, as wgmma leaves them. Its columns are [kSide rows of taps, kChannels].
 using GroupSums = float[kSide][kCols / 2];
 
 struct Memory {
@@ -90,9 +88,7 @@ __device__ __forceinline__ int pitch_of(const Tile& tile) {
 __device__ __forceinline__ void list_places(const Memory& m, const Tile& tile, int pitch, int w) {
   for (int i = threadIdx.x; i < tile.rows * pitch; i += blockDim.x) {
     int row = i / pitch, col = i % pitch;
-    int map_row = tile.first_row + row, map_col = tile.first_col + col;
-    bool exists = map_row >= tile.region_begin && map_row < tile.region_end && map_col >= 0 && map_col < w;
-    store_shared(m.places + i, exists && col < tile.cols ? map_row * w + map_col : -1);
+    store_shared(m.places + i, col < tile.cols ? place_of(tile, row, col, w) : -1);
     store_shared(m.offsets + i, (row * kUnits * pitch + col) * kUnitBytes);
   }
 }
@@ -231,8 +227,8 @@ struct TileOfBlock {
   }
 
   __device__ __forceinline__ void copy_x(int frame, int part, int parts) const {
-    copy_units<Tag>(Patches{patches(frame), m.offsets, pitch}, p.x, frame + shift, first_channel,
-                    warpgroups * kUnits, m.places, tile.rows * pitch, part, parts);
+    copy_units<Tag>(Patches{patches(frame), m.offsets, pitch}, p.x, frame + shift, first_channel, warpgroups * kUnits,
+                    m.places, tile.rows * pitch, part, parts);
   }
   // What arrived is read by wgmma.
   __device__ __forceinline__ void publish() const { fence_async_proxy(); }
@@ -296,6 +292,21 @@ __device__ __forceinline__ void store_sums(const Wgrad& p, const GroupSums& sums
 
 #endif  // HSTL_WGMMA_CODE
 
+// A split of a region, for one time, 64 outputs and 32 channels per warpgroup, of which a multiprocessor has two: two
+// blocks, or with more channels one, whose warpgroups share the gradient.
+//   FLOPs: 54 C_in C_out per place of a run and frame. A row's stretch of n listed positions has n rounded up to eight
+//     places, and a tile's are rounded up to 16: 1.15 per position where stretches are of 30. Single positions, eight
+//     places each, would be slower than by mma.sync.
+//   Tensor cores: a product of 16 places takes a warpgroup 3 times 48 cycles, so 21 per position with 64 channels;
+//   where
+//     mma.sync reaches 63 % of the rate, and rounds up by 3 %, it takes 29. A chunk, at most 2304 cycles for both, ends
+//     with some 150 until products run again, hidden where the other warpgroup is another block's.
+//   Bytes from the second-level cache: those of arme_wgrad.cu's blocks, per position and frame 333 with 64 channels, 16
+//     a cycle, or 230 with 32, 22 a cycle: of an H200's 24 or so.
+//   Shared memory: x is read at 64 bytes a cycle, the gradient, once for nine taps, at 14; copies write 16 to 22. That
+//     is 94 to 100 of 128 at the full rate. Neither copies nor ldmatrix conflict if the pitch is padded.
+//   Registers: 144 sums, 8 of fragments, 232 in all.
+//   Size of shared memory: 107 KB with one warpgroup, 160 KB with two.
 template <class Tag>
 HSTL_KERNEL(kThreads, 1)
 accumulate_sm90(const __grid_constant__ Wgrad p) {
