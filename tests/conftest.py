@@ -57,6 +57,8 @@ def _give_compiled_kernels_a_place(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
+        if _is_emulated(item, config):
+            item.add_marker("slow")
         if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="slow: runs with --slow"))
     if config.getoption("--device") == "cuda":
@@ -65,8 +67,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
+def _is_emulated(item: pytest.Item, config: pytest.Config) -> bool:
+    """Whether a test runs CUDA kernels on the CPU: compiling them takes half a minute."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    on_gpu = config.getoption("--device") == "cuda"
+    return bool(fixtures & {"emulated", "emulator_kernels"}) or ("installed" in fixtures and not on_gpu)
+
+
 def _needs_a_device(item: pytest.Item) -> bool:
-    return "device" in getattr(item, "fixturenames", ()) or "triton" in item.path.parts
+    folder = item.path.relative_to(Path(__file__).parent).parts[:2]
+    return "device" in getattr(item, "fixturenames", ()) or folder in (("backends", "triton"), ("backends", "cuda"))
 
 
 def chosen_device(config: pytest.Config) -> torch.device:

@@ -136,7 +136,8 @@ def test_every_block_is_of_a_language_that_is_tested(page: Path) -> None:
 def test_commands_and_their_options_exist(page: Path) -> None:
     from hstl_fast.cli.app import program
 
-    for words in (command.split() for command in commands(page)):
+    for line in commands(page):
+        words = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", line).partition(" > ")[0].split()
         options = {word for word in words if word.startswith("-")}
         if words[0] == "hstl-fast":
             command = program.commands[words[1]]
@@ -148,6 +149,9 @@ def test_commands_and_their_options_exist(page: Path) -> None:
         elif words[:2] == ["python", "-m"]:
             main = ROOT.joinpath(*words[2].split("."), "__main__.py").read_text(encoding="utf-8")
             assert all(f'"{option}"' in main for option in options - {"-m"})
+        elif words[0] == "python":
+            script = (ROOT / words[1]).read_text(encoding="utf-8")
+            assert all(f'"{option}"' in script for option in options)
         elif words[0].startswith("."):
             assert words[0] == "." or (ROOT / words[0]).is_file()
         else:

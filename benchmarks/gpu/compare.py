@@ -42,16 +42,48 @@ class Times(NamedTuple):
 
 
 def jobs(device: torch.device, tiny: bool) -> list[Job]:
-    """The peaks, every workload with all implementations that run eagerly, and last those of torch.compile."""
-    available = implementations.implementations(device)
+    """The peaks, every workload with all implementations that run eagerly, libraries of others, and torch.compile."""
     measured = [Job("bench", PEAKS, tuple(_key(PEAKS, name) for name in peaks.NAMES), 120)]
-    compiled = []
+    compiled: list[Job] = []
+    others: list[Job] = []
     for entry in suite.entries(tiny):
-        taking_part = [i for i in available if entry.compiled or not i.compiled]
-        eager = tuple(_key(entry.name, i.name) for i in taking_part if not i.compiled)
-        measured.append(Job("bench", entry.name, eager, 150))
-        compiled += [Job("bench", entry.name, (_key(entry.name, i.name),), 300) for i in taking_part if i.compiled]
-    return measured + compiled
+        wanted = taking_part(entry, device)
+        together = tuple(_key(entry.name, i.name) for i in wanted if not alone(i))
+        measured.append(Job("bench", entry.name, together, 150))
+        for implementation in filter(alone, wanted):
+            job = Job("bench", entry.name, (_key(entry.name, implementation.name),), 300)
+            (compiled if implementation.compiled else others).append(job)
+    return measured + others + compiled
+
+
+def alone(implementation: Implementation) -> bool:
+    """Whether an implementation has a process to itself: it compiles for long, or brings a library of others."""
+    return implementation.compiled or implementation.runtime is not None
+
+
+def taking_part(entry: Entry, device: torch.device) -> list[Implementation]:
+    """The implementations that compute an entry."""
+    return [i for i in implementations.implementations(device) if _takes_part(i, entry, device)]
+
+
+def _takes_part(implementation: Implementation, entry: Entry, device: torch.device) -> bool:
+    """Whether it computes the entry, and no other backend in its name.
+
+    The reference is measured on networks and forward passes in bfloat16 alone; on a layer's training step in every
+    arithmetic, beside the kernels that may be chosen for it.
+    """
+    if implementation.runtime is not None:
+        return entry.group in implementation.runtime.groups
+    if implementation.compiled:
+        return entry.compiled
+    backend = implementation.backend
+    if backend in (None, "auto"):
+        return True
+    trains_a_layer = entry.operator is not None and entry.group.endswith("backward")
+    if backend == "reference" and implementation.numerics != implementations.BFLOAT16 and not trains_a_layer:
+        return False
+    found = implementations.resolved(backend, device, implementation.numerics.dtype)
+    return found is not None and entry.operator in (None, *(name for name, by in found.items() if by == backend))
 
 
 def execute(job: Job, reporter: Reporter, device: torch.device, tiny: bool) -> None:
@@ -64,8 +96,16 @@ def execute(job: Job, reporter: Reporter, device: torch.device, tiny: bool) -> N
                 measure = functools.partial(peaks.measure, name, device, tiny)
                 reporter.finished(key, guarded(measure, device, reporter, key))
         return
-    wanted = [i for i in implementations.implementations(device) if _key(job.name, i.name) in job.keys]
-    compare(suite.find(job.name, tiny), wanted, device, reporter, TINY_ROUNDS if tiny else None)
+    wanted = []
+    for implementation in implementations.implementations(device):
+        key = _key(job.name, implementation.name)
+        reason = implementation.runtime and implementation.runtime.why_not(device)
+        if key in job.keys and reason:
+            reporter.finished(key, {"status": "unavailable", "reason": reason})
+        elif key in job.keys:
+            wanted.append(implementation)
+    if wanted:
+        compare(suite.find(job.name, tiny), wanted, device, reporter, TINY_ROUNDS if tiny else None)
 
 
 def compare(
@@ -85,7 +125,7 @@ def compare(
         else:
             reporter.finished(key, found)
     beside: list[Candidate] = []
-    if any(candidate.implementation.compiled for candidate in candidates):
+    if any(alone(candidate.implementation) for candidate in candidates):
         check = functools.partial(checked, workload, _our_default(device), expected, device)
         found = guarded(check, device, reporter, _key(entry.name, candidates[0].implementation.name))
         beside = [found] if isinstance(found, Candidate) else []

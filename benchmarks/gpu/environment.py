@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from hstl_fast import info
+from hstl_fast.backends import measured
 
 ROOT = Path(__file__).parents[2]
 # The fields that nvidia-smi reads, in MHz and watts.
@@ -73,21 +74,25 @@ def commit() -> str | None:
 
 
 def sources(stage: str = "bench") -> str:
-    """A fingerprint of the package, its native sources and, for the stage check, the tests: rows about this package are
-    measured again when it changes."""
+    """A fingerprint of the package, its native sources and, for the stages check and micro, the tests or the program:
+    rows about them are measured again when it changes."""
     native = [path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".h", ".cpp", ".cu", ".cuh"}]
+    if stage == "micro":
+        own = (ROOT / "benchmarks" / "gpu" / "micro").glob("*.cu*")
+        return fingerprint([*own, *(path for path in native if path.suffix == ".cuh")])
     tests = (ROOT / "tests").rglob("*.py") if stage == "check" else ()
-    return _fingerprint([*(ROOT / "hstl_fast").rglob("*.py"), *native, *tests])
+    return fingerprint([*(ROOT / "hstl_fast").rglob("*.py"), *native, *tests])
 
 
 def kit() -> str:
     """A fingerprint of everything that decides the figures of the baselines: another kit gives other results."""
     shared = (ROOT / "benchmarks" / "core").glob("*.py")
     definitions = [ROOT / "hstl_fast" / f"{name}.py" for name in ("reference", "losses")]
-    return _fingerprint([*Path(__file__).parent.glob("*.py"), *shared, *definitions])
+    return fingerprint([*Path(__file__).parent.rglob("*.py"), *shared, *definitions])
 
 
-def _fingerprint(paths: Iterable[Path]) -> str:
+def fingerprint(paths: Iterable[Path]) -> str:
+    """A fingerprint of the files' names and contents."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
@@ -100,6 +105,7 @@ def _device(device: torch.device) -> dict[str, Any]:
     properties = torch.cuda.get_device_properties(device)
     return {
         "compute_capability": f"{properties.major}.{properties.minor}",
+        "generation": measured.generation(device),
         "multiprocessors": properties.multi_processor_count,
         "memory_bytes": properties.total_memory,
     }

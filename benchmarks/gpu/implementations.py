@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from benchmarks.core.plain import frozen, plain
 from benchmarks.gpu.numerics import Numerics
+from benchmarks.gpu.runtimes import RUNTIMES, Runtime
 from hstl_fast import use_backend
+from hstl_fast.backends import ON_GPUS
 from hstl_fast.nn import ARME
 from hstl_fast.ops import _dispatch
 
@@ -21,7 +23,8 @@ class Implementation(NamedTuple):
     """One way to run a network.
 
     layout: memory format of the feature maps given to a layer, as the layers before it would leave them. backend: the
-    backend of our own, None for a baseline. compiled: whether torch.compile runs it, with max-autotune.
+    backend of our own, None for a baseline. compiled: whether torch.compile runs it, with max-autotune. runtime: the
+    library of others that runs it, if it is not torch itself.
     """
 
     name: str
@@ -29,6 +32,12 @@ class Implementation(NamedTuple):
     layout: torch.memory_format = torch.contiguous_format
     backend: str | None = None
     compiled: bool = False
+    runtime: Runtime | None = None
+
+    @property
+    def precision(self) -> str:
+        """The narrowest type in its products."""
+        return self.numerics.precision if self.runtime is None else self.runtime.precision
 
     def prepare(self, network: nn.Module, training: bool) -> nn.Module:
         """The module that is run, from an `HSTL` or one of its layers; parameters are copies."""
@@ -38,6 +47,8 @@ class Implementation(NamedTuple):
         if self.layout == torch.channels_last_3d:
             _channels_last(copy)
         module = plain(copy)
+        if self.runtime is not None:
+            return self.runtime.prepare(module, self.numerics.dtype)
         if self.compiled:
             torch._dynamo.reset()
             torch._inductor.config.freezing = not training
@@ -59,19 +70,20 @@ class Implementation(NamedTuple):
         numerics = self.numerics
         return {
             "arithmetic": str(numerics),
-            "precision": numerics.precision,
+            "precision": self.precision,
             "tf32": numerics.tf32,
             "cudnn_benchmark": numerics.benchmark,
             "cudnn_deterministic": numerics.deterministic,
             "layout": str(self.layout).removeprefix("torch."),
             "torch_compile": "max-autotune" if self.compiled else None,
-            "backends": self.backend and _resolved(self.backend, device, numerics.dtype),
+            "runtime": self.runtime and self.runtime.version(),
+            "backends": self.backend and resolved(self.backend, device, numerics.dtype),
         }
 
 
 def implementations(device: torch.device) -> list[Implementation]:
     """All implementations in the order of measuring; those that compile come last."""
-    found = [*EAGER, *_ours(device), *COMPILED]
+    found = [*EAGER, *_ours(device), *OTHERS, *COMPILED]
     return [c for c in found if device.type == "cuda" or not c.numerics.tf32]
 
 
@@ -81,14 +93,24 @@ def is_ours(key: str) -> bool:
 
 
 def backends(device: torch.device, dtype: torch.dtype) -> list[str]:
-    """The backends that can compute every operator for tensors of this device and type."""
-    return [
-        name
-        for name in _dispatch.BACKENDS[1:]
-        if all(
-            _dispatch.why_not(operator, name, device.type, dtype, longest=1) is None for operator in _dispatch.OPERATORS
-        )
-    ]
+    """The backends that can compute a network on this device and in this type, each at least one of its operators."""
+    found = {name: resolved(name, device, dtype) for name in _dispatch.BACKENDS[1:]}
+    return [name for name, operators in found.items() if operators is not None and name in operators.values()]
+
+
+def with_kernels(device: torch.device) -> list[str]:
+    """The backends with kernels of their own that can run on this device, those compiled ahead of time first."""
+    found = [name for name in backends(device, torch.bfloat16) if name != "reference"]
+    return sorted(found, key=[*ON_GPUS, *found].index)
+
+
+def resolved(backend: str, device: torch.device, dtype: torch.dtype) -> dict[str, str] | None:
+    """The backend that each operator really runs on where a context names this one; None if one cannot run."""
+    try:
+        with use_backend(backend):
+            return {name: _dispatch.choose(name, device.type, dtype, None) for name in _dispatch.OPERATORS}
+    except (RuntimeError, ValueError):
+        return None
 
 
 # The released code trains so: float16 autocast, cuDNN deterministic and without benchmark.
@@ -116,13 +138,15 @@ COMPILED = (
 )
 
 
+# Libraries of others, which say themselves where they cannot run.
+OTHERS = tuple(Implementation(r.name, r.numerics, torch.channels_last_3d, runtime=r) for r in RUNTIMES)
+
+
 def _ours(device: torch.device) -> list[Implementation]:
-    """`auto` in every arithmetic, and so every backend with kernels that "auto" would not have picked throughout;
-    the reference in bfloat16."""
+    """`auto`, and every backend that "auto" would not have picked throughout, in every arithmetic."""
     others = [name for name in backends(device, torch.bfloat16) if not _is_automatic(name, device)]
-    kernels = ["auto", *(name for name in others if name != "reference")]
-    found = [_our(name, numerics) for name in kernels for numerics in (BFLOAT16, FLOAT16, FLOAT32, TF32)]
-    return found + [_our(name, BFLOAT16) for name in others if name == "reference"]
+    ordered = ["auto", *(name for name in others if name != "reference"), *(n for n in others if n == "reference")]
+    return [_our(name, numerics) for name in ordered for numerics in (BFLOAT16, FLOAT16, FLOAT32, TF32)]
 
 
 def _our(backend: str, numerics: Numerics) -> Implementation:
@@ -130,19 +154,8 @@ def _our(backend: str, numerics: Numerics) -> Implementation:
 
 
 def _is_automatic(backend: str, device: torch.device) -> bool:
-    return set(_resolved("auto", device, torch.bfloat16).values()) == {backend}
-
-
-def _resolved(backend: str, device: torch.device, dtype: torch.dtype) -> dict[str, str]:
-    """The backend that each operator really runs on."""
-    return {
-        operator: next(
-            name
-            for name in (_dispatch.candidates(device.type) if backend == "auto" else (backend,))
-            if _dispatch.why_not(operator, name, device.type, dtype, longest=1) is None
-        )
-        for operator in _dispatch.OPERATORS
-    }
+    found = resolved("auto", device, torch.bfloat16)
+    return found is not None and set(found.values()) == {backend}
 
 
 def _channels_last(network: nn.Module) -> None:

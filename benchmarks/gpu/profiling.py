@@ -11,7 +11,7 @@ import torch
 from torch.autograd.profiler_util import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.gpu import implementations, suite, timing
+from benchmarks.gpu import compare, implementations, suite, timing
 from benchmarks.gpu.guarded import guarded
 from benchmarks.gpu.implementations import Implementation
 from benchmarks.gpu.suite import Entry
@@ -26,13 +26,12 @@ LONGEST_NAME = 160
 
 def jobs(device: torch.device, tiny: bool) -> list[Job]:
     """A job for each workload and implementation, those that compile last."""
-    available = implementations.implementations(device)
     return [
         Job("profile", entry.name, (_key(entry, implementation),), 300 if implementation.compiled else 90)
         for compiled in (False, True)
         for entry in suite.profiled(tiny)
-        for implementation in available
-        if implementation.compiled == compiled
+        for implementation in compare.taking_part(entry, device)
+        if implementation.compiled == compiled and implementation.runtime is None
     ]
 
 

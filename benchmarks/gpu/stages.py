@@ -5,18 +5,37 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.gpu import check, compare, profiling, tune
+from benchmarks.gpu import check, cold, compare, graphs, micro, ncu, profiling, sanitizer, tune
 from benchmarks.gpu.supervise import Job, Reporter
 
-STAGES = ("check", "tune", "bench", "profile")
+# In the order of running, each with its share of a run's time: what a stage leaves goes to those behind it.
+SHARES = {
+    "check": 4,
+    "micro": 1,
+    "sanitizer": 2,
+    "tune": 2,
+    "cold": 1,
+    "graphs": 1,
+    "bench": 7,
+    "ncu": 1,
+    "profile": 1,
+}
+STAGES = tuple(SHARES)
+# Stages whose rows are all about this package or the kit's own program.
+OWN = ("check", "micro", "sanitizer", "tune", "cold", "graphs", "ncu")
 
 
 class Setup(NamedTuple):
-    """The device and the sizes. traces: the folder for chrome traces, None where none are wanted."""
+    """The device and the sizes.
+
+    traces: the folder for chrome traces, None where none are wanted. rehearse: whether stand-ins take the places of the
+    programs that need a GPU.
+    """
 
     device: str
     tiny: bool
     traces: Path | None = None
+    rehearse: bool = False
 
 
 def jobs(stage: str, setup: Setup) -> list[Job]:
@@ -24,8 +43,20 @@ def jobs(stage: str, setup: Setup) -> list[Job]:
     device = torch.device(setup.device)
     if stage == "check":
         return check.jobs(device)
-    of_stage = {"tune": tune.jobs, "bench": compare.jobs, "profile": profiling.jobs}
-    return of_stage[stage](device, setup.tiny)
+    of_stage = {
+        "micro": micro.jobs,
+        "sanitizer": sanitizer.jobs,
+        "tune": tune.jobs,
+        "cold": cold.jobs,
+        "graphs": graphs.jobs,
+        "bench": compare.jobs,
+        "ncu": ncu.jobs,
+        "profile": profiling.jobs,
+    }
+    needs_programs = stage in ("micro", "sanitizer", "ncu")
+    return (
+        [] if needs_programs and device.type != "cuda" and not setup.rehearse else of_stage[stage](device, setup.tiny)
+    )
 
 
 def execute(job: Job, reporter: Reporter, setup: Setup) -> None:
@@ -33,9 +64,11 @@ def execute(job: Job, reporter: Reporter, setup: Setup) -> None:
     device = torch.device(setup.device)
     if job.stage == "check":
         check.execute(job, reporter, device)
-    elif job.stage == "tune":
-        tune.execute(job, reporter, device, setup.tiny)
-    elif job.stage == "bench":
-        compare.execute(job, reporter, device, setup.tiny)
-    else:
+    elif job.stage in ("micro", "sanitizer", "ncu"):
+        by_program = {"micro": micro.execute, "sanitizer": sanitizer.execute, "ncu": ncu.execute}
+        by_program[job.stage](job, reporter, device, setup.rehearse)
+    elif job.stage == "profile":
         profiling.execute(job, reporter, device, setup.tiny, setup.traces)
+    else:
+        of_stage = {"tune": tune.execute, "cold": cold.execute, "graphs": graphs.execute, "bench": compare.execute}
+        of_stage[job.stage](job, reporter, device, setup.tiny)

@@ -21,7 +21,8 @@ OPERATOR_BATCH = 16
 class Entry(NamedTuple):
     """A workload that is built in the working process.
 
-    seconds: for all rounds of all implementations. compiled: whether torch.compile takes part.
+    seconds: for all rounds of all implementations. compiled: whether torch.compile takes part. layer: the layer whose
+    operator it is; None for a whole network.
     """
 
     name: str
@@ -29,6 +30,12 @@ class Entry(NamedTuple):
     build: Callable[[torch.device], Workload]
     seconds: float = 8.0
     compiled: bool = True
+    layer: Layer | None = None
+
+    @property
+    def operator(self) -> str | None:
+        """The operator as backends name it; None for a whole network."""
+        return None if self.layer is None else "astp" if self.layer.kind == "strip_pool" else self.layer.kind
 
 
 def entries(tiny: bool) -> list[Entry]:
@@ -117,4 +124,5 @@ def _operator(preset: str, layer: Layer, backward: bool, tiny: bool) -> Entry:
         lambda device: Operator(preset, layer, batch, backward, tiny, device),
         seconds=1.5,
         compiled=False,
+        layer=layer,
     )

@@ -141,8 +141,8 @@ class _Worker:
     def _died(self) -> bool:
         self.process.join()
         if not self.started:
-            raise CannotStart(f"the working process ended at once ({_ending(self.process.exitcode)}); log.txt says why")
-        self._blame({"status": "died", "reason": f"its process {_ending(self.process.exitcode)}"})
+            raise CannotStart(f"the working process ended at once ({ending(self.process.exitcode)}); log.txt says why")
+        self._blame({"status": "died", "reason": f"its process {ending(self.process.exitcode)}"})
         return False
 
     def _blame(self, row: Row) -> None:
@@ -161,14 +161,15 @@ class _Worker:
         self.queue[0] = job._replace(keys=tuple(left for left in job.keys if left != key))
 
 
-def _ending(code: int | None) -> str:
+def ending(code: int | None) -> str:
+    """The end of a process in words."""
     if code is not None and code < 0:
         return f"was ended by {signal.Signals(-code).name}"
     return f"ended with exit code {code}"
 
 
 def _serve(connection: Connection, execute: Execute, jobs: Sequence[Job], log: str) -> None:
-    _die_with_parent()
+    die_with_parent()
     with Path(log).open("a", encoding="utf-8") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
@@ -186,7 +187,7 @@ def _serve(connection: Connection, execute: Execute, jobs: Sequence[Job], log: s
             connection.send(("done", job.name, failure))
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Let this process end with its parent, so that a killed run leaves none on the device (Linux)."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):

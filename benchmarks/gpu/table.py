@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from benchmarks.core import markdown
+from benchmarks.gpu import stage_tables
 from benchmarks.gpu.compare import PEAKS
 from benchmarks.gpu.peaks import COPY
 from benchmarks.gpu.supervise import NOT_REACHED, Row
@@ -27,8 +28,11 @@ def render_rows(rows: Mapping[str, Mapping[str, Row]]) -> str:
     parts = []
     if rows.get("check"):
         parts.append(_check(rows["check"]))
+    parts += [render(rows[stage]) for stage, render in stage_tables.BEFORE.items() if rows.get(stage)]
     if rows.get("bench"):
         parts += _bench(rows["bench"])
+    if rows.get("ncu"):
+        parts.append(stage_tables.ncu(rows["ncu"]))
     if rows.get("profile"):
         parts.append(_profile(rows["profile"]))
     return "".join(map(_text, parts))
@@ -41,6 +45,9 @@ def _text(lines: Iterable[str]) -> str:
 def _machine(machine: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {machine['device']}"
     yield ""
+    if machine.get("rehearsal"):
+        yield "**A rehearsal**: small sizes on the CPU, and stand-ins for the tools; no figure means anything."
+        yield ""
     smi = machine["nvidia_smi"]
     driver = smi.get("driver_version", smi.get("unavailable"))
     yield (
@@ -57,7 +64,7 @@ def _check(rows: Mapping[str, Row]) -> Iterator[str]:
     yield ""
     yield "## check: pytest on this device"
     yield ""
-    yield _counts(rows)
+    yield stage_tables.counts(rows)
     groups: dict[tuple[str, str, str], Counter[str]] = {}
     for key, row in rows.items():
         groups.setdefault(_parts(key), Counter())[row["status"]] += 1
@@ -86,7 +93,7 @@ def _bench(rows: Mapping[str, Row]) -> list[Iterator[str]]:
     for key, row in rows.items():
         workload, name = key.split(" | ", 1)
         groups.setdefault(workload, {})[name] = row
-    parts = [iter(["", "## bench", "", _counts(rows)])]
+    parts = [iter(["", "## bench", "", stage_tables.counts(rows)])]
     peaks = groups.pop(PEAKS, {})
     if peaks:
         parts.append(_peaks(peaks))
@@ -155,7 +162,7 @@ def _profile(rows: Mapping[str, Row]) -> Iterator[str]:
     yield ""
     yield "## profile: where the device's time goes"
     yield ""
-    yield _counts(rows)
+    yield stage_tables.counts(rows)
     for key, row in rows.items():
         yield ""
         if row["status"] != "ok":
@@ -165,8 +172,3 @@ def _profile(rows: Mapping[str, Row]) -> Iterator[str]:
         yield f"{key}: {row['kernel_seconds'] / row['steps'] * 1e3:.3f} ms of kernels a step, {busy:.0%} of the time"
         for kernel in row["kernels"][:KERNELS]:
             yield f"- {kernel['share']:.1%} {kernel['name'][:90]} ({kernel['calls'] // row['steps']} a step)"
-
-
-def _counts(rows: Mapping[str, Row]) -> str:
-    counts = Counter(row["status"] for row in rows.values())
-    return f"{len(rows)} rows: " + ", ".join(f"{n} {status}" for status, n in counts.items())

@@ -97,8 +97,9 @@ __device__ __forceinline__ Lists list_quads(uint32_t* list, int* counts, const F
   return found;
 }
 
-// The sums of a quad's four positions and eight channels. For 96 multiplications: two loads of x, which the warp's
-// channels share, and six of weights, which its quads share, of 16 bytes each.
+// The sums of a quad's four positions and eight channels. For 96 multiplications eight loads from shared memory: two of
+// x, which the warp's channels share, and six of weights, which its quads share. If a load of 16 bytes takes four
+// rounds whatever is shared, these are 30 rounds where the multiplications have time for 24.
 __device__ __forceinline__ void multiply(float (&sums)[kQuad][kChannels], const float* patch, const float* weights,
                                          const FirstTiles& p, int channels, const Quad& q, int first_time,
                                          int last_time) {
@@ -142,9 +143,9 @@ __device__ __forceinline__ FirstTile forward_tile(const ForwardParameters<T, X>&
 
 // A block computes a tile of up to 4 x 8 x 64 positions for up to 128 channels, a thread four neighbouring columns and
 // eight channels. FLOPs: 54 an output of an active quad; quads without active positions are only stored. Bytes: y
-// written; x comes in, 1.9 times, as one byte. With 32 channels in 16 bits, both are about 80 us for 64 dense clips on
-// an H200 if half of the quads are active. Shared memory: patch 16 KB, weights 108 c_out; registers: 32 sums, 14
-// operands.
+// written; x comes in, 1.9 times, as one byte. With 32 channels in 16 bits, for 64 dense clips on an H200, y takes
+// 80 us to write; the multiplications take 160 us, or 80 us if half of the quads are active. Shared memory: patch 16
+// KB, weights 108 c_out; registers: 32 sums, 14 operands.
 template <class T, class X>
 HSTL_KERNEL(kThreads, 3)
 first_forward(const __grid_constant__ ForwardParameters<T, X> p) {
@@ -170,7 +171,8 @@ first_forward(const __grid_constant__ ForwardParameters<T, X> p) {
   const int groups = p.channels / kChannels, quads = found.front + found.back;
   for (int item = threadIdx.x; item < quads * groups; item += kThreads) {
     const int which = item / groups, channel = (item - which * groups) * kChannels;
-    const Quad q = unpacked(load_shared(list + (which < found.front ? which : all - quads + which)));
+    const uint32_t* entry = list + (which < found.front ? which : all - quads + which);
+    const Quad q = unpacked(load_shared(entry));
     float sums[kQuad][kChannels] = {};
     if (q.active != 0) {
       const int frame = tile.frame + q.frame;

@@ -141,7 +141,7 @@ struct TileOfBlock {
 template <class Tag>
 HSTL_KERNEL(kThreads, 1)
 accumulate(const __grid_constant__ Wgrad p) {
-  Work work = work_of_block(p);
+  WgradWork work = work_of_block(p);
   Share share = share_of_slot(p, work.slot);
   if (share.split >= share.splits) return;
 

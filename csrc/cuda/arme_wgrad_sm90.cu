@@ -10,10 +10,6 @@
 #include "launch.cuh"
 #include "wgmma.cuh"
 
-#if defined(HSTL_HOST_SHIM) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define HSTL_WGMMA_CODE 1
-#endif
-
 namespace hstl {
 namespace {
 
@@ -27,12 +23,9 @@ constexpr int kChannels = 32;
 constexpr int kCols = kSide * kChannels;
 constexpr int kGradUnits = kRows * 2 / kUnitBytes;
 
-// Positions of a run, of a product, and of a chunk of the gradient. A plane has an odd number of units: neighbouring
-// threads copy the units of one position.
-constexpr int kRun = 8;
-constexpr int kStep = 2 * kRun;
+// Positions of a chunk of the gradient. A plane has an odd number of units: neighbouring threads copy the units of one
+// position.
 constexpr int kChunk = 128;
-constexpr int kChunkRuns = kChunk / kRun;
 constexpr int kChunkPlaneBytes = (kChunk + 1) * kUnitBytes;
 constexpr int kChunkBytes = kGradUnits * kChunkPlaneBytes;
 
@@ -63,7 +56,11 @@ __host__ __device__ __forceinline__ int shared_bytes(int warpgroups) {
          (2 * kBox + kPositions + kPositions + 1 + 2 * kChunk + kPositions / 2 + 1) * int(sizeof(int));
 }
 
-#ifdef HSTL_WGMMA_CODE
+#ifdef HSTL_WGMMA
+
+constexpr int kRun = 8;          // positions
+constexpr int kStep = 2 * kRun;  // of a product
+constexpr int kChunkRuns = kChunk / kRun;
 
 __device__ __forceinline__ Memory memory_of(int warpgroups) {
   Memory m;
@@ -266,8 +263,8 @@ struct TileOfBlock {
 
 // Stores a warpgroup's sums as partial sums. Of two sums, lanes that hold outputs next to one another exchange one
 // each, so that a warp stores 128 contiguous bytes.
-__device__ __forceinline__ void store_sums(const Wgrad& p, const GroupSums& sums, const Work& work, int first_group,
-                                           int col_group) {
+__device__ __forceinline__ void store_sums(const Wgrad& p, const GroupSums& sums, const WgradWork& work,
+                                           int first_group, int col_group) {
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
   bool odd = lane / 4 % 2 != 0;
   int64_t groups = (int64_t(work.slot) * kTimes + work.time) * p.channel_groups;
@@ -290,7 +287,7 @@ __device__ __forceinline__ void store_sums(const Wgrad& p, const GroupSums& sums
   }
 }
 
-#endif  // HSTL_WGMMA_CODE
+#endif  // HSTL_WGMMA
 
 // A split of a region, for one time, 64 outputs and 32 channels per warpgroup, of which a multiprocessor has two: two
 // blocks, or with more channels one, whose warpgroups share the gradient.
@@ -310,8 +307,8 @@ __device__ __forceinline__ void store_sums(const Wgrad& p, const GroupSums& sums
 template <class Tag>
 HSTL_KERNEL(kThreads, 1)
 accumulate_sm90(const __grid_constant__ Wgrad p) {
-#ifdef HSTL_WGMMA_CODE
-  Work work = work_of_block(p);
+#ifdef HSTL_WGMMA
+  WgradWork work = work_of_block(p);
   Share share = share_of_slot(p, work.slot);
   if (share.split >= share.splits) return;
 

@@ -73,11 +73,11 @@ __device__ __forceinline__ Share share_of_slot(const Wgrad& p, int slot) {
 }
 
 // What a block computes: a split of a region, for one time and some channels and outputs.
-struct Work {
+struct WgradWork {
   int slot, time, channel_block, col_block;
 };
 
-__device__ __forceinline__ Work work_of_block(const Wgrad& p) {
+__device__ __forceinline__ WgradWork work_of_block(const Wgrad& p) {
   int blocks = kTimes * p.channel_blocks * p.col_blocks, block = int(blockIdx.x) % blocks;
   return {int(blockIdx.x) / blocks, block % kTimes, block / kTimes % p.channel_blocks,
           block / kTimes / p.channel_blocks};

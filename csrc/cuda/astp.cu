@@ -110,7 +110,7 @@ __device__ __forceinline__ Mean joined(const Mean& a, const Mean& b) {
   return {higher, a.total * of_a + b.total * of_b, a.levels * of_a + b.levels * of_b};
 }
 
-// Adds the first `count` >= 1 of four values.
+// Adds the first `count` of four values.
 __device__ __forceinline__ void add(Mean& mean, const float (&u)[kPositions], int count, float power) {
   float level[kPositions], higher = mean.top;
 #pragma unroll

@@ -28,14 +28,14 @@ leaky(const __grid_constant__ LeakyParameters<T> p) {
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
     const int64_t at = first + i * kThreads * N;
-    if (at + N > p.size) continue;
+    if (at >= p.size) continue;
     grad[i] = load_vector<N>(p.grad + at);
     y[i] = load_vector<N>(p.y + at);
   }
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
     const int64_t at = first + i * kThreads * N;
-    if (at + N > p.size) continue;
+    if (at >= p.size) continue;
 #pragma unroll
     for (int k = 0; k < N; ++k)
       if (!(to_float(y[i].at[k]) > 0.f)) grad[i].at[k] = from_float<T>(to_float(grad[i].at[k]) * p.slope);

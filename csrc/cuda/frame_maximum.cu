@@ -52,11 +52,11 @@ maximum(const __grid_constant__ MaximumParameters<T> p) {
   int frame_of_best[N] = {};
   uint32_t inside = frames_inside(support, p.positions, frames);
   for (int begin = 0; begin < frames; begin += kFramesAtOnce) {
-    Vector<T, N> values[kFramesAtOnce];
+    Raw<T, N> values[kFramesAtOnce];
 #pragma unroll
     for (int i = 0; i < kFramesAtOnce; ++i) {
       values[i] = {};
-      if (begin + i < frames && (inside >> i & 1) != 0) values[i] = load_vector<N>(x + (begin + i) * p.frame_size);
+      if (begin + i < frames && (inside >> i & 1) != 0) values[i] = load_raw<N>(x + (begin + i) * p.frame_size);
     }
     const int next = begin + kFramesAtOnce;
     if (next < frames && support != nullptr)
@@ -64,9 +64,10 @@ maximum(const __grid_constant__ MaximumParameters<T> p) {
 #pragma unroll
     for (int i = 0; i < kFramesAtOnce; ++i) {
       if (begin + i >= frames) break;
+      const Vector<T, N> elements = elements_of<T, N>(values[i]);
 #pragma unroll
       for (int k = 0; k < N; ++k) {
-        const float value = to_float(values[i].at[k]);
+        const float value = to_float(elements.at[k]);
         // NaN wins; the first frame always does.
         const bool better = ((value > best[k] || value != value) && best[k] == best[k]) || begin + i == 0;
         best[k] = better ? value : best[k];

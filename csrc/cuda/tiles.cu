@@ -118,8 +118,11 @@ HSTL_KERNEL(kThreads, 1) list(const __grid_constant__ ListTiles p) {
     bool inside = false;
     if (e < rows * cols) {
       inside = p.support == nullptr && s.begin < s.end;
-      if (p.support != nullptr)
-        for (int t = s.begin; t < s.end; ++t) inside |= p.support[t * map + position] != 0;
+      if (p.support != nullptr) {
+        const uint8_t* support = p.support + position;
+#pragma unroll 8  // so many loads are on their way at once
+        for (int t = s.begin; t < s.end; ++t) inside |= support[t * map] != 0;
+      }
       p.listed[segment * map + position] = inside;
     }
     int total;

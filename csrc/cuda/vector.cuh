@@ -1,8 +1,10 @@
 // Accesses of several elements at once: 16 bytes where sizes and addresses allow, else one by one.
 #pragma once
 
+#include <cstring>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "types.cuh"
 
@@ -24,6 +26,21 @@ __device__ __forceinline__ Vector<T, N> load_vector(const T* p) {
 template <int N, class T>
 __device__ __forceinline__ void store_vector(T* p, const Vector<T, N>& value) {
   *reinterpret_cast<Vector<T, N>*>(p) = value;
+}
+
+// N elements as words, where they fill 16 bytes: in registers, elements of 2 bytes would take a word each.
+template <class T, int N>
+using Raw = std::conditional_t<N == kVector<T>, Vector<uint32_t, 4>, Vector<T, N>>;
+
+template <int N, class T>
+__device__ __forceinline__ Raw<T, N> load_raw(const T* p) {
+  return *reinterpret_cast<const Raw<T, N>*>(p);
+}
+template <class T, int N>
+__device__ __forceinline__ Vector<T, N> elements_of(const Raw<T, N>& raw) {
+  Vector<T, N> elements;
+  memcpy(&elements, &raw, sizeof(elements));
+  return elements;
 }
 
 // The first `count` of N elements, and zeros. `whole`: if count >= N, p is aligned to N elements, or to 16 bytes.

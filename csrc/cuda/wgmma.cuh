@@ -11,6 +11,11 @@
 
 #include "device.cuh"
 
+// Whether these instructions exist where this is compiled for; a kernel's body that needs them stands within it.
+#if defined(HSTL_HOST_SHIM) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define HSTL_WGMMA 1
+#endif
+
 namespace hstl {
 
 // b in shared memory without swizzle: matrices of 8 columns and 16 bytes of k, each 128 contiguous bytes, one column
@@ -31,7 +36,7 @@ __device__ __forceinline__ int thread_index() {
 #endif
 }
 
-#if !defined(HSTL_HOST_SHIM) && defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#if defined(HSTL_WGMMA) && !defined(HSTL_HOST_SHIM)
 
 __device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -65,7 +70,7 @@ struct Wgmma;
 
 // `sums` is n / 2. `inputs` are the names of a and b; `flags` say: added to d, no factors, and where there is a choice
 // whether b is transposed.
-#define HSTL_WGMMA(Tag, n, transposed, instruction, sums, inputs, flags)                                            \
+#define HSTL_WGMMA_ONE(Tag, n, transposed, instruction, sums, inputs, flags)                                        \
   template <>                                                                                                       \
   struct Wgmma<Tag, n, transposed> {                                                                                \
     __device__ __forceinline__ static void run(float (&d)[sums], const uint32_t (&a)[4], uint64_t b) {              \
@@ -74,19 +79,19 @@ struct Wgmma;
                    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                           \
     }                                                                                                               \
   };
-#define HSTL_WGMMA_TYPES(n, sums, inputs)                                           \
-  HSTL_WGMMA(Half, n, false, "k16.f32.f16.f16", sums, inputs, ", 1, 1, 1, 0")       \
-  HSTL_WGMMA(Bfloat16, n, false, "k16.f32.bf16.bf16", sums, inputs, ", 1, 1, 1, 0") \
-  HSTL_WGMMA(Tf32, n, false, "k8.f32.tf32.tf32", sums, inputs, ", 1, 1, 1")
+#define HSTL_WGMMA_TYPES(n, sums, inputs)                                               \
+  HSTL_WGMMA_ONE(Half, n, false, "k16.f32.f16.f16", sums, inputs, ", 1, 1, 1, 0")       \
+  HSTL_WGMMA_ONE(Bfloat16, n, false, "k16.f32.bf16.bf16", sums, inputs, ", 1, 1, 1, 0") \
+  HSTL_WGMMA_ONE(Tf32, n, false, "k8.f32.tf32.tf32", sums, inputs, ", 1, 1, 1")
 HSTL_WGMMA_TYPES(32, 16, "{%16,%17,%18,%19}, %20")
 HSTL_WGMMA_TYPES(64, 32, "{%32,%33,%34,%35}, %36")
 HSTL_WGMMA_TYPES(96, 48, "{%48,%49,%50,%51}, %52")
 HSTL_WGMMA_TYPES(128, 64, "{%64,%65,%66,%67}, %68")
 HSTL_WGMMA_TYPES(192, 96, "{%96,%97,%98,%99}, %100")
-HSTL_WGMMA(Half, 96, true, "k16.f32.f16.f16", 48, "{%48,%49,%50,%51}, %52", ", 1, 1, 1, 1")
-HSTL_WGMMA(Bfloat16, 96, true, "k16.f32.bf16.bf16", 48, "{%48,%49,%50,%51}, %52", ", 1, 1, 1, 1")
+HSTL_WGMMA_ONE(Half, 96, true, "k16.f32.f16.f16", 48, "{%48,%49,%50,%51}, %52", ", 1, 1, 1, 1")
+HSTL_WGMMA_ONE(Bfloat16, 96, true, "k16.f32.bf16.bf16", 48, "{%48,%49,%50,%51}, %52", ", 1, 1, 1, 1")
 #undef HSTL_WGMMA_TYPES
-#undef HSTL_WGMMA
+#undef HSTL_WGMMA_ONE
 #undef HSTL_SUMS_96
 #undef HSTL_SUMS_64
 #undef HSTL_SUMS_48

@@ -143,7 +143,7 @@ def forward(
 
 
 class Fused(NamedTuple):
-    """What dgrad does after the convolution.
+    """The rest of dgrad's work, after the convolution.
 
     Attributes:
         x: The output of the activation before, whose derivative is applied, or None.

@@ -73,6 +73,15 @@ def test_tf32_where_torch_convolves_in_tf32(monkeypatch: pytest.MonkeyPatch) -> 
     assert_near(found, exact, [rounding(torch.float16, 16)] * 3)
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiles_without_a_break(dynamic: bool) -> None:
+    x, weights = (value.to(DEVICE, torch.float32) for value in ARME.inputs(PACKED))
+    compiled = torch.compile(functional.arme, backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    found, expected = (f(x, weights, PACKED.split, seq_lens=PACKED.lens) for f in (compiled, functional.arme))
+    assert torch.equal(found, expected)
+    torch.compiler.reset()
+
+
 def test_float64_is_refused_by_name() -> None:
     x, weights = (value.to(DEVICE) for value in ARME.inputs(BATCH))
     with pytest.raises(RuntimeError, match=r"backend 'cuda' cannot run arme: .* not torch\.float64"):

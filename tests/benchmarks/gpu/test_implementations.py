@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import (
+    compare,
     implementations,
     numerics,
     suite,
@@ -37,6 +38,29 @@ def test_kernels_added_later_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     case = next(case for case in operators.cases(tiny=True) if case.operator == "astp")
     keys = [key for key, _, _ in operators.keys(case, gpu)]
     assert "astp 6-10 [5, 1, 3] 14x9x7 | tf32 | triton" in keys
+
+
+def test_an_operator_is_measured_on_backends_that_compute_it_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    def both(operator: str, backend: str, *arguments: object, **options: object) -> str | None:
+        can = backend in ("reference", "triton") or (backend == "cuda" and operator != "fta")
+        return None if can else "not here"
+
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(_dispatch, "why_not", both)
+    assert implementations.with_kernels(gpu) == ["cuda", "triton"]
+    found = {}
+    for entry in suite.entries(tiny=True):
+        ours = [i.backend for i in compare.taking_part(entry, gpu) if i.numerics == implementations.FLOAT16]
+        found[entry.group] = {backend for backend in ours if backend is not None}
+    assert found["arme forward"] == found["astp forward"] == {"auto", "cuda", "triton"}
+    assert found["fta forward"] == {"auto", "triton"}
+    assert found["training step"] == found["embedding"] == {"auto", "cuda", "triton"}
+    monkeypatch.setattr(backends, "UNVERIFIED", frozenset())
+    layer = next(entry for entry in suite.entries(tiny=True) if entry.group == "fta forward and backward")
+    ours = {i.backend for i in compare.taking_part(layer, gpu) if i.numerics == implementations.FLOAT16}
+    assert ours == {None, "auto", "triton", "reference"}, "the reference stands beside the kernels"
+    resolved = implementations.resolved("cuda", gpu, torch.bfloat16)
+    assert resolved == {"arme": "cuda", "astp": "cuda", "fta": "triton"}
 
 
 @pytest.mark.parametrize("mode", numerics.checked(torch.device("cuda")), ids=str)

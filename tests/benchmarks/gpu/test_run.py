@@ -31,9 +31,9 @@ def test_no_gpu_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_budget_must_be_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(tmp_path, "--budget", "0") == 2
-    assert "--budget must be positive seconds, got 0" in capsys.readouterr().err
+def test_minutes_must_be_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "--minutes", "0") == 2
+    assert "--minutes must be positive, got 0" in capsys.readouterr().err
 
 
 CHOSEN = ("--only", "arme 6-10 [5, 1, 3] 14x9x7 | float32")
@@ -44,11 +44,11 @@ def test_a_run_is_continued(
 ) -> None:
     monkeypatch.setattr(environment, "sources", lambda stage="bench": "first")
     monkeypatch.setattr(environment, "kit", lambda: "kit")
-    assert run(tmp_path, "--stage", "check", "--budget", "0.01", *CHOSEN) == 3
+    assert run(tmp_path, "--stage", "check", "--minutes", "0.001", *CHOSEN) == 3
     rows = rows_in(tmp_path)["check"]
     assert set(statuses(rows).values()) == {"not reached"}
     assert capsys.readouterr().err.endswith(
-        f": {len(rows)} rows were NOT REACHED; run the same command again to go on\n"
+        f": {len(rows)} rows were NOT REACHED ({len(rows)} of check); run the same command again to go on\n"
     )
     assert run(tmp_path, "--stage", "check", *CHOSEN) == 0
     rows = rows_in(tmp_path)["check"]
@@ -64,7 +64,7 @@ def test_a_run_is_continued(
     assert "check: " not in printed.replace("## check: ", "")
     assert printed == (tmp_path / "table.md").read_text()
     monkeypatch.setattr(environment, "sources", lambda stage="bench": "second")
-    assert run(tmp_path, "--stage", "check", "--budget", "0.01", *CHOSEN) == 3
+    assert run(tmp_path, "--stage", "check", "--minutes", "0.001", *CHOSEN) == 3
     assert set(statuses(rows_in(tmp_path)["check"]).values()) == {"not reached"}
 
 

@@ -4,6 +4,7 @@ Objects are cached by what they are made of: the text of a source and of all tha
 module with one changed source costs one compilation.
 """
 
+import fcntl
 import hashlib
 import importlib.machinery
 import importlib.util
@@ -79,24 +80,34 @@ def compile_object(source: Path, flags: Sequence[str], folders: Sequence[Path]) 
     if target.exists():
         os.utime(target)
         return target
-    places = [f"-I{folder}" for folder in folders]
-    names = [f"-fmacro-prefix-map={folder}/=" for folder in {source.parent, HERE, ROOT}]
-    written = target.with_suffix(f".{os.getpid()}.{source.stem}.tmp")
-    run([*command, *names, *places, "-x", "c++", "-c", str(source), "-o", str(written)])
-    written.replace(target)
+    with target.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process of tests may be compiling it
+        if not target.exists():
+            compile_to(target, source, command, folders)
     return target
 
 
-def build(sources: Sequence[Path], extra: Sequence[str] = (), csrc: Path = ROOT / "csrc") -> Path:
+def compile_to(target: Path, source: Path, command: Sequence[str], folders: Sequence[Path]) -> None:
+    """Compile a source; the object is there as a whole or not at all."""
+    places = [f"-I{folder}" for folder in folders]
+    # The last that fits counts: messages name kernels from the repository's root or, if changed, by their file's name.
+    names = [f"-fmacro-prefix-map={folder}/=" for folder in (source.parent, ROOT)]
+    written = target.with_suffix(f".{os.getpid()}.{source.stem}.tmp")
+    run([*command, *names, *places, "-x", "c++", "-c", str(source), "-o", str(written)])
+    written.replace(target)
+
+
+def build(sources: Sequence[Path], extra: Sequence[str] = (), csrc: Path | None = None) -> Path:
     """A shared library of kernels, bindings and the emulator.
 
     Args:
         sources: kernels (.cu) and their bindings (.cpp).
         extra: further flags for them.
-        csrc: where their headers lie.
+        csrc: where their headers lie; by default the project's.
     """
     import pybind11
 
+    csrc = csrc or ROOT / "csrc"
     python = [Path(pybind11.get_include()), Path(sysconfig.get_paths()["include"])]
     emulator = sorted(HERE.glob("*.cpp"))
     jobs = [(path, [*KERNEL_FLAGS, *extra], [csrc / "cuda", csrc, HERE, *python]) for path in sources]
@@ -114,17 +125,22 @@ def build(sources: Sequence[Path], extra: Sequence[str] = (), csrc: Path = ROOT 
 
 
 def load(library: Path, name: str) -> ModuleType:
-    """Import a library under a name, whose last part is that of its PYBIND11_MODULE; sys.modules stays as it is."""
+    """Import a library under a name, whose last part is that of its PYBIND11_MODULE; sys.modules stays as it is.
+
+    pybind11 has one module of a name, so another library needs another name.
+    """
     loader = importlib.machinery.ExtensionFileLoader(name, str(library))
     spec = importlib.util.spec_from_loader(name, loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
+    assert module.__file__ == str(library), f"{name} is already the name of {module.__file__}"
     return module
 
 
-def cuda_sources(csrc: Path = ROOT / "csrc") -> list[Path]:
+def cuda_sources(csrc: Path | None = None) -> list[Path]:
     """The sources of hstl_fast._cuda."""
+    csrc = csrc or ROOT / "csrc"
     return [*sorted((csrc / "cuda").glob("*.cu")), csrc / "cuda" / "bindings.cpp"]
 
 
@@ -133,7 +149,7 @@ def cuda_module(*extra: str, name: str = "hstl_fast._cuda") -> ModuleType:
     return load(build(cuda_sources(), extra), name)
 
 
-def mutated(source: str, old: str, new: str, *extra: str, name: str = "mutated._cuda") -> ModuleType:
+def mutated(source: str, old: str, new: str, *extra: str) -> ModuleType:
     """hstl_fast._cuda with one change.
 
     Args:
@@ -141,7 +157,6 @@ def mutated(source: str, old: str, new: str, *extra: str, name: str = "mutated._
         old: a text that stands there exactly once.
         new: what takes its place.
         extra: further flags.
-        name: the module's name.
 
     Raises:
         AssertionError: if `old` stands there another number of times.
@@ -150,7 +165,8 @@ def mutated(source: str, old: str, new: str, *extra: str, name: str = "mutated._
         csrc = Path(folder, "csrc")
         shutil.copytree(ROOT / "csrc", csrc)
         change(csrc / "cuda" / source, old, new)
-        return load(build(cuda_sources(csrc), extra, csrc), name)
+        library = build(cuda_sources(csrc), extra, csrc)
+        return load(library, f"{library.stem}._cuda")
 
 
 def change(path: Path, old: str, new: str) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 TYPES = {torch.float32: 0, torch.float16: 2, torch.bfloat16: 3}
 TF32, BYTES = 1, 4
-# Bytes before and after every tensor.
-GUARD, GUARD_VALUE = 64, 0x5A
+# Bytes before and after every tensor; they are NaN in every type.
+GUARD, GUARD_VALUE = 64, 255
 
 
 def call(module: ModuleType, name: str, **arguments: Any) -> Any:

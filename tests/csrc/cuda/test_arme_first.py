@@ -37,6 +37,7 @@ CASES = {
     "two tiles of columns": Case((2, 3), (3, 2), 67, 16, 0.05),
     "two blocks of channels": Case((3,), (2,), 6, 136, 0.3),
     "many tiles": Case((9, 5), (19, 2), 13, 20, 0.1),
+    "many positions in a tile": Case((8, 3), (9,), 41, 8, 0.1),
     "nothing inside": Case((2, 1), (3, 2), 5, 8, 0.0),
     "everything inside": Case((5,), (9,), 8, 12, 1.0),
 }

@@ -16,6 +16,7 @@ KINDS = {name: kind for name, kind in convolutions.KINDS.items() if name != "flo
 ALL_CASES = {
     **CASES,
     "a ring of weights, one frame each": Case(72, 40, (4,), (1, 1), 9, 1),
+    "a ring of weights, stacked": Case(104, 24, (2,), (3,), 5),
     "a stretch inside a sequence": Case(40, 33, (3,), (7,), 9, 2, 0.1),
     "one frame of a sequence": Case(8, 40, (3,), (5,), 9, 1),
     "five row tiles": Case(16, 40, (19,), (3,), 16),
@@ -48,3 +49,22 @@ def test_dgrad(ordered: ModuleType, case: Case, kind: convolutions.Kind) -> None
     gx = convolutions.dgrad(ordered, case, kind, given, fused)
     expected = convolutions.expected_dgrad(case, given, fused)
     assert convolutions.is_right(gx, expected, kind, 27 * case.c_out + 2)
+
+
+@pytest.mark.parametrize("slots", [3, 4, 5, 8])
+def test_a_ring_of_few_slots(ordered: ModuleType, slots: int) -> None:
+    case, kind = Case(40, 40, (5,), (3,), 7), KINDS["bfloat16"]
+    ordered.shim.options(shared_limit=77 * 1024 + slots * 12 * 1024)
+    given = convolutions.inputs_of(case, kind)
+    y = convolutions.forward(ordered, case, kind, given)
+    assert convolutions.is_right(y, convolutions.expected_forward(case, given), kind, 27 * case.c_in + 1)
+
+
+@each_kind
+def test_any_order_of_threads_gives_the_same_bits(module: ModuleType, kind: convolutions.Kind) -> None:
+    case = CASES["ragged, prime sizes"]
+    given, found = convolutions.inputs_of(case, kind), []
+    for seed in (0, 3, 4):
+        module.shim.options(capability=CAPABILITY, seed=seed)
+        found.append(convolutions.forward(module, case, kind, given))
+    assert all(each.equal(found[0]) for each in found)

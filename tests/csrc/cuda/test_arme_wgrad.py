@@ -260,6 +260,7 @@ def is_seen(module: ModuleType, cases: Iterable[Case]) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", MUTATIONS.values(), ids=MUTATIONS)
 def test_a_fault_is_seen(fault: tuple[str, str, str]) -> None:
     cases = [ALL_CASES["ragged, prime sizes"], ALL_CASES["more items than splits"], Case(16, 40, (6,), (3,), 17)]

@@ -117,6 +117,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_a_fault_is_seen(fault: tuple[str, str]) -> None:
     module = build.mutated("arme_wgrad_sm90.cu", *fault)

@@ -5,15 +5,18 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
+
+from tests.csrc.cuda.build import load
 
 ROOT = Path(__file__).parents[3]
 BUILD = SimpleNamespace(**runpy.run_path(str(ROOT / "csrc" / "build_cuda.py")))
@@ -235,6 +238,28 @@ def test_a_killed_build_leaves_the_module_before_and_the_next_one_builds(
 def _run_in_a_group(folder: Path, output: Path) -> None:
     os.setsid()
     run(folder, output)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_module_itself(tmp_path: Path, emulated: ModuleType) -> None:
+    """Compiled by nvcc for one architecture; it is loaded without a driver."""
+    wanted = settings(HSTL_FAST_CUDA_ARCHS="90a", MAX_JOBS=str(os.cpu_count()))
+    try:
+        BUILD.find_nvcc(wanted)
+    except BUILD.CannotBuildError as error:
+        pytest.skip(str(error))
+    output = tmp_path / "_cuda.so"
+    BUILD.build_module(wanted, tmp_path / "temp", output, "1.0")
+    binary = load(output, "hstl_fast._cuda")
+    assert binary.architectures == ("sm_90a", "compute_90")
+    assert binary.fields == emulated.fields
+    assert binary.build_info()["version"] == "1.0"
+    assert binary.runtime_version >= 12000
+    if shutil.which("readelf"):
+        needed = subprocess.check_output(["readelf", "--dynamic", output], text=True)
+        assert "libc.so.6" in needed
+        assert not re.search(r"NEEDED.*(torch|c10|cuda)", needed)
 
 
 # ---- setup.py

@@ -39,29 +39,51 @@ CASES = {
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
-@each_share
-@each_case
-def test_grown(case: Case, share: float, module: ModuleType) -> None:
-    x, memory, behind = case.support(share), Memory(), 2
-    tables = Tables(case.lens, case.split, behind)
-    # The frames behind the last sequence belong to none of those before.
-    y = memory.output(len(x) + behind, *x.shape[1:], dtype=torch.uint8)
+def grown(module: ModuleType, case: Case, x: Tensor, behind: int = 0) -> Tensor:
+    memory, tables = Memory(), Tables(case.lens, case.split, behind)
+    y = memory.output(*x.shape, dtype=torch.uint8)
     call(
         module,
         "grow_support",
         y=y,
-        x=memory.given(torch.cat([x, torch.ones_like(x[:1]).expand(behind, -1, -1)])),
+        x=memory.given(x),
         ends=tables.ends,
         regions=tables.regions,
         region_of_row=tables.region_of_row,
-        frames=len(y),
+        frames=len(x),
         h=x.shape[1],
         w=case.w,
     )
     memory.check()
-    expected = reference.grow_support(x[None] != 0, case.split, case.lens)[0]
-    assert torch.equal(y[: len(x)], expected.to(torch.uint8))
+    return y
+
+
+def expected_grown(case: Case, x: Tensor) -> Tensor:
+    return reference.grow_support(x[None] != 0, case.split, case.lens)[0].to(torch.uint8)
+
+
+@each_share
+@each_case
+def test_grown(case: Case, share: float, module: ModuleType) -> None:
+    x = case.support(share)
+    assert torch.equal(grown(module, case, x), expected_grown(case, x))
+
+
+def test_frames_behind_the_last_sequence_do_not_grow_into_it(module: ModuleType) -> None:
+    case, behind = CASES["one-row regions"], 2
+    x = case.support(0.05)
+    y = grown(module, case, torch.cat([x, torch.ones_like(x[:1]).expand(behind, -1, -1)]), behind)
+    assert torch.equal(y[: len(x)], expected_grown(case, x))
     assert (y[len(x) :] == 1).all()
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_order_of_threads_does_not_matter(seed: int, module: ModuleType) -> None:
+    module.shim.options(seed=seed)
+    case = CASES["exactly two strips"]
+    x = torch.zeros_like(case.support(0))
+    x[..., [26, 31]] = 1  # around the two strips' border
+    assert torch.equal(grown(module, case, x), expected_grown(case, x))
 
 
 def windows_of(lens: tuple[int, ...]) -> Tensor:
