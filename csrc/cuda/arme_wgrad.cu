@@ -130,9 +130,8 @@ struct TileOfBlock {
 //     32 channels 230 for 18,432: 13 and 16; with 32 outputs too, 166 for 9,216: 18 and 23, near an H200's limit.
 //     Blocks of the same sites for other times and channels are neighbours in the grid, so that memory sees each map
 //     once.
-//   Shared memory: per 16 positions a warp reads 4.5 KB of x and 1 KB of the gradient for 36 products of 16 x 8 x 16:
-//   78
-//     bytes a cycle of an A100's 128, 98 of an H200's.
+//   Shared memory: per 16 positions a warp reads 4.5 KB of x and 1 KB of the gradient for 36 products of 16 x 8 x 16,
+//     78 bytes a cycle of an A100's 128, 98 of an H200's.
 //   Registers: 144 sums, 16 of fragments, about 250 in all: eight warps on a multiprocessor.
 //   Size of shared memory: 82 KB with 32 channels, or 16 of 32 bits, and 64 outputs, so that two blocks of four warps
 //     fit from the A100 on; 135 KB with twice the channels, one block of eight warps.
