@@ -295,8 +295,8 @@ __device__ __forceinline__ void store_sums(const Wgrad& p, const GroupSums& sums
 //     places, and a tile's are rounded up to 16: 1.15 per position where stretches are of 30. Single positions, eight
 //     places each, would be slower than by mma.sync.
 //   Tensor cores: a product of 16 places takes a warpgroup 3 times 48 cycles, 21 per position with 64 channels. By
-//     mma.sync, at 63 % of the rate and with 3 % of rounding, it is 29. A chunk, at most 2304 cycles for both, ends with
-//     some 150 until products run again, hidden where the other warpgroup is another block's.
+//     mma.sync, at 63 % of the rate and with 3 % of rounding, it is 29. A chunk, at most 2304 cycles for both, ends
+//     with some 150 until products run again, hidden where the other warpgroup is another block's.
 //   Bytes from the second-level cache: those of arme_wgrad.cu's blocks, per position and frame 333 with 64 channels, 16
 //     a cycle, or 230 with 32, 22 a cycle: of an H200's 24 or so.
 //   Shared memory: x is read at 64 bytes a cycle, the gradient, once for nine taps, at 14; copies write 16 to 22. That
