@@ -2,6 +2,7 @@
 #include "arme_first.cuh"
 #include "arme_wgrad.cuh"
 #include "arme_wgrad_mma.cuh"
+#include "arme_wgrad_sm90.cuh"
 #include "launch.cuh"
 #include "types.cuh"
 
@@ -9,65 +10,6 @@ namespace hstl {
 namespace {
 
 constexpr int kThreads = 256;  // of a block, at most
-constexpr int kRing = 3;       // chunks of the gradient in flight or in use
-constexpr int kAllTaps = kTimes * kTaps;
-constexpr int kWarpSums = kTaps * kGroup * kGroupCols;
-constexpr unsigned kAllLanes = 0xffffffffu;
-
-// A segment's tiles of all segments are items. Those of a region are divided into splits of about `per_split` items,
-// whose sums over positions are partial sums, [slots, parts, kTimes, groups, column groups, kWarpSums]. Region r's
-// splits have the slots from floor(T segments / per_split) + r on, where T tiles of a segment come before the region.
-struct Wgrad {
-  Tiles tiles;
-  Map x, grad;
-  float* sums;
-  int segments, per_split;
-  int channel_groups, col_groups;  // of all blocks
-  int block_groups, block_cols;    // of a block
-  int parts;                       // that a block's products are divided into over positions
-  int channel_blocks, col_blocks;
-  int h, w;
-};
-
-// ---- splits
-
-struct Share {
-  int first_tile, tiles;  // of a segment: the region's
-  int split, splits;      // this block's, and the region's
-};
-
-__device__ __forceinline__ int first_slot(const Wgrad& p, int first_tile, int region) {
-  return first_tile * p.segments / p.per_split + region;
-}
-
-// Tiles of a segment that belong to regions before this one. By a warp.
-__device__ __forceinline__ int tiles_before(const Tiles& t, int region) {
-  int found = 0;
-  for (int first = 0; first < t.tiles_per_segment; first += 32) {
-    int i = first + int(threadIdx.x % 32);
-    found += __popc(__ballot_sync(kAllLanes, i < t.tiles_per_segment && t.tiles[i].region < region));
-  }
-  return found;
-}
-
-__device__ __forceinline__ Share share_of_region(const Wgrad& p, int region) {
-  int first = tiles_before(p.tiles, region), tiles = tiles_before(p.tiles, region + 1) - first;
-  return {first, tiles, 0, (tiles * p.segments + p.per_split - 1) / p.per_split};
-}
-
-// The region whose slots begin last at or before this one is that of the last tile whose slot would.
-__device__ __forceinline__ Share share_of_slot(const Wgrad& p, int slot) {
-  int found = 0;
-  for (int first = 0; first < p.tiles.tiles_per_segment; first += 32) {
-    int i = first + int(threadIdx.x % 32);
-    bool before = i < p.tiles.tiles_per_segment && first_slot(p, i, p.tiles.tiles[i].region) <= slot;
-    found += __popc(__ballot_sync(kAllLanes, before));
-  }
-  int region = p.tiles.tiles[found - 1].region;
-  Share share = share_of_region(p, region);
-  share.split = slot - first_slot(p, share.first_tile, region);
-  return share;
-}
 
 // ---- partial sums
 
@@ -109,36 +51,6 @@ __device__ __forceinline__ Memory memory_of(const Wgrad& p) {
   return m;
 }
 
-// Copies part `part` of `parts` of a frame's channels, `units` for each place of a list, into planes, in the background
-// where that is possible. Threads that follow one another copy the units of one place; both are powers of two.
-template <class Tag>
-__device__ __forceinline__ void copy_planes(unsigned char* to, int plane_bytes, const Map& map, int64_t frame,
-                                            int first_channel, int units, const int* places, int count, int part,
-                                            int parts) {
-  int unit = threadIdx.x & (units - 1), bits = __ffs(units) - 1;
-  int channel = first_channel + unit * kUnitChannels<Tag>;
-  int begin = count * part / parts + int(threadIdx.x >> bits), end = count * (part + 1) / parts;
-  int step = int(blockDim.x >> bits);
-  int64_t first_place = frame * map.places;
-  unsigned char* plane = to + unit * plane_bytes;
-  if (map.direct) {
-    const auto* from = static_cast<const storage_of<Tag>*>(map.data);
-    const auto* channels = from + first_place * map.c + channel;
-#pragma unroll 2
-    for (int i = begin; i < end; i += step) {
-      int place = load_shared(places + i);
-      bool exists = place >= 0 && channel < map.c;
-      copy_async_16(plane + i * kUnitBytes, exists ? channels + int64_t(place) * map.c : from, exists);
-    }
-  } else {
-#pragma unroll 1
-    for (int i = begin; i < end; i += step) {
-      int place = load_shared(places + i);
-      copy_unit<Tag>(plane + i * kUnitBytes, map, place < 0 ? 0 : first_place + place, channel, place >= 0);
-    }
-  }
-}
-
 __device__ __forceinline__ void list_sites(const Wgrad& p, const Memory& m, const Tile& tile, int segment) {
   const int32_t* sites = p.tiles.sites + int64_t(segment) * p.h * p.w + tile.begin;
   for (int i = threadIdx.x; i < kPositions; i += blockDim.x) {
@@ -152,13 +64,6 @@ __device__ __forceinline__ void list_sites(const Wgrad& p, const Memory& m, cons
 // A warp's place in its block.
 struct Place {
   int group, col, part;
-  bool exists;  // whether its first channel does
-  bool second;  // of those that share a quarter of a multiprocessor
-};
-
-// A chunk of a frame.
-struct Step {
-  int frame, chunk;
 };
 
 // One tile of a segment for one time and the block's channels: frames begin <= t < end, whose x is that of frame
@@ -168,45 +73,43 @@ struct TileOfBlock {
   const Wgrad& p;
   const Memory& m;
   const Tile& tile;
-  int begin, end, shift;
+  Steps steps;
+  int shift;
   int first_channel, first_col;
-  int chunks;  // of a frame
+  Place warp;
 
   __device__ __forceinline__ int positions(int chunk) const {
     return min(kChunk<Tag>, tile.count - chunk * kChunk<Tag>);
   }
-  __device__ __forceinline__ Step following(Step s) const {
-    bool last = s.chunk + 1 == chunks;
-    return {s.frame + last, last ? 0 : s.chunk + 1};
-  }
 
   __device__ __forceinline__ void copy_x(int frame, int part, int parts) const {
-    copy_planes<Tag>(m.patches + (frame - begin) % 2 * m.patch_bytes, kPlaneBytes, p.x, frame + shift, first_channel,
-                     p.block_groups * kGroupUnits<Tag>, m.places, tile.rows * tile.cols, part, parts);
+    Planes to = {m.patches + (frame - steps.begin) % 2 * m.patch_bytes, kPlaneBytes};
+    copy_units<Tag>(to, p.x, frame + shift, first_channel, p.block_groups * kGroupUnits<Tag>, m.places,
+                    tile.rows * tile.cols, part, parts);
   }
+  __device__ __forceinline__ void publish() const {}
 
   // This thread's site of a step, if it is inside the support at that frame, else -1.
   __device__ __forceinline__ int find_active(Step s) const {
-    if (threadIdx.x >= kChunk<Tag> || s.frame >= end) return -1;
-    int site = load_shared(m.sites + s.chunk * kChunk<Tag> + threadIdx.x);
-    const uint8_t* support = p.grad.support;
-    return site < 0 || support == nullptr || support[s.frame * p.grad.places + site] != 0 ? site : -1;
+    if (threadIdx.x >= kChunk<Tag> || s.frame >= steps.end) return -1;
+    return active_site(p.grad, s.frame, load_shared(m.sites + s.chunk * kChunk<Tag> + threadIdx.x));
   }
   __device__ __forceinline__ void store_active(int number, int site) const {
     if (threadIdx.x < kChunk<Tag>) store_shared(m.active + number % 2 * kChunk<Tag> + threadIdx.x, site);
   }
   // Copies the gradient at the active sites, and zeros up to a whole number of products.
   __device__ __forceinline__ void copy_grad(int number, Step s) const {
-    if (s.frame >= end) return;
+    if (s.frame >= steps.end) return;
     int count = (positions(s.chunk) + kStep<Tag> - 1) / kStep<Tag> * kStep<Tag>;
-    copy_planes<Tag>(m.chunks + number % kRing * m.chunk_bytes, kChunkPlaneBytes<Tag>, p.grad, s.frame, first_col,
-                     p.block_cols * kColUnits<Tag>, m.active + number % 2 * kChunk<Tag>, count, 0, 1);
+    Planes to = {m.chunks + number % kRing * m.chunk_bytes, kChunkPlaneBytes<Tag>};
+    copy_units<Tag>(to, p.grad, s.frame, first_col, p.block_cols * kColUnits<Tag>, m.active + number % 2 * kChunk<Tag>,
+                    count, 0, 1);
   }
 
   // Adds the products of one warp's part of a step.
-  __device__ __forceinline__ void multiply(TapSums& sums, int number, Step s, const Place& warp) const {
+  __device__ __forceinline__ void multiply(TapSums& sums, int number, Step s) const {
     const unsigned char* x =
-        m.patches + (s.frame - begin) % 2 * m.patch_bytes + warp.group * kGroupUnits<Tag> * kPlaneBytes;
+        m.patches + (s.frame - steps.begin) % 2 * m.patch_bytes + warp.group * kGroupUnits<Tag> * kPlaneBytes;
     const unsigned char* grad =
         m.chunks + number % kRing * m.chunk_bytes + warp.col * kColUnits<Tag> * kChunkPlaneBytes<Tag>;
     int count = positions(s.chunk);
@@ -216,53 +119,6 @@ struct TileOfBlock {
                          grad + i * kUnitBytes);
   }
 };
-
-// A step's gradient is copied two steps before it is multiplied, and its sites are found one step before that. A
-// frame's x comes in parts, one a step, the last of them two steps before it is needed if a frame has two.
-template <class Tag>
-__device__ __forceinline__ void multiply_tile(const TileOfBlock<Tag>& t, TapSums& sums, const Place& warp,
-                                              int segment) {
-  __syncthreads();  // what the tile before needs may still be read
-  place_box(t.m.places, t.tile, t.p.w);
-  list_sites(t.p, t.m, t.tile, segment);
-  __syncthreads();
-  Step now = {t.begin, 0}, copied = t.following(now);
-  t.store_active(0, t.find_active(now));
-  t.store_active(1, t.find_active(copied));
-  __syncthreads();
-  t.copy_x(t.begin, 0, 1);
-  t.copy_grad(0, now);
-  copy_async_commit();
-  t.copy_grad(1, copied);
-  copy_async_commit();
-  int active = t.find_active(t.following(copied));
-  __syncthreads();
-  t.store_active(2, active);
-
-  int x_parts = max(t.chunks - 1, 1), steps = (t.end - t.begin) * t.chunks;
-  for (int number = 0; number < steps; ++number) {
-    if (t.chunks == 1)
-      copy_async_wait<0>();
-    else
-      copy_async_wait<kRing - 2>();
-    __syncthreads();
-    copied = t.following(copied);
-    active = t.find_active(t.following(copied));  // arrives while the step is multiplied
-    // Of the two warps that share a quarter of the multiprocessor one copies while the other multiplies.
-#pragma unroll 1
-    for (int half = 0; half < 2; ++half) {
-      if (half == warp.second) {
-        t.copy_grad(number + 2, copied);
-        if (now.frame + 1 < t.end && now.chunk < x_parts) t.copy_x(now.frame + 1, now.chunk, x_parts);
-        copy_async_commit();
-      } else if (warp.exists) {
-        t.multiply(sums, number, now, warp);
-      }
-    }
-    t.store_active(number + 3, active);
-    now = t.following(now);
-  }
-}
 
 // A split of a region, for one time, block_groups times 16 channels and block_cols times 32 outputs. A warp has nine
 // taps of 16 channels: with a frame's taps only, warps are powers of two, and fill the quarters of a multiprocessor;
@@ -274,9 +130,8 @@ __device__ __forceinline__ void multiply_tile(const TileOfBlock<Tag>& t, TapSums
 //     32 channels 230 for 18,432: 13 and 16; with 32 outputs too, 166 for 9,216: 18 and 23, near an H200's limit.
 //     Blocks of the same sites for other times and channels are neighbours in the grid, so that memory sees each map
 //     once.
-//   Shared memory: per 16 positions a warp reads 4.5 KB of x and 1 KB of the gradient for 36 products of 16 x 8 x 16:
-//   78
-//     bytes a cycle of an A100's 128, 98 of an H200's.
+//   Shared memory: per 16 positions a warp reads 4.5 KB of x and 1 KB of the gradient for 36 products of 16 x 8 x 16,
+//     78 bytes a cycle of an A100's 128, 98 of an H200's.
 //   Registers: 144 sums, 16 of fragments, about 250 in all: eight warps on a multiprocessor.
 //   Size of shared memory: 82 KB with 32 channels, or 16 of 32 bits, and 64 outputs, so that two blocks of four warps
 //     fit from the A100 on; 135 KB with twice the channels, one block of eight warps.
@@ -285,18 +140,14 @@ __device__ __forceinline__ void multiply_tile(const TileOfBlock<Tag>& t, TapSums
 template <class Tag>
 HSTL_KERNEL(kThreads, 1)
 accumulate(const __grid_constant__ Wgrad p) {
-  int blocks = kTimes * p.channel_blocks * p.col_blocks, block = int(blockIdx.x) % blocks;
-  int slot = int(blockIdx.x) / blocks;
-  int time = block % kTimes, channel_block = block / kTimes % p.channel_blocks;
-  int col_block = block / kTimes / p.channel_blocks;
-  Share share = share_of_slot(p, slot);
+  WgradWork work = work_of_block(p);
+  Share share = share_of_slot(p, work.slot);
   if (share.split >= share.splits) return;
 
   int w = threadIdx.x / 32;
-  Place warp = {w / p.block_cols % p.block_groups, w % p.block_cols, w / p.block_cols / p.block_groups, false,
-                w / 4 % 2 != 0};
-  int group = channel_block * p.block_groups + warp.group, col = col_block * p.block_cols + warp.col;
-  warp.exists = group < p.channel_groups && col < p.col_groups;
+  Place warp = {w / p.block_cols % p.block_groups, w % p.block_cols, w / p.block_cols / p.block_groups};
+  int group = work.channel_block * p.block_groups + warp.group, col = work.col_block * p.block_cols + warp.col;
+  bool exists = group < p.channel_groups && col < p.col_groups;
 
   Memory m = memory_of<Tag>(p);
   TapSums sums = {};
@@ -304,21 +155,25 @@ accumulate(const __grid_constant__ Wgrad p) {
     int segment = item % p.segments;
     Segment s = find_segment(p.tiles, segment);
     Tile tile = p.tiles.tiles[int64_t(segment) * p.tiles.tiles_per_segment + share.first_tile + item / p.segments];
-    int begin = max(s.begin, s.first + 1 - time), end = min(s.end, s.last + 2 - time);
-    if (tile.count == 0 || begin >= end) continue;
+    Steps steps = {max(s.begin, s.first + 1 - work.time), min(s.end, s.last + 2 - work.time),
+                   (tile.count + kChunk<Tag> - 1) / kChunk<Tag>};
+    if (tile.count == 0 || steps.begin >= steps.end) continue;
+    __syncthreads();  // what the tile before needs may still be read
+    place_box(m.places, tile, p.w);
+    list_sites(p, m, tile, segment);
+    __syncthreads();
     TileOfBlock<Tag> t = {p,
                           m,
                           tile,
-                          begin,
-                          end,
-                          time - 1,
-                          channel_block * p.block_groups * kGroup,
-                          col_block * p.block_cols * kGroupCols,
-                          (tile.count + kChunk<Tag> - 1) / kChunk<Tag>};
-    multiply_tile<Tag>(t, sums, warp, segment);
+                          steps,
+                          work.time - 1,
+                          work.channel_block * p.block_groups * kGroup,
+                          work.col_block * p.block_cols * kGroupCols,
+                          warp};
+    multiply_steps(t, sums, exists, w / 4 % 2 != 0);
   }
-  if (!warp.exists) return;
-  int64_t number = int64_t(slot * p.parts + warp.part) * kTimes + time;
+  if (!exists) return;
+  int64_t number = int64_t(work.slot * p.parts + warp.part) * kTimes + work.time;
   float* to = p.sums + ((number * p.channel_groups + group) * p.col_groups + col) * kWarpSums + threadIdx.x % 32;
 #pragma unroll
   for (int tap = 0; tap < kTaps; ++tap)
@@ -375,20 +230,15 @@ static_assert(kAllTaps * 32 == 4 * 8 * kAllTaps, "a thread sums one element and 
 struct Plan {
   TilePlan tiles;
   Wgrad p;
+  bool sm90;
   int warps, shared;
   int64_t slots, sums_bytes;
 };
 
+// What a block is made of.
 template <class Tag>
-Plan plan_of(const IntList& split, int64_t frames, int64_t sequences, int64_t w, int64_t c_in, int64_t c_out,
-             int stretch, int device) {
-  Plan plan = {TilePlan(split, frames, sequences, w, stretch), {}, 0, 0, 0, 0};
+void shape_block(Plan& plan, int device) {
   Wgrad& p = plan.p;
-  p.segments = int(plan.tiles.segments);
-  p.h = int(plan.tiles.h);
-  p.w = int(w);
-  p.channel_groups = int(blocks_of(c_in, kGroup));
-  p.col_groups = int(blocks_of(c_out, kGroupCols));
   p.block_cols = p.col_groups > 1 ? 2 : 1;
   p.block_groups = p.channel_groups > 2 ? 4 : p.channel_groups;
   while (p.block_groups > 1 && shared_bytes<Tag>(p.block_groups, p.block_cols) > shared_limit(device))
@@ -399,6 +249,20 @@ Plan plan_of(const IntList& split, int64_t frames, int64_t sequences, int64_t w,
   int warps = p.block_groups * p.block_cols, most = kThreads / 32 / (two ? 2 : 1);
   p.parts = most > warps ? most / warps : 1;
   plan.warps = warps * p.parts;
+}
+
+template <class Tag>
+Plan plan_of(const IntList& split, int64_t frames, int64_t sequences, int64_t w, int64_t c_in, int64_t c_out,
+             int stretch, int device) {
+  Plan plan = {TilePlan(split, frames, sequences, w, stretch), {}, false, 0, 0, 0, 0};
+  Wgrad& p = plan.p;
+  p.segments = int(plan.tiles.segments);
+  p.h = int(plan.tiles.h);
+  p.w = int(w);
+  p.channel_groups = int(blocks_of(c_in, kGroup));
+  p.col_groups = int(blocks_of(c_out, kGroupCols));
+  shape_block<Tag>(plan, device);
+  if (sizeof(storage_of<Tag>) == 2) plan.sm90 = shape_block_sm90(p, plan.warps, plan.shared, device);
   p.channel_blocks = int(blocks_of(p.channel_groups, p.block_groups));
   p.col_blocks = int(blocks_of(p.col_groups, p.block_cols));
   // Three times as many blocks as run at once, so that the last ones leave few multiprocessors idle.
@@ -412,6 +276,13 @@ Plan plan_of(const IntList& split, int64_t frames, int64_t sequences, int64_t w,
 }
 
 template <class Tag>
+void accumulate_blocks(Tag tag, const Plan& plan, unsigned blocks, void* stream) {
+  if constexpr (sizeof(storage_of<Tag>) == 2)
+    if (plan.sm90) return launch_accumulate_sm90(tag, plan.p, blocks, plan.warps * 32, size_t(plan.shared), stream);
+  launch("arme_wgrad", accumulate<Tag>, dim3(blocks), plan.warps * 32, size_t(plan.shared), stream, plan.p);
+}
+
+template <class Tag>
 void wgrad(const ArmeWgrad& a) {
   Plan plan = plan_of<Tag>(a.split, a.frames, a.sequences, a.w, a.c_in, a.c_out, a.stretch, a.device);
   Wgrad& p = plan.p;
@@ -422,7 +293,7 @@ void wgrad(const ArmeWgrad& a) {
   p.grad = map_of(a.grad, a.y_support, places, a.c_out, a.type, itemsize);
   p.sums = reinterpret_cast<float*>(static_cast<unsigned char*>(a.workspace) + plan.tiles.bytes());
   int64_t blocks = p.segments == 0 ? 0 : plan.slots * kTimes * p.channel_blocks * p.col_blocks;
-  launch("arme_wgrad", accumulate<Tag>, dim3(unsigned(blocks)), plan.warps * 32, size_t(plan.shared), a.stream, p);
+  accumulate_blocks(Tag(), plan, unsigned(blocks), a.stream);
   int64_t totals = a.split.size * p.channel_groups * p.col_groups * (kGroupCols / 8 * 4);
   launch("arme_wgrad_total", total, dim3(unsigned(totals)), kAllTaps * 32, kAllTaps * 32 * sizeof(float), a.stream,
          Total{p, a.gw});

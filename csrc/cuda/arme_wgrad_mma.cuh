@@ -3,15 +3,11 @@
 // and kGroupCols outputs.
 #pragma once
 
-#include "arme.cuh"
+#include "arme_wgrad_tiles.cuh"
 
 namespace hstl {
 
-constexpr int kGroup = 16;
-constexpr int kGroupCols = 32;
-
-// Lane i holds, of every tap and eight outputs, the channels i / 4 and i / 4 + 8, of the outputs 2 (i % 4) and the
-// next.
+// As partial sums are kept.
 using TapSums = float[kTaps][kGroupCols / 8][4];
 
 // Units of a group of channels, and of one of outputs.

@@ -35,13 +35,17 @@ inline Map map_of(const void* data, const uint8_t* support, int64_t places, int6
   return {data, support, places, int(c), bytes, direct};
 }
 
-// The place of every position of a tile's box in its frame, or -1 where it belongs to another region or none.
+// The place of a position of a tile's box in its frame, or -1 where it belongs to another region or none.
+__device__ __forceinline__ int place_of(const Tile& tile, int box_row, int box_col, int w) {
+  int row = tile.first_row + box_row, col = tile.first_col + box_col;
+  bool exists = row >= tile.region_begin && row < tile.region_end && col >= 0 && col < w;
+  return exists ? row * w + col : -1;
+}
+
+// The places of all positions of a tile's box.
 __device__ __forceinline__ void place_box(int* places, const Tile& tile, int w) {
-  for (int i = threadIdx.x; i < tile.rows * tile.cols; i += blockDim.x) {
-    int row = tile.first_row + i / tile.cols, col = tile.first_col + i % tile.cols;
-    bool exists = row >= tile.region_begin && row < tile.region_end && col >= 0 && col < w;
-    store_shared(places + i, exists ? row * w + col : -1);
-  }
+  for (int i = threadIdx.x; i < tile.rows * tile.cols; i += blockDim.x)
+    store_shared(places + i, place_of(tile, i / tile.cols, i % tile.cols, w));
 }
 
 // One unit of a place, where its channels do not lie as the copies in the background need them.

@@ -1,5 +1,5 @@
 // Products of a warpgroup, four consecutive warps of a block, by the tensor cores of sm_90a: d += a b with a of 64 rows
-// in registers, b of N columns in shared memory, and 32 bytes of k. They run in the background.
+// in registers, b of N columns in shared memory, and 32 bytes of k, or 16 elements. They run in the background.
 //
 // Rows 16 w to 16 w + 15 belong to the warpgroup's warp w, whose lanes hold a and d as those of mma.sync: element
 // 4 n + i of d is element i of the eight columns 8 n.
@@ -19,8 +19,8 @@
 namespace hstl {
 
 // b in shared memory without swizzle: matrices of 8 columns and 16 bytes of k, each 128 contiguous bytes, one column
-// after another; so many bytes from one matrix to the next along k, and along the columns. Everything is a multiple of
-// 16 bytes and less than 256 KB.
+// after another; so many bytes from one matrix to the next along k, and along the columns. Transposed, the matrices are
+// of 8 columns and 8 of k, one k after another. Everything is a multiple of 16 bytes and less than 256 KB.
 __device__ __forceinline__ uint64_t matrix_descriptor(uint32_t address, uint32_t along_k, uint32_t along_columns) {
   return uint64_t(address >> 4) | uint64_t(along_k >> 4) << 16 | uint64_t(along_columns >> 4) << 32;
 }
@@ -51,7 +51,7 @@ __device__ __forceinline__ void wgmma_hold(float (&d)[N]) {
   for (int i = 0; i < N; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
-template <class Tag, int N>
+template <class Tag, int N, bool kTransposed>
 struct Wgmma;
 
 #define HSTL_NAMES_16 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
@@ -68,26 +68,28 @@ struct Wgmma;
 #define HSTL_SUMS_64 HSTL_SUMS_48, HSTL_SUMS_AT(48)
 #define HSTL_SUMS_96 HSTL_SUMS_64, HSTL_SUMS_AT(64), HSTL_SUMS_AT(80)
 
-// `sums` is n / 2. `inputs` are the names of a and b; `flags` say: added to d, no factors, and b as above where there
-// is a choice.
-#define HSTL_WGMMA_ONE(Tag, n, instruction, sums, inputs, flags)                                                    \
+// `sums` is n / 2. `inputs` are the names of a and b; `flags` say: added to d, no factors, and where there is a choice
+// whether b is transposed.
+#define HSTL_WGMMA_ONE(Tag, n, transposed, instruction, sums, inputs, flags)                                        \
   template <>                                                                                                       \
-  struct Wgmma<Tag, n> {                                                                                            \
+  struct Wgmma<Tag, n, transposed> {                                                                                \
     __device__ __forceinline__ static void run(float (&d)[sums], const uint32_t (&a)[4], uint64_t b) {              \
       asm volatile("wgmma.mma_async.sync.aligned.m64n" #n instruction " {" HSTL_NAMES_##sums "}, " inputs flags ";" \
                    : HSTL_SUMS_##sums                                                                               \
                    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                           \
     }                                                                                                               \
   };
-#define HSTL_WGMMA_TYPES(n, sums, inputs)                                        \
-  HSTL_WGMMA_ONE(Half, n, "k16.f32.f16.f16", sums, inputs, ", 1, 1, 1, 0")       \
-  HSTL_WGMMA_ONE(Bfloat16, n, "k16.f32.bf16.bf16", sums, inputs, ", 1, 1, 1, 0") \
-  HSTL_WGMMA_ONE(Tf32, n, "k8.f32.tf32.tf32", sums, inputs, ", 1, 1, 1")
+#define HSTL_WGMMA_TYPES(n, sums, inputs)                                               \
+  HSTL_WGMMA_ONE(Half, n, false, "k16.f32.f16.f16", sums, inputs, ", 1, 1, 1, 0")       \
+  HSTL_WGMMA_ONE(Bfloat16, n, false, "k16.f32.bf16.bf16", sums, inputs, ", 1, 1, 1, 0") \
+  HSTL_WGMMA_ONE(Tf32, n, false, "k8.f32.tf32.tf32", sums, inputs, ", 1, 1, 1")
 HSTL_WGMMA_TYPES(32, 16, "{%16,%17,%18,%19}, %20")
 HSTL_WGMMA_TYPES(64, 32, "{%32,%33,%34,%35}, %36")
 HSTL_WGMMA_TYPES(96, 48, "{%48,%49,%50,%51}, %52")
 HSTL_WGMMA_TYPES(128, 64, "{%64,%65,%66,%67}, %68")
 HSTL_WGMMA_TYPES(192, 96, "{%96,%97,%98,%99}, %100")
+HSTL_WGMMA_ONE(Half, 96, true, "k16.f32.f16.f16", 48, "{%48,%49,%50,%51}, %52", ", 1, 1, 1, 1")
+HSTL_WGMMA_ONE(Bfloat16, 96, true, "k16.f32.bf16.bf16", 48, "{%48,%49,%50,%51}, %52", ", 1, 1, 1, 1")
 #undef HSTL_WGMMA_TYPES
 #undef HSTL_WGMMA_ONE
 #undef HSTL_SUMS_96
@@ -104,9 +106,9 @@ HSTL_WGMMA_TYPES(192, 96, "{%96,%97,%98,%99}, %100")
 #undef HSTL_NAMES_32
 #undef HSTL_NAMES_16
 
-template <class Tag, int N>
+template <class Tag, int N, bool kTransposed = false>
 __device__ __forceinline__ void wgmma(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b_descriptor) {
-  Wgmma<Tag, N>::run(d, a, b_descriptor);
+  Wgmma<Tag, N, kTransposed>::run(d, a, b_descriptor);
 }
 
 #endif
