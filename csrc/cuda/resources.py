@@ -3,7 +3,7 @@
     python csrc/cuda/resources.py [ARCH ...] [--json]
 
 compiles every file of csrc/cuda for each architecture, 80 and 90a unless others are named, and needs nvcc; without
-cuobjdump, which stands beside nvcc or comes with `pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm`, nothing is
+cuobjdump, which stands beside nvcc or comes with the extra `cuda-tools`, nothing is
 known of the instructions. No GPU is needed. Dynamic shared memory is asked for at the launch and not counted here.
 """
 
@@ -15,6 +15,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -77,7 +78,8 @@ def find_cuobjdump(nvcc: list[str]) -> str | None:
     """The command of cuobjdump; None if there is none."""
     program = shutil.which(nvcc[0])
     beside = [Path(program).with_name("cuobjdump")] if program else []
-    for place in (*beside, Path("cuobjdump"), Path("/usr/local/cuda/bin/cuobjdump")):
+    installed = sorted(Path(sysconfig.get_path("purelib"), "nvidia").glob("cu*/bin/cuobjdump"))
+    for place in (*beside, Path("cuobjdump"), Path("/usr/local/cuda/bin/cuobjdump"), *installed):
         if found := shutil.which(place):
             return found
     return None
