@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from hstl_fast import backends, reference
 from hstl_fast._torch_private import is_tracing, nodes_behind
@@ -144,8 +145,21 @@ class _Arme(NativeFunction):
         if needs_x and owned and backends.fuses_into_dgrad(backend):
             gx = _dgrad_fused(ctx, grad, weights, x, supports[0], None)
         elif needs_x:
+            _leave_derivative(ctx)
             gx = torch.ops.hstl_fast.arme_dgrad(grad, y, weights, *layer)
         return pad_with_none(ctx, gx, gw)
+
+
+def _leave_derivative(ctx: Any) -> None:
+    """Tell the node behind that its derivative is not applied here.
+
+    In an earlier pass through a retained graph it may have been, though that pass did not come to the node behind: it
+    raised, or wanted no gradient from there on.
+    """
+    if isinstance(ctx, FunctionCtx) and not torch.compiler.is_compiling():
+        behind = nodes_behind(ctx)[0]  # x comes first
+        if hasattr(behind, "activation_is_applied"):
+            behind.activation_is_applied = False
 
 
 def _dgrad_fused(
@@ -224,6 +238,7 @@ class _ArmeWithMaximum(OwningFunction):
         if needs_x and may_overwrite(ctx, grad):
             gx = _dgrad_fused(ctx, grad, weights, x, x_support, (gmaximum, index))
         elif needs_x:
+            _leave_derivative(ctx)
             gx = torch.ops.hstl_fast.arme_dgrad(grad, None, weights, *layer)
             torch.ops.hstl_fast.frame_maximum_backward_add(gx, gmaximum, index, seq_lens, backend)
         return pad_with_none(ctx, gx, gw)
