@@ -20,6 +20,7 @@ constexpr int kRing = 3;  // stages of weights in flight or in use
 
 static_assert(kThreads / 32 * kStagedBytes<64> <= kPatchBytes, "all warps' rows fit into a patch's memory");
 static_assert(kThreads / 32 * kRowTiles * 16 == kPositions, "the warps' rows are the tile's positions");
+static_assert(kRowTiles * 16 == 32, "a lane has a row");
 
 // What a block works on; in shared memory, so that its parts hold no registers between their uses.
 struct Work {
@@ -99,6 +100,7 @@ __device__ __forceinline__ void finish(const Convolution& p, const Work* work, u
                     frame - load_shared(&work->segment.first),
                     int(blockIdx.x % p.col_blocks) * kCols};
   auto* of_warp = reinterpret_cast<float*>(staged + warp * kStagedBytes<kCols>);
+  uint32_t active = find_active(p.to, to, warp * kRowTiles * 16 + int(threadIdx.x) % 32);
 #pragma unroll
   for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
@@ -111,8 +113,8 @@ __device__ __forceinline__ void finish(const Convolution& p, const Work* work, u
           rows[n][i] = sums[m][n][2 * half + i];
           sums[m][n][2 * half + i] = 0.0f;
         }
-      to.first = (warp * kRowTiles + m) * 16 + half * 8;
-      store_rows<typename Tag::storage, kCols>(p.to, to, of_warp, rows);
+      to.first = (warp * kRowTiles + m) * 16 + half * kStagedRows;
+      store_rows<typename Tag::storage, kCols>(p.to, to, active >> (m * 16 + half * kStagedRows), of_warp, rows);
     }
 }
 
