@@ -5,7 +5,7 @@
 namespace hstl {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 512;  // few blocks list, one to a multiprocessor
 constexpr int kWarps = kThreads / 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
