@@ -285,7 +285,7 @@ void launch_convolution(Convolution p, const TilePlan& plan, int device, void* s
           attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device) ||
       shared_bytes<kCols>(p) > shared_limit(device))
     p.resident = false;
-  launch("arme_convolve", convolve<Tag, kCols>, dim3(unsigned(plan.segments * plan.tiles * p.col_blocks)), kThreads,
+  launch("arme_convolve", convolve<Tag, kCols>, grid_of(plan.segments * plan.tiles * p.col_blocks), kThreads,
          size_t(shared_bytes<kCols>(p)), stream, p);
 }
 
@@ -300,8 +300,7 @@ void enqueue(Job job, const int32_t* starts) {
   p.channel_blocks = job.packing.channel_blocks;
   p.col_blocks = job.packing.col_blocks;
   int64_t elements = int64_t(packed_bytes(job.packing) / sizeof(T));
-  launch("arme_pack", pack<Tag>, dim3(unsigned(blocks_of(elements, 4 * kThreads))), kThreads, 0, job.stream,
-         job.packing);
+  launch("arme_pack", pack<Tag>, grid_of(blocks_of(elements, 4 * kThreads)), kThreads, 0, job.stream, job.packing);
   if (p.to.support != nullptr) clear_unlisted(job.plan, p.tiles, p.to.y, p.to.c * int64_t(sizeof(T)), job.stream);
   if constexpr (!std::is_same_v<Tag, Float32>)
     if (job.packing.cols == 64) return launch_convolution<Tag, 64>(p, job.plan, job.device, job.stream);

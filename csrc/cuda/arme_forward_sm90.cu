@@ -165,7 +165,7 @@ void launch_columns(const Convolution& p, const TilePlan& plan, int device, void
   while (shared_bytes<kCols>(slots) > bytes) --slots;
   parameters.c.resident = slots == parameters.slots;
   parameters.slots = slots;
-  launch("arme_convolve_sm90", convolve_sm90<Tag, kCols>, dim3(unsigned(plan.segments * plan.tiles * p.col_blocks)),
+  launch("arme_convolve_sm90", convolve_sm90<Tag, kCols>, grid_of(plan.segments * plan.tiles * p.col_blocks),
          Shape<kCols>::kThreads, size_t(shared_bytes<kCols>(slots)), stream, parameters);
 }
 

@@ -4,6 +4,7 @@
 #include "arme_wgrad_mma.cuh"
 #include "launch.cuh"
 #include "types.cuh"
+#include "vector.cuh"
 
 namespace hstl {
 namespace {
@@ -422,9 +423,9 @@ void wgrad(const ArmeWgrad& a) {
   p.grad = map_of(a.grad, a.y_support, places, a.c_out, a.type, itemsize);
   p.sums = reinterpret_cast<float*>(static_cast<unsigned char*>(a.workspace) + plan.tiles.bytes());
   int64_t blocks = p.segments == 0 ? 0 : plan.slots * kTimes * p.channel_blocks * p.col_blocks;
-  launch("arme_wgrad", accumulate<Tag>, dim3(unsigned(blocks)), plan.warps * 32, size_t(plan.shared), a.stream, p);
+  launch("arme_wgrad", accumulate<Tag>, grid_of(blocks), plan.warps * 32, size_t(plan.shared), a.stream, p);
   int64_t totals = a.split.size * p.channel_groups * p.col_groups * (kGroupCols / 8 * 4);
-  launch("arme_wgrad_total", total, dim3(unsigned(totals)), kAllTaps * 32, kAllTaps * 32 * sizeof(float), a.stream,
+  launch("arme_wgrad_total", total, grid_of(totals), kAllTaps * 32, kAllTaps * 32 * sizeof(float), a.stream,
          Total{p, a.gw});
 }
 

@@ -244,7 +244,7 @@ Tiles list_tiles(const TilePlan& plan, const uint8_t* support, const int32_t* st
 
 void clear_unlisted(const TilePlan& plan, const Tiles& tiles, void* y, int64_t channel_bytes, void* stream) {
   int64_t blocks = (plan.h * plan.w + kThreads - 1) / kThreads;
-  launch("clear_unlisted", clear, dim3(unsigned(plan.segments * blocks)), kThreads, 0, stream,
+  launch("clear_unlisted", clear, grid_of(plan.segments * blocks), kThreads, 0, stream,
          Clear{tiles, static_cast<unsigned char*>(y), channel_bytes});
 }
 
