@@ -284,6 +284,8 @@ def arme_with_maximum(
 
 def _free_saved(ctx: Any) -> None:
     """Let go of what was saved unless the graph is retained; older versions of torch do so after backward only."""
+    if torch.compiler.is_compiling():  # a compiler knows itself how long each is needed
+        return
     free = getattr(ctx, "maybe_clear_saved_tensors", None)
     if free is not None:
         free()
