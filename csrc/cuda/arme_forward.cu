@@ -30,6 +30,7 @@ constexpr int kRing = 3;  // stages of weights in flight or in use
 
 static_assert(kThreads / 32 * kStagedBytes<64> <= kPatchBytes, "all warps' rows fit into a patch's memory");
 static_assert(kThreads / 32 * kRowTiles * 16 == kPositions, "the warps' rows are the tile's positions");
+static_assert(kRowTiles * 16 == 32, "a lane has a row");
 
 // What a block works on; in shared memory, so that its parts hold no registers between their uses.
 struct Work {
@@ -109,6 +110,7 @@ __device__ __forceinline__ void finish(const Convolution& p, const Work* work, u
                     frame - load_shared(&work->segment.first),
                     int(blockIdx.x % p.col_blocks) * kCols};
   auto* of_warp = reinterpret_cast<float*>(staged + warp * kStagedBytes<kCols>);
+  uint32_t active = find_active(p.to, to, warp * kRowTiles * 16 + int(threadIdx.x) % 32);
 #pragma unroll
   for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
@@ -121,8 +123,8 @@ __device__ __forceinline__ void finish(const Convolution& p, const Work* work, u
           rows[n][i] = sums[m][n][2 * half + i];
           sums[m][n][2 * half + i] = 0.0f;
         }
-      to.first = (warp * kRowTiles + m) * 16 + half * 8;
-      store_rows<typename Tag::storage, kCols>(p.to, to, of_warp, rows);
+      to.first = (warp * kRowTiles + m) * 16 + half * kStagedRows;
+      store_rows<typename Tag::storage, kCols>(p.to, to, active >> (m * 16 + half * kStagedRows), of_warp, rows);
     }
 }
 
@@ -293,7 +295,7 @@ void launch_convolution(Convolution p, const TilePlan& plan, int device, void* s
           attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device) ||
       shared_bytes<kCols>(p) > shared_limit(device))
     p.resident = false;
-  launch("arme_convolve", convolve<Tag, kCols>, dim3(unsigned(plan.segments * plan.tiles * p.col_blocks)), kThreads,
+  launch("arme_convolve", convolve<Tag, kCols>, grid_of(plan.segments * plan.tiles * p.col_blocks), kThreads,
          size_t(shared_bytes<kCols>(p)), stream, p);
 }
 
@@ -308,8 +310,7 @@ void enqueue(Job job, const int32_t* starts) {
   p.channel_blocks = job.packing.channel_blocks;
   p.col_blocks = job.packing.col_blocks;
   int64_t elements = int64_t(packed_bytes(job.packing) / sizeof(T));
-  launch("arme_pack", pack<Tag>, dim3(unsigned(blocks_of(elements, 4 * kThreads))), kThreads, 0, job.stream,
-         job.packing);
+  launch("arme_pack", pack<Tag>, grid_of(blocks_of(elements, 4 * kThreads)), kThreads, 0, job.stream, job.packing);
   if (p.to.support != nullptr) clear_unlisted(job.plan, p.tiles, p.to.y, p.to.c * int64_t(sizeof(T)), job.stream);
   if constexpr (!std::is_same_v<Tag, Float32>)
     if (job.packing.cols == 64) return launch_convolution<Tag, 64>(p, job.plan, job.device, job.stream);

@@ -31,7 +31,10 @@ __device__ __forceinline__ void finish_part(const Convolution& p, const Memory& 
                     frame - load_shared(&memory.work->segment.first),
                     int(blockIdx.x % p.col_blocks) * kCols};
   auto* staged = reinterpret_cast<float*>(memory.staged + thread / 32 * kStagedBytes<kCols>);
-  int tiles = row_tiles<kCols>(to.count);
+  int tiles = row_tiles<kCols>(to.count), lane = thread % 32;
+  static_assert(Shape<kCols>::kRowTiles <= 2, "a lane has a row");
+  bool exists = lane / 16 < Shape<kCols>::kRowTiles;
+  uint32_t active = find_active(p.to, to, exists ? listed_row<kCols>(thread, lane / 16, lane % 16) : to.count);
 #pragma unroll
   for (int m = 0; m < Shape<kCols>::kRowTiles; ++m) {
     if (m >= tiles) continue;
@@ -47,7 +50,7 @@ __device__ __forceinline__ void finish_part(const Convolution& p, const Memory& 
           sum = 0.0f;
         }
       to.first = listed_row<kCols>(thread, m, half * kStagedRows);
-      store_rows<typename Tag::storage, kCols>(p.to, to, staged, rows);
+      store_rows<typename Tag::storage, kCols>(p.to, to, active >> (m * 16 + half * kStagedRows), staged, rows);
     }
   }
 }
@@ -178,7 +181,7 @@ void launch_columns(const Convolution& p, const TilePlan& plan, int device, void
   while (shared_bytes<kCols>(slots) > bytes) --slots;
   parameters.c.resident = slots == parameters.slots;
   parameters.slots = slots;
-  launch("arme_convolve_sm90", convolve_sm90<Tag, kCols>, dim3(unsigned(plan.segments * plan.tiles * p.col_blocks)),
+  launch("arme_convolve_sm90", convolve_sm90<Tag, kCols>, grid_of(plan.segments * plan.tiles * p.col_blocks),
          Shape<kCols>::kThreads, size_t(shared_bytes<kCols>(slots)), stream, parameters);
 }
 

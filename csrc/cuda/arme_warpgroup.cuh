@@ -7,7 +7,6 @@
 
 namespace hstl {
 
-constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kSteps = kUnits / 2;  // of 32 bytes of channels, of a stage
 
 template <int kCols>

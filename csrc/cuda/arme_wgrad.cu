@@ -5,6 +5,7 @@
 #include "arme_wgrad_sm90.cuh"
 #include "launch.cuh"
 #include "types.cuh"
+#include "vector.cuh"
 
 namespace hstl {
 namespace {
@@ -276,10 +277,10 @@ Plan plan_of(const IntList& split, int64_t frames, int64_t sequences, int64_t w,
 }
 
 template <class Tag>
-void accumulate_blocks(Tag tag, const Plan& plan, unsigned blocks, void* stream) {
+void accumulate_blocks(Tag tag, const Plan& plan, dim3 blocks, void* stream) {
   if constexpr (sizeof(storage_of<Tag>) == 2)
     if (plan.sm90) return launch_accumulate_sm90(tag, plan.p, blocks, plan.warps * 32, size_t(plan.shared), stream);
-  launch("arme_wgrad", accumulate<Tag>, dim3(blocks), plan.warps * 32, size_t(plan.shared), stream, plan.p);
+  launch("arme_wgrad", accumulate<Tag>, blocks, plan.warps * 32, size_t(plan.shared), stream, plan.p);
 }
 
 template <class Tag>
@@ -293,9 +294,9 @@ void wgrad(const ArmeWgrad& a) {
   p.grad = map_of(a.grad, a.y_support, places, a.c_out, a.type, itemsize);
   p.sums = reinterpret_cast<float*>(static_cast<unsigned char*>(a.workspace) + plan.tiles.bytes());
   int64_t blocks = p.segments == 0 ? 0 : plan.slots * kTimes * p.channel_blocks * p.col_blocks;
-  accumulate_blocks(Tag(), plan, unsigned(blocks), a.stream);
+  accumulate_blocks(Tag(), plan, grid_of(blocks), a.stream);
   int64_t totals = a.split.size * p.channel_groups * p.col_groups * (kGroupCols / 8 * 4);
-  launch("arme_wgrad_total", total, dim3(unsigned(totals)), kAllTaps * 32, kAllTaps * 32 * sizeof(float), a.stream,
+  launch("arme_wgrad_total", total, grid_of(totals), kAllTaps * 32, kAllTaps * 32 * sizeof(float), a.stream,
          Total{p, a.gw});
 }
 

@@ -350,8 +350,8 @@ accumulate_sm90(const __grid_constant__ Wgrad p) {
 #endif
 }
 
-void launch_any(void (*kernel)(Wgrad), const Wgrad& p, unsigned blocks, int threads, size_t shared, void* stream) {
-  launch("arme_wgrad_sm90", kernel, dim3(blocks), threads, shared, stream, p);
+void launch_any(void (*kernel)(Wgrad), const Wgrad& p, dim3 blocks, int threads, size_t shared, void* stream) {
+  launch("arme_wgrad_sm90", kernel, blocks, threads, shared, stream, p);
 }
 
 }  // namespace
@@ -369,10 +369,10 @@ bool shape_block_sm90(Wgrad& p, int& warps, int& shared, int device) {
   return true;
 }
 
-void launch_accumulate_sm90(Half, const Wgrad& p, unsigned blocks, int threads, size_t shared, void* stream) {
+void launch_accumulate_sm90(Half, const Wgrad& p, dim3 blocks, int threads, size_t shared, void* stream) {
   launch_any(accumulate_sm90<Half>, p, blocks, threads, shared, stream);
 }
-void launch_accumulate_sm90(Bfloat16, const Wgrad& p, unsigned blocks, int threads, size_t shared, void* stream) {
+void launch_accumulate_sm90(Bfloat16, const Wgrad& p, dim3 blocks, int threads, size_t shared, void* stream) {
   launch_any(accumulate_sm90<Bfloat16>, p, blocks, threads, shared, stream);
 }
 

@@ -10,7 +10,7 @@ namespace hstl {
 bool shape_block_sm90(Wgrad& p, int& warps, int& shared, int device);
 
 // Enqueues the partial sums.
-void launch_accumulate_sm90(Half, const Wgrad& p, unsigned blocks, int threads, size_t shared, void* stream);
-void launch_accumulate_sm90(Bfloat16, const Wgrad& p, unsigned blocks, int threads, size_t shared, void* stream);
+void launch_accumulate_sm90(Half, const Wgrad& p, dim3 blocks, int threads, size_t shared, void* stream);
+void launch_accumulate_sm90(Bfloat16, const Wgrad& p, dim3 blocks, int threads, size_t shared, void* stream);
 
 }  // namespace hstl

@@ -36,13 +36,20 @@ __device__ __forceinline__ int group_of(const Projection<T>& p) {
   return threadIdx.x & ((1 << p.group_bits) - 1);
 }
 
-// Rows k0.. of the matrix for the block's output channels, [chunk][groups][4], with zeros around.
+// Floats from one row of the matrix in shared memory to the next: the block's output channels, and four more, so that
+// eight rows at four channels lie in different banks.
+__host__ __device__ __forceinline__ int matrix_stride(int group_bits) { return (kChannels << group_bits) + 4; }
+
+// Rows k0.. of the matrix for the block's output channels, [chunk][stride], with zeros around. A warp takes eight rows
+// of four channels: the eight are neighbours in memory.
 template <class T>
 __device__ __forceinline__ void stage_matrix(float* matrix, const Projection<T>& p, int column, int k0) {
   const int bits = p.group_bits + 2, rows = min(p.chunk, (p.c_in - k0 + 7) / 8 * 8);
   for (int i = threadIdx.x; i < rows << bits; i += kThreads) {
-    const int k = k0 + (i >> bits), n = column + (i & ((1 << bits) - 1));
-    store_shared(matrix + i, k < p.c_in && n < p.c_out ? __ldg(p.proj + int64_t(n) * p.c_in + k) : 0.f);
+    const int row = (i >> (bits + 3)) * 8 + (i & 7), col = (i >> 3) & ((1 << bits) - 1);
+    const int k = k0 + row, n = column + col;
+    store_shared(matrix + row * matrix_stride(p.group_bits) + col,
+                 k < p.c_in && n < p.c_out ? __ldg(p.proj + int64_t(n) * p.c_in + k) : 0.f);
   }
 }
 
@@ -82,8 +89,8 @@ __device__ __forceinline__ void project(float (&u)[kPositions][kChannels], const
         load_floats(x[i], first + int64_t(positions[i]) * p.c_in + k0 + k, p.c_in - k0 - k, p.x_vectors);
 #pragma unroll
       for (int s = 0; s < kStep; ++s) {
-        const auto weights =
-            load_shared(reinterpret_cast<const Vector<float, kChannels>*>(matrix) + ((k + s) << p.group_bits) + group);
+        const auto weights = load_shared(reinterpret_cast<const Vector<float, kChannels>*>(
+            matrix + (k + s) * matrix_stride(p.group_bits) + group * kChannels));
 #pragma unroll
         for (int i = 0; i < kPositions; ++i)
 #pragma unroll
@@ -143,7 +150,7 @@ struct PoolParameters {
 // A block pools one region of one sequence into 4 x groups output channels, with all its threads side by side in the
 // positions. FLOPs per output channel and position: 2 c_in, and about 50 for one logarithm and 5 / 4 exponentials. The
 // maxima are read once for every block of channels, from caches but for the first. The registers hold 16 sums, 12
-// partial means and 16 maxima; shared memory at most 32 KB.
+// partial means and 16 maxima; shared memory about 34 KB.
 template <class T>
 HSTL_KERNEL(kThreads, 2)
 pool(const __grid_constant__ PoolParameters<T> p) {
@@ -290,7 +297,7 @@ Projection<T> projection_of(const Arguments& a, int group_bits) {
 
 template <class T>
 size_t matrix_bytes(const Projection<T>& u) {
-  return u.proj == nullptr ? 0 : sizeof(float) * u.chunk * kChannels << u.group_bits;
+  return u.proj == nullptr ? 0 : sizeof(float) * u.chunk * matrix_stride(u.group_bits);
 }
 
 }  // namespace

@@ -65,6 +65,13 @@ __device__ __forceinline__ void store_shared(T* p, T value) {
   *p = value;
 }
 
+// Stores 16 bytes to global memory at once; p is aligned to 16. The compiler may take other stores apart.
+__device__ __forceinline__ void store_16(void* p, const uint32_t (&words)[4]) {
+  asm volatile("st.global.v4.b32 [%0], {%1,%2,%3,%4};" ::"l"(__cvta_generic_to_global(p)), "r"(words[0]), "r"(words[1]),
+               "r"(words[2]), "r"(words[3])
+               : "memory");
+}
+
 // ---- cp.async: copies from global to shared memory in the background, 16 bytes each, both addresses aligned to 16.
 // Without `exists` zeros are written and the source is not read. The thread's copies since the last commit are a
 // group; wait<N> waits until at most the latest N groups of this thread are unfinished. Other threads see the data

@@ -23,6 +23,16 @@ struct Destination {
   int first_col;
 };
 
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+// Bit i: row i of the warp's, of which lane i says its number in the list, is inside the support. All bits are found at
+// once, since nothing else is done until the supports have come.
+__device__ __forceinline__ uint32_t find_active(const Epilogue& e, const Destination& to, int listed) {
+  bool inside = listed < to.count;
+  if (inside && e.support != nullptr) inside = e.support[int64_t(to.frame) * e.places + to.sites[listed]] != 0;
+  return __ballot_sync(kAllLanes, inside);
+}
+
 // Finishes eight columns of one position, whose elements in y begin at `at`, and in the frame maximum at `at_maximum`.
 template <class T>
 __device__ __forceinline__ void finish_vector(const Epilogue& e, float (&sums)[8], int64_t at, int64_t at_maximum,
@@ -45,10 +55,10 @@ __device__ __forceinline__ void finish_vector(const Epilogue& e, float (&sums)[8
   }
 }
 
-// Stores eight rows of a warp's sums: lane i holds, of row i / 4, columns 2 (i % 4) and the next of every eight.
-// `staged` is kStagedBytes of shared memory for this warp alone.
+// Stores eight rows of a warp's sums: lane i holds, of row i / 4, columns 2 (i % 4) and the next of every eight. Bit i
+// of `active`: row i is inside the support. `staged` is kStagedBytes of shared memory for this warp alone.
 template <class T, int kCols>
-__device__ __forceinline__ void store_rows(const Epilogue& e, const Destination& to, float* staged,
+__device__ __forceinline__ void store_rows(const Epilogue& e, const Destination& to, uint32_t active, float* staged,
                                            const float (&sums)[kCols / 8][2]) {
   int lane = threadIdx.x % 32;
 #pragma unroll
@@ -67,7 +77,7 @@ __device__ __forceinline__ void store_rows(const Epilogue& e, const Destination&
     float4 one = load_shared(from + odd), other = load_shared(from + 1 - odd);
     float4 low = odd ? other : one, high = odd ? one : other;
     float values[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-    if (e.support == nullptr || e.support[position] != 0) {
+    if ((active >> row & 1) != 0) {
       int64_t at_maximum = (int64_t(to.sequence) * e.places + place) * e.c + to.first_col + col;
       finish_vector<T>(e, values, at, at_maximum, to.frame_in_sequence, left);
     } else {

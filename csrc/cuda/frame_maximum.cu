@@ -83,8 +83,8 @@ maximum(const __grid_constant__ MaximumParameters<T> p) {
     indices.at[k] = int16_t(frame_of_best[k]);
   }
   const int64_t at = sequence * p.frame_size + element;
-  store_vector<N>(p.maximum + at, values);
-  store_vector<N>(p.index + at, indices);
+  store_chosen<N>(p.maximum + at, values);
+  store_chosen<N>(p.index + at, indices);
 }
 
 // Frames of a thread of the backward kernel.
@@ -122,10 +122,10 @@ maximum_backward(const __grid_constant__ SpreadParameters<T, G> p) {
       index = load_vector<N>(p.index + at);
       held = sequence;
     }
-    float gx[N];
+    Vector<T, N> gx;
 #pragma unroll
-    for (int k = 0; k < N; ++k) gx[k] = index.at[k] == within ? grad[k] : 0.f;
-    store_floats(p.gx + frame * p.frame_size + element, gx, N, true);
+    for (int k = 0; k < N; ++k) gx.at[k] = from_float<T>(index.at[k] == within ? grad[k] : 0.f);
+    store_chosen<N>(p.gx + frame * p.frame_size + element, gx);
   }
 }
 

@@ -1,10 +1,11 @@
 #include "launch.cuh"
 #include "tiles.cuh"
+#include "vector.cuh"
 
 namespace hstl {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 512;  // few blocks list, one to a multiprocessor
 constexpr int kWarps = kThreads / 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
@@ -97,8 +98,8 @@ __device__ void cut(Tile tile, Tile* tiles, int64_t most, const int* row_starts,
 // A block lists one region's panel of one segment. Bytes: the support, once.
 HSTL_KERNEL(kThreads, 1) list(const __grid_constant__ ListTiles p) {
   int* of_warps = reinterpret_cast<int*>(dynamic_shared());
-  int* columns = of_warps + kWarps;          // [2 kThreads]: each thread's smallest and largest column
-  int* row_starts = columns + 2 * kThreads;  // [rows + 1]: positions listed before a row
+  int* columns = of_warps + kWarps;        // [2 kWarps]: each warp's smallest and largest column
+  int* row_starts = columns + 2 * kWarps;  // [rows + 1]: positions listed before a row
   int segment = blockIdx.x, region = blockIdx.y / p.panels, panel = blockIdx.y % p.panels;
   Segment s = find_segment(p.to, segment);
   int row0 = p.regions[2 * region], rows = p.regions[2 * region + 1];
@@ -135,14 +136,20 @@ HSTL_KERNEL(kThreads, 1) list(const __grid_constant__ ListTiles p) {
     if (e < rows * cols && e % cols == 0) store_shared(row_starts + row, at);
     count += total;
   }
-  store_shared(columns + threadIdx.x, min_col);
-  store_shared(columns + kThreads + threadIdx.x, max_col);
+  for (int d = 16; d > 0; d /= 2) {
+    min_col = min(min_col, __shfl_xor_sync(kAllLanes, min_col, d));
+    max_col = max(max_col, __shfl_xor_sync(kAllLanes, max_col, d));
+  }
+  if (threadIdx.x % 32 == 0) {
+    store_shared(columns + threadIdx.x / 32, min_col);
+    store_shared(columns + kWarps + threadIdx.x / 32, max_col);
+  }
   __syncthreads();
   if (threadIdx.x != 0) return;
   store_shared(row_starts + rows, count);
-  for (int i = 1; i < kThreads; ++i) {
+  for (int i = 1; i < kWarps; ++i) {
     min_col = min(min_col, load_shared(columns + i));
-    max_col = max(max_col, load_shared(columns + kThreads + i));
+    max_col = max(max_col, load_shared(columns + kWarps + i));
   }
   Tile tile = {region, row0, row0 + rows, first_site, 0, 0, 0, 0, 0};
   Tile* tiles = p.tiles + int64_t(segment) * p.to.tiles_per_segment + first_tile;
@@ -157,23 +164,28 @@ struct Clear {
   int64_t channel_bytes;
 };
 
-// A block writes the zeros of 256 positions of one segment. Bytes: those written.
+// A block writes the zeros of kThreads positions of one segment, a warp those of 32: lanes that follow one another
+// write the units of one frame, 16 bytes or one, then of the next. Bytes: those written.
 HSTL_KERNEL(kThreads, 1) clear(const __grid_constant__ Clear p) {
   int64_t map = int64_t(p.tiles.h) * p.tiles.w;
   int64_t blocks = (map + kThreads - 1) / kThreads;
   int segment = int(blockIdx.x / blocks);
-  int64_t first = blockIdx.x % blocks * kThreads;
   Segment s = find_segment(p.tiles, segment);
-  int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  for (int64_t position = first + warp; position < min(first + kThreads, map); position += kWarps) {
-    if (s.begin == s.end || p.tiles.listed[segment * map + position]) continue;
-    for (int t = s.begin; t < s.end; ++t) {
-      unsigned char* to = p.y + (t * map + position) * p.channel_bytes;
-      if (reinterpret_cast<uintptr_t>(to) % 16 == 0 && p.channel_bytes % 16 == 0)
-        for (int64_t i = lane; i < p.channel_bytes / 16; i += 32)
-          reinterpret_cast<int4*>(to)[i] = make_int4(0, 0, 0, 0);
+  if (s.begin == s.end) return;
+  int lane = threadIdx.x % 32;
+  int64_t first = blockIdx.x % blocks * kThreads + threadIdx.x / 32 * 32;
+  bool listed = first + lane >= map || p.tiles.listed[segment * map + first + lane] != 0;
+  bool whole = reinterpret_cast<uintptr_t>(p.y) % 16 == 0 && p.channel_bytes % 16 == 0;
+  int64_t units = whole ? p.channel_bytes / 16 : p.channel_bytes;
+  for (uint32_t left = ~__ballot_sync(kAllLanes, listed); left != 0; left &= left - 1) {
+    int64_t position = first + __ffs(int(left)) - 1;
+    for (int64_t i = lane; i < (s.end - s.begin) * units; i += 32) {
+      int64_t frame = divide(i, units), unit = i - frame * units;
+      unsigned char* to = p.y + ((s.begin + frame) * map + position) * p.channel_bytes;
+      if (whole)
+        reinterpret_cast<int4*>(to)[unit] = make_int4(0, 0, 0, 0);
       else
-        for (int64_t i = lane; i < p.channel_bytes; i += 32) to[i] = 0;
+        to[unit] = 0;
     }
   }
 }
@@ -224,7 +236,7 @@ Tiles list_tiles(const TilePlan& plan, const uint8_t* support, const int32_t* st
                  int(plan.tiles), int(plan.h),    int(plan.w), plan.stretch};
   launch("count_segments", count_segments, dim3(1), kThreads, kWarps * 4, stream,
          CountSegments{segment_starts, starts, int(plan.sequences), plan.stretch});
-  size_t shared = size_t(kWarps + 2 * kThreads + plan.most_rows + 1) * 4;
+  size_t shared = size_t(3 * kWarps + plan.most_rows + 1) * 4;
   launch("list_tiles", list, dim3(unsigned(plan.segments), unsigned(plan.regions * plan.panels)), kThreads, shared,
          stream, ListTiles{found, tiles, sites, listed, support, regions, plan.panels, plan.panel_cols});
   return found;
@@ -232,7 +244,7 @@ Tiles list_tiles(const TilePlan& plan, const uint8_t* support, const int32_t* st
 
 void clear_unlisted(const TilePlan& plan, const Tiles& tiles, void* y, int64_t channel_bytes, void* stream) {
   int64_t blocks = (plan.h * plan.w + kThreads - 1) / kThreads;
-  launch("clear_unlisted", clear, dim3(unsigned(plan.segments * blocks)), kThreads, 0, stream,
+  launch("clear_unlisted", clear, grid_of(plan.segments * blocks), kThreads, 0, stream,
          Clear{tiles, static_cast<unsigned char*>(y), channel_bytes});
 }
 

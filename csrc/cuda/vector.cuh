@@ -28,6 +28,19 @@ __device__ __forceinline__ void store_vector(T* p, const Vector<T, N>& value) {
   *reinterpret_cast<Vector<T, N>*>(p) = value;
 }
 
+// The same for values that the compiler would store one or two at a time, as those that loops choose. Loads that follow
+// wait until it is done.
+template <int N, class T>
+__device__ __forceinline__ void store_chosen(T* p, const Vector<T, N>& value) {
+  if constexpr (N == kVector<T>) {
+    uint32_t words[4];
+    memcpy(words, &value, sizeof(words));
+    store_16(p, words);
+  } else {
+    store_vector<N>(p, value);
+  }
+}
+
 // N elements as words, where they fill 16 bytes: in registers, elements of 2 bytes would take a word each.
 template <class T, int N>
 using Raw = std::conditional_t<N == kVector<T>, Vector<uint32_t, 4>, Vector<T, N>>;

@@ -134,6 +134,8 @@ class EagerMaps:
                 self._pool_waiting()
         else:
             self._pooled.append(layer(self._x, self._lengths or None, Support(self._support)))
+            # A layer that follows reads the map too: what it does to its own gradient it does not do to the pool's.
+            self._owns_gradient = False
 
     def head(self, network: Network, batch_statistics: bool) -> Tensor:
         """Compute the embeddings `[n, p, c]` of the parts pooled so far."""

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from hstl_fast import backends, reference
-from hstl_fast._torch_private import is_tracing, nodes_behind
+from hstl_fast._torch_private import is_batched, is_tracing, nodes_behind
 from hstl_fast.backends.cpu.algorithm import AUTO
 from hstl_fast.layout import channels_last, empty_map, reference_dtype
 from hstl_fast.ops import _checks, _dispatch
@@ -132,7 +133,9 @@ class _Arme(NativeFunction):
         # With the slope applied first, the output can go and make room for the gradient of x, and it is read once where
         # the two gradients would read it often. The gradient of the weights alone needs no room and reads it once.
         owned = may_overwrite(ctx, grad)
-        if slope != 1.0 and ((needs_x and owned) or not backends.fuses_leaky_backward(backend)):
+        # A batch of gradients goes on as it is: torch calls the private operators for one after another.
+        is_apart = not backends.fuses_leaky_backward(backend) and not _is_batch(grad)
+        if slope != 1.0 and ((needs_x and owned) or is_apart):
             grad = grad if owned else grad.clone(memory_format=torch.channels_last_3d)
             torch.ops.hstl_fast.leaky_backward_(grad, y, supports[1], slope, backend)
             slope, y = 1.0, None
@@ -144,8 +147,25 @@ class _Arme(NativeFunction):
         if needs_x and owned and backends.fuses_into_dgrad(backend):
             gx = _dgrad_fused(ctx, grad, weights, x, supports[0], None)
         elif needs_x:
+            _leave_derivative(ctx)
             gx = torch.ops.hstl_fast.arme_dgrad(grad, y, weights, *layer)
         return pad_with_none(ctx, gx, gw)
+
+
+def _is_batch(grad: Tensor) -> bool:
+    return not torch.compiler.is_compiling() and is_batched(grad)
+
+
+def _leave_derivative(ctx: Any) -> None:
+    """Tell the node behind that its derivative is not applied here.
+
+    In an earlier pass through a retained graph it may have been, though that pass did not come to the node behind: it
+    raised, or wanted no gradient from there on.
+    """
+    if not torch.compiler.is_compiling() and isinstance(ctx, FunctionCtx):
+        behind = nodes_behind(ctx)[0]  # x comes first
+        if hasattr(behind, "activation_is_applied"):
+            behind.activation_is_applied = False
 
 
 def _dgrad_fused(
@@ -213,19 +233,26 @@ class _ArmeWithMaximum(OwningFunction):
         split, seq_lens, slope, backend = ctx.arguments
         if ctx.activation_is_applied:
             ctx.activation_is_applied = False
-        elif slope != 1.0:
+            slope, y = 1.0, None
+        elif slope != 1.0 and not _is_batch(grad):
             grad = grad if may_overwrite(ctx, grad) else grad.clone(memory_format=torch.channels_last_3d)
             torch.ops.hstl_fast.leaky_backward_(grad, y, y_support, slope, backend)
-        layer = (x_support, y_support, split, seq_lens, 1.0, AUTO, backend)
+            slope, y = 1.0, None
+        layer = (x_support, y_support, split, seq_lens, slope, AUTO, backend)
         gw = gx = None
         needs_x, needs_weights = ctx.needs_input_grad[:2]
         if needs_weights:
-            gw = torch.ops.hstl_fast.arme_wgrad(grad, None, x, weights, *layer)
+            gw = torch.ops.hstl_fast.arme_wgrad(grad, y, x, weights, *layer)
         if needs_x and may_overwrite(ctx, grad):
             gx = _dgrad_fused(ctx, grad, weights, x, x_support, (gmaximum, index))
         elif needs_x:
-            gx = torch.ops.hstl_fast.arme_dgrad(grad, None, weights, *layer)
-            torch.ops.hstl_fast.frame_maximum_backward_add(gx, gmaximum, index, seq_lens, backend)
+            _leave_derivative(ctx)
+            gx = torch.ops.hstl_fast.arme_dgrad(grad, y, weights, *layer)
+            if _is_batch(grad):
+                shape = list(x.shape), x.dtype
+                gx = gx + torch.ops.hstl_fast.frame_maximum_backward(gmaximum, index, *shape, seq_lens, backend)
+            else:
+                torch.ops.hstl_fast.frame_maximum_backward_add(gx, gmaximum, index, seq_lens, backend)
         return pad_with_none(ctx, gx, gw)
 
 
@@ -257,6 +284,8 @@ def arme_with_maximum(
 
 def _free_saved(ctx: Any) -> None:
     """Let go of what was saved unless the graph is retained; older versions of torch do so after backward only."""
+    if torch.compiler.is_compiling():  # a compiler knows itself how long each is needed
+        return
     free = getattr(ctx, "maybe_clear_saved_tensors", None)
     if free is not None:
         free()

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hstl_fast import HSTL, HSTLConfig, backends
+from hstl_fast import HSTL, HSTLConfig, backends, use_backend
 from hstl_fast.backends import cuda
 from hstl_fast.models.config import Stage
+from hstl_fast.ops import _dispatch
 
 CONFIG = HSTLConfig((8, 8), (Stage((40, 24), (8, 16)), Stage((8, 32, 24), (16, 8))), False, 64, 3)
 
@@ -27,6 +28,14 @@ def calls(exact_kernels: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Coun
 
     monkeypatch.setattr(backends, "implementation", counting)
     return counts
+
+
+@pytest.fixture
+def automatic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The backends are chosen for each operator, this one first."""
+    monkeypatch.setattr(_dispatch, "candidates", lambda *_: ("cuda", "reference"))
+    with use_backend("auto"):
+        yield
 
 
 def silhouettes() -> Tensor:
@@ -102,3 +111,75 @@ def test_frozen_weights_of_one_layer(calls: Counter[str]) -> None:
     kept = [gradient for name, gradient in zip(names, expected, strict=True) if name != frozen]
     for one, other in zip(found, kept, strict=True):
         assert one.equal(other)
+
+
+def reached(network: HSTL) -> list[Tensor]:
+    """The parameters behind the embeddings."""
+    return [parameter for name, parameter in network.named_parameters() if not name.startswith("classifier")]
+
+
+def inspect(node: Any) -> None:
+    """Look behind every node from here on."""
+    pending, seen = [node], set()
+    while pending:
+        current = pending.pop()
+        if current is not None and current not in seen:
+            seen.add(current)
+            pending += [following for following, _ in current.next_functions]
+
+
+@pytest.mark.parametrize("is_raised", [False, True])
+def test_a_pass_that_does_not_come_to_the_node_behind(calls: Counter[str], is_raised: bool) -> None:
+    """What it asked of that node does not hold in a later pass, which finds the derivatives apart."""
+    torch.manual_seed(0)
+    network = HSTL(CONFIG).train()
+    parameters = reached(network)
+    last = network.stages[1].get_submodule("1").get_parameter("weight")
+    loss = network(silhouettes()).embeddings.square().sum()
+    expected = torch.autograd.grad(loss, parameters, retain_graph=True)
+    calls.clear()
+
+    def refuse(gradient: Tensor) -> None:
+        raise ValueError("refused")
+
+    if is_raised:
+        handle = last.register_hook(refuse)
+        with pytest.raises(ValueError, match="refused"):
+            loss.backward(retain_graph=True)
+        handle.remove()
+    else:
+        torch.autograd.grad(loss, [last], retain_graph=True)
+    assert calls["arme_dgrad_fused"] == 1
+    inspect(loss.grad_fn)
+    found = torch.autograd.grad(loss, parameters)
+    assert calls["arme_dgrad_fused"] == 1
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-3 * other.abs().max().item())
+
+
+def test_many_gradients_at_once(calls: Counter[str]) -> None:
+    """Also where an earlier pass asked a node behind to leave its derivative out."""
+    torch.manual_seed(0)
+    network = HSTL(CONFIG).train()
+    parameters = reached(network)
+    last = network.stages[1].get_submodule("1").get_parameter("weight")
+    loss = network(silhouettes()).embeddings.square().sum()
+    torch.autograd.grad(loss, [last], retain_graph=True)
+    factors = torch.tensor([1.0, 2.0])
+    found = torch.autograd.grad(loss, parameters, factors, retain_graph=True, is_grads_batched=True)
+    for factor, part in zip(factors, zip(*found, strict=True), strict=True):
+        each = torch.autograd.grad(loss, parameters, factor, retain_graph=True)
+        for one, other in zip(part, each, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-3 * other.abs().max().item())
+
+
+def test_a_pool_of_the_reference_reads_the_map_too(
+    exact_kernels: None, automatic: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sequences too long for a two-byte index of their maxima."""
+    torch.manual_seed(0)
+    network = HSTL(CONFIG).train()
+    expected = gradients(network, silhouettes())
+    monkeypatch.setattr(backends, "LONGEST", 2)
+    for one, other in zip(gradients(network, silhouettes()), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-3 * other.abs().max().item())

@@ -82,6 +82,18 @@ def test_compiles_without_a_break(dynamic: bool) -> None:
     torch.compiler.reset()
 
 
+def test_gradients_compile_without_a_break() -> None:
+    x, weights = (value.to(DEVICE, torch.float32).requires_grad_() for value in ARME.inputs(PACKED))
+    compiled = torch.compile(functional.arme, backend="aot_eager", fullgraph=True)
+    found, expected = (
+        torch.autograd.grad(f(x, weights, PACKED.split, seq_lens=PACKED.lens).square().sum(), (x, weights))
+        for f in (compiled, functional.arme)
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    torch.compiler.reset()
+
+
 def test_float64_is_refused_by_name() -> None:
     x, weights = (value.to(DEVICE) for value in ARME.inputs(BATCH))
     with pytest.raises(RuntimeError, match=r"backend 'cuda' cannot run arme: .* not torch\.float64"):

@@ -60,6 +60,8 @@ void store_shared(T* p, T value, HSTL_HERE) {
   *p = value;
 }
 
+void store_16(void* global, const uint32_t (&words)[4], HSTL_HERE);
+
 void copy_async_16(void* shared, const void* global, bool exists, HSTL_HERE);
 void copy_async_commit(HSTL_HERE);
 template <int N>

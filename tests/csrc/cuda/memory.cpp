@@ -2,6 +2,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <new>
 
 #include "counters.h"
@@ -117,6 +118,11 @@ namespace hstl {
 
 uint32_t shared_address(const void* p, shim::Where where) {
   return shim::kWindow + uint32_t(shim::offset_in_shared(p, 0, 1, "an address", where));
+}
+
+void store_16(void* to, const uint32_t (&words)[4], shim::Where where) {
+  if (reinterpret_cast<uintptr_t>(to) % 16 != 0) shim::fail(where, "store_16: %p is not aligned", to);
+  std::memcpy(to, words, 16);
 }
 
 void copy_async_16(void* to, const void* from, bool exists, shim::Where where) {
