@@ -37,6 +37,42 @@ struct Convolution {
   Epilogue to;
 };
 
+// Packed weights: [regions, column blocks, channel blocks, kTaps] stages of [kUnits, kTimes, kCols, 16 bytes], the
+// latest time first. Eight columns of a unit are 128 contiguous bytes: a matrix of ldmatrix, and a core matrix of
+// wgmma, which takes the columns of successive times as one product.
+template <int kCols>
+constexpr int kStageBytes = kTimes * kUnits * kCols * kUnitBytes;
+
+// What a block works on; in shared memory, so that its parts hold no registers between their uses.
+struct Work {
+  Tile tile;
+  Segment segment;
+  const int32_t* sites;          // the tile's
+  const unsigned char* weights;  // the region's and the column block's first stage
+  int first_frame, last_frame;   // of the input
+  int box;                       // places
+};
+
+// The tile of this block, for thread 0 to write; a barrier has to follow. False: nothing is to be done.
+template <int kCols>
+__device__ __forceinline__ bool find_work(const Convolution& p, Work* to) {
+  int tile_number = blockIdx.x / p.col_blocks, segment = tile_number / p.tiles.tiles_per_segment;
+  Segment s = find_segment(p.tiles, segment);
+  Tile tile = p.tiles.tiles[tile_number];
+  if (s.begin == s.end || tile.count == 0) return false;
+  if (threadIdx.x == 0) {
+    store_words(&to->tile, tile);
+    store_words(&to->segment, s);
+    store_shared(&to->sites, p.tiles.sites + int64_t(segment) * p.tiles.h * p.tiles.w + tile.begin);
+    int64_t stages = p.channel_blocks * kTaps, unit = int64_t(tile.region) * p.col_blocks + blockIdx.x % p.col_blocks;
+    store_shared(&to->first_frame, max(s.begin - 1, s.first));
+    store_shared(&to->last_frame, min(s.end, s.last));
+    store_shared(&to->box, tile.rows * tile.cols);
+    store_shared(&to->weights, p.weights + unit * stages * kStageBytes<kCols>);
+  }
+  return true;
+}
+
 // The taps over time by which an input frame is multiplied, for each of the sums; -1: the output is not the segment's.
 struct Times {
   int of[kTimes];
@@ -57,12 +93,6 @@ __device__ __forceinline__ Times times_of(const Segment& s, int frame) {
 __device__ __forceinline__ bool is_complete(const Segment& s, int frame, int time) {
   return time == 2 || (time == 1 && frame == s.last);
 }
-
-// Packed weights: [regions, column blocks, channel blocks, kTaps] stages of [kUnits, kTimes, kCols, 16 bytes], the
-// latest time first. Eight columns of a unit are 128 contiguous bytes: a matrix of ldmatrix, and a core matrix of
-// wgmma, which takes the columns of successive times as one product.
-template <int kCols>
-constexpr int kStageBytes = kTimes * kUnits * kCols * kUnitBytes;
 
 // Columns of a block, for so many outputs. In plain float32 the sums of 64 leave too few registers for the operands.
 template <class Tag>

@@ -32,16 +32,6 @@ static_assert(kThreads / 32 * kStagedBytes<64> <= kPatchBytes, "all warps' rows 
 static_assert(kThreads / 32 * kRowTiles * 16 == kPositions, "the warps' rows are the tile's positions");
 static_assert(kRowTiles * 16 == 32, "a lane has a row");
 
-// What a block works on; in shared memory, so that its parts hold no registers between their uses.
-struct Work {
-  Tile tile;
-  Segment segment;
-  const int32_t* sites;          // the tile's
-  const unsigned char* weights;  // the region's and the column block's first stage
-  int first_frame, last_frame;   // of the input
-  int box;                       // places
-};
-
 // Bytes of shared memory: two patches, of this and the next channel block or frame, the weights, the box's places.
 template <int kCols>
 int shared_bytes(const Convolution& p) {
@@ -69,32 +59,6 @@ __device__ __forceinline__ Rows<Tag> find_rows(const Convolution& p, const Tile&
       rows.at[m][i] = (row * tile.cols + col) * kUnitBytes + Rows<Tag>::unit(lane) * kPlaneBytes;
     }
   return rows;
-}
-
-template <class T>
-__device__ __forceinline__ void store_words(T* to, const T& from) {
-#pragma unroll
-  for (int i = 0; i < int(sizeof(T) / 4); ++i)
-    store_shared(reinterpret_cast<int*>(to) + i, reinterpret_cast<const int*>(&from)[i]);
-}
-
-template <int kCols>
-__device__ __forceinline__ bool find_work(const Convolution& p, Work* to) {
-  int tile_number = blockIdx.x / p.col_blocks, segment = tile_number / p.tiles.tiles_per_segment;
-  Segment s = find_segment(p.tiles, segment);
-  Tile tile = p.tiles.tiles[tile_number];
-  if (s.begin == s.end || tile.count == 0) return false;
-  if (threadIdx.x == 0) {
-    store_words(&to->tile, tile);
-    store_words(&to->segment, s);
-    store_shared(&to->sites, p.tiles.sites + int64_t(segment) * p.tiles.h * p.tiles.w + tile.begin);
-    int64_t stages = p.channel_blocks * kTaps, unit = int64_t(tile.region) * p.col_blocks + blockIdx.x % p.col_blocks;
-    store_shared(&to->first_frame, max(s.begin - 1, s.first));
-    store_shared(&to->last_frame, min(s.end, s.last));
-    store_shared(&to->box, tile.rows * tile.cols);
-    store_shared(&to->weights, p.weights + unit * stages * kStageBytes<kCols>);
-  }
-  return true;
 }
 
 // Stores the sums of one output frame and makes them zero; `staged` is shared memory of all warps.

@@ -151,7 +151,7 @@ convolve_sm90(const __grid_constant__ ConvolutionSm90 parameters) {
   const Convolution& p = parameters.c;
   Memory memory = memory_of<kCols>(parameters.slots);
   Work* work = memory.work;
-  if (!find_work<kCols>(p, parameters.slots, memory)) return;
+  if (!find_ring_work<kCols>(p, parameters.slots, memory)) return;
   int frame = load_shared(&work->first_frame);
   copy_patch<Tag>(p, memory, 0, frame, 0);
   int rows[Shape<kCols>::kRowTiles];

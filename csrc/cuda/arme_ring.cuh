@@ -48,14 +48,9 @@ struct Refill {
   int delay;  // steps until the first is copied
 };
 
-// What a block works on, in shared memory, so that it takes no registers.
-struct Work {
-  Tile tile;
-  Segment segment;
-  int first_frame;               // of the input
-  int patches;                   // channel blocks of all input frames
-  const int32_t* sites;          // the tile's
-  const unsigned char* weights;  // the region's and the column block's first stage
+// What a block works on, and the state of its ring.
+struct RingWork : Work {
+  int patches;  // channel blocks of all input frames
   Refill refill;
 };
 
@@ -68,7 +63,7 @@ struct Memory {
   uint64_t* weights_empty;  // [slots]: all warps have multiplied by it
   uint64_t* patch_full;     // [2]: all warps' copies have arrived
   uint64_t* patch_empty;    // [2]: all warps have read it
-  Work* work;
+  RingWork* work;
   int* places;
   unsigned char* staged;  // kStagedBytes per warp
 };
@@ -76,7 +71,7 @@ struct Memory {
 template <int kCols>
 __host__ __device__ __forceinline__ int shared_bytes(int slots) {
   return 2 * kPatchBytes + slots * kStageBytes<kCols> + Shape<kCols>::kWarps * kStagedBytes<kCols> +
-         (2 * slots + 4) * int(sizeof(uint64_t)) + int(sizeof(Work)) + kBox * int(sizeof(int));
+         (2 * slots + 4) * int(sizeof(uint64_t)) + int(sizeof(RingWork)) + kBox * int(sizeof(int));
 }
 
 #ifdef HSTL_WGMMA
@@ -91,7 +86,7 @@ __device__ __forceinline__ Memory memory_of(int slots) {
   memory.weights_empty = memory.weights_full + slots;
   memory.patch_full = memory.weights_empty + slots;
   memory.patch_empty = memory.patch_full + 2;
-  memory.work = reinterpret_cast<Work*>(memory.patch_empty + 2);
+  memory.work = reinterpret_cast<RingWork*>(memory.patch_empty + 2);
   memory.places = reinterpret_cast<int*>(memory.work + 1);
   return memory;
 }
@@ -116,26 +111,6 @@ __device__ __forceinline__ void copy_stage(const Memory& memory, int slot, const
   barrier_expect(memory.weights_full + slot, kStageBytes<kCols>);
   copy_bulk(memory.weights + slot * kStageBytes<kCols>, stage, kStageBytes<kCols>, memory.weights_full + slot);
 }
-
-template <class T>
-__device__ __forceinline__ void store_words(T* to, const T& from) {
-#pragma unroll
-  for (int i = 0; i < int(sizeof(T) / 4); ++i)
-    store_shared(reinterpret_cast<int*>(to) + i, reinterpret_cast<const int*>(&from)[i]);
-}
-
-template <class T>
-__device__ __forceinline__ T load_words(const T* from) {
-  T to;
-#pragma unroll
-  for (int i = 0; i < int(sizeof(T) / 4); ++i)
-    reinterpret_cast<int*>(&to)[i] = load_shared(reinterpret_cast<const int*>(from) + i);
-  return to;
-}
-
-// The first input frame of a segment's outputs, and how many there are.
-__device__ __forceinline__ int first_frame(const Segment& s) { return max(s.begin - 1, s.first); }
-__device__ __forceinline__ int frames_of(const Segment& s) { return min(s.end, s.last) - first_frame(s) + 1; }
 
 // Begins to fill the ring of weights. By one thread.
 template <int kCols>
@@ -165,26 +140,20 @@ __device__ __forceinline__ void refill_ring(const Memory& memory, int slots, int
   store_words(&memory.work->refill, r);
 }
 
-// Finds what the block works on, and prepares the barriers. False: nothing.
+// Finds what the block works on, and prepares the barriers and the ring. False: nothing.
 template <int kCols>
-__device__ __forceinline__ bool find_work(const Convolution& p, int slots, const Memory& memory) {
-  int tile_number = blockIdx.x / p.col_blocks, segment = tile_number / p.tiles.tiles_per_segment;
-  Segment s = find_segment(p.tiles, segment);
-  Tile tile = p.tiles.tiles[tile_number];
-  if (s.begin == s.end || tile.count == 0) return false;
-  place_box(memory.places, tile, p.tiles.w);
+__device__ __forceinline__ bool find_ring_work(const Convolution& p, int slots, const Memory& memory) {
+  RingWork* work = memory.work;
+  if (!find_work<kCols>(p, work)) return false;
   if (threadIdx.x == 0) {
+    int frames = load_shared(&work->last_frame) - load_shared(&work->first_frame) + 1;
     int stages = p.channel_blocks * kTaps;
-    int64_t unit = int64_t(tile.region) * p.col_blocks + blockIdx.x % p.col_blocks;
-    store_words(&memory.work->tile, tile);
-    store_words(&memory.work->segment, s);
-    store_shared(&memory.work->sites, p.tiles.sites + int64_t(segment) * p.tiles.h * p.tiles.w + tile.begin);
-    store_shared(&memory.work->weights, p.weights + unit * stages * kStageBytes<kCols>);
+    store_shared(&work->patches, frames * p.channel_blocks);
     init_barriers<kCols>(memory, slots);
-    store_shared(&memory.work->first_frame, first_frame(s));
-    store_shared(&memory.work->patches, frames_of(s) * p.channel_blocks);
-    fill_ring<kCols>(memory, slots, stages, p.resident ? stages : frames_of(s) * stages);
+    fill_ring<kCols>(memory, slots, stages, p.resident ? stages : frames * stages);
   }
+  __syncthreads();
+  place_box(memory.places, work->tile, p.tiles.w);
   __syncthreads();
   return true;
 }

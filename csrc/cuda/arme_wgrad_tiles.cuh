@@ -9,8 +9,6 @@ namespace hstl {
 
 constexpr int kRing = 3;  // chunks of the gradient in flight or in use
 constexpr int kAllTaps = kTimes * kTaps;
-constexpr unsigned kAllLanes = 0xffffffffu;
-
 // Partial sums are kept in groups: of kGroup input channels and kGroupCols outputs at the kTaps of a frame. For every
 // tap and 8 outputs, element i of lane l is that of channel l / 4 + i / 2 * 8, and output 2 (l % 4) + i % 2.
 constexpr int kGroup = 16;

@@ -23,8 +23,6 @@ struct Destination {
   int first_col;
 };
 
-constexpr unsigned kAllLanes = 0xffffffffu;
-
 // Bit i: row i of the warp's, of which lane i says its number in the list, is inside the support. All bits are found at
 // once, since nothing else is done until the supports have come.
 __device__ __forceinline__ uint32_t find_active(const Epilogue& e, const Destination& to, int listed) {

@@ -7,8 +7,6 @@ namespace {
 
 constexpr int kThreads = 512;  // few blocks list, one to a multiprocessor
 constexpr int kWarps = kThreads / 32;
-constexpr unsigned kAllLanes = 0xffffffffu;
-
 // ---- segments
 
 struct CountSegments {

@@ -64,6 +64,24 @@ Tiles list_tiles(const TilePlan& plan, const uint8_t* support, const int32_t* st
 // Enqueues zeros at the positions of y [F, H, W, channel_bytes] that no tile lists.
 void clear_unlisted(const TilePlan& plan, const Tiles& tiles, void* y, int64_t channel_bytes, void* stream);
 
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+// Structs of 4-byte words to and from shared memory, by one thread.
+template <class T>
+__device__ __forceinline__ void store_words(T* to, const T& from) {
+#pragma unroll
+  for (int i = 0; i < int(sizeof(T) / 4); ++i)
+    store_shared(reinterpret_cast<int*>(to) + i, reinterpret_cast<const int*>(&from)[i]);
+}
+template <class T>
+__device__ __forceinline__ T load_words(const T* from) {
+  T to;
+#pragma unroll
+  for (int i = 0; i < int(sizeof(T) / 4); ++i)
+    reinterpret_cast<int*>(&to)[i] = load_shared(reinterpret_cast<const int*>(from) + i);
+  return to;
+}
+
 // The segment of this number; an empty one behind the last.
 __device__ __forceinline__ Segment find_segment(const Tiles& t, int segment) {
   if (segment >= t.segment_starts[t.sequences]) return {0, 0, 0, 0, 0};

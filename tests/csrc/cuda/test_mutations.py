@@ -42,7 +42,7 @@ FAULTS = {
     ),
     "a row too many below a region": Fault("maps.cuh", "row < tile.region_end", "row <= tile.region_end"),
     "a column too many": Fault("maps.cuh", "col >= 0 && col < w", "col >= 0 && col <= w"),
-    "a frame of the sequence before": Fault("arme_forward.cu", "max(s.begin - 1, s.first)", "max(s.begin - 1, 0)"),
+    "a frame of the sequence before": Fault("arme.cuh", "max(s.begin - 1, s.first)", "max(s.begin - 1, 0)"),
     "the first stretch's frames again": Fault(
         "tiles.cuh", "(segment - t.segment_starts[low]) * t.stretch", "0 * t.stretch"
     ),
