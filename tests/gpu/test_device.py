@@ -12,6 +12,7 @@ AS_IF_THERE_WERE_A_GPU = """
 import sys, torch, pytest
 torch.cuda.is_available = lambda: True
 torch.cuda.get_device_capability = lambda *device: (9, 0)
+torch.cuda.current_device = lambda: 0
 pytest.main(sys.argv[1:])
 """
 
