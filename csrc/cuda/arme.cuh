@@ -25,7 +25,7 @@ struct Epilogue {
   int64_t places;
   int c;
   float slope;   // without x, of the activation
-  bool vectors;  // whether rows of y are aligned to 16 bytes
+  bool vectors;  // whether every eight channels of y, x and maximum_grad are aligned to 16 bytes
 };
 
 struct Convolution {

@@ -156,13 +156,16 @@ class Fused(NamedTuple):
     maximum: tuple[Tensor, Tensor] | None = None
 
 
+NOTHING_FUSED = Fused()
+
+
 def dgrad(
     grad: Tensor,
     weights: Tensor,
     support: Tensor | None,
     split: list[int],
     seq_lens: list[int],
-    fused: Fused = Fused(),  # noqa: B008
+    fused: Fused = NOTHING_FUSED,
 ) -> Tensor:
     """The gradient of the input, whose support this is, from that of the convolution, before LeakyReLU."""
     n, _, t, h, w = grad.shape
@@ -177,8 +180,8 @@ def dgrad(
     tables = _tables(lens, split, grad.device)
     maximum_grad, maximum_index = fused.maximum or (None, None)
     after = (fused.x, maximum_grad, maximum_index)
-    w_ = weights.contiguous()
-    DgradCall(gx, grad, w_, inside, *after, *tables, memory, sizes, fused.slope, kind, stretch, *place)()
+    given = weights.contiguous()
+    DgradCall(gx, grad, given, inside, *after, *tables, memory, sizes, fused.slope, kind, stretch, *place)()
     return gx
 
 

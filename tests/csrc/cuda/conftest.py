@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.csrc.cuda import build
+from tests.csrc.cuda.convolutions import ORDERS
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,10 @@ def module(emulated: ModuleType) -> Iterator[ModuleType]:
     before: dict[str, Any] = emulated.shim.options()
     yield emulated
     emulated.shim.options(**before)
+
+
+@pytest.fixture(params=ORDERS.values(), ids=ORDERS)
+def ordered(module: ModuleType, request: pytest.FixtureRequest) -> ModuleType:
+    """The module with copies and threads in some order, on a GPU of the capability that the test's file names."""
+    module.shim.options(capability=request.module.CAPABILITY, **request.param)
+    return module

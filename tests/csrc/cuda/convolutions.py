@@ -29,6 +29,8 @@ KINDS = {
     "bfloat16": Kind(3, torch.bfloat16),
 }
 BYTES = 4
+# When copies in the background arrive, and the order of the threads.
+ORDERS = {"late": {"late": True, "seed": 0}, "early, permuted": {"late": False, "seed": 1}}
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,11 @@ import torch
 from tests.csrc.cuda import convolutions
 from tests.csrc.cuda.convolutions import CASES, KINDS, Case
 
-# When copies in the background arrive, and the order of the threads.
-ORDERS = {"late": {"late": True, "seed": 0}, "early, permuted": {"late": False, "seed": 1}}
 # Of mma.sync; newer ones that have kernels of their own are tested beside this.
 CAPABILITY = 80
 
 each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-
-
-@pytest.fixture(params=ORDERS.values(), ids=ORDERS)
-def ordered(module: ModuleType, request: pytest.FixtureRequest) -> ModuleType:
-    """The module with copies and threads in some order, on a GPU of the least capability."""
-    module.shim.options(capability=CAPABILITY, **request.param)
-    return module
 
 
 @each_kind

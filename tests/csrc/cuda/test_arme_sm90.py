@@ -8,8 +8,6 @@ import pytest
 from tests.csrc.cuda import build, convolutions
 from tests.csrc.cuda.convolutions import CASES, Case
 
-# When copies in the background arrive, and the order of the threads.
-ORDERS = {"late": {"late": True, "seed": 0}, "early, permuted": {"late": False, "seed": 1}}
 CAPABILITY = 90
 KINDS = {name: kind for name, kind in convolutions.KINDS.items() if name != "float32"}
 # Sizes that matter here alone: the parts of a ring that is used again, stretches of every kind, tiles in which some
@@ -25,13 +23,6 @@ ALL_CASES = {
 
 each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 each_case = pytest.mark.parametrize("case", ALL_CASES.values(), ids=ALL_CASES)
-
-
-@pytest.fixture(params=ORDERS.values(), ids=list(ORDERS))
-def ordered(module: ModuleType, request: pytest.FixtureRequest) -> ModuleType:
-    """The module with copies and threads in some order, on a GPU of compute capability 9.0."""
-    module.shim.options(capability=CAPABILITY, **request.param)
-    return module
 
 
 @each_kind
@@ -121,7 +112,7 @@ PROBES = ("ragged, prime sizes", "a ring of weights, one frame each", "five row 
 def breaks_no_rule_and_is_right(module: ModuleType) -> bool:
     """Whether forward and dgrad are right in every probe, and break no rule of the emulator."""
     kind = KINDS["float16"]
-    for order in ORDERS.values():
+    for order in convolutions.ORDERS.values():
         module.shim.options(capability=CAPABILITY, **order)
         for case in (ALL_CASES[name] for name in PROBES):
             given = convolutions.inputs_of(case, kind)

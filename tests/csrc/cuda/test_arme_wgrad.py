@@ -13,8 +13,6 @@ from tests.csrc.cuda import build, convolutions
 from tests.csrc.cuda.convolutions import CASES, KINDS, Case, Inputs, Kind
 from tests.helpers import bounds
 
-# When copies in the background arrive, and the order of the threads.
-ORDERS = {"late": {"late": True, "seed": 0}, "early, permuted": {"late": False, "seed": 1}}
 # Bytes of shared memory that a block may have, from small GPUs to Hopper, and what a block is made of follows from it.
 SHARED = (99 * 1024, 163 * 1024, 227 * 1024)
 ALL_CASES = {
@@ -97,13 +95,6 @@ def is_right(found: Tensor, case: Case, given: Inputs) -> bool:
 def module(module: ModuleType) -> ModuleType:
     """The module on a GPU without wgmma."""
     module.shim.options(capability=CAPABILITY)
-    return module
-
-
-@pytest.fixture(params=ORDERS.values(), ids=ORDERS)
-def ordered(module: ModuleType, request: pytest.FixtureRequest) -> ModuleType:
-    """The module with copies and threads in some order."""
-    module.shim.options(**request.param)
     return module
 
 

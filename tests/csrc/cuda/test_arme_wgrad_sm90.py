@@ -6,7 +6,7 @@ import pytest
 
 from tests.csrc.cuda import build, convolutions
 from tests.csrc.cuda.convolutions import KINDS, Case, Kind
-from tests.csrc.cuda.test_arme_wgrad import ORDERS, is_right, is_seen, maps_of, run
+from tests.csrc.cuda.test_arme_wgrad import is_right, is_seen, maps_of, run
 
 CAPABILITY = 90
 # Sizes that choose this kernel: more than 32 outputs and more than 16 channels.
@@ -28,13 +28,6 @@ CASES = {
 KINDS_16 = {name: KINDS[name] for name in ("float16", "bfloat16")}
 
 each_kind = pytest.mark.parametrize("kind", KINDS_16.values(), ids=KINDS_16)
-
-
-@pytest.fixture(params=ORDERS.values(), ids=ORDERS)
-def ordered(module: ModuleType, request: pytest.FixtureRequest) -> ModuleType:
-    """The module with copies and threads in some order, on a GPU of compute capability 9.0."""
-    module.shim.options(capability=CAPABILITY, **request.param)
-    return module
 
 
 @each_kind

@@ -6,12 +6,10 @@ from typing import NamedTuple
 import pytest
 
 from tests.csrc.cuda import build, convolutions
-from tests.csrc.cuda.convolutions import CASES, KINDS
+from tests.csrc.cuda.convolutions import CASES, KINDS, ORDERS
 
 pytestmark = pytest.mark.slow
 
-# When copies in the background arrive, and the order of the threads.
-ORDERS = ({"late": True, "seed": 0}, {"late": False, "seed": 1})
 PROBES = ("one frame", "ragged, prime sizes", "two column blocks", "long stretches")
 
 
@@ -58,7 +56,7 @@ FAULTS = {
 def is_right(module: ModuleType) -> bool:
     """Whether forward and dgrad are right in every probe, and break no rule of the emulator."""
     kind = KINDS["float16"]
-    for order in ORDERS:
+    for order in ORDERS.values():
         module.shim.options(capability=80, **order)
         for name in PROBES:
             case = CASES[name]
