@@ -11,6 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from hstl_fast.files import atomic_file, atomic_folder
 from hstl_fast.silhouettes.align import align_sequence, to_uint8
 from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning, reason_of
 from hstl_fast.silhouettes.extras import pillow
+from hstl_fast.silhouettes.left_out import LeftOut
 from hstl_fast.silhouettes.pickles import load_array
 
 SIZE = 64
@@ -27,6 +29,18 @@ KEY = "silhouettes"
 # A picture of this name is never a frame.
 CONTACT_SHEET = "contact_sheet.png"
 FILE_SUFFIXES = (".npy", ".npz", ".pkl")
+
+
+class Reading(NamedTuple):
+    """A sequence, and what was left out of it.
+
+    Attributes:
+        silhouettes: Aligned silhouettes `[T, 64, 64]` uint8.
+        left_out: The frames and files that were left out.
+    """
+
+    silhouettes: NDArray[np.uint8]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def read(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
