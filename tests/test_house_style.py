@@ -16,6 +16,7 @@ from hstl_fast import (
     HSTL,
     backends,
     checkpoints,
+    data,
     evaluation,
     export,
     files,
@@ -25,6 +26,7 @@ from hstl_fast import (
     names,
     nn,
     options,
+    progress,
     reference,
     silhouettes,
 )
@@ -45,8 +47,8 @@ def checked() -> list[str]:
 
 def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     native = [backends.package(name) for name in backends.NATIVE]
-    modules = (hstl_fast, functional, losses, checkpoints, export, silhouettes, walkers, evaluation, files, names)
-    for module in (*modules, reference, layout, _dispatch, backends, *native):
+    modules = (hstl_fast, functional, losses, checkpoints, export, silhouettes, walkers, data, evaluation, files, names)
+    for module in (*modules, progress, reference, layout, _dispatch, backends, *native):
         listed = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
         for name in listed:
             value = getattr(module, name)

@@ -21,6 +21,11 @@ def byte_track() -> Any:
     return _load("edgefirst.tracker", "edgefirst-tracker", "silhouettes from video", "video").ByteTrack
 
 
+def kornia() -> Any:
+    """Import `kornia.augmentation`."""
+    return _load("kornia.augmentation", "Kornia", "random changes of silhouettes", "data")
+
+
 def _load(module: str, package: str, purpose: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
