@@ -57,5 +57,5 @@ def test_a_probability_is_kept(walk: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
 def test_probabilities_that_cannot_be(value: float) -> None:
-    with pytest.raises(ValueError, match="perspective must be a probability in 0..1"):
+    with pytest.raises(ValueError, match=r"perspective must be a probability in 0\.\.1"):
         Augmentation(perspective=value)
