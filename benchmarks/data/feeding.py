@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -48,19 +47,6 @@ class Unpickled(Sequences):
     def reading(self, index: int) -> Reading:
         with self.paths[index].open("rb") as file:
             return Reading(pickle.load(file))
-
-
-class Once(Sequences):
-    """A data set whose frames are read once where a window asks for their number and their pixels in turn."""
-
-    def __init__(self, whole: Sequences) -> None:
-        super().__init__(whole.items, whole.source, whole.layout)
-        self.whole, self.last = whole, (-1, np.empty(0, np.uint8))
-
-    def reading(self, index: int) -> Reading:
-        if self.last[0] != index:
-            self.last = index, self.whole.read(index)
-        return Reading(self.last[1])
 
 
 def write_tree(root: Path, people: int, frames: int) -> None:
@@ -104,8 +90,8 @@ def main() -> None:
         pack(files, packed)
         sources = {
             "packed file": open_sequences(packed),
-            "pickles": Once(files),
-            "pickles, pickle.load": Once(Unpickled(files, tree)),
+            "pickles": files,
+            "pickles, pickle.load": Unpickled(files, tree),
         }
         running = {name: iter(loader(source, options.workers)) for name, source in sources.items()}
         firsts = [next(batches) for batches in running.values()]

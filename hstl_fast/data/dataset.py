@@ -88,8 +88,13 @@ class TrainingData(Dataset[TrainingBatch]):
 
     def _read(self, pick: Pick, target: Tensor) -> None:
         generator = pick.generator()
-        frames = choose_frames(self.sequences.num_frames(pick.sequence), self.window, generator)
-        target.numpy()[...] = self.sequences.read_frames(pick.sequence, frames)[..., _SEEN]
+        if self.sequences.knows_lengths:
+            frames = choose_frames(self.sequences.num_frames(pick.sequence), self.window, generator)
+            chosen = self.sequences.read_frames(pick.sequence, frames)
+        else:
+            clip = self.sequences.read(pick.sequence)
+            chosen = clip[choose_frames(len(clip), self.window, generator)]
+        target.numpy()[...] = chosen[..., _SEEN]
         if self.augmentation is not None:
             target.copy_(self.augmentation(target, generator))
 

@@ -52,7 +52,10 @@ class Sequences(ABC):
         layout: The name of its layout, one of `LAYOUTS`, or `packed`.
         partition: The division into training and test set, or None.
         left_out: What was found beside the sequences and left out.
+        knows_lengths: Whether `num_frames` and `read_frames` read no more than they have to.
     """
+
+    knows_lengths = False
 
     def __init__(
         self,
@@ -160,7 +163,7 @@ class _Subset(Sequences):
     def __init__(self, whole: Sequences, indices: list[int]) -> None:
         items = [whole.items[i] for i in indices]
         super().__init__(items, whole.source, whole.layout, whole.partition, whole.left_out)
-        self._whole, self._indices = whole, indices
+        self._whole, self._indices, self.knows_lengths = whole, indices, whole.knows_lengths
 
     def reading(self, index: int) -> Reading:
         return self._whole.reading(self._indices[index])
