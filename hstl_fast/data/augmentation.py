@@ -1,4 +1,4 @@
-"""Random changes of the silhouettes of a training, the same for all frames of a sequence. Needs the extra `[data]`."""
+"""Random changes of the silhouettes of a training, the same for all frames of a sequence. Needs the extra `[train]`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Augmentation:
             The changed silhouettes `[T, H, W]` uint8.
 
         Raises:
-            ImportError: Kornia is missing, from the extra `[data]`.
+            ImportError: Kornia is missing, from the extra `[train]`.
         """
         if not self.changes:
             return silhouettes

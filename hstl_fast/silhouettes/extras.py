@@ -23,7 +23,7 @@ def byte_track() -> Any:
 
 def kornia() -> Any:
     """Import `kornia.augmentation`."""
-    return _load("kornia.augmentation", "Kornia", "random changes of silhouettes", "data")
+    return _load("kornia.augmentation", "Kornia", "random changes of silhouettes", "train")
 
 
 def _load(module: str, package: str, purpose: str, extra: str) -> Any:
