@@ -1,9 +1,9 @@
 """GREW as its silhouettes are published: `train`, `test/gallery`, `test/probe`, `distractor`.
 
-Names are those that OpenGait gives when it rearranges the data: `00001train/00/<video>` in training, `00001/01/<video>`
-and `00001/02/<video>` for the videos of a person in the gallery, `probe/03/<video>` for probes. A person's videos in the
-gallery are numbered in the order of their names. Distractors, which OpenGait leaves out, become `distractor/00/<video>`,
-or `<person>distractor/00/<video>` where they stand in folders of people.
+Names are those that OpenGait gives when it rearranges the data: `00001train/00/<video>` in training, `probe/03/<video>`
+for probes, and `00001/01/<video>` and `00001/02/<video>` for the videos of a person in the gallery, numbered in the
+order of their names. Distractors, which OpenGait leaves out, become `distractor/00/<video>`, or
+`<person>distractor/00/<video>` where they stand in folders of people.
 """
 
 from __future__ import annotations
