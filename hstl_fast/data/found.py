@@ -1,9 +1,10 @@
-"""What was found in a data set: counts, a summary for people, and a report file that lists all that was left out."""
+"""Counts of a data set, a summary for people, and a report file that lists all that was left out."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from hstl_fast.data.sequences import Sequences
 from hstl_fast.files import atomic_file
 from hstl_fast.silhouettes.left_out import LeftOut, by_reason
 
+# Labels that GREW gives to sequences of people who are not known.
+NOBODY = {"probe", "distractor"}
+
 
 def describe(sequences: Sequences, more: Iterable[LeftOut] = ()) -> dict[str, Any]:
     """Count what a data set has, and what was left out of it.
@@ -23,17 +27,20 @@ def describe(sequences: Sequences, more: Iterable[LeftOut] = ()) -> dict[str, An
         more: What was left out beside `sequences.left_out`, such as frames that were met when reading.
 
     Returns:
-        `source`, `layout`, `people`, `types`, `views`, `sequences`, `frames` (None where only reading would tell),
-        `left_out` (counts by reason), `notes`, and `partition`: None, or for `train` and `test` the `people` and
-        `sequences` of each in the data.
+        `source`, `layout`, `people`, `types`, `views`, `sequences`, `sequences_of_unknown_people` (probes and
+        distractors of GREW, who do not count as people), `frames` (None where only reading would tell), `left_out`
+        (counts by reason), `notes`, and `partition`: None, or for `train` and `test` the `people` and `sequences` of
+        each in the data.
     """
+    nobody = _nobody(sequences)
     return {
         "source": sequences.source,
         "layout": sequences.layout,
-        "people": len(set(sequences.labels)),
+        "people": len(set(sequences.labels) - nobody),
         "types": len({kind for kind in sequences.types if kind}),
         "views": len({view for view in sequences.views if view}),
         "sequences": len(sequences),
+        "sequences_of_unknown_people": sum(label in nobody for label in sequences.labels) if nobody else 0,
         "frames": sequences.total_frames,
         "left_out": by_reason([*sequences.left_out, *more]),
         "notes": list(sequences.notes),
@@ -54,6 +61,8 @@ def summarise(sequences: Sequences, more: Iterable[LeftOut] = ()) -> list[str]:
     found = describe(sequences, more)
     kinds = [("people", "person"), ("types", "type"), ("views", "view"), ("sequences", "sequence"), ("frames", "frame")]
     counts = [_count(found[many], one, many) for many, one in kinds if found[many]]
+    if found["sequences_of_unknown_people"]:
+        counts.append(f"{found['sequences_of_unknown_people']} of the sequences of unknown people")
     lines = [f"{found['source']}: {', '.join(counts) or 'no sequences'} (layout {found['layout']})"]
     if found["partition"]:
         parts = [
@@ -106,6 +115,13 @@ def check_nothing_left_out(sequences: Sequences, more: Iterable[LeftOut] = ()) -
     if counts:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in counts.items())
         raise DataError(f"{sequences.source}: expected to leave out nothing (--strict), got {reasons}")
+
+
+def _nobody(sequences: Sequences) -> set[str]:
+    """Labels that are no people: those of GREW, as published or as OpenGait rearranges it."""
+    labels = set(sequences.labels)
+    is_grew = sequences.layout == "grew" or any(re.fullmatch(r"\d+train", label) for label in labels)
+    return labels & NOBODY if is_grew else set()
 
 
 def _parts(sequences: Sequences) -> dict[str, dict[str, int]] | None:

@@ -28,7 +28,7 @@ _MOST_KINDS = 200
 
 
 class Entry(NamedTuple):
-    """What stands in a folder.
+    """A file or folder that stands in a folder.
 
     Attributes:
         name: Its name.
