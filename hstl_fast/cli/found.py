@@ -86,7 +86,7 @@ def open_input(paths: Sequence[Path], options: FoundOptions, max_frames: int | N
 def print_found(sequences: Sequences) -> None:
     """Print to standard error what a data set has, and what was left out of it by reason."""
     for line in summarise(sequences):
-        warn(line)
+        warn(line.encode(errors="backslashreplace").decode())
 
 
 def finish_input(sequences: Sequences, left_out: Iterable[LeftOut], options: FoundOptions) -> None:

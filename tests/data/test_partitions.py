@@ -115,7 +115,7 @@ def test_published_divisions() -> None:
 
 
 def test_a_division_without_a_rule_is_refused() -> None:
-    with pytest.raises(DataError, match="gait3d is divided by a list.*--partition"):
+    with pytest.raises(DataError, match=r"gait3d is divided by a list.*--partition"):
         published_partition("gait3d", ["0000"])
     with pytest.raises(DataError, match="casia-b: expected labels as its publishers name people, got ann, bob"):
         published_partition("casia-b", ["bob", "ann", "ann"])

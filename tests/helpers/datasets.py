@@ -1,7 +1,7 @@
 """Data sets on disk: rendered walkers, written out in every published layout.
 
-The masks are those of `hstl_fast.silhouettes.walkers`, which are aligned; they stand in a larger frame where the published
-data is not aligned, so that reading gives the same silhouettes back in every layout.
+The masks are those of `hstl_fast.silhouettes.walkers`, which are aligned; they stand in a larger frame where the
+published data is not aligned, so that reading gives the same silhouettes back in every layout.
 """
 
 import functools
