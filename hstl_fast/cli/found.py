@@ -60,12 +60,12 @@ def found_options(command: _Function) -> _Function:
     )(command)
 
 
-def open_input(paths: Sequence[Path], options: FoundOptions, max_frames: int | None = None) -> Sequences:
+def open_input(paths: Sequence[Path], options: FoundOptions | None = None, max_frames: int | None = None) -> Sequences:
     """Open one or several paths as one data set, print what was found to standard error, and write the report.
 
     Args:
         paths: Folders and files.
-        options: The options of `found_options`.
+        options: The options of `found_options`; by default they are what they are when no option is given.
         max_frames: Read the first so many frames of a sequence.
 
     Returns:
@@ -74,6 +74,7 @@ def open_input(paths: Sequence[Path], options: FoundOptions, max_frames: int | N
     Raises:
         DataError: A path cannot be opened, or something was left out and `--strict` is given.
     """
+    options = options or FoundOptions()
     sequences = open_together(paths, options.layout, options.partition, pattern=options.pattern, max_frames=max_frames)
     print_found(sequences)
     if options.report is not None:

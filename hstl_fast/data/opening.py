@@ -78,7 +78,8 @@ def open_together(
     """Open several folders and files as one data set.
 
     Args:
-        paths: Folders and files as in `open_sequences`; several must not include packed files.
+        paths: Folders and files as in `open_sequences`; several must not include packed files. One of several at which
+            there is nothing is an error when it is read, so that the others can be.
         layout: As in `open_sequences`, the same for all.
         partition: As in `open_sequences`.
         pattern: As in `open_sequences`.
@@ -95,7 +96,7 @@ def open_together(
     roots = [Path(path) for path in paths]
     if not roots:
         raise ValueError("paths: expected at least one folder or file, got none")
-    if any(_is_packed(root, layout) for root in roots):
+    if layout == PACKED or (len(roots) == 1 and _is_packed(roots[0], layout)):
         return with_partition(_packed(roots), partition)
     listing = _joined(roots, layout, pattern)
     if not listing.candidates:
@@ -153,7 +154,7 @@ def _reading(path: str, max_frames: int | None) -> Reading:
 
 
 def _is_packed(root: Path, layout: str) -> bool:
-    return layout == PACKED or (layout == AUTO and root.is_file() and root.suffix.lower() not in FILE_SUFFIXES)
+    return layout == AUTO and root.is_file() and root.suffix.lower() not in FILE_SUFFIXES
 
 
 def _packed(roots: list[Path]) -> Sequences:
@@ -165,7 +166,7 @@ def _packed(roots: list[Path]) -> Sequences:
 
 def _joined(roots: list[Path], layout: str, pattern: str | None) -> _Listing:
     """The listings of all roots; those of plain folders are named together, so that their names are unique."""
-    places = [_place(root, layout) for root in roots]
+    places = [_place(root, layout, alone=len(roots) == 1) for root in roots]
     plain = [place.root for place in places if place.layout == FOLDERS]
     listings = [_tree(place, pattern) for place in places if place.layout != FOLDERS]
     if plain:
@@ -179,9 +180,11 @@ def _joined(roots: list[Path], layout: str, pattern: str | None) -> _Listing:
     )
 
 
-def _place(root: Path, layout: str) -> Recognised:
+def _place(root: Path, layout: str, alone: bool) -> Recognised:
     if not os.path.lexists(root):
-        raise DataError(f"{root}: expected a data set, got nothing there")
+        if alone:
+            raise DataError(f"{root}: expected a data set, got nothing there")
+        return Recognised(FOLDERS, root)
     if not root.is_dir():
         if layout not in (AUTO, FOLDERS):
             raise DataError(f"{root}: expected a folder in the layout {layout}, got a file")

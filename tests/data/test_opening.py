@@ -10,6 +10,7 @@ import pytest
 
 from hstl_fast.data import LAYOUTS, DataError, open_sequences, open_together
 from hstl_fast.data.layouts import walk
+from hstl_fast.silhouettes import SilhouetteError
 from hstl_fast.silhouettes.left_out import by_reason
 from tests.helpers.datasets import WRITERS, Silhouettes, walks, write_data_set, write_frames, write_pickle
 
@@ -245,6 +246,16 @@ def test_several_paths_are_one_data_set(
     assert len(together) == 2 * len(expected["casia-b"]) + 1
     assert any("share their names" in note for note in together.notes)
     assert together.layout == "casia-b, folders, opengait"
+
+
+def test_one_of_several_paths_may_be_missing(tmp_path: Path) -> None:
+    np.save(tmp_path / "ann.npy", walks()[1, "nm-01", 90])
+    (tmp_path / "notes.txt").touch()
+    sequences = open_together([tmp_path / name for name in ("ann.npy", "missing", "notes.txt")])
+    assert sequences.names == ("ann", "missing", "notes")
+    for i in (1, 2):
+        with pytest.raises(SilhouetteError, match=sequences.names[i]):
+            sequences.read(i)
 
 
 def test_sequences_can_be_sent_to_other_processes(
