@@ -10,13 +10,20 @@ from hstl_fast.data.dataset import (
     evaluation_loader,
     training_loader,
 )
+from hstl_fast.data.errors import DataError
+from hstl_fast.data.found import check_nothing_left_out, describe, summarise, write_report
+from hstl_fast.data.layouts import LAYOUTS
+from hstl_fast.data.opening import open_sequences, open_together, with_partition
+from hstl_fast.data.partitions import load_partition, part_of, published_partition
 from hstl_fast.data.sampling import IdentityBalancedSampler, Pick, ragged_batches
 from hstl_fast.data.sequences import Item, Partition, Sequences
 from hstl_fast.data.windows import WINDOWS, Window, choose_frames
 
 __all__ = [
+    "LAYOUTS",
     "WINDOWS",
     "Augmentation",
+    "DataError",
     "EvaluationData",
     "IdentityBalancedSampler",
     "Item",
@@ -28,8 +35,18 @@ __all__ = [
     "TrainingData",
     "Window",
     "Workers",
+    "check_nothing_left_out",
     "choose_frames",
+    "describe",
     "evaluation_loader",
+    "load_partition",
+    "open_sequences",
+    "open_together",
+    "part_of",
+    "published_partition",
     "ragged_batches",
+    "summarise",
     "training_loader",
+    "with_partition",
+    "write_report",
 ]

@@ -36,11 +36,13 @@ class Partition(NamedTuple):
         train: Labels of the people in training.
         test: Labels of the people in the test set.
         probes: Names of the sequences that are probes, `label-type-view` as in OpenGait's files; may be empty.
+        gallery: Names of the sequences that are the gallery, in the same form; empty where everything else is.
     """
 
     train: tuple[str, ...]
     test: tuple[str, ...]
     probes: tuple[str, ...] = ()
+    gallery: tuple[str, ...] = ()
 
 
 class Sequences(ABC):
@@ -53,6 +55,7 @@ class Sequences(ABC):
         partition: The division into training and test set, or None.
         left_out: What was found beside the sequences and left out.
         knows_lengths: Whether `num_frames` and `read_frames` read no more than they have to.
+        notes: Sentences about the data set as a whole, such as labels that differ by leading zeros only.
     """
 
     knows_lengths = False
@@ -64,12 +67,14 @@ class Sequences(ABC):
         layout: str,
         partition: Partition | None = None,
         left_out: Iterable[LeftOut] = (),
+        notes: Iterable[str] = (),
     ) -> None:
         self.items = tuple(items)
         self.source = source
         self.layout = layout
         self.partition = partition
         self.left_out = tuple(left_out)
+        self.notes = tuple(notes)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -93,6 +98,11 @@ class Sequences(ABC):
     def names(self) -> tuple[str, ...]:
         """The unique name of each sequence."""
         return tuple(item.name for item in self.items)
+
+    @property
+    def total_frames(self) -> int | None:
+        """The frames of all sequences, where the storage knows them without reading; else None."""
+        return None
 
     @abstractmethod
     def reading(self, index: int) -> Reading:
@@ -162,8 +172,14 @@ class Sequences(ABC):
 class _Subset(Sequences):
     def __init__(self, whole: Sequences, indices: list[int]) -> None:
         items = [whole.items[i] for i in indices]
-        super().__init__(items, whole.source, whole.layout, whole.partition, whole.left_out)
+        super().__init__(items, whole.source, whole.layout, whole.partition, whole.left_out, whole.notes)
         self._whole, self._indices, self.knows_lengths = whole, indices, whole.knows_lengths
+
+    @property
+    def total_frames(self) -> int | None:
+        if self._whole.total_frames is None:
+            return None
+        return sum(self.num_frames(i) for i in range(len(self)))
 
     def reading(self, index: int) -> Reading:
         return self._whole.reading(self._indices[index])

@@ -1,0 +1,24 @@
+"""Data sets as OpenGait prepares them: `001/nm-01/090/090.pkl`, that is label, type, view and a file of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hstl_fast.data.layouts import sustech1k
+from hstl_fast.data.layouts.base import Candidate, Layout, Leaf
+from hstl_fast.data.layouts.modalities import recordings
+from hstl_fast.data.layouts.walk import Walk
+
+
+def _fits(leaf: Leaf) -> bool:
+    return leaf.has((".pkl",)) and len(leaf.folders) == 3 and not sustech1k.LAYOUT.fits(leaf)
+
+
+def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
+    for label, person in walk.folders(""):
+        for kind, recording in walk.folders(person):
+            for view, folder in walk.folders(recording):
+                yield from recordings(walk, label, kind, view, folder, pattern)
+
+
+LAYOUT = Layout("opengait", "001/nm-01/090/090.pkl", _fits, _candidates, takes_pattern=True)

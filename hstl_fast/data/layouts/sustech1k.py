@@ -1,0 +1,31 @@
+"""SUSTech1K as published, with several modalities: `0000/00-nm/000/06-000-Camera-Sils_aligned.pkl`.
+
+The raw release has folders of pictures instead: `0000/00-nm/000/Sils_aligned/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hstl_fast.data.layouts.base import Candidate, Layout, Leaf
+from hstl_fast.data.layouts.modalities import recordings
+from hstl_fast.data.layouts.walk import Walk
+
+PERSON, KIND, VIEW = r"\d{4}", r"\d{2}-[a-z]+(?:-[a-z]+)*", r"\d{3}(?:-[a-z]+)?"
+MODALITY = r"PCDs|PCDs_depths|PCDs_sils|Pose|RGB_raw|Sils_aligned|Sils_raw"
+
+
+def _fits(leaf: Leaf) -> bool:
+    if leaf.under(f"{PERSON}/{KIND}/{VIEW}"):
+        return leaf.has_arrays and any("-Camera-" in name or "-LiDAR-" in name for name in leaf.files)
+    return leaf.under(f"{PERSON}/{KIND}/{VIEW}/(?:{MODALITY})")
+
+
+def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
+    for label, person in walk.folders("", PERSON):
+        for kind, recording in walk.folders(person, KIND):
+            for view, folder in walk.folders(recording, VIEW):
+                yield from recordings(walk, label, kind, view, folder, pattern)
+
+
+LAYOUT = Layout("sustech1k", "0000/00-nm/000/06-000-Camera-Sils_aligned.pkl", _fits, _candidates, takes_pattern=True)

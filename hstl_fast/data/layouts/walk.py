@@ -1,0 +1,215 @@
+"""Listing the folders of a data set: one folder at a time, with a record of everything that is not followed."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from hstl_fast.silhouettes.left_out import LeftOut
+
+EMPTY = "empty folder"
+STRAY_FILE = "file beside the sequences"
+ARCHIVE = "archive that is not unpacked"
+OTHER_FOLDER = "folder of another name"
+NO_FRAMES = "folder without frames"
+CLOSED = "folder that cannot be opened"
+LOOP = "link to a folder above it"
+SAME = "link into the same data set"
+BROKEN = "link to nothing"
+OTHER_MODALITY = "other modality (kinds of files)"
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
+# More kinds of names than a data set has modalities are names of another kind, and are counted together.
+_MOST_KINDS = 200
+
+
+class Entry(NamedTuple):
+    """A file or folder that stands in a folder.
+
+    Attributes:
+        name: Its name.
+        path: Its path below the root, with `/` between.
+        is_folder: Whether it is a folder, or a link to one that may be followed.
+    """
+
+    name: str
+    path: str
+    is_folder: bool
+
+
+class Walk:
+    """The folders below a root.
+
+    Folders are listed with `os.scandir`, which tells folders from files without asking for each; only links are
+    resolved. No folder below itself is entered, and no link into the data set itself or to a place met before.
+
+    Attributes:
+        root: The folder that is listed.
+        left_out: What was met and not followed.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.left_out: list[LeftOut] = []
+        self._real_root = os.path.realpath(root)
+        self._targets: set[str] = set()
+        self._modalities: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+
+    def leave_out(self, path: str, reason: str, detail: str = "") -> None:
+        """Record something that is not followed.
+
+        Args:
+            path: Its path below the root.
+            reason: Why.
+            detail: A sentence, or nothing.
+        """
+        self.left_out.append(LeftOut(path or ".", reason, detail))
+
+    def entries(self, folder: str) -> list[Entry]:
+        """List a folder; hidden entries are skipped, links that cannot be followed are recorded.
+
+        Args:
+            folder: Its path below the root; empty for the root.
+
+        Returns:
+            What stands in it, in the order of the names.
+        """
+        found, anything = [], False
+        try:
+            with os.scandir(os.path.join(self.root, folder)) as listing:  # noqa: PTH118
+                for entry in listing:
+                    if entry.name.startswith("."):
+                        continue
+                    anything = True
+                    path = f"{folder}/{entry.name}" if folder else entry.name
+                    is_folder = entry.is_dir() if not entry.is_symlink() else self._follows(entry, folder, path)
+                    if is_folder is not None:
+                        found.append(Entry(entry.name, path, is_folder))
+        except OSError as error:
+            self.leave_out(folder, CLOSED, error.strerror or str(error))
+            return []
+        if not anything:
+            self.leave_out(folder, EMPTY)
+        return sorted(found)
+
+    def folders(self, folder: str, pattern: str = r".+") -> Iterator[tuple[str, str]]:
+        """List the folders in a folder whose names fit; everything else in it is recorded.
+
+        Args:
+            folder: Its path below the root; empty for the root.
+            pattern: A regular expression of the whole name.
+
+        Yields:
+            Names, and paths below the root.
+        """
+        for entry in self.entries(folder):
+            if not entry.is_folder:
+                self.leave_out_file(entry)
+            elif re.fullmatch(pattern, entry.name):
+                yield entry.name, entry.path
+            else:
+                self.leave_out(entry.path, OTHER_FOLDER)
+
+    def leave_out_file(self, entry: Entry) -> None:
+        """Record a file that is not part of a sequence.
+
+        Args:
+            entry: The file.
+        """
+        is_archive = entry.name.lower().endswith(_ARCHIVES)
+        self.leave_out(entry.path, ARCHIVE if is_archive else STRAY_FILE)
+
+    def has_frames(self, folder: str, is_frame: Callable[[str], bool]) -> bool:
+        """Tell whether a folder has frames in it; the listing ends at the first one.
+
+        Args:
+            folder: Its path below the root.
+            is_frame: Tells by the name of a file whether it may be a frame.
+
+        Returns:
+            False, and a record of the reason, for a folder without frames.
+        """
+        others: list[str] = []
+        try:
+            with os.scandir(os.path.join(self.root, folder)) as listing:  # noqa: PTH118
+                for entry in listing:
+                    if is_frame(entry.name):
+                        return True
+                    if len(others) < 3 and not entry.name.startswith("."):
+                        others.append(entry.name)
+        except OSError as error:
+            self.leave_out(folder, CLOSED, error.strerror or str(error))
+            return False
+        if others:
+            self.leave_out(folder, NO_FRAMES, f"it has {', '.join(sorted(others))}")
+        else:
+            self.leave_out(folder, EMPTY)
+        return False
+
+    def leave_out_modality(self, name: str, view: str, path: str) -> None:
+        """Record a file of another modality; files that are called alike are counted together.
+
+        Args:
+            name: Name of the file.
+            view: Name of its view, which does not count.
+            path: Its path below the root.
+        """
+        kind = re.sub(r"\d+", "*", name.replace(view, "*") if view else name)
+        kind = re.sub(r"\*(?:[-_]?\*)+", "*", kind)
+        if kind not in self._modalities and len(self._modalities) >= _MOST_KINDS:
+            kind = "*"
+        self._modalities[kind] += 1
+        self._examples.setdefault(kind, path)
+
+    def end(self) -> list[LeftOut]:
+        """End the listing.
+
+        Returns:
+            Everything that was recorded.
+        """
+        for kind, count in self._modalities.most_common():
+            files = "1 file" if count == 1 else f"{count} files"
+            self.left_out.append(LeftOut(kind, OTHER_MODALITY, f"{files} such as {self._examples[kind]}"))
+        self._modalities.clear()
+        return self.left_out
+
+    def _follows(self, entry: os.DirEntry[str], folder: str, path: str) -> bool | None:
+        """Whether a link leads to a folder; None, and a record, where it is not followed."""
+        with suppress(OSError):
+            if not entry.is_dir():
+                if entry.is_file():
+                    return False
+                self.leave_out(path, BROKEN)
+                return None
+        target = os.path.realpath(entry.path)
+        here = os.path.realpath(os.path.join(self.root, folder))  # noqa: PTH118
+        if _inside(here, target):
+            self.leave_out(path, LOOP)
+            return None
+        if _inside(target, self._real_root) or target in self._targets:
+            self.leave_out(path, SAME, f"it leads to {target}")
+            return None
+        self._targets.add(target)
+        return True
+
+
+def composed(name: str) -> str:
+    """Write a name in Unicode's composed form (NFC), in which people are compared.
+
+    Args:
+        name: A name in any form.
+
+    Returns:
+        The same name in that form.
+    """
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _inside(path: str, folder: str) -> bool:
+    """Whether a path is a folder or something in it."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
