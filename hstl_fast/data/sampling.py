@@ -26,7 +26,9 @@ class Pick(NamedTuple):
         Returns:
             A generator; equal picks get equal numbers, in whichever process.
         """
-        return np.random.default_rng(self.key)
+        seed, step, place = self.key
+        # A generator of its own place in one stream takes half the time of one that is seeded.
+        return np.random.Generator(np.random.Philox(key=seed, counter=[0, place, step, 0]))
 
 
 class IdentityBalancedSampler(Sampler[list[Pick]]):
