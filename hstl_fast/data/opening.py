@@ -15,6 +15,7 @@ from typing import NamedTuple
 from hstl_fast.data.errors import DataError
 from hstl_fast.data.layouts import FOLDERS, LAYOUTS, TREES
 from hstl_fast.data.layouts.base import Candidate
+from hstl_fast.data.layouts.pointers import without_pointers
 from hstl_fast.data.layouts.recognition import Recognised, descend, recognise
 from hstl_fast.data.layouts.walk import OTHER_MODALITY, Walk, composed
 from hstl_fast.data.partitions import compare, load_partition
@@ -200,22 +201,21 @@ def _tree(place: Recognised, pattern: str | None) -> _Listing:
             f"{layout.name}, whose recordings are folders of frames, got {pattern!r}"
         )
     walk = Walk(str(place.root))
-    candidates = [
-        candidate._replace(path=os.path.join(place.root, candidate.path))  # noqa: PTH118
-        for candidate in layout.candidates(walk, pattern)
-    ]
-    return _Listing(candidates, walk.end(), [], layout.name)
+    listed = [each._replace(path=walk.whole(each.path)) for each in layout.candidates(walk, pattern)]
+    left_out = walk.end()
+    return _Listing(without_pointers(listed, left_out), left_out, [], layout.name)
 
 
 def _plain(roots: list[Path], pattern: str | None) -> _Listing:
-    candidates, left_out = [], []
+    candidates: list[Candidate] = []
+    left_out: list[LeftOut] = []
     for name, path in find_sequences(roots):
         if pattern is not None and not fnmatch.fnmatchcase(path.name, pattern):
             left_out.append(LeftOut(str(path), OTHER_MODALITY, f"its name does not fit {pattern}"))
             continue
         label, kind, view, more = (*name.split("/", 3), "", "", "")[:4]
         candidates.append(Candidate(label, kind, view, str(path), more))
-    return _Listing(candidates, left_out, [], FOLDERS)
+    return _Listing(without_pointers(candidates, left_out), left_out, [], FOLDERS)
 
 
 def _named(candidates: Iterable[Candidate]) -> tuple[list[tuple[Item, str]], int]:

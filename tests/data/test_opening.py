@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hstl_fast.data import LAYOUTS, DataError, open_sequences, open_together
+from hstl_fast.data import LAYOUTS, DataError, Sequences, open_sequences, open_together
 from hstl_fast.data.layouts import walk
+from hstl_fast.data.layouts.pointers import POINTER
 from hstl_fast.silhouettes import SilhouetteError
 from hstl_fast.silhouettes.left_out import by_reason
 from tests.helpers.datasets import WRITERS, Silhouettes, walks, write_data_set, write_frames, write_pickle
@@ -30,6 +31,10 @@ def touch(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
+
+
+def left_out(sequences: Sequences, root: Path) -> set[tuple[str, str]]:
+    return {(os.path.relpath(each.where, root), each.reason) for each in sequences.left_out}
 
 
 def refused(path: Path, *parts: str, **options: str) -> None:
@@ -81,7 +86,7 @@ def test_only_silhouettes_are_taken_of_several_modalities(
     root = roots["sustech1k"] / "data"
     sequences = open_sequences(root)
     assert by_reason(sequences.left_out) == {walk.OTHER_MODALITY: 15}
-    files = {each.where: each.detail for each in sequences.left_out}
+    files = {Path(each.where).name: each.detail for each in sequences.left_out}
     assert files["*-sync-*-LiDAR-PCDs_depths.pkl"].startswith(f"{len(sequences)} files such as 0001/")
     raw = open_sequences(root, pattern="*Sils_raw*")
     assert set(raw.names) == {f"{name}/{stem}" for name in expected["sustech1k"] for stem in stems(name)}
@@ -130,7 +135,7 @@ def test_what_is_beside_the_sequences_is_listed(tmp_path: Path) -> None:
     (tmp_path / "004").mkdir()
     sequences = open_sequences(tmp_path)
     assert (sequences.layout, sequences.names) == ("casia-b", ("001/nm-01/090", "002/nm-01/090"))
-    assert {(each.where, each.reason) for each in sequences.left_out} == {
+    assert left_out(sequences, tmp_path) == {
         ("stray.png", walk.STRAY_FILE),
         ("003.tar.gz", walk.ARCHIVE),
         ("002/nm-01/000", walk.NO_FRAMES),
@@ -151,12 +156,24 @@ def test_links_are_followed_once_and_never_upwards(tmp_path: Path) -> None:
     (root / "005").symlink_to(tmp_path / "nothing")
     sequences = open_sequences(root)
     assert sequences.names == ("001/nm-01/090", "002/nm-01/090")
-    assert {(each.where, each.reason) for each in sequences.left_out} == {
+    assert left_out(sequences, root) == {
         ("001/up", walk.LOOP),
         ("003", walk.SAME),
         ("004", walk.SAME),
         ("005", walk.BROKEN),
     }
+
+
+def test_pointers_of_git_lfs_are_named(tmp_path: Path) -> None:
+    for person in ("001", "002"):
+        write_pickle(tmp_path / person / "nm-01" / "090" / "090.pkl", walks()[1, "nm-01", 90])
+    pointer = tmp_path / "002" / "nm-01" / "090" / "090.pkl"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    sequences = open_sequences(tmp_path)
+    assert sequences.labels == ("001",)
+    assert left_out(sequences, tmp_path) == {("002/nm-01/090/090.pkl", POINTER)}
+    (tmp_path / "001" / "nm-01" / "090" / "090.pkl").write_bytes(pointer.read_bytes())
+    refused(tmp_path, "git lfs pull")
 
 
 def test_a_folder_that_cannot_be_opened_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +188,7 @@ def test_a_folder_that_cannot_be_opened_is_listed(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "scandir", closed)
     sequences = open_sequences(tmp_path)
     assert sequences.labels == ("001", "003")
-    assert sequences.left_out == (("002/nm-01", walk.CLOSED, "Permission denied"),)
+    assert sequences.left_out == ((str(tmp_path / "002" / "nm-01"), walk.CLOSED, "Permission denied"),)
 
 
 def test_people_are_compared_in_the_composed_form(tmp_path: Path) -> None:

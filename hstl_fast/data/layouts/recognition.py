@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from hstl_fast.data.errors import DataError
 from hstl_fast.data.layouts import FOLDERS, TREES, gait3d
 from hstl_fast.data.layouts.base import PICTURE_SUFFIXES, Leaf, is_frame
+from hstl_fast.data.layouts.walk import inside
 from hstl_fast.silhouettes.io import FILE_SUFFIXES
 
 # So many entries of a folder are looked at, so many folders at each depth are entered, and so many in all.
@@ -20,7 +22,7 @@ _DEEPEST = 9
 _MOST_FILES = 64
 # A layout that so much of what was looked at fits is meant; one that less fits, but more than a little, may be meant.
 _SURE, _PARTLY = 0.9, 0.2
-_MOST_CHILDREN = 64
+_MOST_CHILDREN, _CHILD_BUDGET = 64, 100
 # Folders of these names are parts of a data set, not people.
 _PARTS = {"train", "training", "test", "testing", "val", "validation", "gallery", "probe", "query", "distractor"}
 
@@ -78,29 +80,29 @@ def descend(root: Path, layout: str) -> Recognised:
         if _share(layout, leaves(folder)) >= _PARTLY:
             return Recognised(layout, folder, _descended(root, folder))
         above.append(folder)
-        inside = _folders(folder)
-        named = [name for name in inside if layout == gait3d.LAYOUT.name and name == gait3d.SILHOUETTES]
-        if len(named or inside) != 1 or len(above) > _DEEPEST:
+        folders = _folders(folder)
+        named = [name for name in folders if layout == gait3d.LAYOUT.name and name == gait3d.SILHOUETTES]
+        if len(named or folders) != 1 or len(above) > _DEEPEST:
             return Recognised(layout, root)
-        folder = folder / (named or inside)[0]
+        folder = folder / (named or folders)[0]
 
 
-def leaves(root: Path) -> list[Leaf]:
+def leaves(root: Path, most: int = _BUDGET) -> list[Leaf]:
     """Look at some of the folders with data in them.
 
     Args:
         root: The folder to look in.
+        most: The number of folders to list at most.
 
     Returns:
         Folders with pictures or files of sequences, spread over the data set; a folder that has such folders below it
         is none of them.
     """
-    budget = itertools.count()
-    return _leaves(str(root), (), budget)
+    return _leaves(str(root), (), iter(range(most)))
 
 
-def _leaves(folder: str, above: tuple[str, ...], budget: itertools.count[int]) -> list[Leaf]:
-    if len(above) > _DEEPEST or next(budget) > _BUDGET:
+def _leaves(folder: str, above: tuple[str, ...], budget: Iterator[int]) -> list[Leaf]:
+    if len(above) > _DEEPEST or next(budget, None) is None:
         return []
     folders, files = _look(folder)
     breadth = _BREADTH[min(len(above), len(_BREADTH) - 1)]
@@ -115,8 +117,10 @@ def _leaves(folder: str, above: tuple[str, ...], budget: itertools.count[int]) -
     if data:
         return [Leaf(above, data[:_MOST_FILES])]
     # Where a few folders are empty, the next ones may not be.
-    rest = [name for name in folders if name not in set(_spread(folders, breadth))]
-    for name in rest:
+    tried = set(_spread(folders, breadth))
+    for name in folders:
+        if name in tried:
+            continue
         found = _leaves(os.path.join(folder, name), (*above, name), budget)  # noqa: PTH118
         if found:
             return found
@@ -133,7 +137,7 @@ def _look(folder: str) -> tuple[list[str], list[str]]:
                 if entry.name.startswith("."):
                     continue
                 if entry.is_dir():
-                    if not entry.is_symlink() or not os.path.realpath(folder).startswith(os.path.realpath(entry.path)):
+                    if not entry.is_symlink() or not inside(os.path.realpath(folder), os.path.realpath(entry.path)):
                         folders.append(entry.name)
                 elif len(files) < _MOST_FILES or entry.name.lower().endswith(PICTURE_SUFFIXES + FILE_SUFFIXES):
                     files.append(entry.name)
@@ -177,33 +181,33 @@ def _below(root: Path) -> Recognised | None:
     """The data set in single folders below, or None; several data sets are refused."""
     folder = root
     for _ in range(_DEEPEST):
-        inside = _folders(folder)
-        if gait3d.SILHOUETTES in inside:
+        folders = _folders(folder)
+        if gait3d.SILHOUETTES in folders:
             found = _at(folder / gait3d.SILHOUETTES, leaves(folder / gait3d.SILHOUETTES))
             return found and found._replace(notes=_descended(root, found.root))
-        if len(inside) != 1:
+        if len(folders) != 1:
             break
-        folder = folder / inside[0]
+        folder = folder / folders[0]
         found = _at(folder, leaves(folder))
         if found is not None:
             return found._replace(notes=_descended(root, folder))
-    _refuse_several(root, folder, inside)
+    _refuse_several(root, folder, folders)
     return None
 
 
-def _refuse_several(root: Path, folder: Path, inside: list[str]) -> None:
-    if not 1 < len(inside) <= _MOST_CHILDREN:
+def _refuse_several(root: Path, folder: Path, folders: list[str]) -> None:
+    if not 1 < len(folders) <= _MOST_CHILDREN:
         return
     found = {}
-    for name in inside:
-        places = leaves(folder / name)
+    for name in folders:
+        places = leaves(folder / name, _CHILD_BUDGET)
         fitting = [layout for layout in TREES if _share(layout, places) >= _SURE]
         if fitting:
             found[folder / name] = fitting[0]
     if found:
         listed = ", ".join(f"{path} ({layout})" for path, layout in found.items())
         raise DataError(
-            f"{root}: expected one data set, got a folder with {len(inside)} folders, of which these look like data "
+            f"{root}: expected one data set, got a folder with {len(folders)} folders, of which these look like data "
             f"sets: {listed}; open one of them, or name the layout of the whole with --layout {FOLDERS}"
         )
 

@@ -68,7 +68,18 @@ class Walk:
             reason: Why.
             detail: A sentence, or nothing.
         """
-        self.left_out.append(LeftOut(path or ".", reason, detail))
+        self.left_out.append(LeftOut(self.whole(path), reason, detail))
+
+    def whole(self, path: str) -> str:
+        """Join a path below the root to the root.
+
+        Args:
+            path: The path, or nothing for the root.
+
+        Returns:
+            The whole path.
+        """
+        return os.path.join(self.root, path) if path else self.root  # noqa: PTH118
 
     def entries(self, folder: str) -> list[Entry]:
         """List a folder; hidden entries are skipped, links that cannot be followed are recorded.
@@ -81,7 +92,7 @@ class Walk:
         """
         found, anything = [], False
         try:
-            with os.scandir(os.path.join(self.root, folder)) as listing:  # noqa: PTH118
+            with os.scandir(self.whole(folder)) as listing:
                 for entry in listing:
                     if entry.name.startswith("."):
                         continue
@@ -136,7 +147,7 @@ class Walk:
         """
         others: list[str] = []
         try:
-            with os.scandir(os.path.join(self.root, folder)) as listing:  # noqa: PTH118
+            with os.scandir(self.whole(folder)) as listing:
                 for entry in listing:
                     if is_frame(entry.name):
                         return True
@@ -174,7 +185,8 @@ class Walk:
         """
         for kind, count in self._modalities.most_common():
             files = "1 file" if count == 1 else f"{count} files"
-            self.left_out.append(LeftOut(kind, OTHER_MODALITY, f"{files} such as {self._examples[kind]}"))
+            place = self.whole(f"**/{kind}")
+            self.left_out.append(LeftOut(place, OTHER_MODALITY, f"{files} such as {self._examples[kind]}"))
         self._modalities.clear()
         return self.left_out
 
@@ -187,11 +199,11 @@ class Walk:
                 self.leave_out(path, BROKEN)
                 return None
         target = os.path.realpath(entry.path)
-        here = os.path.realpath(os.path.join(self.root, folder))  # noqa: PTH118
-        if _inside(here, target):
+        here = os.path.realpath(self.whole(folder))
+        if inside(here, target):
             self.leave_out(path, LOOP)
             return None
-        if _inside(target, self._real_root) or target in self._targets:
+        if inside(target, self._real_root) or target in self._targets:
             self.leave_out(path, SAME, f"it leads to {target}")
             return None
         self._targets.add(target)
@@ -210,6 +222,14 @@ def composed(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def _inside(path: str, folder: str) -> bool:
-    """Whether a path is a folder or something in it."""
+def inside(path: str, folder: str) -> bool:
+    """Tell whether a path is a folder or something in it.
+
+    Args:
+        path: The path, without links in it.
+        folder: The folder, without links in it.
+
+    Returns:
+        True also where the two are the same.
+    """
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
