@@ -18,7 +18,7 @@ from hstl_fast.data.layouts.base import Candidate
 from hstl_fast.data.layouts.pointers import without_pointers
 from hstl_fast.data.layouts.recognition import Recognised, descend, recognise
 from hstl_fast.data.layouts.walk import OTHER_MODALITY, Walk, composed
-from hstl_fast.data.partitions import compare, load_partition
+from hstl_fast.data.partitions import PARTITION_REASONS, compare, load_partition
 from hstl_fast.data.sequences import Item, Partition, Sequences
 from hstl_fast.names import one_of
 from hstl_fast.silhouettes.errors import SilhouetteWarning
@@ -125,7 +125,8 @@ def with_partition(sequences: Sequences, partition: str | os.PathLike[str] | Par
     divided = copy.copy(sequences)
     divided.partition = chosen
     missing = compare(sequences.items, chosen)
-    divided.left_out = (*sequences.left_out, *missing)
+    others = (each for each in sequences.left_out if each.reason not in PARTITION_REASONS)
+    divided.left_out = (*others, *missing)
     divided.notes = (*sequences.notes, *_other_zeros(sequences, chosen))
     return divided
 

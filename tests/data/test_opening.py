@@ -74,7 +74,7 @@ def test_a_layout_that_is_named_finds_the_same(
 def test_a_root_that_is_too_high_is_descended(
     layout: str, roots: dict[str, Path], expected: dict[str, dict[str, Silhouettes]]
 ) -> None:
-    touch(roots[layout], "README.txt")
+    touch(roots[layout], "README.txt", "__MACOSX/._data")
     for sequences in (open_sequences(roots[layout]), open_sequences(roots[layout], layout)):
         assert set(sequences.names) == set(expected[layout])
         assert any(str(roots[layout] / "data") in note for note in sequences.notes)

@@ -80,7 +80,7 @@ def descend(root: Path, layout: str) -> Recognised:
         if _share(layout, leaves(folder)) >= _PARTLY:
             return Recognised(layout, folder, _descended(root, folder))
         above.append(folder)
-        folders = _folders(folder)
+        folders = _filled(folder)
         named = [name for name in folders if layout == gait3d.LAYOUT.name and name == gait3d.SILHOUETTES]
         if len(named or folders) != 1 or len(above) > _DEEPEST:
             return Recognised(layout, root)
@@ -146,8 +146,12 @@ def _look(folder: str) -> tuple[list[str], list[str]]:
     return sorted(folders), sorted(files)
 
 
-def _folders(folder: Path) -> list[str]:
-    return _look(str(folder))[0]
+def _filled(folder: Path) -> list[str]:
+    """Names of the folders in a folder; where they are few, of those with data in them."""
+    folders, _ = _look(str(folder))
+    if 1 < len(folders) <= _MOST_CHILDREN:
+        return [name for name in folders if leaves(folder / name, _CHILD_BUDGET)]
+    return folders
 
 
 def _spread(names: list[str], most: int) -> list[str]:
@@ -181,7 +185,7 @@ def _below(root: Path) -> Recognised | None:
     """The data set in single folders below, or None; several data sets are refused."""
     folder = root
     for _ in range(_DEEPEST):
-        folders = _folders(folder)
+        folders = _filled(folder)
         if gait3d.SILHOUETTES in folders:
             found = _at(folder / gait3d.SILHOUETTES, leaves(folder / gait3d.SILHOUETTES))
             return found and found._replace(notes=_descended(root, found.root))
