@@ -16,6 +16,7 @@ from hstl_fast import (
     HSTL,
     backends,
     checkpoints,
+    data,
     evaluation,
     export,
     files,
@@ -45,7 +46,7 @@ def checked() -> list[str]:
 
 def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     native = [backends.package(name) for name in backends.NATIVE]
-    modules = (hstl_fast, functional, losses, checkpoints, export, silhouettes, walkers, evaluation, files, names)
+    modules = (hstl_fast, functional, losses, checkpoints, export, silhouettes, walkers, data, evaluation, files, names)
     for module in (*modules, reference, layout, _dispatch, backends, *native):
         listed = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
         for name in listed:

@@ -235,6 +235,14 @@ def test_parts_of_a_data_set_are_no_people(tmp_path: Path) -> None:
     assert set(open_sequences(tmp_path, "folders").labels) == {"gallery", "probe"}
 
 
+@pytest.mark.parametrize("layout", ["casia-b", "gait3d", "sustech1k"])
+def test_a_root_that_is_too_low_is_refused(layout: str, roots: dict[str, Path], expected: object) -> None:
+    root = roots[layout] / "data" / ("2D_Silhouettes" if layout == "gait3d" else "")
+    person = min(path for path in root.iterdir() if path.is_dir())
+    refused(person, "one person", layout, "--layout folders")
+    assert len(open_sequences(person, "folders")) >= 4
+
+
 def test_nothing_to_open_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "missing", "missing", "nothing there")
     refused(tmp_path, "an empty folder")

@@ -71,6 +71,7 @@ class Layout(NamedTuple):
         fits: Tells whether a folder with data in it may stand in this layout.
         candidates: Lists the sequences; the pattern chooses files, or is None.
         takes_pattern: Whether several files of one recording stand in a folder, of which a pattern may choose.
+        of_one_person: Whether a folder with data in it may stand in the folder of one person of this layout.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Layout(NamedTuple):
     fits: Callable[[Leaf], bool]
     candidates: Callable[[Walk, str | None], Iterator[Candidate]]
     takes_pattern: bool = False
+    of_one_person: Callable[[Leaf], bool] = lambda leaf: False
 
 
 def is_frame(name: str) -> bool:

@@ -14,6 +14,10 @@ def _fits(leaf: Leaf) -> bool:
     return leaf.has_pictures and leaf.under(f"{PERSON}/{KIND}/{VIEW}")
 
 
+def _of_one_person(leaf: Leaf) -> bool:
+    return leaf.has_pictures and leaf.under(f"{KIND}/{VIEW}")
+
+
 def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
     for label, person in walk.folders("", PERSON):
         for kind, recording in walk.folders(person, KIND):
@@ -22,4 +26,4 @@ def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
                     yield Candidate(label, kind, view, folder)
 
 
-LAYOUT = Layout("casia-b", "001/nm-01/090/001-nm-01-090-001.png", _fits, _candidates)
+LAYOUT = Layout("casia-b", "001/nm-01/090/001-nm-01-090-001.png", _fits, _candidates, of_one_person=_of_one_person)

@@ -16,6 +16,10 @@ def _fits(leaf: Leaf) -> bool:
     return leaf.has_pictures and leaf.under(f"{PERSON}/{CAMERA}/{SEQUENCE}")
 
 
+def _of_one_person(leaf: Leaf) -> bool:
+    return leaf.has_pictures and leaf.under(f"{CAMERA}/{SEQUENCE}")
+
+
 def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
     for label, person in walk.folders("", PERSON):
         for camera, recording in walk.folders(person, CAMERA):
@@ -24,4 +28,10 @@ def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
                     yield Candidate(label, camera, sequence, folder)
 
 
-LAYOUT = Layout("gait3d", "0000/camid0_videoid2/seq0/human_crop_f11627.png", _fits, _candidates)
+LAYOUT = Layout(
+    "gait3d",
+    "0000/camid0_videoid2/seq0/human_crop_f11627.png",
+    _fits,
+    _candidates,
+    of_one_person=_of_one_person,
+)

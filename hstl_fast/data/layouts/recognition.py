@@ -60,6 +60,7 @@ def recognise(root: Path) -> Recognised:
     if recognised is not None:
         return recognised
     _refuse_parts(root, places)
+    _refuse_one_person(root, places)
     return Recognised(FOLDERS, root)
 
 
@@ -223,6 +224,16 @@ def _refuse_parts(root: Path, places: list[Leaf]) -> None:
             f"{root}: expected folders of people, got {', '.join(sorted(first))}; open one of them, or if these are "
             f"people name the layout: --layout {FOLDERS}"
         )
+
+
+def _refuse_one_person(root: Path, places: list[Leaf]) -> None:
+    for name, layout in TREES.items():
+        if sum(layout.of_one_person(leaf) for leaf in places) >= _SURE * len(places):
+            first = "/".join(places[0].folders)
+            raise DataError(
+                f"{root}: expected a data set, got what looks like the folder of one person of the layout {name} "
+                f"({first}); open the folder that it stands in, or if these are people name --layout {FOLDERS}"
+            )
 
 
 def _descended(root: Path, folder: Path) -> tuple[str, ...]:
