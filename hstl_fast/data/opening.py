@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from hstl_fast.data.errors import DataError
 from hstl_fast.data.layouts import FOLDERS, LAYOUTS, TREES
-from hstl_fast.data.layouts.base import Candidate
+from hstl_fast.data.layouts.base import PICTURE_SUFFIXES, Candidate
 from hstl_fast.data.layouts.pointers import without_pointers
 from hstl_fast.data.layouts.recognition import Recognised, descend, recognise
-from hstl_fast.data.layouts.walk import OTHER_MODALITY, Walk, composed
+from hstl_fast.data.layouts.walk import ARCHIVE_SUFFIXES, OTHER_MODALITY, Walk, composed
 from hstl_fast.data.partitions import PARTITION_REASONS, compare, load_partition
 from hstl_fast.data.sequences import Item, Partition, Sequences
 from hstl_fast.names import one_of
@@ -27,6 +27,13 @@ from hstl_fast.silhouettes.left_out import LeftOut
 
 PACKED = "packed"
 AUTO = "auto"
+# Files that are neither a sequence nor packed, and what to do with them.
+_OTHER_FILES = {
+    (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"): "a video; `hstl-fast silhouettes` cuts its people out first",
+    ARCHIVE_SUFFIXES: "an archive; unpack it first",
+    PICTURE_SUFFIXES: "a single picture; give the folder of its sequence",
+    (".json",): "a JSON file; a partition is given by --partition",
+}
 
 
 class _Listing(NamedTuple):
@@ -162,6 +169,9 @@ def _is_packed(root: Path, layout: str) -> bool:
 def _packed(roots: list[Path]) -> Sequences:
     if len(roots) > 1:
         raise DataError(f"expected one packed file, got {len(roots)} paths: {', '.join(map(str, roots))}")
+    for suffixes, got in _OTHER_FILES.items():
+        if roots[0].name.lower().endswith(suffixes):
+            raise DataError(f"{roots[0]}: expected a data set, a sequence or a packed file, got {got}")
     opened: Sequences = importlib.import_module("hstl_fast.data.packed").open_packed(roots[0])
     return opened
 

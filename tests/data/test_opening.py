@@ -262,6 +262,20 @@ def test_a_file_is_one_sequence(tmp_path: Path) -> None:
     assert np.array_equal(sequences.read(0), walks()[1, "nm-01", 90])
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a.mp4", "hstl-fast silhouettes"),
+        ("a.tar.gz", "unpack"),
+        ("1.png", "single picture"),
+        ("p.json", "--partition"),
+    ],
+)
+def test_other_files_are_refused(name: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"1234")
+    refused(tmp_path / name, name, words)
+
+
 def test_several_paths_are_one_data_set(
     roots: dict[str, Path], expected: dict[str, dict[str, Silhouettes]], tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from hstl_fast.data.errors import DataError
 from hstl_fast.data.layouts import FOLDERS, TREES, gait3d
 from hstl_fast.data.layouts.base import PICTURE_SUFFIXES, Leaf, is_frame
-from hstl_fast.data.layouts.walk import inside
+from hstl_fast.data.layouts.walk import ARCHIVE_SUFFIXES, inside
 from hstl_fast.silhouettes.io import FILE_SUFFIXES
 
 # So many entries of a folder are looked at, so many folders at each depth are entered, and so many in all.
@@ -246,7 +246,7 @@ def _instead(root: Path) -> str:
     folders, files = _look(str(root))
     if not folders and not files:
         return "an empty folder"
-    archives = [name for name in files if name.lower().endswith((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"))]
+    archives = [name for name in files if name.lower().endswith(ARCHIVE_SUFFIXES)]
     if archives:
         return f"{len(archives)} archives such as {archives[0]}; unpack them first"
     shown = ", ".join([f"{name}/" for name in folders[:3]] + files[:3])

@@ -22,7 +22,7 @@ LOOP = "link to a folder above it"
 SAME = "link into the same data set"
 BROKEN = "link to nothing"
 OTHER_MODALITY = "other modality (kinds of files)"
-_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
 # More kinds of names than a data set has modalities are names of another kind, and are counted together.
 _MOST_KINDS = 200
 
@@ -132,7 +132,7 @@ class Walk:
         Args:
             entry: The file.
         """
-        is_archive = entry.name.lower().endswith(_ARCHIVES)
+        is_archive = entry.name.lower().endswith(ARCHIVE_SUFFIXES)
         self.leave_out(entry.path, ARCHIVE if is_archive else STRAY_FILE)
 
     def has_frames(self, folder: str, is_frame: Callable[[str], bool]) -> bool:
