@@ -98,7 +98,8 @@ def write_report(path: str | os.PathLike[str], sequences: Sequences, more: Itera
         for line in summarise(sequences, more):
             print(line, file=file)
         for each in every:
-            print(f"{each.reason}: {each.where}{f' ({each.detail})' if each.detail else ''}", file=file)
+            line = f"{each.reason}: {each.where}{f' ({each.detail})' if each.detail else ''}"
+            print(line.replace("\n", "\\n"), file=file)
 
 
 def check_nothing_left_out(sequences: Sequences, more: Iterable[LeftOut] = ()) -> None:

@@ -65,7 +65,7 @@ def test_probes_and_distractors_of_grew_are_no_people(tmp_path: Path) -> None:
 
 
 def test_the_report_lists_all_that_was_left_out(root: Path, tmp_path: Path) -> None:
-    touch(root, os_name := "bad\udcff.txt")
+    touch(root, os_name := "bad\udcff\n.txt")
     sequences, more = open_sequences(root), [LeftOut("001/1.png", "frames without a body", "frame 1")]
     write_report(tmp_path / "report.json", sequences, more)
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
@@ -75,6 +75,7 @@ def test_the_report_lists_all_that_was_left_out(root: Path, tmp_path: Path) -> N
     assert report["left_out_list"][-1] == more[0]._asdict()
     write_report(tmp_path / "report.txt", sequences, more)
     lines = (tmp_path / "report.txt").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(summarise(sequences, more)) + 4
     assert lines[0] == summarise(sequences)[0]
     assert f"empty folder: {root / '003'}" in lines
     assert "frames without a body: 001/1.png (frame 1)" in lines
