@@ -7,7 +7,8 @@ function that uses them is called.
 from hstl_fast.silhouettes import walkers
 from hstl_fast.silhouettes.align import align, align_sequence
 from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning
-from hstl_fast.silhouettes.io import find_sequences, is_sequence, read, write
+from hstl_fast.silhouettes.io import Found, Reading, find, find_sequences, is_sequence, read, read_sequence, write
+from hstl_fast.silhouettes.left_out import LeftOut, by_reason, summary
 from hstl_fast.silhouettes.video import (
     Progress,
     SavedTrack,
@@ -19,7 +20,10 @@ from hstl_fast.silhouettes.video import (
 )
 
 __all__ = [
+    "Found",
+    "LeftOut",
     "Progress",
+    "Reading",
     "SavedTrack",
     "SilhouetteError",
     "SilhouetteWarning",
@@ -27,11 +31,15 @@ __all__ = [
     "Track",
     "align",
     "align_sequence",
+    "by_reason",
     "contact_sheet",
     "extract",
+    "find",
     "find_sequences",
     "is_sequence",
     "read",
+    "read_sequence",
+    "summary",
     "video_to_silhouettes",
     "walkers",
     "write",

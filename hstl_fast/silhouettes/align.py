@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
+from hstl_fast.silhouettes.components import BODY_THRESHOLD, Body, find_body, find_bright_rows
 from hstl_fast.silhouettes.errors import SilhouetteError
+from hstl_fast.silhouettes.usable import faults_of_area, faults_of_mass, is_body, mass
+from hstl_fast.silhouettes.values import to_uint8
 
-# A pixel at least this bright belongs to the body when its top and bottom rows are searched.
-BODY_THRESHOLD = 128
+__all__ = ["BODY_THRESHOLD", "align", "align_body", "align_bright_rows", "align_sequence"]
 
 
 def align(mask: NDArray[np.generic], size: int = 64) -> NDArray[np.uint8]:
@@ -17,10 +21,13 @@ def align(mask: NDArray[np.generic], size: int = 64) -> NDArray[np.uint8]:
     The mask is cropped to the rows of the body (pixels of 128 or more), resized along both axes by `size / height` with
     a triangle filter as wide as an output pixel (soft edges, no aliasing), moved so that the median column of its mass
     is column `size // 2`, and cut or padded to `size` columns. An aligned silhouette no wider than the frame comes back
-    unchanged.
+    unchanged. The rows of the body are those of the largest connected piece, of pieces of at least a twentieth of its
+    area, and of pieces of at least a two-hundredth above or below, within a quarter of its height: specks of noise
+    above a head do not shrink the body.
 
     Args:
-        mask: `[H, W]` of any size: uint8 0..255 (with nothing above 1 it counts as 0/1), bool, or floating 0..1.
+        mask: `[H, W]` of any size: bool; integers 0/1, 0..255 or, if the largest is 65280 or more, 0..65535; or floats
+            in 0..1 (to within 0.001), or in 0..255 if they are whole numbers.
         size: Rows and columns of the result, 2 or more.
 
     Returns:
@@ -30,20 +37,53 @@ def align(mask: NDArray[np.generic], size: int = 64) -> NDArray[np.uint8]:
         SilhouetteError: The mask has another rank or dtype, values out of range, or no body in it.
         ValueError: `size` is below 2. (SilhouetteError is a ValueError, too.)
     """
-    if size < 2:
-        raise ValueError(f"size must be at least 2, got {size}")
+    _check_size(size)
     if mask.ndim != 2:
         raise SilhouetteError(f"mask: expected [H, W], got shape {list(mask.shape)}")
-    body = to_uint8(mask, "mask")
-    if body.max(initial=0) < BODY_THRESHOLD:
+    values = to_uint8(mask, "mask")
+    body = find_body(values)
+    if body is None:
         raise SilhouetteError(
             f"mask: expected a body, got a mask {list(mask.shape)} with no pixel of {BODY_THRESHOLD} or more"
         )
-    return _centre(_fill_height(body, size), size)
+    return align_body(values, body, size)
+
+
+def align_body(mask: NDArray[np.uint8], body: Body, size: int = 64) -> NDArray[np.uint8]:
+    """Align a mask in which the body was found.
+
+    Args:
+        mask: `[H, W]`, 0 background to 255 body.
+        body: What `find_body` finds in it.
+        size: Rows and columns of the result.
+
+    Returns:
+        The silhouette `[size, size]`.
+    """
+    return _centre(_fill_height(mask, body, size, find_body), size)
+
+
+def align_bright_rows(mask: NDArray[np.uint8], size: int = 64) -> NDArray[np.uint8]:
+    """Align a mask by all rows with a pixel of 128 or more, specks of noise included.
+
+    Args:
+        mask: `[H, W]`, 0 background to 255 body, with such a pixel.
+        size: Rows and columns of the result.
+
+    Returns:
+        The silhouette `[size, size]`.
+    """
+    body = find_bright_rows(mask)
+    assert body is not None
+    return _centre(_fill_height(mask, body, size, find_bright_rows), size)
 
 
 def align_sequence(masks: NDArray[np.generic], size: int = 64) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-    """Align every frame of a sequence; frames without a body are dropped.
+    """Align every frame of a sequence; frames without a person are dropped.
+
+    A frame is dropped if its body has fewer than 10 rows or no connected piece of 20 pixels, if its area is less than a
+    tenth of the median of the 15 frames before and after it, or if its aligned silhouette has less than 1 % of the
+    pixels, less than a quarter of the median frame, or (noise enlarged) more than 75 % and three times the median.
 
     Args:
         masks: `[T, H, W]`, dtypes as in `align`.
@@ -56,63 +96,45 @@ def align_sequence(masks: NDArray[np.generic], size: int = 64) -> tuple[NDArray[
         SilhouetteError: `align` refuses a frame, or no frame has a body in it.
         ValueError: `size` is below 2.
     """
+    _check_size(size)
     if masks.ndim != 3:
         raise SilhouetteError(f"masks: expected [T, H, W], got shape {list(masks.shape)}")
     frames = to_uint8(masks, "masks")
-    kept = np.flatnonzero(frames.max(axis=(1, 2), initial=0) >= BODY_THRESHOLD)
-    if len(kept) == 0:
+    found = [(t, body) for t, frame in enumerate(frames) if is_body(body := find_body(frame)) and body is not None]
+    faults = faults_of_area(np.array([body.area for _, body in found], np.float64))
+    found = [each for i, each in enumerate(found) if i not in faults]
+    if not found:
         raise SilhouetteError(f"masks: expected a body in at least one frame, got {len(frames)} frames without one")
-    return np.stack([align(frames[t], size) for t in kept]), kept
+    aligned = np.stack([align_body(frames[t], body, size) for t, body in found])
+    faults = faults_of_mass(mass(aligned))
+    good = np.array([i for i in range(len(found)) if i not in faults], np.intp)
+    return aligned[good], np.array([t for t, _ in found], np.intp)[good]
 
 
-def to_uint8(values: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
-    """Convert masks to uint8 0..255.
-
-    Args:
-        values: Array of any shape: uint8 (with nothing above 1 it counts as 0/1), bool, or floating 0..1.
-        name: What the error calls the array.
-
-    Returns:
-        An array of the same shape; 1 and True become 255.
-
-    Raises:
-        SilhouetteError: Another dtype, or floating values outside 0..1.
-    """
-    if values.dtype == np.bool_:
-        return values.astype(np.uint8) * np.uint8(255)
-    if values.dtype == np.uint8:
-        only_zero_one = values.size > 0 and values.max() == 1
-        return values.astype(np.uint8) * np.uint8(255 if only_zero_one else 1)
-    if np.issubdtype(values.dtype, np.floating):
-        return _unit_floats_to_uint8(values, name)
-    raise SilhouetteError(f"{name}: expected uint8, bool or floats in 0..1, got dtype {values.dtype}")
+def _check_size(size: int) -> None:
+    if size < 2:
+        raise ValueError(f"size must be at least 2, got {size}")
 
 
-def _unit_floats_to_uint8(values: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
-    floats = values.astype(np.float64)
-    if not np.isfinite(floats).all():
-        raise SilhouetteError(f"{name}: expected floats in 0..1, got NaN or infinity")
-    if floats.size and (floats.min() < 0 or floats.max() > 1):
-        raise SilhouetteError(f"{name}: expected floats in 0..1, got values in {floats.min():g}..{floats.max():g}")
-    return np.rint(floats * 255).astype(np.uint8)
-
-
-def _fill_height(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def _fill_height(
+    mask: NDArray[np.uint8], body: Body, size: int, find: Callable[[NDArray[np.uint8]], Body | None]
+) -> NDArray[np.uint8]:
     """The body resized to `size` rows.
 
     Rows so thin that resizing loses them are cropped away, too: the body then touches the first and last row of the
     result, which makes alignment idempotent.
     """
-    body = mask
+    rows, found = mask, body
     while True:
-        rows = np.flatnonzero(body.max(axis=1) >= BODY_THRESHOLD)
-        body = _columns_in_reach(body[rows[0] : rows[-1] + 1])
-        scaled = _resize(body, size)
-        top, bottom = scaled[0].max() >= BODY_THRESHOLD, scaled[-1].max() >= BODY_THRESHOLD
-        shorter = body[int(not top) : len(body) - int(not bottom)]
-        if (top and bottom) or shorter.max(initial=0) < BODY_THRESHOLD:
+        rows = _columns_in_reach(rows[found.top : found.bottom + 1])
+        scaled = _resize(rows, size)
+        result = find(scaled)
+        top, bottom = (result.top > 0, result.bottom < size - 1) if result else (True, True)
+        rows = rows[int(top) : len(rows) - int(bottom)]
+        shorter = find(rows) if (top or bottom) and rows.size else None
+        if shorter is None:
             return scaled
-        body = shorter
+        found = shorter
 
 
 def _columns_in_reach(body: NDArray[np.uint8]) -> NDArray[np.uint8]:

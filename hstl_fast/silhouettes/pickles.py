@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hstl_fast.silhouettes.contents import described
 from hstl_fast.silhouettes.errors import SilhouetteError, reason_of
 
 # The type codes of booleans, integers and floating-point numbers.
@@ -61,7 +62,7 @@ def _rebuild(data: Any, dtype: Any, shape: Any, order: str) -> NDArray[np.generi
         raise ValueError("its dtype is not a dtype")
     if not isinstance(shape, tuple) or not all(isinstance(n, int) and 0 <= n < 2**63 for n in shape):
         raise ValueError("its shape is not a tuple of sizes")
-    raw = data.encode("latin-1") if isinstance(data, str) else bytes(memoryview(data))
+    raw = data.encode("latin-1") if isinstance(data, str) else data if type(data) is bytes else bytes(memoryview(data))
     plain = dtype.build()
     if math.prod(shape) * plain.itemsize != len(raw):
         raise ValueError(f"its {len(raw)} bytes are not an array {list(shape)} of {plain}")
@@ -76,28 +77,45 @@ def _transposed(array: NDArray[np.generic], axes: Any) -> NDArray[np.generic]:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content), encoding="latin1")
+        self._made: dict[str, Any] = {}
+
     def find_class(self, module: str, name: str) -> Any:
-        replacement = _replacements().get((module.replace("numpy._core", "numpy.core"), name))
-        if replacement is None:
+        known = f"{module.replace('numpy._core', 'numpy.core')}.{name}"
+        make = _REPLACEMENTS.get(known)
+        if make is None:
             raise _Forbidden(f"{module}.{name}")
-        return replacement
+        if known not in self._made:
+            self._made[known] = make()
+        return self._made[known]
 
     def persistent_load(self, pid: Any) -> Any:
         raise _Forbidden("a persistent id")
 
 
-def _replacements() -> dict[tuple[str, str], Any]:
-    """The names that the pickle of an array may use; made anew for each name, so that a file cannot alter them."""
-
+def _new_array() -> Any:
     class Array(_Array):
         pass
 
+    return Array
+
+
+def _new_dtype() -> Any:
     class Dtype(_Dtype):
         pass
 
+    return Dtype
+
+
+def _new_reconstruct() -> Any:
     def reconstruct(subtype: Any, shape: Any, typecode: Any) -> _Array:
         return _Array()
 
+    return reconstruct
+
+
+def _new_from_buffer() -> Any:
     def from_buffer(buffer: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> _Array:
         array = _Array()
         array.value = _rebuild(buffer, dtype, shape, order)
@@ -105,34 +123,43 @@ def _replacements() -> dict[tuple[str, str], Any]:
             array.value = _transposed(array.value, axes)
         return array
 
+    return from_buffer
+
+
+def _new_encode() -> Any:
     def encode(text: Any, encoding: Any = "latin1") -> bytes:
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
             raise ValueError("its bytes are not stored as numpy stores them")
         return text.encode("latin-1")
 
-    return {
-        ("numpy.core.multiarray", "_reconstruct"): reconstruct,
-        ("numpy.core.numeric", "_frombuffer"): from_buffer,
-        ("numpy", "ndarray"): Array,
-        ("numpy", "dtype"): Dtype,
-        ("_codecs", "encode"): encode,
-    }
+    return encode
 
 
-def load_array(path: Path) -> NDArray[np.generic]:
+# The names that the pickle of an array may use. What stands for them is made anew for each file, so that a file cannot
+# alter what the next one meets.
+_REPLACEMENTS = {
+    "numpy.core.multiarray._reconstruct": _new_reconstruct,
+    "numpy.core.numeric._frombuffer": _new_from_buffer,
+    "numpy.ndarray": _new_array,
+    "numpy.dtype": _new_dtype,
+    "_codecs.encode": _new_encode,
+}
+
+
+def load_array(path: Path) -> NDArray[np.generic] | list[NDArray[np.generic]]:
     """Read the array in a pickle file.
 
     Args:
         path: The file.
 
     Returns:
-        The array, or the stacked arrays `[H, W]` of a list of them.
+        The array; of a list of arrays `[H, W]` the stack, or the list where their sizes differ.
 
     Raises:
         SilhouetteError: The file holds anything else, or names a function to call.
     """
     try:
-        content = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        content = _ArrayUnpickler(path.read_bytes()).load()
         return _only_arrays(content, path)
     except SilhouetteError:
         raise
@@ -141,12 +168,13 @@ def load_array(path: Path) -> NDArray[np.generic]:
             f"{path}: expected a pickle with nothing but a numpy array, got one that names {error}; nothing was run"
         ) from None
     except Exception as error:  # a damaged pickle can fail in any way
+        got = described(path, "a file that cannot be read as one")
         raise SilhouetteError(
-            f"{path}: expected a pickle with a numpy array, got a file that cannot be read as one ({reason_of(error)})"
+            f"{path}: expected a pickle with a numpy array, got {got} ({reason_of(error)})"
         ) from error
 
 
-def _only_arrays(content: Any, path: Path) -> NDArray[np.generic]:
+def _only_arrays(content: Any, path: Path) -> NDArray[np.generic] | list[NDArray[np.generic]]:
     array = _value(content)
     if array is not None:
         return array
@@ -154,10 +182,12 @@ def _only_arrays(content: Any, path: Path) -> NDArray[np.generic]:
         raise SilhouetteError(f"{path}: expected a pickle with a numpy array, got one with a {type(content).__name__}")
     frames = [a for a in map(_value, content) if a is not None]
     shapes = {a.shape for a in frames}
-    if not frames or len(frames) < len(content) or len(shapes) > 1 or frames[0].ndim != 2:
+    if not frames or len(frames) < len(content) or any(len(shape) != 2 or min(shape) <= 4 for shape in shapes):
         got = f"a list of {len(content)} things, {len(frames)} of them arrays {sorted(map(list, shapes))[:3]}"
-        raise SilhouetteError(f"{path}: expected one array or a list of frames [H, W] of one size, got {got}")
-    return np.stack(frames)
+        points = any(len(shape) == 2 and shape[1] <= 4 for shape in shapes)
+        other = ": points or key points, another modality?" if points else ""
+        raise SilhouetteError(f"{path}: expected one array or a list of frames [H, W], got {got}{other}")
+    return frames if len(shapes) > 1 else np.stack(frames)
 
 
 def _value(content: Any) -> NDArray[np.generic] | None:

@@ -72,7 +72,10 @@ def test_idempotent(height: int, width: int, noise: bool) -> None:
 def test_dtypes_agree() -> None:
     mask = body(80, 30)
     expected = align(mask)
-    for same in (mask > 0, mask // 255, mask / 255.0, (mask / 255).astype(np.float16)):
+    numbers = mask // 255
+    for same in (mask > 0, numbers, mask / 255.0, (mask / 255).astype(np.float16), numbers.astype(np.int64)):
+        np.testing.assert_array_equal(align(same), expected)
+    for same in (mask.astype(np.int64), mask.astype(np.float32), mask.astype(np.uint16) * 257, numbers * 1.0000001):
         np.testing.assert_array_equal(align(same), expected)
 
 
@@ -127,9 +130,12 @@ def test_faint_sequence_is_scaled_as_a_whole() -> None:
         (np.zeros((40, 30), np.uint8), "expected a body"),
         (np.full((40, 30), 100, np.uint8), "no pixel of 128 or more"),
         (np.zeros((0, 30), np.uint8), "expected a body"),
-        (np.ones((40, 30), np.int64), "got dtype int64"),
+        (np.full((40, 30), -1, np.int64), r"got int64 in -1"),
+        (np.full((40, 30), 70_000), r"got int64 in 70000"),
+        (np.full((40, 30), 900, np.uint16), r"values in 0\.\.900, of which nobody can tell how bright"),
         (np.full((40, 30), np.nan), "got NaN or infinity"),
-        (np.full((40, 30), 1.5), r"got values in 1.5\.\.1.5"),
+        (np.full((40, 30), 1.5), r"got values in 1.5\.\.1.5; divide them"),
+        (np.full((40, 30), 256.0), r"got values in 256\.\.256"),
         (np.full((40, 30), -0.1), r"values in -0.1\.\.-0.1"),
         (np.ones((40, 30), complex), "got dtype complex128"),
     ],

@@ -1,24 +1,28 @@
 """The sequences under files and folders, and their names."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hstl_fast.silhouettes import align, find_sequences, is_sequence, read, write
+from hstl_fast.silhouettes import align, by_reason, find, find_sequences, is_sequence, read, write
 from tests.silhouettes.helpers import fails, write_pngs
 
 STREET = Path(__file__).parents[1] / "data" / "street"
 
 
 @pytest.mark.parametrize("other", ["walk.npz", "002/nm/walk.npy", "frames"])
-def test_a_folder_of_frames_and_sequences_is_refused(tmp_path: Path, sequence: NDArray[np.uint8], other: str) -> None:
-    """Frames would hide the sequences beside them."""
+def test_pictures_beside_sequences_are_left_out(tmp_path: Path, sequence: NDArray[np.uint8], other: str) -> None:
+    """As frames, they would hide the sequences beside them; who reads the folder itself is told."""
     write_pngs(tmp_path / "data", sequence)
     (tmp_path / "data" / other).parent.mkdir(parents=True, exist_ok=True)
     write(tmp_path / "data" / other, sequence)
-    assert names(tmp_path / "data") == ["data"]
+    found = find([tmp_path / "data"])
+    assert [name for name, _ in found.sequences] == [other.removesuffix(".npz").removesuffix(".npy")]
+    assert by_reason(found.left_out) == {"picture beside sequences": 5}
+    assert found.left_out[0].where == str(tmp_path / "data" / "0.png")
     fails(tmp_path / "data", "frames or sequences", f"0.png and {other}")
 
 
@@ -89,16 +93,15 @@ def test_find_tells_a_folder_of_frames_from_a_file_beside_it(tmp_path: Path, seq
     assert sorted(names(tmp_path / "data" / "walker6", tmp_path / "data" / "walker6.npz")) == expected
 
 
-@pytest.mark.parametrize("method", ["iterdir", "is_dir"])
-def test_a_closed_folder_does_not_hide_the_others(tree: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    closed, original = tree / "002", getattr(Path, method)
+def test_a_closed_folder_does_not_hide_the_others(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed, original = tree / "002", os.scandir
 
-    def guarded(self: Path) -> object:
-        if self == closed:
-            raise PermissionError(13, "Permission denied", str(self))
-        return original(self)
+    def guarded(path: object) -> object:
+        if path == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(Path, method, guarded)
+    monkeypatch.setattr(os, "scandir", guarded)
     assert names(tree) == ["001/nm-01/walk2", "001/nm-01/walk10", "002", "003/frames.v1", "top"]
     assert names(closed, tree / "top.npz") == ["002", "top"]
     fails(closed, "cannot be opened (Permission denied)")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstl_fast.names import one_of
-from hstl_fast.silhouettes.align import align
+from hstl_fast.silhouettes.align import align_bright_rows
 from hstl_fast.silhouettes.walkers.body import CONDITIONS, recording
 from hstl_fast.silhouettes.walkers.gait import figure
 from hstl_fast.silhouettes.walkers.noise import spoil
@@ -88,7 +88,7 @@ def render(
     if noise == 0:
         return _centred(coverage(field))
     key = seed, identity, CONDITIONS.index(condition), take, round(1000 * view)
-    return np.stack([align(frame) for frame in coverage(spoil(field, noise, key))])
+    return np.stack([align_bright_rows(frame) for frame in coverage(spoil(field, noise, key))])
 
 
 def recordings(
