@@ -7,22 +7,22 @@ import fnmatch
 import importlib
 import os
 import sys
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from hstl_fast.data.errors import DataError
 from hstl_fast.data.layouts import FOLDERS, LAYOUTS, TREES
-from hstl_fast.data.layouts.base import PICTURE_SUFFIXES, Candidate
+from hstl_fast.data.layouts.base import Candidate
 from hstl_fast.data.layouts.pointers import without_pointers
 from hstl_fast.data.layouts.recognition import Recognised, descend, recognise
 from hstl_fast.data.layouts.walk import ARCHIVE_SUFFIXES, OTHER_MODALITY, Walk, composed
 from hstl_fast.data.partitions import PARTITION_REASONS, compare, load_partition
 from hstl_fast.data.sequences import Item, Partition, Sequences
 from hstl_fast.names import one_of
-from hstl_fast.silhouettes.errors import SilhouetteWarning
-from hstl_fast.silhouettes.io import FILE_SUFFIXES, Reading, find_sequences, read
+from hstl_fast.silhouettes.finding import find
+from hstl_fast.silhouettes.folders import FILE_SUFFIXES, PICTURE_SUFFIXES
+from hstl_fast.silhouettes.io import Reading, read_sequence
 from hstl_fast.silhouettes.left_out import LeftOut
 
 PACKED = "packed"
@@ -151,15 +151,7 @@ class _FolderSequences(Sequences):
         self._max_frames = max_frames
 
     def reading(self, index: int) -> Reading:
-        return _reading(self._paths[index], self._max_frames)
-
-
-def _reading(path: str, max_frames: int | None) -> Reading:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", SilhouetteWarning)
-        silhouettes = read(path)
-    left_out = tuple(LeftOut(path, "frames without a body", str(each.message)) for each in caught)
-    return Reading(silhouettes[:max_frames], left_out)
+        return read_sequence(self._paths[index], max_frames=self._max_frames)
 
 
 def _is_packed(root: Path, layout: str) -> bool:
@@ -219,8 +211,9 @@ def _tree(place: Recognised, pattern: str | None) -> _Listing:
 
 def _plain(roots: list[Path], pattern: str | None) -> _Listing:
     candidates: list[Candidate] = []
-    left_out: list[LeftOut] = []
-    for name, path in find_sequences(roots):
+    found = find(roots)
+    left_out = list(found.left_out)
+    for name, path in found.sequences:
         if pattern is not None and not fnmatch.fnmatchcase(path.name, pattern):
             left_out.append(LeftOut(str(path), OTHER_MODALITY, f"its name does not fit {pattern}"))
             continue

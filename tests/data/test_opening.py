@@ -11,7 +11,7 @@ import pytest
 from hstl_fast.data import LAYOUTS, DataError, Sequences, open_sequences, open_together
 from hstl_fast.data.layouts import walk
 from hstl_fast.data.layouts.pointers import POINTER
-from hstl_fast.silhouettes import SilhouetteError
+from hstl_fast.silhouettes import SilhouetteError, finding
 from hstl_fast.silhouettes.left_out import by_reason
 from tests.helpers.datasets import WRITERS, Silhouettes, walks, write_data_set, write_frames, write_pickle
 
@@ -138,10 +138,10 @@ def test_what_is_beside_the_sequences_is_listed(tmp_path: Path) -> None:
     assert left_out(sequences, tmp_path) == {
         ("stray.png", walk.STRAY_FILE),
         ("003.tar.gz", walk.ARCHIVE),
-        ("002/nm-01/000", walk.NO_FRAMES),
+        ("002/nm-01/000", finding.NO_SILHOUETTES),
         ("002/GEI", walk.OTHER_FOLDER),
-        ("001/bg-01/090", walk.EMPTY),
-        ("004", walk.EMPTY),
+        ("001/bg-01/090", finding.EMPTY_FOLDER),
+        ("004", finding.EMPTY_FOLDER),
     }
 
 
@@ -157,10 +157,10 @@ def test_links_are_followed_once_and_never_upwards(tmp_path: Path) -> None:
     sequences = open_sequences(root)
     assert sequences.names == ("001/nm-01/090", "002/nm-01/090")
     assert left_out(sequences, root) == {
-        ("001/up", walk.LOOP),
-        ("003", walk.SAME),
-        ("004", walk.SAME),
-        ("005", walk.BROKEN),
+        ("001/up", finding.LINK_ABOVE),
+        ("003", finding.LINK_TWICE),
+        ("004", finding.LINK_TWICE),
+        ("005", finding.BROKEN_LINK),
     }
 
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from hstl_fast.data.layouts.walk import Walk
-from hstl_fast.silhouettes.io import CONTACT_SHEET, FILE_SUFFIXES
-
-# Pictures that may be frames; which of them can be read is the reader's to say.
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+from hstl_fast.silhouettes.folders import FILE_SUFFIXES, PICTURE_SUFFIXES
 
 
 class Leaf(NamedTuple):
@@ -80,16 +76,3 @@ class Layout(NamedTuple):
     candidates: Callable[[Walk, str | None], Iterator[Candidate]]
     takes_pattern: bool = False
     of_one_person: Callable[[Leaf], bool] = lambda leaf: False
-
-
-def is_frame(name: str) -> bool:
-    """Tell by its name whether a file may be a frame.
-
-    Args:
-        name: Name of the file.
-
-    Returns:
-        True for pictures that are not hidden and not a contact sheet.
-    """
-    suffix = PurePosixPath(name).suffix.lower()
-    return suffix in PICTURE_SUFFIXES and not name.startswith(".") and name != CONTACT_SHEET

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hstl_fast.data.layouts.base import Candidate, Layout, Leaf, is_frame
+from hstl_fast.data.layouts.base import Candidate, Layout, Leaf
 from hstl_fast.data.layouts.walk import Walk
 
 PERSON, KIND, VIEW = r"\d{1,3}", r"(?:nm|bg|cl)-?\d{1,2}", r"\d{1,3}"
@@ -22,7 +22,7 @@ def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
     for label, person in walk.folders("", PERSON):
         for kind, recording in walk.folders(person, KIND):
             for view, folder in walk.folders(recording, VIEW):
-                if walk.has_frames(folder, is_frame):
+                if walk.has_frames(folder):
                     yield Candidate(label, kind, view, folder)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hstl_fast.data.layouts.base import Candidate, Layout, Leaf, is_frame
+from hstl_fast.data.layouts.base import Candidate, Layout, Leaf
 from hstl_fast.data.layouts.walk import Walk
 
 PERSON, CAMERA, SEQUENCE = r"\d{4}", r"camid\d+_videoid\d+", r"seq\d+"
@@ -24,7 +24,7 @@ def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
     for label, person in walk.folders("", PERSON):
         for camera, recording in walk.folders(person, CAMERA):
             for sequence, folder in walk.folders(recording, SEQUENCE):
-                if walk.has_frames(folder, is_frame):
+                if walk.has_frames(folder):
                     yield Candidate(label, camera, sequence, folder)
 
 

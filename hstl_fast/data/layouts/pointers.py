@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from hstl_fast.data.layouts.base import Candidate
-from hstl_fast.silhouettes.io import FILE_SUFFIXES
+from hstl_fast.silhouettes import contents
+from hstl_fast.silhouettes.folders import FILE_SUFFIXES
 from hstl_fast.silhouettes.left_out import LeftOut
 
 POINTER = "Git LFS pointer in place of the file (git lfs pull fetches it)"
 _LONGEST = 1024
-_BEGINNING = b"version https://git-lfs.github.com/"
 # So many files are looked into; only where one of them is a pointer, all are.
 _SAMPLE = 16
 
@@ -36,10 +36,4 @@ def without_pointers(candidates: list[Candidate], left_out: list[LeftOut]) -> li
 
 def _is_pointer(path: str) -> bool:
     source = Path(path)
-    try:
-        if source.stat().st_size > _LONGEST:
-            return False
-        with source.open("rb") as file:
-            return file.read(len(_BEGINNING)) == _BEGINNING
-    except OSError:
-        return False
+    return source.stat().st_size <= _LONGEST and contents.describe(source).startswith(contents.POINTER)

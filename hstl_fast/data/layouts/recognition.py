@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from hstl_fast.data.errors import DataError
 from hstl_fast.data.layouts import FOLDERS, TREES, gait3d
-from hstl_fast.data.layouts.base import PICTURE_SUFFIXES, Leaf, is_frame
+from hstl_fast.data.layouts.base import Leaf
 from hstl_fast.data.layouts.walk import ARCHIVE_SUFFIXES, inside
-from hstl_fast.silhouettes.io import FILE_SUFFIXES
+from hstl_fast.silhouettes.folders import FILE_SUFFIXES, PICTURE_SUFFIXES, hidden, is_picture
 
 # So many entries of a folder are looked at, so many folders at each depth are entered, and so many in all.
 _MOST_ENTRIES = 4096
@@ -114,7 +114,7 @@ def _leaves(folder: str, above: tuple[str, ...], budget: Iterator[int]) -> list[
     ]
     if below:
         return below
-    data = tuple(name for name in files if is_frame(name) or name.lower().endswith(FILE_SUFFIXES))
+    data = tuple(name for name in files if is_picture(name) or name.lower().endswith(FILE_SUFFIXES))
     if data:
         return [Leaf(above, data[:_MOST_FILES])]
     # Where a few folders are empty, the next ones may not be.
@@ -135,7 +135,7 @@ def _look(folder: str) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as listing:
             for entry in itertools.islice(listing, _MOST_ENTRIES):
-                if entry.name.startswith("."):
+                if hidden(entry.name):
                     continue
                 if entry.is_dir():
                     if not entry.is_symlink() or not inside(os.path.realpath(folder), os.path.realpath(entry.path)):
