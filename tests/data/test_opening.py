@@ -62,6 +62,19 @@ def test_reads_what_was_written(
         assert np.array_equal(sequences.read(i), expected[layout][item.name]), item.name
 
 
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [("casia-b", "001-nm-01-090-006.png"), ("grew", "gei.png"), ("gait3d", None), ("opengait", None)],
+)
+def test_says_which_frames_are_left_out(
+    layout: str, name: str | None, roots: dict[str, Path], expected: dict[str, dict[str, Silhouettes]]
+) -> None:
+    sequences = open_sequences(roots[layout] / "data")
+    index = sequences.names.index("001/nm-01/090") if layout == "casia-b" else 0
+    left = [Path(each.where).name for each in sequences.reading(index).left_out]
+    assert left == ([name] if name else [])
+
+
 @pytest.mark.parametrize("layout", WRITERS)
 def test_a_layout_that_is_named_finds_the_same(
     layout: str, roots: dict[str, Path], expected: dict[str, dict[str, Silhouettes]]
