@@ -83,7 +83,7 @@ def align_sequence(masks: NDArray[np.generic], size: int = 64) -> tuple[NDArray[
 
     A frame is dropped if its body has fewer than 10 rows or no connected piece of 20 pixels, if its area is less than a
     tenth of the median of the 15 frames before and after it, or if its aligned silhouette has less than 1 % of the
-    pixels, less than a quarter of the median frame, or (noise enlarged) more than 75 % and three times the median.
+    pixels, less than a quarter of the median frame, or more than 75 % (noise enlarged, a white background).
 
     Args:
         masks: `[T, H, W]`, dtypes as in `align`.
@@ -103,12 +103,12 @@ def align_sequence(masks: NDArray[np.generic], size: int = 64) -> tuple[NDArray[
     found = [(t, body) for t, frame in enumerate(frames) if is_body(body := find_body(frame)) and body is not None]
     faults = faults_of_area(np.array([body.area for _, body in found], np.float64))
     found = [each for i, each in enumerate(found) if i not in faults]
-    if not found:
+    aligned = [align_body(frames[t], body, size) for t, body in found]
+    faults = faults_of_mass(mass(np.array(aligned))) if aligned else {}
+    good = [i for i in range(len(found)) if i not in faults]
+    if not good:
         raise SilhouetteError(f"masks: expected a body in at least one frame, got {len(frames)} frames without one")
-    aligned = np.stack([align_body(frames[t], body, size) for t, body in found])
-    faults = faults_of_mass(mass(aligned))
-    good = np.array([i for i in range(len(found)) if i not in faults], np.intp)
-    return aligned[good], np.array([t for t, _ in found], np.intp)[good]
+    return np.stack([aligned[i] for i in good]), np.array([found[i][0] for i in good], np.intp)
 
 
 def _check_size(size: int) -> None:

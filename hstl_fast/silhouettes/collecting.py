@@ -12,6 +12,7 @@ from hstl_fast.silhouettes.components import find_body
 from hstl_fast.silhouettes.errors import SilhouetteError
 from hstl_fast.silhouettes.left_out import LeftOut
 from hstl_fast.silhouettes.usable import (
+    FILLED,
     LEAST_MASS,
     NO_BODY,
     faults_of_area,
@@ -207,9 +208,11 @@ def finish(
         SilhouetteError: There is no usable frame.
     """
     if len(silhouettes) == 0:
+        filled = sum(each.reason == FILLED for each in left_out)
+        white = f", {filled} frames that are white nearly everywhere: is the background white?" if filled else ""
         raise SilhouetteError(
             f"{name}: expected a body in at least one frame, got {count} frames without one, with values in"
-            f" 0..{highest:g}"
+            f" 0..{highest:g}{white}"
         )
     if is_cut:
         left_out.append(LeftOut(name, CUT, f"{len(silhouettes)} frames of {count} are used"))

@@ -13,7 +13,7 @@ from hstl_fast.silhouettes.components import BODY_THRESHOLD, Body
 
 NO_BODY = "frame without a body"
 FAR_LESS = "frame with far less body than the others"
-FILLED = "frame that noise fills"
+FILLED = "frame that is white nearly everywhere"
 
 # A body in a mask of any size has at least so many rows, and its largest piece so many pixels.
 LEAST_ROWS, LEAST_AREA = 10, 20
@@ -21,8 +21,8 @@ LEAST_ROWS, LEAST_AREA = 10, 20
 LEAST_MASS = 0.01
 # ... at least this share of the mass of the sequence's median frame, ...
 LEAST_OF_MEDIAN = 0.25
-# ... and a frame that is white beyond this share, and that many times its sequence's median, is enlarged noise.
-MOST_MASS, MOST_OF_MEDIAN = 0.75, 3.0
+# ... and a frame that is white beyond this share is enlarged noise, or a picture whose background is white.
+MOST_MASS = 0.75
 # Before alignment, a body has at least this share of the median area of the frames around, so many on each side.
 LEAST_OF_AROUND, AROUND = 0.1, 15
 # In aligned sequences, the body reaches into so many first and last rows and its median column lies so near the middle.
@@ -68,9 +68,9 @@ def faults_of_mass(shares: NDArray[np.float64]) -> dict[int, str]:
     if len(shares) == 0:
         return {}
     blank = shares < LEAST_MASS
-    median = float(np.median(shares[~blank])) if not blank.all() else 0.0
-    little = shares < LEAST_OF_MEDIAN * median
-    filled = (shares > MOST_MASS) & (shares > MOST_OF_MEDIAN * median)
+    filled = shares > MOST_MASS
+    possible = shares[~(blank | filled)]
+    little = shares < LEAST_OF_MEDIAN * (np.median(possible) if len(possible) else 0.0)
     bad = np.flatnonzero(blank | little | filled)
     return {int(t): NO_BODY if blank[t] else FAR_LESS if little[t] else FILLED for t in bad}
 

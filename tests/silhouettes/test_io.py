@@ -90,9 +90,7 @@ def test_other_sizes_are_aligned_and_empty_frames_reported(tmp_path: Path) -> No
     frames[0, 10:100, 30:60] = 255
     frames[2, 20:120, 5:40] = 255
     np.save(tmp_path / "walk.npy", frames)
-    with pytest.warns(
-        SilhouetteWarning, match=r"walk.npy: 1 of 3 frames are left out: frame without a body \(frame 1\)"
-    ):
+    with pytest.warns(SilhouetteWarning, match=r"walk.npy: 1 of 3 frames are left out: .* body \(frame 1\)"):
         aligned = read(tmp_path / "walk.npy")
     np.testing.assert_array_equal(aligned, [align(frames[0]), align(frames[2])])
     np.save(tmp_path / "empty.npy", frames * 0)
@@ -149,9 +147,11 @@ def test_npz_chooses_its_array(tmp_path: Path, sequence: NDArray[np.uint8]) -> N
         (np.zeros((64, 64), np.uint8), "got shape [64, 64]"),
         (np.zeros((2, 1, 64, 64), np.uint8), "got shape [2, 1, 64, 64]"),
         (np.zeros((0, 64, 64), np.uint8), "at least one frame"),
-        (np.zeros((2, 64, 64), np.int64), "got dtype int64"),
+        (np.full((2, 64, 64), -3, np.int64), "got int64 in -3..-3"),
+        (np.zeros((2, 64, 64), complex), "got dtype complex128"),
+        (np.full((2, 64, 64), 255, np.uint8), "2 frames that are white nearly everywhere: is the background white?"),
         (np.full((2, 64, 64), np.nan, np.float32), "got NaN or infinity"),
-        (np.full((2, 64, 64), 255.0), "got values in 255..255"),
+        (np.full((2, 64, 64), 254.5), "whole numbers in 0..255, got values in 254.5..254.5; divide them"),
         (np.array([None, 1]), "cannot be read"),
     ],
 )
