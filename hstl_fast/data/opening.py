@@ -143,7 +143,7 @@ class _FolderSequences(Sequences):
 
     def __init__(self, listing: _Listing, source: str, max_frames: int | None) -> None:
         named, repeated = _named(listing.candidates)
-        notes = [*listing.notes, *_label_notes({item.label for item, _ in named})]
+        notes = [*listing.notes, *_label_notes([item.label for item, _ in named])]
         if repeated:
             notes.append(f"{repeated} sequences share their names with others and got a number at the end")
         super().__init__((item for item, _ in named), source, listing.layout, None, listing.left_out, notes)
@@ -185,9 +185,10 @@ def _joined(roots: list[Path], layout: str, pattern: str | None) -> _Listing:
 
 
 def _place(root: Path, layout: str, alone: bool) -> Recognised:
-    if not os.path.lexists(root):
+    if not os.path.exists(root):  # noqa: PTH110 - Path.exists raises for some links
         if alone:
-            raise DataError(f"{root}: expected a data set, got nothing there")
+            got = "a link to nothing" if root.is_symlink() else "nothing there"
+            raise DataError(f"{root}: expected a data set, got {got}")
         return Recognised(FOLDERS, root)
     if not root.is_dir():
         if layout not in (AUTO, FOLDERS):
@@ -237,8 +238,9 @@ def _named(candidates: Iterable[Candidate]) -> tuple[list[tuple[Item, str]], int
     return named, sum(count - 1 for count in counts.values())
 
 
-def _label_notes(labels: set[str]) -> list[str]:
+def _label_notes(labels_of_sequences: list[str]) -> list[str]:
     notes = []
+    labels = set(labels_of_sequences)
     numbers: dict[str, list[str]] = {}
     for label in sorted(labels):
         if label.isdecimal():
@@ -247,7 +249,7 @@ def _label_notes(labels: set[str]) -> list[str]:
     if alike:
         shown = "; ".join(" and ".join(names) for names in alike[:3])
         notes.append(f"people whose numbers differ by leading zeros only count as different: {shown}")
-    if len(labels) == 1:
+    if len(labels) == 1 < len(labels_of_sequences):
         notes.append(
             f"all sequences are of one person, {next(iter(labels))}; if that is a folder around the people, open it"
         )

@@ -216,9 +216,9 @@ def test_people_are_compared_in_the_composed_form(tmp_path: Path) -> None:
 
 
 def test_numbers_that_differ_by_leading_zeros_are_named(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"{person}/nm-01/090/090.pkl" for person in ("1", "001", "002")))
+    touch(tmp_path, *(f"{person}/nm-01/090/090.pkl" for person in ("1", "001", "002", "a b\n")))
     sequences = open_sequences(tmp_path)
-    assert set(sequences.labels) == {"1", "001", "002"}
+    assert set(sequences.labels) == {"1", "001", "002", "a b\n"}
     assert any("001 and 1" in note for note in sequences.notes)
 
 
@@ -259,6 +259,9 @@ def test_a_root_that_is_too_low_is_refused(layout: str, roots: dict[str, Path], 
 def test_nothing_to_open_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "missing", "missing", "nothing there")
     refused(tmp_path, "an empty folder")
+    (tmp_path / "link").symlink_to(tmp_path / "link")
+    refused(tmp_path / "link", "a link to nothing")
+    (tmp_path / "link").unlink()
     touch(tmp_path, "001.tar.gz")
     refused(tmp_path, "archives such as 001.tar.gz", "unpack")
     refused(tmp_path, "casia-b", "001/nm-01/090/", layout="casia-b")

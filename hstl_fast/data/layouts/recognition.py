@@ -18,7 +18,7 @@ from hstl_fast.silhouettes.folders import FILE_SUFFIXES, PICTURE_SUFFIXES, hidde
 _MOST_ENTRIES = 4096
 _BREADTH = (16, 6, 4, 2)
 _BUDGET = 1500
-_DEEPEST = 9
+_DEEPEST = 24
 _MOST_FILES = 64
 # A layout that so much of what was looked at fits is meant; one that less fits, but more than a little, may be meant.
 _SURE, _PARTLY = 0.9, 0.2
@@ -221,8 +221,8 @@ def _refuse_parts(root: Path, places: list[Leaf]) -> None:
     first = {leaf.folders[0].lower() for leaf in places if len(leaf.folders) > 1}
     if first and first <= _PARTS:
         raise DataError(
-            f"{root}: expected folders of people, got {', '.join(sorted(first))}; open one of them, or if these are "
-            f"people name the layout: --layout {FOLDERS}"
+            f"{root}: expected folders of people, got {', '.join(sorted(first))}; open one of them, or name "
+            f"each of them to open them together, or if these are people name the layout: --layout {FOLDERS}"
         )
 
 

@@ -105,7 +105,7 @@ class Walk:
             self.leave_out(folder, EMPTY_FOLDER)
         return sorted(found)
 
-    def folders(self, folder: str, pattern: str = r".+") -> Iterator[tuple[str, str]]:
+    def folders(self, folder: str, pattern: str = r"(?s:.+)") -> Iterator[tuple[str, str]]:
         """List the folders in a folder whose names fit; everything else in it is recorded.
 
         Args:
