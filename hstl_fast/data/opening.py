@@ -153,6 +153,9 @@ class _FolderSequences(Sequences):
     def reading(self, index: int) -> Reading:
         return read_sequence(self._paths[index], max_frames=self._max_frames)
 
+    def path(self, index: int) -> str | None:
+        return self._paths[index]
+
 
 def _is_packed(root: Path, layout: str) -> bool:
     return layout == AUTO and root.is_file() and root.suffix.lower() not in FILE_SUFFIXES

@@ -327,4 +327,5 @@ def test_chosen_sequences_stay_what_they_are(
 ) -> None:
     sequences = open_sequences(roots["opengait"] / "data").subset([5, 1])
     for i, name in enumerate(sequences.names):
+        assert sequences.path(i) == str(roots["opengait"] / "data" / name / f"{name[-3:]}.pkl")
         assert np.array_equal(sequences.read(i), expected["opengait"][name])
