@@ -86,8 +86,8 @@ def open_together(
     """Open several folders and files as one data set.
 
     Args:
-        paths: Folders and files as in `open_sequences`; several must not include packed files. One of several at which
-            there is nothing is an error when it is read, so that the others can be.
+        paths: Folders and files as in `open_sequences`; several must not include packed files. Of several, a file
+            that holds no sequence is an error when it is read, so that the others can be.
         layout: As in `open_sequences`, the same for all.
         partition: As in `open_sequences`.
         pattern: As in `open_sequences`.
@@ -173,7 +173,7 @@ def _packed(roots: list[Path]) -> Sequences:
 
 def _joined(roots: list[Path], layout: str, pattern: str | None) -> _Listing:
     """The listings of all roots; those of plain folders are named together, so that their names are unique."""
-    places = [_place(root, layout, alone=len(roots) == 1) for root in roots]
+    places = [_place(root, layout) for root in roots]
     plain = [place.root for place in places if place.layout == FOLDERS]
     listings = [_tree(place, pattern) for place in places if place.layout != FOLDERS]
     if plain:
@@ -187,12 +187,10 @@ def _joined(roots: list[Path], layout: str, pattern: str | None) -> _Listing:
     )
 
 
-def _place(root: Path, layout: str, alone: bool) -> Recognised:
+def _place(root: Path, layout: str) -> Recognised:
     if not os.path.exists(root):  # noqa: PTH110 - Path.exists raises for some links
-        if alone:
-            got = "a link to nothing" if root.is_symlink() else "nothing there"
-            raise DataError(f"{root}: expected a data set, got {got}")
-        return Recognised(FOLDERS, root)
+        got = "a link to nothing" if root.is_symlink() else "nothing there"
+        raise DataError(f"{root}: expected a data set, got {got}")
     if not root.is_dir():
         if layout not in (AUTO, FOLDERS):
             raise DataError(f"{root}: expected a folder in the layout {layout}, got a file")

@@ -303,14 +303,15 @@ def test_several_paths_are_one_data_set(
     assert together.layout == "casia-b, folders, opengait"
 
 
-def test_one_of_several_paths_may_be_missing(tmp_path: Path) -> None:
+def test_one_of_several_files_may_be_of_another_kind(tmp_path: Path) -> None:
     np.save(tmp_path / "ann.npy", walks()[1, "nm-01", 90])
     (tmp_path / "notes.txt").touch()
-    sequences = open_together([tmp_path / name for name in ("ann.npy", "missing", "notes.txt")])
-    assert sequences.names == ("ann", "missing", "notes")
-    for i in (1, 2):
-        with pytest.raises(SilhouetteError, match=sequences.names[i]):
-            sequences.read(i)
+    sequences = open_together([tmp_path / "ann.npy", tmp_path / "notes.txt"])
+    assert sequences.names == ("ann", "notes")
+    with pytest.raises(SilhouetteError, match="notes"):
+        sequences.read(1)
+    with pytest.raises(DataError, match="missing: expected a data set, got nothing there"):
+        open_together([tmp_path / "ann.npy", tmp_path / "missing"])
 
 
 def test_sequences_can_be_sent_to_other_processes(
