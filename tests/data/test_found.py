@@ -11,6 +11,8 @@ from click.testing import CliRunner
 
 from hstl_fast.cli.found import FoundOptions, finish_input, found_options, open_input
 from hstl_fast.data import DataError, check_nothing_left_out, describe, open_sequences, summarise, write_report
+from hstl_fast.data.layouts.walk import OTHER_MODALITY
+from hstl_fast.silhouettes.collecting import CUT, NOT_ALIGNED
 from hstl_fast.silhouettes.left_out import LeftOut
 
 
@@ -86,7 +88,9 @@ def test_strict_refuses_what_would_be_left_out(root: Path) -> None:
         check_nothing_left_out(open_sequences(root))
     (root / "notes.txt").unlink()
     (root / "003").rmdir()
-    check_nothing_left_out(open_sequences(root))
+    check_nothing_left_out(
+        open_sequences(root), [LeftOut("x", reason) for reason in (OTHER_MODALITY, CUT, NOT_ALIGNED)]
+    )
 
 
 @click.command
@@ -113,6 +117,7 @@ def test_a_command_says_what_it_found(root: Path, tmp_path: Path) -> None:
         "Left out while reading: 1 x frames without a body",
     ]
     assert "frames without a body: 001/nm-01/000/1.png" in (tmp_path / "report.txt").read_text()
+    assert run(root).stderr.endswith("(--report FILE lists them)\n")
 
 
 def test_strict_stops_a_command_and_leaves_the_report(root: Path, tmp_path: Path) -> None:
