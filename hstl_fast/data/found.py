@@ -109,7 +109,8 @@ def write_report(path: str | os.PathLike[str], sequences: Sequences, more: Itera
 def check_nothing_left_out(sequences: Sequences, more: Iterable[LeftOut] = ()) -> None:
     """Refuse a data set of which something was left out, other than by choice.
 
-    Files of other modalities, frames beyond a limit that was asked for, and sequences that were aligned here do not count.
+    Files of other modalities, frames beyond a limit that was asked for, and sequences that were aligned here do not
+    count.
 
     Args:
         sequences: The data set.
