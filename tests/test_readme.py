@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hstl_fast import backends, functional
+from tests.helpers.datasets import write_data_set
 from tests.helpers.drop_in import network
 from tests.helpers.networks import narrow_model
 
@@ -76,7 +77,19 @@ def check_python(names: dict[str, Any]) -> None:
     assert names["z"].shape == (2, 64, 2)
 
 
+def data_set(folder: Path) -> None:
+    """The data set that docs/data.md opens: OpenGait's layout, an empty folder, and a partition."""
+    write_data_set("opengait", folder / "CASIA-B-pkl")
+    (folder / "CASIA-B-pkl" / "076" / "nm-01" / "090").mkdir(parents=True)
+    (folder / "CASIA-B.json").write_text('{"TRAIN_SET": ["001", "002"], "TEST_SET": ["075"]}', encoding="utf-8")
+
+
 def check_data(names: dict[str, Any]) -> None:
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    assert all(f"\n    {line}\n" in page for line in names["summarise"](names["sequences"]))
+    assert repr(names["sequences"].items[0]) in page
+    assert names["silhouettes"].shape[1:] == (64, 64)
+    assert (names["counts"], names["divided"].partition) == (2, names["partition"])
     assert names["aligned"].shape == (2, 64, 64)
     assert dict(names["found"]).keys() == {f"walker{i}" for i in range(1, 7)}
     assert names["same"].names == ("walker6",)
@@ -95,6 +108,8 @@ def test_python_of_a_page_runs(page: Path, scratch: Path, monkeypatch: pytest.Mo
     # The blocks of operators.md go on where its definitions end, and README accelerates a network of the reader's.
     before = {"torch": torch} if name_of(page) == "docs/operators.md" else {}
     before |= {"network": network()} if name_of(page) == "README.md" else {}
+    if name_of(page) == "docs/data.md":
+        data_set(scratch)
     names = run_blocks(page, "python", **before)
     CHECKS.get(name_of(page), lambda names: None)(names)
 

@@ -104,8 +104,15 @@ def finish_input(sequences: Sequences, left_out: Iterable[LeftOut], options: Fou
     left_out = list(left_out)
     if left_out:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in by_reason(left_out).items())
-        warn(f"Left out while reading: {reasons}{'' if options.report else ' (--report FILE lists them)'}")
+        warn(f"Left out while reading: {reasons}{_hint(options)}")
     if options.report is not None:
         write_report(options.report, sequences, left_out)
     if options.strict:
         check_nothing_left_out(sequences, left_out)
+
+
+def _hint(options: FoundOptions) -> str:
+    """The option that lists what was left out, where the command has it and it was not given."""
+    context = click.get_current_context(silent=True)
+    has_option = context is not None and any(parameter.name == "report" for parameter in context.command.params)
+    return " (--report FILE lists them)" if has_option and options.report is None else ""

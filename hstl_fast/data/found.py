@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from hstl_fast.data.errors import DataError
+from hstl_fast.data.layouts.walk import OTHER_MODALITY
 from hstl_fast.data.partitions import PARTS
 from hstl_fast.data.sequences import Sequences
 from hstl_fast.files import atomic_file
+from hstl_fast.silhouettes.collecting import CUT, NOT_ALIGNED
 from hstl_fast.silhouettes.left_out import LeftOut, by_reason
 
+# What is chosen or said, and not lost.
+_NOT_LOST = {OTHER_MODALITY, NOT_ALIGNED, CUT}
 # Labels that GREW gives to sequences of people who are not known.
 NOBODY = {"probe", "distractor"}
 
@@ -98,11 +102,15 @@ def write_report(path: str | os.PathLike[str], sequences: Sequences, more: Itera
         for line in summarise(sequences, more):
             print(line, file=file)
         for each in every:
-            print(f"{each.reason}: {each.where}{f' ({each.detail})' if each.detail else ''}", file=file)
+            line = f"{each.reason}: {each.where}{f' ({each.detail})' if each.detail else ''}"
+            print(line.replace("\n", "\\n"), file=file)
 
 
 def check_nothing_left_out(sequences: Sequences, more: Iterable[LeftOut] = ()) -> None:
-    """Refuse a data set of which something was left out.
+    """Refuse a data set of which something was left out, other than by choice.
+
+    Files of other modalities, frames beyond a limit that was asked for, and sequences that were aligned here do not
+    count.
 
     Args:
         sequences: The data set.
@@ -111,7 +119,7 @@ def check_nothing_left_out(sequences: Sequences, more: Iterable[LeftOut] = ()) -
     Raises:
         DataError: Something was left out; the message has the counts by reason.
     """
-    counts = by_reason([*sequences.left_out, *more])
+    counts = by_reason(each for each in [*sequences.left_out, *more] if each.reason not in _NOT_LOST)
     if counts:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in counts.items())
         raise DataError(f"{sequences.source}: expected to leave out nothing (--strict), got {reasons}")

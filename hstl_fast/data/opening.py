@@ -7,7 +7,6 @@ import fnmatch
 import importlib
 import os
 import sys
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,17 +14,26 @@ from typing import NamedTuple
 from hstl_fast.data.errors import DataError
 from hstl_fast.data.layouts import FOLDERS, LAYOUTS, TREES
 from hstl_fast.data.layouts.base import Candidate
+from hstl_fast.data.layouts.pointers import without_pointers
 from hstl_fast.data.layouts.recognition import Recognised, descend, recognise
-from hstl_fast.data.layouts.walk import OTHER_MODALITY, Walk, composed
-from hstl_fast.data.partitions import compare, load_partition
+from hstl_fast.data.layouts.walk import ARCHIVE_SUFFIXES, OTHER_MODALITY, Walk, composed
+from hstl_fast.data.partitions import PARTITION_REASONS, compare, load_partition
 from hstl_fast.data.sequences import Item, Partition, Sequences
 from hstl_fast.names import one_of
-from hstl_fast.silhouettes.errors import SilhouetteWarning
-from hstl_fast.silhouettes.io import FILE_SUFFIXES, Reading, find_sequences, read
+from hstl_fast.silhouettes.finding import find
+from hstl_fast.silhouettes.folders import FILE_SUFFIXES, PICTURE_SUFFIXES
+from hstl_fast.silhouettes.io import Reading, read_sequence
 from hstl_fast.silhouettes.left_out import LeftOut
 
 PACKED = "packed"
 AUTO = "auto"
+# Files that are neither a sequence nor packed, and what to do with them.
+_OTHER_FILES = {
+    (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"): "a video; `hstl-fast silhouettes` cuts its people out first",
+    ARCHIVE_SUFFIXES: "an archive; unpack it first",
+    PICTURE_SUFFIXES: "a single picture; give the folder of its sequence",
+    (".json",): "a JSON file; a partition is given by --partition",
+}
 
 
 class _Listing(NamedTuple):
@@ -78,8 +86,8 @@ def open_together(
     """Open several folders and files as one data set.
 
     Args:
-        paths: Folders and files as in `open_sequences`; several must not include packed files. One of several at which
-            there is nothing is an error when it is read, so that the others can be.
+        paths: Folders and files as in `open_sequences`; several must not include packed files. Of several, a file
+            that holds no sequence is an error when it is read, so that the others can be.
         layout: As in `open_sequences`, the same for all.
         partition: As in `open_sequences`.
         pattern: As in `open_sequences`.
@@ -124,7 +132,8 @@ def with_partition(sequences: Sequences, partition: str | os.PathLike[str] | Par
     divided = copy.copy(sequences)
     divided.partition = chosen
     missing = compare(sequences.items, chosen)
-    divided.left_out = (*sequences.left_out, *missing)
+    others = (each for each in sequences.left_out if each.reason not in PARTITION_REASONS)
+    divided.left_out = (*others, *missing)
     divided.notes = (*sequences.notes, *_other_zeros(sequences, chosen))
     return divided
 
@@ -134,7 +143,7 @@ class _FolderSequences(Sequences):
 
     def __init__(self, listing: _Listing, source: str, max_frames: int | None) -> None:
         named, repeated = _named(listing.candidates)
-        notes = [*listing.notes, *_label_notes({item.label for item, _ in named})]
+        notes = [*listing.notes, *_label_notes([item.label for item, _ in named])]
         if repeated:
             notes.append(f"{repeated} sequences share their names with others and got a number at the end")
         super().__init__((item for item, _ in named), source, listing.layout, None, listing.left_out, notes)
@@ -142,15 +151,10 @@ class _FolderSequences(Sequences):
         self._max_frames = max_frames
 
     def reading(self, index: int) -> Reading:
-        return _reading(self._paths[index], self._max_frames)
+        return read_sequence(self._paths[index], max_frames=self._max_frames)
 
-
-def _reading(path: str, max_frames: int | None) -> Reading:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", SilhouetteWarning)
-        silhouettes = read(path)
-    left_out = tuple(LeftOut(path, "frames without a body", str(each.message)) for each in caught)
-    return Reading(silhouettes[:max_frames], left_out)
+    def path(self, index: int) -> str | None:
+        return self._paths[index]
 
 
 def _is_packed(root: Path, layout: str) -> bool:
@@ -160,13 +164,16 @@ def _is_packed(root: Path, layout: str) -> bool:
 def _packed(roots: list[Path]) -> Sequences:
     if len(roots) > 1:
         raise DataError(f"expected one packed file, got {len(roots)} paths: {', '.join(map(str, roots))}")
+    for suffixes, got in _OTHER_FILES.items():
+        if roots[0].name.lower().endswith(suffixes):
+            raise DataError(f"{roots[0]}: expected a data set, a sequence or a packed file, got {got}")
     opened: Sequences = importlib.import_module("hstl_fast.data.packed").open_packed(roots[0])
     return opened
 
 
 def _joined(roots: list[Path], layout: str, pattern: str | None) -> _Listing:
     """The listings of all roots; those of plain folders are named together, so that their names are unique."""
-    places = [_place(root, layout, alone=len(roots) == 1) for root in roots]
+    places = [_place(root, layout) for root in roots]
     plain = [place.root for place in places if place.layout == FOLDERS]
     listings = [_tree(place, pattern) for place in places if place.layout != FOLDERS]
     if plain:
@@ -180,11 +187,10 @@ def _joined(roots: list[Path], layout: str, pattern: str | None) -> _Listing:
     )
 
 
-def _place(root: Path, layout: str, alone: bool) -> Recognised:
-    if not os.path.lexists(root):
-        if alone:
-            raise DataError(f"{root}: expected a data set, got nothing there")
-        return Recognised(FOLDERS, root)
+def _place(root: Path, layout: str) -> Recognised:
+    if not os.path.exists(root):  # noqa: PTH110 - Path.exists raises for some links
+        got = "a link to nothing" if root.is_symlink() else "nothing there"
+        raise DataError(f"{root}: expected a data set, got {got}")
     if not root.is_dir():
         if layout not in (AUTO, FOLDERS):
             raise DataError(f"{root}: expected a folder in the layout {layout}, got a file")
@@ -200,22 +206,22 @@ def _tree(place: Recognised, pattern: str | None) -> _Listing:
             f"{layout.name}, whose recordings are folders of frames, got {pattern!r}"
         )
     walk = Walk(str(place.root))
-    candidates = [
-        candidate._replace(path=os.path.join(place.root, candidate.path))  # noqa: PTH118
-        for candidate in layout.candidates(walk, pattern)
-    ]
-    return _Listing(candidates, walk.end(), [], layout.name)
+    listed = [each._replace(path=walk.whole(each.path)) for each in layout.candidates(walk, pattern)]
+    left_out = walk.end()
+    return _Listing(without_pointers(listed, left_out), left_out, [], layout.name)
 
 
 def _plain(roots: list[Path], pattern: str | None) -> _Listing:
-    candidates, left_out = [], []
-    for name, path in find_sequences(roots):
+    candidates: list[Candidate] = []
+    found = find(roots)
+    left_out = list(found.left_out)
+    for name, path in found.sequences:
         if pattern is not None and not fnmatch.fnmatchcase(path.name, pattern):
             left_out.append(LeftOut(str(path), OTHER_MODALITY, f"its name does not fit {pattern}"))
             continue
         label, kind, view, more = (*name.split("/", 3), "", "", "")[:4]
         candidates.append(Candidate(label, kind, view, str(path), more))
-    return _Listing(candidates, left_out, [], FOLDERS)
+    return _Listing(without_pointers(candidates, left_out), left_out, [], FOLDERS)
 
 
 def _named(candidates: Iterable[Candidate]) -> tuple[list[tuple[Item, str]], int]:
@@ -233,8 +239,9 @@ def _named(candidates: Iterable[Candidate]) -> tuple[list[tuple[Item, str]], int
     return named, sum(count - 1 for count in counts.values())
 
 
-def _label_notes(labels: set[str]) -> list[str]:
+def _label_notes(labels_of_sequences: list[str]) -> list[str]:
     notes = []
+    labels = set(labels_of_sequences)
     numbers: dict[str, list[str]] = {}
     for label in sorted(labels):
         if label.isdecimal():
@@ -243,7 +250,7 @@ def _label_notes(labels: set[str]) -> list[str]:
     if alike:
         shown = "; ".join(" and ".join(names) for names in alike[:3])
         notes.append(f"people whose numbers differ by leading zeros only count as different: {shown}")
-    if len(labels) == 1:
+    if len(labels) == 1 < len(labels_of_sequences):
         notes.append(
             f"all sequences are of one person, {next(iter(labels))}; if that is a folder around the people, open it"
         )

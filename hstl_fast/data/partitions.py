@@ -18,6 +18,7 @@ KEYS = ("TRAIN_SET", "TEST_SET", "PROBE_SET", "GALLERY_SET")
 ABSENT_PERSON = "person of the partition, not in the data"
 UNNAMED_PERSON = "person in the data, not in the partition"
 ABSENT_SEQUENCE = "probe or gallery of the partition, not in the data"
+PARTITION_REASONS = (ABSENT_PERSON, UNNAMED_PERSON, ABSENT_SEQUENCE)
 _LONGEST_FILE = 64 * 2**20
 _CASIA_B_TRAINING, _CASIA_B_PEOPLE = 74, 124
 _OUMVLP_TRAINING, _OUMVLP_PEOPLE = 10305, 10307

@@ -134,6 +134,17 @@ class Sequences(ABC):
         """
         return self.reading(index).silhouettes
 
+    def path(self, index: int) -> str | None:
+        """Return where a sequence is on disk.
+
+        Args:
+            index: Number of the sequence.
+
+        Returns:
+            Its file or folder, or None if it has none of its own.
+        """
+        return None
+
     def num_frames(self, index: int) -> int:
         """Count the frames of a sequence; where the storage does not know it, the sequence is read.
 
@@ -183,6 +194,9 @@ class _Subset(Sequences):
 
     def reading(self, index: int) -> Reading:
         return self._whole.reading(self._indices[index])
+
+    def path(self, index: int) -> str | None:
+        return self._whole.path(self._indices[index])
 
     def num_frames(self, index: int) -> int:
         return self._whole.num_frames(self._indices[index])

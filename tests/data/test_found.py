@@ -1,6 +1,7 @@
 """What is said about a data set, the report file, and the options of commands that read data."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from click.testing import CliRunner
 
 from hstl_fast.cli.found import FoundOptions, finish_input, found_options, open_input
 from hstl_fast.data import DataError, check_nothing_left_out, describe, open_sequences, summarise, write_report
+from hstl_fast.data.layouts.walk import OTHER_MODALITY
+from hstl_fast.silhouettes.collecting import CUT, NOT_ALIGNED
 from hstl_fast.silhouettes.left_out import LeftOut
 
 
@@ -64,16 +67,19 @@ def test_probes_and_distractors_of_grew_are_no_people(tmp_path: Path) -> None:
 
 
 def test_the_report_lists_all_that_was_left_out(root: Path, tmp_path: Path) -> None:
-    touch(root, os_name := "bad\udcff.txt")
+    touch(root, os_name := "bad\udcff\n.txt")
     sequences, more = open_sequences(root), [LeftOut("001/1.png", "frames without a body", "frame 1")]
     write_report(tmp_path / "report.json", sequences, more)
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert report["sequences"] == 4
-    assert {each["where"] for each in report["left_out_list"]} == {"notes.txt", "003", os_name, "001/1.png"}
+    places = {os.path.relpath(each["where"], root) for each in report["left_out_list"] if root.name in each["where"]}
+    assert places == {"notes.txt", "003", os_name}
+    assert report["left_out_list"][-1] == more[0]._asdict()
     write_report(tmp_path / "report.txt", sequences, more)
     lines = (tmp_path / "report.txt").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(summarise(sequences, more)) + 4
     assert lines[0] == summarise(sequences)[0]
-    assert "empty folder: 003" in lines
+    assert f"empty folder: {root / '003'}" in lines
     assert "frames without a body: 001/1.png (frame 1)" in lines
 
 
@@ -82,7 +88,9 @@ def test_strict_refuses_what_would_be_left_out(root: Path) -> None:
         check_nothing_left_out(open_sequences(root))
     (root / "notes.txt").unlink()
     (root / "003").rmdir()
-    check_nothing_left_out(open_sequences(root))
+    check_nothing_left_out(
+        open_sequences(root), [LeftOut("x", reason) for reason in (OTHER_MODALITY, CUT, NOT_ALIGNED)]
+    )
 
 
 @click.command
@@ -109,6 +117,7 @@ def test_a_command_says_what_it_found(root: Path, tmp_path: Path) -> None:
         "Left out while reading: 1 x frames without a body",
     ]
     assert "frames without a body: 001/nm-01/000/1.png" in (tmp_path / "report.txt").read_text()
+    assert run(root).stderr.endswith("(--report FILE lists them)\n")
 
 
 def test_strict_stops_a_command_and_leaves_the_report(root: Path, tmp_path: Path) -> None:

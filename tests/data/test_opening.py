@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hstl_fast.data import LAYOUTS, DataError, open_sequences, open_together
+from hstl_fast.data import LAYOUTS, DataError, Sequences, open_sequences, open_together
 from hstl_fast.data.layouts import walk
-from hstl_fast.silhouettes import SilhouetteError
+from hstl_fast.data.layouts.pointers import POINTER
+from hstl_fast.silhouettes import SilhouetteError, finding
 from hstl_fast.silhouettes.left_out import by_reason
 from tests.helpers.datasets import WRITERS, Silhouettes, walks, write_data_set, write_frames, write_pickle
 
@@ -30,6 +31,10 @@ def touch(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
+
+
+def left_out(sequences: Sequences, root: Path) -> set[tuple[str, str]]:
+    return {(os.path.relpath(each.where, root), each.reason) for each in sequences.left_out}
 
 
 def refused(path: Path, *parts: str, **options: str) -> None:
@@ -57,6 +62,19 @@ def test_reads_what_was_written(
         assert np.array_equal(sequences.read(i), expected[layout][item.name]), item.name
 
 
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [("casia-b", "001-nm-01-090-006.png"), ("grew", "gei.png"), ("gait3d", None), ("opengait", None)],
+)
+def test_says_which_frames_are_left_out(
+    layout: str, name: str | None, roots: dict[str, Path], expected: dict[str, dict[str, Silhouettes]]
+) -> None:
+    sequences = open_sequences(roots[layout] / "data")
+    index = sequences.names.index("001/nm-01/090") if layout == "casia-b" else 0
+    left = [Path(each.where).name for each in sequences.reading(index).left_out]
+    assert left == ([name] if name else [])
+
+
 @pytest.mark.parametrize("layout", WRITERS)
 def test_a_layout_that_is_named_finds_the_same(
     layout: str, roots: dict[str, Path], expected: dict[str, dict[str, Silhouettes]]
@@ -69,7 +87,7 @@ def test_a_layout_that_is_named_finds_the_same(
 def test_a_root_that_is_too_high_is_descended(
     layout: str, roots: dict[str, Path], expected: dict[str, dict[str, Silhouettes]]
 ) -> None:
-    touch(roots[layout], "README.txt")
+    touch(roots[layout], "README.txt", "__MACOSX/._data")
     for sequences in (open_sequences(roots[layout]), open_sequences(roots[layout], layout)):
         assert set(sequences.names) == set(expected[layout])
         assert any(str(roots[layout] / "data") in note for note in sequences.notes)
@@ -81,7 +99,7 @@ def test_only_silhouettes_are_taken_of_several_modalities(
     root = roots["sustech1k"] / "data"
     sequences = open_sequences(root)
     assert by_reason(sequences.left_out) == {walk.OTHER_MODALITY: 15}
-    files = {each.where: each.detail for each in sequences.left_out}
+    files = {Path(each.where).name: each.detail for each in sequences.left_out}
     assert files["*-sync-*-LiDAR-PCDs_depths.pkl"].startswith(f"{len(sequences)} files such as 0001/")
     raw = open_sequences(root, pattern="*Sils_raw*")
     assert set(raw.names) == {f"{name}/{stem}" for name in expected["sustech1k"] for stem in stems(name)}
@@ -130,13 +148,13 @@ def test_what_is_beside_the_sequences_is_listed(tmp_path: Path) -> None:
     (tmp_path / "004").mkdir()
     sequences = open_sequences(tmp_path)
     assert (sequences.layout, sequences.names) == ("casia-b", ("001/nm-01/090", "002/nm-01/090"))
-    assert {(each.where, each.reason) for each in sequences.left_out} == {
+    assert left_out(sequences, tmp_path) == {
         ("stray.png", walk.STRAY_FILE),
         ("003.tar.gz", walk.ARCHIVE),
-        ("002/nm-01/000", walk.NO_FRAMES),
+        ("002/nm-01/000", finding.NO_SILHOUETTES),
         ("002/GEI", walk.OTHER_FOLDER),
-        ("001/bg-01/090", walk.EMPTY),
-        ("004", walk.EMPTY),
+        ("001/bg-01/090", finding.EMPTY_FOLDER),
+        ("004", finding.EMPTY_FOLDER),
     }
 
 
@@ -151,12 +169,24 @@ def test_links_are_followed_once_and_never_upwards(tmp_path: Path) -> None:
     (root / "005").symlink_to(tmp_path / "nothing")
     sequences = open_sequences(root)
     assert sequences.names == ("001/nm-01/090", "002/nm-01/090")
-    assert {(each.where, each.reason) for each in sequences.left_out} == {
-        ("001/up", walk.LOOP),
-        ("003", walk.SAME),
-        ("004", walk.SAME),
-        ("005", walk.BROKEN),
+    assert left_out(sequences, root) == {
+        ("001/up", finding.LINK_ABOVE),
+        ("003", finding.LINK_TWICE),
+        ("004", finding.LINK_TWICE),
+        ("005", finding.BROKEN_LINK),
     }
+
+
+def test_pointers_of_git_lfs_are_named(tmp_path: Path) -> None:
+    for person in ("001", "002"):
+        write_pickle(tmp_path / person / "nm-01" / "090" / "090.pkl", walks()[1, "nm-01", 90])
+    pointer = tmp_path / "002" / "nm-01" / "090" / "090.pkl"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    sequences = open_sequences(tmp_path)
+    assert sequences.labels == ("001",)
+    assert left_out(sequences, tmp_path) == {("002/nm-01/090/090.pkl", POINTER)}
+    (tmp_path / "001" / "nm-01" / "090" / "090.pkl").write_bytes(pointer.read_bytes())
+    refused(tmp_path, "git lfs pull")
 
 
 def test_a_folder_that_cannot_be_opened_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +201,7 @@ def test_a_folder_that_cannot_be_opened_is_listed(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "scandir", closed)
     sequences = open_sequences(tmp_path)
     assert sequences.labels == ("001", "003")
-    assert sequences.left_out == (("002/nm-01", walk.CLOSED, "Permission denied"),)
+    assert sequences.left_out == ((str(tmp_path / "002" / "nm-01"), walk.CLOSED, "Permission denied"),)
 
 
 def test_people_are_compared_in_the_composed_form(tmp_path: Path) -> None:
@@ -186,9 +216,9 @@ def test_people_are_compared_in_the_composed_form(tmp_path: Path) -> None:
 
 
 def test_numbers_that_differ_by_leading_zeros_are_named(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"{person}/nm-01/090/090.pkl" for person in ("1", "001", "002")))
+    touch(tmp_path, *(f"{person}/nm-01/090/090.pkl" for person in ("1", "001", "002", "a b\n")))
     sequences = open_sequences(tmp_path)
-    assert set(sequences.labels) == {"1", "001", "002"}
+    assert set(sequences.labels) == {"1", "001", "002", "a b\n"}
     assert any("001 and 1" in note for note in sequences.notes)
 
 
@@ -218,9 +248,20 @@ def test_parts_of_a_data_set_are_no_people(tmp_path: Path) -> None:
     assert set(open_sequences(tmp_path, "folders").labels) == {"gallery", "probe"}
 
 
+@pytest.mark.parametrize("layout", ["casia-b", "gait3d", "sustech1k"])
+def test_a_root_that_is_too_low_is_refused(layout: str, roots: dict[str, Path], expected: object) -> None:
+    root = roots[layout] / "data" / ("2D_Silhouettes" if layout == "gait3d" else "")
+    person = min(path for path in root.iterdir() if path.is_dir())
+    refused(person, "one person", layout, "--layout folders")
+    assert len(open_sequences(person, "folders")) >= 4
+
+
 def test_nothing_to_open_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "missing", "missing", "nothing there")
     refused(tmp_path, "an empty folder")
+    (tmp_path / "link").symlink_to(tmp_path / "link")
+    refused(tmp_path / "link", "a link to nothing")
+    (tmp_path / "link").unlink()
     touch(tmp_path, "001.tar.gz")
     refused(tmp_path, "archives such as 001.tar.gz", "unpack")
     refused(tmp_path, "casia-b", "001/nm-01/090/", layout="casia-b")
@@ -237,6 +278,20 @@ def test_a_file_is_one_sequence(tmp_path: Path) -> None:
     assert np.array_equal(sequences.read(0), walks()[1, "nm-01", 90])
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a.mp4", "hstl-fast silhouettes"),
+        ("a.tar.gz", "unpack"),
+        ("1.png", "single picture"),
+        ("p.json", "--partition"),
+    ],
+)
+def test_other_files_are_refused(name: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"1234")
+    refused(tmp_path / name, name, words)
+
+
 def test_several_paths_are_one_data_set(
     roots: dict[str, Path], expected: dict[str, dict[str, Silhouettes]], tmp_path: Path
 ) -> None:
@@ -248,14 +303,15 @@ def test_several_paths_are_one_data_set(
     assert together.layout == "casia-b, folders, opengait"
 
 
-def test_one_of_several_paths_may_be_missing(tmp_path: Path) -> None:
+def test_one_of_several_files_may_be_of_another_kind(tmp_path: Path) -> None:
     np.save(tmp_path / "ann.npy", walks()[1, "nm-01", 90])
     (tmp_path / "notes.txt").touch()
-    sequences = open_together([tmp_path / name for name in ("ann.npy", "missing", "notes.txt")])
-    assert sequences.names == ("ann", "missing", "notes")
-    for i in (1, 2):
-        with pytest.raises(SilhouetteError, match=sequences.names[i]):
-            sequences.read(i)
+    sequences = open_together([tmp_path / "ann.npy", tmp_path / "notes.txt"])
+    assert sequences.names == ("ann", "notes")
+    with pytest.raises(SilhouetteError, match="notes"):
+        sequences.read(1)
+    with pytest.raises(DataError, match="missing: expected a data set, got nothing there"):
+        open_together([tmp_path / "ann.npy", tmp_path / "missing"])
 
 
 def test_sequences_can_be_sent_to_other_processes(
@@ -272,4 +328,5 @@ def test_chosen_sequences_stay_what_they_are(
 ) -> None:
     sequences = open_sequences(roots["opengait"] / "data").subset([5, 1])
     for i, name in enumerate(sequences.names):
+        assert sequences.path(i) == str(roots["opengait"] / "data" / name / f"{name[-3:]}.pkl")
         assert np.array_equal(sequences.read(i), expected["opengait"][name])

@@ -59,6 +59,8 @@ def test_a_partition_leaves_the_data_set_that_it_is_given_to(root: Path) -> None
     assert (whole.partition, whole.left_out) == (None, ())
     assert len(divided.left_out) == 1
     assert with_partition(divided, None) is divided
+    again = with_partition(divided, Partition(("001", "002"), ("003",)))
+    assert again.left_out == ()
     assert part_of(divided, "train").partition == divided.partition
 
 

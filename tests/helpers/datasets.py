@@ -6,7 +6,7 @@ published data is not aligned, so that reading gives the same silhouettes back i
 
 import functools
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,12 @@ def raw(silhouettes: Silhouettes, shape: tuple[int, int] = RAW_SHAPE) -> Silhoue
     return frames
 
 
-def write_frames(folder: Path, frames: Silhouettes, name: Callable[[int], str]) -> None:
+def crops(silhouettes: Silhouettes) -> list[Silhouettes]:
+    """One crop per frame, each of another size, as a detector gives them."""
+    return [np.pad(frame, ((2 + t, 3), (t, 1 + 2 * t))) for t, frame in enumerate(silhouettes)]
+
+
+def write_frames(folder: Path, frames: Iterable[Silhouettes], name: Callable[[int], str]) -> None:
     """Write PNGs, named by a function of the number, from 1."""
     image = pytest.importorskip("PIL.Image")
     folder.mkdir(parents=True)
@@ -53,11 +58,20 @@ def write_pickle(file: Path, content: object) -> None:
     file.write_bytes(pickle.dumps(content))
 
 
+def noise() -> Silhouettes:
+    """A frame without a person, but with a pixel of noise."""
+    frame = np.zeros(RAW_SHAPE, np.uint8)
+    frame[3, 5] = 255
+    return frame
+
+
 def write_casia_b(root: Path) -> Iterator[tuple[str, Silhouettes]]:
+    """The last frame of each sequence shows nobody."""
     for (person, take, view), silhouettes in walks().items():
         stem = f"{person:03d}-{take}-{view:03d}"
         folder = f"{person:03d}/{take}/{view:03d}"
-        write_frames(root / folder, raw(silhouettes), lambda t, stem=stem: f"{stem}-{t:03d}")
+        frames = [*raw(silhouettes), noise()]
+        write_frames(root / folder, frames, lambda t, stem=stem: f"{stem}-{t:03d}")
         yield folder, silhouettes
 
 
@@ -69,7 +83,7 @@ def write_oumvlp(root: Path) -> Iterator[tuple[str, Silhouettes]]:
 
 
 def write_grew(root: Path) -> Iterator[tuple[str, Silhouettes]]:
-    """Person 1 is in training, 2 in the gallery, 75 the probes and distractors."""
+    """Person 1 is in training, 2 in the gallery, 75 the probes and distractors; an average stands beside the frames."""
     for i, ((person, _, _), silhouettes) in enumerate(walks().items()):
         video = f"vIdEo{i:03d}"
         place, name = {
@@ -78,14 +92,15 @@ def write_grew(root: Path) -> Iterator[tuple[str, Silhouettes]]:
             75: ("test/probe", "probe/03") if i % 2 else ("distractor", "distractor/00"),
         }[person]
         write_frames(root / place / video, raw(silhouettes), "{:05d}".format)
+        (root / place / video / "gei.png").write_bytes((root / place / video / "00001.png").read_bytes())
         yield f"{name}/{video}", silhouettes
 
 
 def write_gait3d(root: Path) -> Iterator[tuple[str, Silhouettes]]:
-    """The camera is in the recording's name; the views of a take are its sequences."""
+    """The camera is in the recording's name; the views of a take are its sequences, each frame of another size."""
     for (person, take, view), silhouettes in walks().items():
         name = f"{person:04d}/camid{TAKES.index(take)}_videoid2/seq{VIEWS.index(view)}"
-        write_frames(root / "2D_Silhouettes" / name, raw(silhouettes), lambda t: f"human_crop_f{11000 + 7 * t}")
+        write_frames(root / "2D_Silhouettes" / name, crops(silhouettes), lambda t: f"human_crop_f{11000 + 7 * t}")
         yield name, silhouettes
 
 

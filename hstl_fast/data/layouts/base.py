@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from hstl_fast.data.layouts.walk import Walk
-from hstl_fast.silhouettes.io import CONTACT_SHEET, FILE_SUFFIXES
-
-# Pictures that may be frames; which of them can be read is the reader's to say.
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+from hstl_fast.silhouettes.folders import FILE_SUFFIXES, PICTURE_SUFFIXES
 
 
 class Leaf(NamedTuple):
@@ -71,6 +67,7 @@ class Layout(NamedTuple):
         fits: Tells whether a folder with data in it may stand in this layout.
         candidates: Lists the sequences; the pattern chooses files, or is None.
         takes_pattern: Whether several files of one recording stand in a folder, of which a pattern may choose.
+        of_one_person: Whether a folder with data in it may stand in the folder of one person of this layout.
     """
 
     name: str
@@ -78,16 +75,4 @@ class Layout(NamedTuple):
     fits: Callable[[Leaf], bool]
     candidates: Callable[[Walk, str | None], Iterator[Candidate]]
     takes_pattern: bool = False
-
-
-def is_frame(name: str) -> bool:
-    """Tell by its name whether a file may be a frame.
-
-    Args:
-        name: Name of the file.
-
-    Returns:
-        True for pictures that are not hidden and not a contact sheet.
-    """
-    suffix = PurePosixPath(name).suffix.lower()
-    return suffix in PICTURE_SUFFIXES and not name.startswith(".") and name != CONTACT_SHEET
+    of_one_person: Callable[[Leaf], bool] = lambda leaf: False

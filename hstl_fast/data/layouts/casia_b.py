@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hstl_fast.data.layouts.base import Candidate, Layout, Leaf, is_frame
+from hstl_fast.data.layouts.base import Candidate, Layout, Leaf
 from hstl_fast.data.layouts.walk import Walk
 
 PERSON, KIND, VIEW = r"\d{1,3}", r"(?:nm|bg|cl)-?\d{1,2}", r"\d{1,3}"
@@ -14,12 +14,16 @@ def _fits(leaf: Leaf) -> bool:
     return leaf.has_pictures and leaf.under(f"{PERSON}/{KIND}/{VIEW}")
 
 
+def _of_one_person(leaf: Leaf) -> bool:
+    return leaf.has_pictures and leaf.under(f"{KIND}/{VIEW}")
+
+
 def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
     for label, person in walk.folders("", PERSON):
         for kind, recording in walk.folders(person, KIND):
             for view, folder in walk.folders(recording, VIEW):
-                if walk.has_frames(folder, is_frame):
+                if walk.has_frames(folder):
                     yield Candidate(label, kind, view, folder)
 
 
-LAYOUT = Layout("casia-b", "001/nm-01/090/001-nm-01-090-001.png", _fits, _candidates)
+LAYOUT = Layout("casia-b", "001/nm-01/090/001-nm-01-090-001.png", _fits, _candidates, of_one_person=_of_one_person)

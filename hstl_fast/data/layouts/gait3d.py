@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hstl_fast.data.layouts.base import Candidate, Layout, Leaf, is_frame
+from hstl_fast.data.layouts.base import Candidate, Layout, Leaf
 from hstl_fast.data.layouts.walk import Walk
 
 PERSON, CAMERA, SEQUENCE = r"\d{4}", r"camid\d+_videoid\d+", r"seq\d+"
@@ -16,12 +16,22 @@ def _fits(leaf: Leaf) -> bool:
     return leaf.has_pictures and leaf.under(f"{PERSON}/{CAMERA}/{SEQUENCE}")
 
 
+def _of_one_person(leaf: Leaf) -> bool:
+    return leaf.has_pictures and leaf.under(f"{CAMERA}/{SEQUENCE}")
+
+
 def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
     for label, person in walk.folders("", PERSON):
         for camera, recording in walk.folders(person, CAMERA):
             for sequence, folder in walk.folders(recording, SEQUENCE):
-                if walk.has_frames(folder, is_frame):
+                if walk.has_frames(folder):
                     yield Candidate(label, camera, sequence, folder)
 
 
-LAYOUT = Layout("gait3d", "0000/camid0_videoid2/seq0/human_crop_f11627.png", _fits, _candidates)
+LAYOUT = Layout(
+    "gait3d",
+    "0000/camid0_videoid2/seq0/human_crop_f11627.png",
+    _fits,
+    _candidates,
+    of_one_person=_of_one_person,
+)

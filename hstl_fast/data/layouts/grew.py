@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hstl_fast.data.layouts.base import Candidate, Layout, Leaf, is_frame
+from hstl_fast.data.layouts.base import Candidate, Layout, Leaf
 from hstl_fast.data.layouts.walk import OTHER_FOLDER, Walk
+from hstl_fast.silhouettes.folders import is_picture
 
 PERSON, VIDEO = r"\d{5}", r"[A-Za-z0-9]{8}"
 PLACES = (
@@ -56,20 +57,20 @@ def _part(walk: Walk, name: str, folder: str) -> Iterator[Candidate]:
 
 def _videos(walk: Walk, folder: str) -> Iterator[tuple[str, str]]:
     for video, path in walk.folders(folder):
-        if walk.has_frames(path, is_frame):
+        if walk.has_frames(path):
             yield video, path
 
 
 def _distractors(walk: Walk, folder: str) -> Iterator[Candidate]:
     for name, path in walk.folders(folder):
         inner = walk.entries(path)
-        if any(is_frame(entry.name) for entry in inner):
+        if any(is_picture(entry.name) for entry in inner):
             yield Candidate("distractor", DISTRACTOR, name, path)
             continue
         for entry in inner:
             if not entry.is_folder:
                 walk.leave_out_file(entry)
-            elif walk.has_frames(entry.path, is_frame):
+            elif walk.has_frames(entry.path):
                 yield Candidate(f"{name}distractor", DISTRACTOR, entry.name, entry.path)
 
 

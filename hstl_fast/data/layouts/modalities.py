@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from hstl_fast.data.layouts.base import Candidate, is_frame
-from hstl_fast.data.layouts.walk import NO_FRAMES, Entry, Walk
-from hstl_fast.silhouettes.io import FILE_SUFFIXES
+from hstl_fast.data.layouts.base import Candidate
+from hstl_fast.data.layouts.walk import Entry, Walk
+from hstl_fast.silhouettes.finding import NO_SILHOUETTES
+from hstl_fast.silhouettes.folders import FILE_SUFFIXES
 
 SILHOUETTES = {"sil", "sils", "silhouette", "silhouettes", "mask", "masks"}
 OTHERS = re.compile(
@@ -47,10 +48,12 @@ def recordings(walk: Walk, label: str, kind: str, view: str, folder: str, patter
         if i not in numbers:
             walk.leave_out_modality(entry.name, view, entry.path)
     chosen = [entry for i, entry in enumerate(usable) if i in numbers]
-    chosen = [entry for entry in chosen if not entry.is_folder or walk.has_frames(entry.path, is_frame)]
+    chosen = [entry for entry in chosen if not entry.is_folder or walk.has_frames(entry.path)]
     if not chosen and entries:
         wanted = f"files that fit {pattern}" if pattern else "silhouettes"
-        walk.leave_out(folder, NO_FRAMES, f"expected {wanted}, got {', '.join(entry.name for entry in entries[:3])}")
+        walk.leave_out(
+            folder, NO_SILHOUETTES, f"expected {wanted}, got {', '.join(entry.name for entry in entries[:3])}"
+        )
     for entry in chosen:
         yield Candidate(label, kind, view, entry.path, _stem(entry.name) if len(chosen) > 1 else "")
 
@@ -104,7 +107,7 @@ def _is_usable(entry: Entry, view: str) -> bool:
 
 def _leave_out(walk: Walk, entry: Entry) -> None:
     if entry.is_folder:
-        walk.leave_out(entry.path, NO_FRAMES, "expected files of sequences, got a folder")
+        walk.leave_out(entry.path, NO_SILHOUETTES, "expected files of sequences, got a folder")
     else:
         walk.leave_out_file(entry)
 

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from hstl_fast.data.errors import DataError
 from hstl_fast.data.layouts import FOLDERS, TREES, gait3d
-from hstl_fast.data.layouts.base import PICTURE_SUFFIXES, Leaf, is_frame
-from hstl_fast.silhouettes.io import FILE_SUFFIXES
+from hstl_fast.data.layouts.base import Leaf
+from hstl_fast.data.layouts.walk import ARCHIVE_SUFFIXES, inside
+from hstl_fast.silhouettes.folders import FILE_SUFFIXES, PICTURE_SUFFIXES, hidden, is_picture
 
 # So many entries of a folder are looked at, so many folders at each depth are entered, and so many in all.
 _MOST_ENTRIES = 4096
 _BREADTH = (16, 6, 4, 2)
 _BUDGET = 1500
-_DEEPEST = 9
+_DEEPEST = 24
 _MOST_FILES = 64
 # A layout that so much of what was looked at fits is meant; one that less fits, but more than a little, may be meant.
 _SURE, _PARTLY = 0.9, 0.2
-_MOST_CHILDREN = 64
+_MOST_CHILDREN, _CHILD_BUDGET = 64, 100
 # Folders of these names are parts of a data set, not people.
 _PARTS = {"train", "training", "test", "testing", "val", "validation", "gallery", "probe", "query", "distractor"}
 
@@ -58,6 +60,7 @@ def recognise(root: Path) -> Recognised:
     if recognised is not None:
         return recognised
     _refuse_parts(root, places)
+    _refuse_one_person(root, places)
     return Recognised(FOLDERS, root)
 
 
@@ -78,29 +81,29 @@ def descend(root: Path, layout: str) -> Recognised:
         if _share(layout, leaves(folder)) >= _PARTLY:
             return Recognised(layout, folder, _descended(root, folder))
         above.append(folder)
-        inside = _folders(folder)
-        named = [name for name in inside if layout == gait3d.LAYOUT.name and name == gait3d.SILHOUETTES]
-        if len(named or inside) != 1 or len(above) > _DEEPEST:
+        folders = _filled(folder)
+        named = [name for name in folders if layout == gait3d.LAYOUT.name and name == gait3d.SILHOUETTES]
+        if len(named or folders) != 1 or len(above) > _DEEPEST:
             return Recognised(layout, root)
-        folder = folder / (named or inside)[0]
+        folder = folder / (named or folders)[0]
 
 
-def leaves(root: Path) -> list[Leaf]:
+def leaves(root: Path, most: int = _BUDGET) -> list[Leaf]:
     """Look at some of the folders with data in them.
 
     Args:
         root: The folder to look in.
+        most: The number of folders to list at most.
 
     Returns:
         Folders with pictures or files of sequences, spread over the data set; a folder that has such folders below it
         is none of them.
     """
-    budget = itertools.count()
-    return _leaves(str(root), (), budget)
+    return _leaves(str(root), (), iter(range(most)))
 
 
-def _leaves(folder: str, above: tuple[str, ...], budget: itertools.count[int]) -> list[Leaf]:
-    if len(above) > _DEEPEST or next(budget) > _BUDGET:
+def _leaves(folder: str, above: tuple[str, ...], budget: Iterator[int]) -> list[Leaf]:
+    if len(above) > _DEEPEST or next(budget, None) is None:
         return []
     folders, files = _look(folder)
     breadth = _BREADTH[min(len(above), len(_BREADTH) - 1)]
@@ -111,12 +114,14 @@ def _leaves(folder: str, above: tuple[str, ...], budget: itertools.count[int]) -
     ]
     if below:
         return below
-    data = tuple(name for name in files if is_frame(name) or name.lower().endswith(FILE_SUFFIXES))
+    data = tuple(name for name in files if is_picture(name) or name.lower().endswith(FILE_SUFFIXES))
     if data:
         return [Leaf(above, data[:_MOST_FILES])]
     # Where a few folders are empty, the next ones may not be.
-    rest = [name for name in folders if name not in set(_spread(folders, breadth))]
-    for name in rest:
+    tried = set(_spread(folders, breadth))
+    for name in folders:
+        if name in tried:
+            continue
         found = _leaves(os.path.join(folder, name), (*above, name), budget)  # noqa: PTH118
         if found:
             return found
@@ -130,10 +135,10 @@ def _look(folder: str) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as listing:
             for entry in itertools.islice(listing, _MOST_ENTRIES):
-                if entry.name.startswith("."):
+                if hidden(entry.name):
                     continue
                 if entry.is_dir():
-                    if not entry.is_symlink() or not os.path.realpath(folder).startswith(os.path.realpath(entry.path)):
+                    if not entry.is_symlink() or not inside(os.path.realpath(folder), os.path.realpath(entry.path)):
                         folders.append(entry.name)
                 elif len(files) < _MOST_FILES or entry.name.lower().endswith(PICTURE_SUFFIXES + FILE_SUFFIXES):
                     files.append(entry.name)
@@ -142,8 +147,12 @@ def _look(folder: str) -> tuple[list[str], list[str]]:
     return sorted(folders), sorted(files)
 
 
-def _folders(folder: Path) -> list[str]:
-    return _look(str(folder))[0]
+def _filled(folder: Path) -> list[str]:
+    """Names of the folders in a folder; where they are few, of those with data in them."""
+    folders, _ = _look(str(folder))
+    if 1 < len(folders) <= _MOST_CHILDREN:
+        return [name for name in folders if leaves(folder / name, _CHILD_BUDGET)]
+    return folders
 
 
 def _spread(names: list[str], most: int) -> list[str]:
@@ -177,33 +186,33 @@ def _below(root: Path) -> Recognised | None:
     """The data set in single folders below, or None; several data sets are refused."""
     folder = root
     for _ in range(_DEEPEST):
-        inside = _folders(folder)
-        if gait3d.SILHOUETTES in inside:
+        folders = _filled(folder)
+        if gait3d.SILHOUETTES in folders:
             found = _at(folder / gait3d.SILHOUETTES, leaves(folder / gait3d.SILHOUETTES))
             return found and found._replace(notes=_descended(root, found.root))
-        if len(inside) != 1:
+        if len(folders) != 1:
             break
-        folder = folder / inside[0]
+        folder = folder / folders[0]
         found = _at(folder, leaves(folder))
         if found is not None:
             return found._replace(notes=_descended(root, folder))
-    _refuse_several(root, folder, inside)
+    _refuse_several(root, folder, folders)
     return None
 
 
-def _refuse_several(root: Path, folder: Path, inside: list[str]) -> None:
-    if not 1 < len(inside) <= _MOST_CHILDREN:
+def _refuse_several(root: Path, folder: Path, folders: list[str]) -> None:
+    if not 1 < len(folders) <= _MOST_CHILDREN:
         return
     found = {}
-    for name in inside:
-        places = leaves(folder / name)
+    for name in folders:
+        places = leaves(folder / name, _CHILD_BUDGET)
         fitting = [layout for layout in TREES if _share(layout, places) >= _SURE]
         if fitting:
             found[folder / name] = fitting[0]
     if found:
         listed = ", ".join(f"{path} ({layout})" for path, layout in found.items())
         raise DataError(
-            f"{root}: expected one data set, got a folder with {len(inside)} folders, of which these look like data "
+            f"{root}: expected one data set, got a folder with {len(folders)} folders, of which these look like data "
             f"sets: {listed}; open one of them, or name the layout of the whole with --layout {FOLDERS}"
         )
 
@@ -212,9 +221,19 @@ def _refuse_parts(root: Path, places: list[Leaf]) -> None:
     first = {leaf.folders[0].lower() for leaf in places if len(leaf.folders) > 1}
     if first and first <= _PARTS:
         raise DataError(
-            f"{root}: expected folders of people, got {', '.join(sorted(first))}; open one of them, or if these are "
-            f"people name the layout: --layout {FOLDERS}"
+            f"{root}: expected folders of people, got {', '.join(sorted(first))}; open one of them, or name "
+            f"each of them to open them together, or if these are people name the layout: --layout {FOLDERS}"
         )
+
+
+def _refuse_one_person(root: Path, places: list[Leaf]) -> None:
+    for name, layout in TREES.items():
+        if sum(layout.of_one_person(leaf) for leaf in places) >= _SURE * len(places):
+            first = "/".join(places[0].folders)
+            raise DataError(
+                f"{root}: expected a data set, got what looks like the folder of one person of the layout {name} "
+                f"({first}); open the folder that it stands in, or if these are people name --layout {FOLDERS}"
+            )
 
 
 def _descended(root: Path, folder: Path) -> tuple[str, ...]:
@@ -227,7 +246,7 @@ def _instead(root: Path) -> str:
     folders, files = _look(str(root))
     if not folders and not files:
         return "an empty folder"
-    archives = [name for name in files if name.lower().endswith((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"))]
+    archives = [name for name in files if name.lower().endswith(ARCHIVE_SUFFIXES)]
     if archives:
         return f"{len(archives)} archives such as {archives[0]}; unpack them first"
     shown = ", ".join([f"{name}/" for name in folders[:3]] + files[:3])

@@ -16,9 +16,18 @@ MODALITY = r"PCDs|PCDs_depths|PCDs_sils|Pose|RGB_raw|Sils_aligned|Sils_raw"
 
 
 def _fits(leaf: Leaf) -> bool:
-    if leaf.under(f"{PERSON}/{KIND}/{VIEW}"):
+    return _has_modalities(leaf, f"{PERSON}/{KIND}/{VIEW}")
+
+
+def _of_one_person(leaf: Leaf) -> bool:
+    return _has_modalities(leaf, f"{KIND}/{VIEW}")
+
+
+def _has_modalities(leaf: Leaf, place: str) -> bool:
+    """Whether files called by their modalities stand in such a place, or a folder that is."""
+    if leaf.under(place):
         return leaf.has_arrays and any("-Camera-" in name or "-LiDAR-" in name for name in leaf.files)
-    return leaf.under(f"{PERSON}/{KIND}/{VIEW}/(?:{MODALITY})")
+    return leaf.under(f"{place}/(?:{MODALITY})")
 
 
 def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
@@ -28,4 +37,11 @@ def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
                 yield from recordings(walk, label, kind, view, folder, pattern)
 
 
-LAYOUT = Layout("sustech1k", "0000/00-nm/000/06-000-Camera-Sils_aligned.pkl", _fits, _candidates, takes_pattern=True)
+LAYOUT = Layout(
+    "sustech1k",
+    "0000/00-nm/000/06-000-Camera-Sils_aligned.pkl",
+    _fits,
+    _candidates,
+    takes_pattern=True,
+    of_one_person=_of_one_person,
+)

@@ -6,23 +6,20 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+from hstl_fast.silhouettes.finding import BROKEN_LINK, EMPTY_FOLDER, LINK_ABOVE, LINK_TWICE, NO_SILHOUETTES
+from hstl_fast.silhouettes.folders import hidden, is_picture
 from hstl_fast.silhouettes.left_out import LeftOut
 
-EMPTY = "empty folder"
 STRAY_FILE = "file beside the sequences"
 ARCHIVE = "archive that is not unpacked"
 OTHER_FOLDER = "folder of another name"
-NO_FRAMES = "folder without frames"
 CLOSED = "folder that cannot be opened"
-LOOP = "link to a folder above it"
-SAME = "link into the same data set"
-BROKEN = "link to nothing"
 OTHER_MODALITY = "other modality (kinds of files)"
-_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
 # More kinds of names than a data set has modalities are names of another kind, and are counted together.
 _MOST_KINDS = 200
 
@@ -68,7 +65,18 @@ class Walk:
             reason: Why.
             detail: A sentence, or nothing.
         """
-        self.left_out.append(LeftOut(path or ".", reason, detail))
+        self.left_out.append(LeftOut(self.whole(path), reason, detail))
+
+    def whole(self, path: str) -> str:
+        """Join a path below the root to the root.
+
+        Args:
+            path: The path, or nothing for the root.
+
+        Returns:
+            The whole path.
+        """
+        return os.path.join(self.root, path) if path else self.root  # noqa: PTH118
 
     def entries(self, folder: str) -> list[Entry]:
         """List a folder; hidden entries are skipped, links that cannot be followed are recorded.
@@ -81,9 +89,9 @@ class Walk:
         """
         found, anything = [], False
         try:
-            with os.scandir(os.path.join(self.root, folder)) as listing:  # noqa: PTH118
+            with os.scandir(self.whole(folder)) as listing:
                 for entry in listing:
-                    if entry.name.startswith("."):
+                    if hidden(entry.name):
                         continue
                     anything = True
                     path = f"{folder}/{entry.name}" if folder else entry.name
@@ -94,10 +102,10 @@ class Walk:
             self.leave_out(folder, CLOSED, error.strerror or str(error))
             return []
         if not anything:
-            self.leave_out(folder, EMPTY)
+            self.leave_out(folder, EMPTY_FOLDER)
         return sorted(found)
 
-    def folders(self, folder: str, pattern: str = r".+") -> Iterator[tuple[str, str]]:
+    def folders(self, folder: str, pattern: str = r"(?s:.+)") -> Iterator[tuple[str, str]]:
         """List the folders in a folder whose names fit; everything else in it is recorded.
 
         Args:
@@ -121,34 +129,33 @@ class Walk:
         Args:
             entry: The file.
         """
-        is_archive = entry.name.lower().endswith(_ARCHIVES)
+        is_archive = entry.name.lower().endswith(ARCHIVE_SUFFIXES)
         self.leave_out(entry.path, ARCHIVE if is_archive else STRAY_FILE)
 
-    def has_frames(self, folder: str, is_frame: Callable[[str], bool]) -> bool:
+    def has_frames(self, folder: str) -> bool:
         """Tell whether a folder has frames in it; the listing ends at the first one.
 
         Args:
             folder: Its path below the root.
-            is_frame: Tells by the name of a file whether it may be a frame.
 
         Returns:
             False, and a record of the reason, for a folder without frames.
         """
         others: list[str] = []
         try:
-            with os.scandir(os.path.join(self.root, folder)) as listing:  # noqa: PTH118
+            with os.scandir(self.whole(folder)) as listing:
                 for entry in listing:
-                    if is_frame(entry.name):
+                    if is_picture(entry.name):
                         return True
-                    if len(others) < 3 and not entry.name.startswith("."):
+                    if len(others) < 3 and not hidden(entry.name):
                         others.append(entry.name)
         except OSError as error:
             self.leave_out(folder, CLOSED, error.strerror or str(error))
             return False
         if others:
-            self.leave_out(folder, NO_FRAMES, f"it has {', '.join(sorted(others))}")
+            self.leave_out(folder, NO_SILHOUETTES, f"it has {', '.join(sorted(others))}")
         else:
-            self.leave_out(folder, EMPTY)
+            self.leave_out(folder, EMPTY_FOLDER)
         return False
 
     def leave_out_modality(self, name: str, view: str, path: str) -> None:
@@ -174,7 +181,8 @@ class Walk:
         """
         for kind, count in self._modalities.most_common():
             files = "1 file" if count == 1 else f"{count} files"
-            self.left_out.append(LeftOut(kind, OTHER_MODALITY, f"{files} such as {self._examples[kind]}"))
+            place = self.whole(f"**/{kind}")
+            self.left_out.append(LeftOut(place, OTHER_MODALITY, f"{files} such as {self._examples[kind]}"))
         self._modalities.clear()
         return self.left_out
 
@@ -184,15 +192,15 @@ class Walk:
             if not entry.is_dir():
                 if entry.is_file():
                     return False
-                self.leave_out(path, BROKEN)
+                self.leave_out(path, BROKEN_LINK)
                 return None
         target = os.path.realpath(entry.path)
-        here = os.path.realpath(os.path.join(self.root, folder))  # noqa: PTH118
-        if _inside(here, target):
-            self.leave_out(path, LOOP)
+        here = os.path.realpath(self.whole(folder))
+        if inside(here, target):
+            self.leave_out(path, LINK_ABOVE)
             return None
-        if _inside(target, self._real_root) or target in self._targets:
-            self.leave_out(path, SAME, f"it leads to {target}")
+        if inside(target, self._real_root) or target in self._targets:
+            self.leave_out(path, LINK_TWICE, f"it leads to {target}")
             return None
         self._targets.add(target)
         return True
@@ -210,6 +218,14 @@ def composed(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def _inside(path: str, folder: str) -> bool:
-    """Whether a path is a folder or something in it."""
+def inside(path: str, folder: str) -> bool:
+    """Tell whether a path is a folder or something in it.
+
+    Args:
+        path: The path, without links in it.
+        folder: The folder, without links in it.
+
+    Returns:
+        True also where the two are the same.
+    """
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
