@@ -36,4 +36,17 @@ def evaluate_oumvlp(samples: Samples, request: Request) -> Outcome:
         for name, table in tables.items()
     }
     lists = {name: numbers(table) for name, table in tables.items()}
-    return Outcome(NAME, request.metric, counts, results, lists, division.views)
+    return Outcome(NAME, request.metric, counts, results, lists, division.views, remarks=_without(division))
+
+
+def _without(division: by_view.ByView) -> tuple[str, ...]:
+    """A remark on the comparisons by which the two results differ."""
+    known = np.isin(np.arange(len(division.views)), division.gallery_views)
+    compared = known & (division.probe_views[:, None] != np.arange(len(division.views)))
+    alone = int((compared & ~division.has_partner).sum())
+    if not alone:
+        return ()
+    return (
+        f"In {alone} of {int(compared.sum())} comparisons of a probe with the gallery of another view, that view does "
+        "not have the probe's person: they are wrong among all probes and left out of those with a partner.",
+    )

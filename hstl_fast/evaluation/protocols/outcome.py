@@ -47,6 +47,7 @@ class Outcome:
         views: The views that rows and columns of the tables stand for.
         curves: CMC curves in percent, from rank 1 on, by their names; empty where none were asked for.
         remarks: Sentences that a reader of the numbers has to know.
+        form: How it differs from the protocol's usual form: `cross-view`, `re-ranked`.
     """
 
     protocol: str
@@ -57,11 +58,17 @@ class Outcome:
     views: list[str] = field(default_factory=list)
     curves: dict[str, list[float]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    form: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return what `evaluate` returns and the JSON holds."""
         names = ("protocol", "metric", "counts", "results", "tables", "views")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def title(self) -> str:
+        """The protocol, the distance and the form in words."""
+        return ", ".join([self.protocol, f"{self.metric} distance", *self.form])
 
     def withheld(self, reason: str) -> Outcome:
         """Return the same with every percentage replaced by None, and the reason among the remarks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hstl_fast.evaluation.distances import METRICS
@@ -121,6 +122,7 @@ def run_protocol(
         if given and protocol not in takes:
             raise ValueError(f"{what} is for {' and '.join(takes)}; got the protocol {protocol}")
     outcome = _FUNCTIONS[protocol](check_samples(vectors, labels, types, views), request)
+    outcome = replace(outcome, form=("cross-view",) * request.cross_view + ("re-ranked",) * request.rerank)
     if outcome.counts["people"] == 1 and outcome.results:
         everybody = set(labels)
         return outcome.withheld(_ONE_PERSON.format(name=f", {labels[0]}" if len(everybody) == 1 else ""))
