@@ -89,7 +89,8 @@ def evaluate(
     division = read_partition(partition) if partition else None
     named = _probes(protocol, probes, division)
     every = labelled_embeddings(inputs, protocol, Settings(**options), failures)
-    labelled, notes = choose_test_set(every, protocol, division)
+    chosen, notes = choose_test_set(every.labels, protocol, division)
+    labelled = every.subset(chosen)
     with progress_bar() as progress:
         outcome = _run(protocol, labelled, Request(metric, named, cross_view, rerank, plot is not None, progress))
     files = _files(outcome, json_file, csv_file, plot)

@@ -41,7 +41,9 @@ class Labelled(NamedTuple):
     views: list[str]
 
     def subset(self, chosen: Sequence[int]) -> Labelled:
-        """Return some of the sequences, by their numbers."""
+        """Return some of the sequences, by their numbers in increasing order; all of them are not copied."""
+        if len(chosen) == len(self.labels):
+            return self
         known = self.embeddings
         names = tuple(known.names[i] for i in chosen)
         some = replace(known, vectors=known.vectors[chosen], names=names, lengths=known.lengths[chosen])
@@ -116,47 +118,47 @@ def _labelled(embeddings: Embeddings) -> Labelled:
     return Labelled(embeddings, [_composed(label) for label in columns[0]], columns[1], columns[2])
 
 
-def choose_test_set(labelled: Labelled, protocol: str, partition: Partition | None) -> tuple[Labelled, list[str]]:
+def choose_test_set(labels: Sequence[str], protocol: str, partition: Partition | None) -> tuple[list[int], list[str]]:
     """Choose the sequences of the test set.
 
     Args:
-        labelled: All sequences.
+        labels: The person of each sequence, in Unicode's form NFC.
         protocol: The protocol.
         partition: The division of the data set, or None for the published rule where there is one.
 
     Returns:
-        The sequences of the test set, and sentences about what was left out or is absent.
+        The numbers of the sequences of the test set, and sentences about what was left out or is absent.
 
     Raises:
         ValueError: The partition names nobody who is in the data.
     """
     if partition is None:
-        chosen = published_test_set(np.array(labelled.labels)) if protocol == "casia-b" else None
-        if chosen is None:
-            return labelled, []
-        some = labelled.subset(np.flatnonzero(chosen).tolist())
-        return some, [f"Test set by the published rule, 075 to 124: {_left_out(labelled, some)}."]
+        by_rule = published_test_set(np.array(labels)) if protocol == "casia-b" else None
+        if by_rule is None:
+            return list(range(len(labels))), []
+        chosen = np.flatnonzero(by_rule).tolist()
+        return chosen, [f"Test set by the published rule, 075 to 124: {_left_out(labels, chosen)}."]
     test = {_composed(label) for label in partition.test}
     # The probes of GREW's test set have no names, and some partition files do not list what stands for one.
     wanted = test | ({_GREW_PROBE} if protocol == "grew" else set())
-    some = labelled.subset([i for i, label in enumerate(labelled.labels) if label in wanted])
-    if not some.labels:
+    chosen = [i for i, label in enumerate(labels) if label in wanted]
+    if not chosen:
         raise ValueError(
             f"none of the {len(test)} people of the partition's TEST_SET is in the data: "
-            f"expected {listed(test)}; got {listed(labelled.labels)}"
+            f"expected {listed(test)}; got {listed(labels)}"
         )
     notes = []
-    if len(some.labels) < len(labelled.labels):
-        notes.append(f"Test set by the partition: {_left_out(labelled, some)}.")
-    unnamed = set(labelled.labels) - wanted - {_composed(label) for label in partition.train}
+    if len(chosen) < len(labels):
+        notes.append(f"Test set by the partition: {_left_out(labels, chosen)}.")
+    unnamed = set(labels) - wanted - {_composed(label) for label in partition.train}
     if unnamed:
         notes.append(f"{len(unnamed)} people in the data are in neither set of the partition: {listed(unnamed)}.")
-    absent = test - set(labelled.labels)
+    absent = test - set(labels)
     if absent:
         notes.append(
             f"{len(absent)} of {len(test)} people of the partition's TEST_SET are not in the data: {listed(absent)}."
         )
-    return some, notes
+    return chosen, notes
 
 
 def read_partition(path: Path) -> Partition:
@@ -213,9 +215,9 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(known[:_LISTED]) + (f" and {len(known) - _LISTED} more" if len(known) > _LISTED else "")
 
 
-def _left_out(every: Labelled, some: Labelled) -> str:
-    sequences, people = len(every.labels) - len(some.labels), len(set(every.labels)) - len(set(some.labels))
-    return f"{len(some.labels)} sequences are evaluated, {sequences} of {people} other people are left out"
+def _left_out(labels: Sequence[str], chosen: Sequence[int]) -> str:
+    sequences, people = len(labels) - len(chosen), len(set(labels)) - len({labels[i] for i in chosen})
+    return f"{len(chosen)} sequences are evaluated, {sequences} of {people} other people are left out"
 
 
 def _json(content: bytes) -> Any:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from hstl_fast.progress import Progress, silent
 
-# Bytes for each pair of sequences: the distances in float32, and the encoding before and after the query expansion.
-_BYTES = 4 + 2 + 2
+# Bytes for each pair of sequences: the distances and the scaled ones in float32, and in float16 the encoding, the
+# expanded one, and the gallery's part of it by columns.
+_BYTES = 4 + 4 + 2 + 2 + 2
 MEMORY_LIMIT = 4 * 2**30
 
 

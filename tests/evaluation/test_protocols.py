@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hstl_fast.evaluation import PROTOCOLS, evaluate
-from hstl_fast.evaluation.protocols import Request, run_protocol
+from hstl_fast.evaluation.protocols import Request, by_view, run_protocol
 from tests.evaluation import naive
 from tests.evaluation.naive import Case
 from tests.golden import recipe
@@ -268,3 +268,14 @@ def test_people_are_the_same_however_their_names_are_composed() -> None:
 def test_views_are_ordered_by_their_number() -> None:
     case = Case(at(0, 1, 0, 1), ["p", "q", "p", "q"], ["00", "00", "01", "01"], ["90", "100", "100", "15"])
     assert evaluate("oumvlp", *case)["views"] == ["15", "90", "100"]
+
+
+def test_the_number_of_probes_at_a_time_changes_nothing(
+    golden: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evaluate("oumvlp", *arguments(golden, "oumvlp"))
+    monkeypatch.setattr(by_view, "_PROBES_AT_ONCE", 200)
+    seen = []
+    assert evaluate("oumvlp", *arguments(golden, "oumvlp"), progress=lambda *each: seen.append(each)) == whole
+    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+    assert seen[-1] == (seen[0][0], 502, 502)

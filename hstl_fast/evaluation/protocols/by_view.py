@@ -11,6 +11,10 @@ from hstl_fast.evaluation.curves import cumulative_matches, first_positions
 from hstl_fast.evaluation.protocols.outcome import Request
 from hstl_fast.evaluation.protocols.samples import Samples
 from hstl_fast.evaluation.search import match_positions, nearest_of_groups
+from hstl_fast.progress import silent
+
+# So many probes are copied at a time: half of OUMVLP's embeddings are 3 GB.
+_PROBES_AT_ONCE = 8192
 
 
 class ByView(NamedTuple):
@@ -58,12 +62,20 @@ def nearest_is_match(
     samples: Samples, probe: NDArray[np.intp], gallery: NDArray[np.intp], division: ByView, request: Request
 ) -> NDArray[np.bool_]:
     """Tell for each probe and each gallery view whether the nearest sequence shows its person, bool `[n, V]`."""
-    found = nearest_of_groups(
-        samples.vectors[probe], samples.vectors[gallery], division.gallery_views, request.metric, request.progress
-    )
+    tell = request.progress or silent
+    known, people = samples.vectors[gallery], samples.labels[gallery]
     hits = np.zeros(division.has_partner.shape, bool)
-    of_person = samples.labels[gallery][found] == samples.labels[probe][:, None]
-    hits[:, : found.shape[1]] = of_person & (found >= 0)
+    for start in range(0, len(probe), _PROBES_AT_ONCE):
+        some = probe[start : start + _PROBES_AT_ONCE]
+        found = nearest_of_groups(
+            samples.vectors[some],
+            known,
+            division.gallery_views,
+            request.metric,
+            lambda stage, done, _, start=start: tell(stage, start + done, len(probe)),  # type: ignore[misc]
+        )
+        of_person = people[found] == samples.labels[some][:, None]
+        hits[start : start + len(some), : found.shape[1]] = of_person & (found >= 0)
     return hits
 
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 # So many names stand in a message; the others are counted.
 _NAMED = 8
+# So many embeddings are checked at a time, which bounds the memory.
+_ROWS_AT_ONCE = 1024
 
 
 class Samples(NamedTuple):
@@ -68,7 +70,8 @@ def check_samples(vectors: Any, labels: Sequence[str], types: Sequence[str], vie
         if isinstance(names, str) or len(names) != len(array):
             got = repr(names) if isinstance(names, str) else str(len(names))
             raise ValueError(f"{what} must name each of the {len(array)} embeddings; got {got}")
-    finite = np.isfinite(array).all(axis=(1, 2))
+    array = array.astype(np.float32, copy=False)
+    finite = _finite_rows(array)
     if not finite.all():
         first = int(finite.argmin())
         where = "/".join(str(names[first]) for names in named.values())
@@ -79,7 +82,7 @@ def check_samples(vectors: Any, labels: Sequence[str], types: Sequence[str], vie
     people = [unicodedata.normalize("NFC", str(label)) for label in labels]
     _refuse_two_spellings(people)
     return Samples(
-        array.astype(np.float32, copy=False),
+        array,
         np.array(people, np.str_),
         np.array([str(name) for name in types], np.str_),
         np.array([str(name) for name in views], np.str_),
@@ -98,6 +101,12 @@ def no_such_types(protocol: str, what: str, wanted: Iterable[str], samples: Samp
     return ValueError(
         f"{protocol} needs {what} of the types {', '.join(wanted)}; the data have the types {listed(samples.types)}"
     )
+
+
+def _finite_rows(array: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether all values of each embedding are finite, `[N]`."""
+    blocks = (array[start : start + _ROWS_AT_ONCE] for start in range(0, len(array), _ROWS_AT_ONCE))
+    return np.concatenate([np.isfinite(block).all(axis=(1, 2)) for block in blocks])
 
 
 def _refuse_two_spellings(people: Iterable[str]) -> None:
