@@ -118,9 +118,9 @@ def _encode(distances: NDArray[Any], nearest: NDArray[np.intp], k1: int, dtype: 
 
 
 def _reciprocal(nearest: NDArray[np.intp]) -> list[set[int]]:
-    """The neighbours of each sequence that have it among their own; a sequence is always its own neighbour."""
+    """The neighbours of each sequence that have it among their own, itself among them."""
     mutual = (nearest[nearest] == np.arange(len(nearest))[:, None, None]).any(axis=2)
-    return [{*row[kept].tolist(), i} for i, (row, kept) in enumerate(zip(nearest, mutual, strict=True))]
+    return [set(row[kept].tolist()) for row, kept in zip(nearest, mutual, strict=True)]
 
 
 def _jaccard(encoding: NDArray[Any], known: NDArray[Any], members: list[NDArray[np.intp]]) -> NDArray[Any]:

@@ -48,6 +48,7 @@ def test_heat_maps_and_curves_show_the_numbers() -> None:
     _heat_map(left, outcome(form=("cross-view",)), "NM", outcome().tables["NM"])
     shown = np.ma.filled(left.images[0].get_array(), np.nan)
     assert np.array_equal(shown, [[100, 25], [np.nan, 0]], equal_nan=True)
+    assert left.images[0].get_clim() == (0, 100)
     assert [text.get_text() for text in left.texts] == ["100", "25", "", "0"]
     assert [tick.get_text() for tick in left.get_yticklabels()] == ["000", "018"]
     assert left.get_title() == "casia-b, euclidean distance, cross-view: NM, rank-1 (%)"

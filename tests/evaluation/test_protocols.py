@@ -214,13 +214,10 @@ def test_matches_by_hand() -> None:
 
 
 def test_a_gallery_that_is_smaller_than_the_rank() -> None:
-    labels, types = ["p", "q", "p", "q", "r"], ["01", "01", "02", "02", "02"]
-    request = Request()
-    outcome = run_protocol("grew-validation", at(0, 1, 1, 0, 2), labels, types, [""] * 5, request)
+    labels, types = ["p", "q", "s", "t", "u", "p", "q", "r"], ["01"] * 5 + ["02"] * 3
+    outcome = run_protocol("grew-validation", at(0, 1, 2, 3, 4, 1, 0, 2), labels, types, [""] * 8, Request())
     assert outcome.results == {"rank1": 0.0, **dict.fromkeys(("rank5", "rank10", "rank20"), pytest.approx(200 / 3))}
-    assert outcome.remarks == (
-        "The gallery has only 2 sequences: rank-5 and rank-10 and rank-20 find whoever is in it.",
-    )
+    assert outcome.remarks == ("The gallery has only 5 sequences: rank-10 and rank-20 find whoever is in it.",)
 
 
 def test_a_submission_from_a_small_gallery_has_empty_cells() -> None:
