@@ -28,7 +28,7 @@ from hstl_fast import (
     reference,
     silhouettes,
 )
-from hstl_fast.evaluation import curves, pictures, protocols, published, reranking
+from hstl_fast.evaluation import curves, pictures, protocols, published, reranking, search
 from hstl_fast.ops import _dispatch
 from hstl_fast.silhouettes import walkers
 
@@ -47,7 +47,7 @@ def checked() -> list[str]:
 def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     native = [backends.package(name) for name in backends.NATIVE]
     modules = (hstl_fast, functional, losses, checkpoints, export, silhouettes, walkers, evaluation, files, names)
-    evaluations = (curves, pictures, protocols, published, reranking)
+    evaluations = (curves, pictures, protocols, published, reranking, search)
     for module in (*modules, *evaluations, reference, layout, _dispatch, backends, *native):
         listed = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
         for name in listed:
