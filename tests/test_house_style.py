@@ -30,6 +30,7 @@ from hstl_fast import (
     reference,
     silhouettes,
 )
+from hstl_fast.evaluation import curves, pictures, protocols, published, reranking, search
 from hstl_fast.ops import _dispatch
 from hstl_fast.silhouettes import walkers
 
@@ -48,7 +49,8 @@ def checked() -> list[str]:
 def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     native = [backends.package(name) for name in backends.NATIVE]
     modules = (hstl_fast, functional, losses, checkpoints, export, silhouettes, walkers, data, evaluation, files, names)
-    for module in (*modules, progress, reference, layout, _dispatch, backends, *native):
+    evaluations = (curves, pictures, protocols, published, reranking, search)
+    for module in (*modules, *evaluations, progress, reference, layout, _dispatch, backends, *native):
         listed = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
         for name in listed:
             value = getattr(module, name)

@@ -26,7 +26,7 @@ PAGES = [
 ]
 EXAMPLES = ROOT / "examples"
 # A block of another language would be looked at by no test.
-LANGUAGES = {"sh", "bibtex", "python", "python definitions", "python onnx"}
+LANGUAGES = {"sh", "text", "bibtex", "python", "python definitions", "python onnx"}
 LONGEST_README = 150
 
 
@@ -95,10 +95,16 @@ def check_data(names: dict[str, Any]) -> None:
     assert names["same"].names == ("walker6",)
 
 
+def check_evaluation(names: dict[str, Any]) -> None:
+    assert names["found"]["counts"] == {"people": 3, "probes": 18, "gallery": 6, "probes_without_partner": 0}
+    assert 0 <= names["found"]["results"]["NM"]["rank1"] <= 100
+
+
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
     "README.md": check_readme,
     "docs/python.md": check_python,
     "docs/data.md": check_data,
+    "docs/evaluation.md": check_evaluation,
 }
 
 

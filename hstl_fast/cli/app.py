@@ -13,6 +13,7 @@ from hstl_fast import environment
 from hstl_fast.cli.bench import bench
 from hstl_fast.cli.demo import demo
 from hstl_fast.cli.embed import embed
+from hstl_fast.cli.evaluate import evaluate
 from hstl_fast.cli.identify import identify
 from hstl_fast.cli.info import info
 from hstl_fast.cli.output import warn
@@ -68,7 +69,7 @@ def program(debug: bool) -> None:
     """Gait recognition with HSTL: who walks here, judged by silhouettes alone."""
 
 
-for command in (demo, info, silhouettes, embed, identify, bench, tune):
+for command in (demo, info, silhouettes, embed, identify, evaluate, bench, tune):
     program.add_command(command)
 
 

@@ -1,0 +1,162 @@
+"""`hstl-fast evaluate`: the tables of the published protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hstl_fast.cli.embedding import Settings, network_options
+from hstl_fast.cli.evaluation_data import (
+    Labelled,
+    choose_test_set,
+    labelled_embeddings,
+    read_partition,
+    read_probes,
+)
+from hstl_fast.cli.evaluation_output import csv_text, json_text, print_outcome
+from hstl_fast.cli.options import choice, new_file
+from hstl_fast.cli.output import SomeFailed, progress_bar
+from hstl_fast.data.sequences import Partition
+from hstl_fast.evaluation import METRICS, PROTOCOLS
+from hstl_fast.evaluation.pictures import SUFFIXES, draw_pictures, draw_sheet, picture_names, require_matplotlib
+from hstl_fast.evaluation.protocols import Outcome, Request, run_protocol
+from hstl_fast.files import atomic_file
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def _is_sheet(place: Path) -> bool:
+    """Whether all pictures go into this one file."""
+    return place.suffix.lower() in SUFFIXES and not place.is_dir()
+
+
+def _pictures(_: click.Context, __: click.Parameter, place: Path | None) -> Path | None:
+    """Refuse a place where pictures cannot be written before the work begins."""
+    if place is None:
+        return None
+    if _is_sheet(place):
+        new_file(place.suffix.lower())(str(place))
+    elif place.exists() and not place.is_dir():
+        raise click.BadParameter(f"expected a folder, or a file that ends in {', '.join(SUFFIXES)}; got {str(place)!r}")
+    elif not place.parent.is_dir():
+        raise click.BadParameter(f"the folder {str(place.parent)!r} does not exist")
+    require_matplotlib()
+    return place
+
+
+@click.command(short_help="Evaluate by a published protocol.")
+@choice("--protocol", PROTOCOLS, required=True, help="Whose rules: which sequences are compared, and how.")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(exists=True, path_type=Path))
+@click.option("--partition", metavar="FILE.json", type=_FILE, help="Evaluate the people of its TEST_SET.")
+@click.option("--probes", metavar="FILE", type=_FILE, help="Probes of gait3d: PROBE_SET, a JSON list, or one a line.")
+@choice("--metric", METRICS, default="euclidean", help="Distance of two part embeddings.")
+@click.option("--cross-view", is_flag=True, help="casia-b in its cross-view form: one gallery of all views.")
+@click.option("--rerank", is_flag=True, help="k-reciprocal re-ranking, for gait3d and grew.")
+@click.option("--json", "json_file", metavar="FILE.json", type=new_file(".json"), help="Also write JSON.")
+@click.option("--csv", "csv_file", metavar="FILE.csv", type=new_file(".csv"), help="Also write CSV.")
+@click.option(
+    "--plot",
+    metavar="DIR",
+    callback=_pictures,
+    type=click.Path(path_type=Path),
+    help=f"Also draw heat maps and CMC curves: into a folder, or as one file ({', '.join(SUFFIXES)}).",
+)
+@network_options
+def evaluate(
+    protocol: str,
+    inputs: tuple[Path, ...],
+    partition: Path | None,
+    probes: Path | None,
+    metric: str,
+    cross_view: bool,
+    rerank: bool,
+    json_file: Path | None,
+    csv_file: Path | None,
+    plot: Path | None,
+    **options: Any,
+) -> None:
+    """Evaluate embedding files, or silhouettes that are embedded first, by the protocol of a published data set.
+
+    Sequences are named label/type/view. Percentages stand beside the numbers of people, probes and gallery sequences,
+    and beside published ones, which are marked as such. For grew, whose people are not public, --csv gets the
+    competition's file. The network for silhouettes is the protocol's, unless --preset or --checkpoint names another.
+    """
+    _check_options(protocol, csv_file, plot)
+    failures: list[str] = []
+    division = read_partition(partition) if partition else None
+    named = _probes(protocol, probes, division)
+    every = labelled_embeddings(inputs, protocol, Settings(**options), failures)
+    chosen, notes = choose_test_set(every.labels, protocol, division)
+    labelled = every.subset(chosen)
+    with progress_bar() as progress:
+        outcome = _run(protocol, labelled, Request(metric, named, cross_view, rerank, plot is not None, progress))
+    files = _files(outcome, json_file, csv_file, plot)
+    if plot is not None and not any(path == plot or path.parent == plot for path in files):
+        notes.append("There is nothing to draw.")
+    _write(files, plot)
+    print_outcome(outcome, [*_untrained(labelled), *notes])
+    if protocol == "grew":
+        click.echo(f"{csv_file}: {outcome.counts['probes']} rows for the competition")
+    if failures:
+        raise SomeFailed(failures)
+
+
+def _check_options(protocol: str, csv_file: Path | None, plot: Path | None) -> None:
+    if protocol == "grew" and csv_file is None:
+        raise click.UsageError("grew has no public answers, so it writes the competition's file: name it with --csv")
+    if protocol == "grew" and plot is not None:
+        raise click.UsageError("grew has no public answers, so there is nothing to draw with --plot")
+
+
+def _probes(protocol: str, probes: Path | None, partition: Partition | None) -> tuple[str, ...] | None:
+    """The probes that a file names, or else the partition, where the protocol takes such a list."""
+    if probes is not None:
+        return read_probes(probes)
+    if protocol != "gait3d":
+        return None
+    if partition is None or not partition.probes:
+        raise click.UsageError("gait3d needs the list of its probes: --probes FILE, or a --partition with PROBE_SET")
+    return partition.probes
+
+
+def _run(protocol: str, labelled: Labelled, request: Request) -> Outcome:
+    return run_protocol(protocol, labelled.embeddings.vectors, labelled.labels, labelled.types, labelled.views, request)
+
+
+def _untrained(labelled: Labelled) -> list[str]:
+    if not labelled.embeddings.untrained:
+        return []
+    return [
+        f"The network is untrained ({labelled.embeddings.weights}): these numbers say little about who is who, and "
+        "nothing about HSTL."
+    ]
+
+
+def _files(
+    outcome: Outcome, json_file: Path | None, csv_file: Path | None, plot: Path | None
+) -> dict[Path, Callable[[], bytes]]:
+    """The files of the output, each with a function that makes its content."""
+    files: dict[Path, Callable[[], bytes]] = {}
+    if csv_file is not None:
+        files[csv_file] = lambda: csv_text(outcome).encode()
+    if json_file is not None:
+        files[json_file] = lambda: json_text(outcome).encode()
+    if plot is not None and picture_names(outcome) and _is_sheet(plot):
+        files[plot] = lambda: draw_sheet(outcome, plot.suffix.lower())
+    elif plot is not None:
+        for name, content in draw_pictures(outcome).items():
+            files[plot / f"{name}.png"] = lambda content=content: content  # type: ignore[misc]
+    return files
+
+
+def _write(files: dict[Path, Callable[[], bytes]], plot: Path | None) -> None:
+    """Write all files; none is begun before the contents of all are there."""
+    contents = {path: content() for path, content in files.items()}
+    if plot is not None and any(path.parent == plot for path in contents):
+        plot.mkdir(exist_ok=True)
+    for path, content in contents.items():
+        with atomic_file(path) as draft:
+            draft.write_bytes(content)

@@ -1,0 +1,134 @@
+"""CASIA-B: rank-1 by probe view and gallery view under three conditions, and the cross-view form."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hstl_fast.evaluation.curves import average_precision, cumulative_matches, first_positions
+from hstl_fast.evaluation.protocols import by_view
+from hstl_fast.evaluation.protocols.outcome import Outcome, Request, counted, number, numbers
+from hstl_fast.evaluation.protocols.rankings import CURVE_RANKS
+from hstl_fast.evaluation.protocols.samples import Samples, no_such_types
+from hstl_fast.evaluation.search import match_positions
+
+NAME = "casia-b"
+GALLERY = ("nm-01", "nm-02", "nm-03", "nm-04")
+# Normal walking, with a bag, in a coat.
+PROBES = {"NM": ("nm-05", "nm-06"), "BG": ("bg-01", "bg-02"), "CL": ("cl-01", "cl-02")}
+CROSS_VIEW_GALLERY = ("nm-02", "bg-02", "cl-02")
+CROSS_VIEW_PROBES = {"NM": ("nm-01",), "BG": ("bg-01",), "CL": ("cl-01",)}
+# People 001 to 074 are for training, 075 to 124 for the test.
+_PEOPLE, _FIRST_OF_TEST = 124, 75
+
+
+def published_test_set(labels: NDArray[np.str_]) -> NDArray[np.bool_] | None:
+    """Choose the published test set by the numbers of the people.
+
+    Args:
+        labels: The person of each sequence.
+
+    Returns:
+        Bool `[N]`, True for the people 075 to 124; None where the labels are not CASIA-B's, or only people for
+        training, or only people of the test set, are among them.
+    """
+    if not all(len(label) == 3 and label.isdecimal() and 1 <= int(label) <= _PEOPLE for label in np.unique(labels)):
+        return None
+    test = np.array([int(label) >= _FIRST_OF_TEST for label in labels], bool)
+    return test if test.any() and not test.all() else None
+
+
+def evaluate_casia_b(samples: Samples, request: Request) -> Outcome:
+    """Evaluate by the protocol `casia-b`; `evaluate` describes it.
+
+    Raises:
+        ValueError: The data lack the types or views of the protocol.
+    """
+    wanted = CROSS_VIEW_PROBES if request.cross_view else PROBES
+    known = CROSS_VIEW_GALLERY if request.cross_view else GALLERY
+    every_type = [each for types in wanted.values() for each in types]
+    probe, gallery = samples.of_types(every_type), samples.of_types(known)
+    if not len(gallery):
+        raise no_such_types(NAME, "a gallery", known, samples)
+    if not len(probe):
+        raise no_such_types(NAME, "probes", every_type, samples)
+    condition = {name: np.isin(samples.types[probe], types) for name, types in wanted.items()}
+    remarks = _missing(samples, [*known, *every_type])
+    if request.cross_view:
+        return _cross_view(samples, request, probe, gallery, condition, remarks)
+    return _view_by_view(samples, request, probe, gallery, condition, remarks)
+
+
+def _view_by_view(
+    samples: Samples,
+    request: Request,
+    probe: NDArray[np.intp],
+    gallery: NDArray[np.intp],
+    condition: dict[str, NDArray[np.bool_]],
+    remarks: tuple[str, ...],
+) -> Outcome:
+    division = by_view.divide_by_view(samples, probe, gallery, NAME)
+    counts = counted(samples, probe, gallery, division.without_partner)
+    hits = by_view.nearest_is_match(samples, probe, gallery, division, request)
+    tables = {name: by_view.rank_one_table(hits, division, chosen) for name, chosen in condition.items()}
+    rates = {name: by_view.mean_of_views(by_view.mean_over_gallery_views(table)) for name, table in tables.items()}
+    rates["mean"] = float(np.mean(list(rates.values())))
+    curves = {}
+    for name, chosen in condition.items():
+        if request.curves and chosen.any():
+            part = division._replace(probe_views=division.probe_views[chosen], has_partner=division.has_partner[chosen])
+            curve = by_view.curve_by_view(samples, probe[chosen], gallery, part, request, CURVE_RANKS)
+            curves[name] = curve.tolist()
+    return Outcome(
+        NAME,
+        request.metric,
+        counts,
+        {name: {"rank1": number(rate)} for name, rate in rates.items()},
+        {name: numbers(table) for name, table in tables.items()},
+        division.views,
+        curves,
+        remarks,
+    )
+
+
+def _cross_view(
+    samples: Samples,
+    request: Request,
+    probe: NDArray[np.intp],
+    gallery: NDArray[np.intp],
+    condition: dict[str, NDArray[np.bool_]],
+    remarks: tuple[str, ...],
+) -> Outcome:
+    division = by_view.divide_by_view(samples, probe, gallery, NAME)
+    counts = counted(samples, probe, gallery, division.without_partner)
+    labels, views = samples.labels, samples.views
+    known, seen = labels[gallery], views[gallery]
+    positions = match_positions(
+        samples.vectors[probe],
+        samples.vectors[gallery],
+        lambda i: known == labels[probe[i]],
+        lambda i: (known == labels[probe[i]]) & (seen == views[probe[i]]),
+        request.metric,
+        request.progress,
+    )
+    first = first_positions(positions)
+    precision = 100 * np.array([average_precision(each) for each in positions])
+    results, tables, curves = {}, {}, {}
+    for name, chosen in condition.items():
+        of_view = [chosen & (division.probe_views == v) for v in range(len(division.views))]
+        cmc = np.array([cumulative_matches(first[some], CURVE_RANKS) for some in of_view])
+        mean_precision = np.array([precision[some].mean() if some.any() else np.nan for some in of_view])
+        tables[name] = {"rank1": numbers(cmc[:, 0]), "mAP": numbers(mean_precision)}
+        results[name] = {"rank1": by_view.mean_of_views(cmc[:, 0]), "mAP": by_view.mean_of_views(mean_precision)}
+        if request.curves and chosen.any():
+            curves[name] = [by_view.mean_of_views(rank) for rank in cmc.T]
+    measures = ("rank1", "mAP")
+    results["mean"] = {each: float(np.mean([row[each] for row in results.values()])) for each in measures}
+    stated = {name: {each: number(value) for each, value in row.items()} for name, row in results.items()}
+    return Outcome(NAME, request.metric, counts, stated, tables, division.views, curves, remarks)
+
+
+def _missing(samples: Samples, wanted: list[str]) -> tuple[str, ...]:
+    """A remark on types that no sequence has."""
+    absent = sorted(set(wanted) - set(samples.types.tolist()))
+    return (f"No sequence has the type {' or '.join(absent)}, which {NAME} uses.",) if absent else ()
