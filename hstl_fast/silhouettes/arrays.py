@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstl_fast.silhouettes.contents import describe
-from hstl_fast.silhouettes.errors import SilhouetteError, reason_of
+from hstl_fast.silhouettes.errors import SilhouetteError, reason_of, short
 from hstl_fast.silhouettes.pickles import load_array
 
 KEY = "silhouettes"
@@ -86,7 +86,7 @@ def _member(archive: zipfile.ZipFile, source: Path) -> str:
     if f"{KEY}.npy" in arrays:
         return f"{KEY}.npy"
     if len(arrays) != 1:
-        held = ", ".join(name.removesuffix(".npy") for name in arrays[:8]) if arrays else "none"
+        held = short(", ".join(name.removesuffix(".npy") for name in arrays)) if arrays else "none"
         raise SilhouetteError(f"{source}: expected one array or one called {KEY}, got {len(arrays)} ({held})")
     return arrays[0]
 

@@ -13,6 +13,12 @@ class SilhouetteWarning(UserWarning):
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the first sentence of an error of another library, to be quoted in ours."""
+    """Return the first sentence of an error of another library, which a file may have chosen, to be quoted in ours."""
     text = str(error).strip()
-    return text.splitlines()[0].split(". ")[0].rstrip(".") if text else type(error).__name__
+    return short(text.splitlines()[0].split(". ")[0].rstrip(".")) if text else type(error).__name__
+
+
+def short(text: str, length: int = 300) -> str:
+    """Return a text that a file has chosen as one line of bounded length, to be quoted in an error."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= length else f"{line[:length]}..."

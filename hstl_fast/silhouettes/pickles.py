@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstl_fast.silhouettes.contents import described
-from hstl_fast.silhouettes.errors import SilhouetteError, reason_of
+from hstl_fast.silhouettes.errors import SilhouetteError, reason_of, short
 
 # The type codes of booleans, integers and floating-point numbers.
 PLAIN_DTYPE = "[biuf][1248]"
@@ -85,7 +85,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         known = f"{module.replace('numpy._core', 'numpy.core')}.{name}"
         make = _REPLACEMENTS.get(known)
         if make is None:
-            raise _Forbidden(f"{module}.{name}")
+            raise _Forbidden(short(f"{module}.{name}", 80))
         if known not in self._made:
             self._made[known] = make()
         return self._made[known]

@@ -34,9 +34,9 @@ class Picture(NamedTuple):
 def read_picture(file: Path) -> Picture:
     """Decode a picture of one mask.
 
-    Grey pictures of any depth give their values. A palette of greys gives its greys; in a palette of colours, and in
-    one of two greys of which the second is brighter, the index decides: 0 is background. A picture in one colour on
-    black is a mask. Transparent is background.
+    Grey pictures of any depth give their values. Where all used colours of a palette are grey, they give their greys;
+    otherwise, and where only index 0 and one brighter index of a palette other than a ramp of greys are used, the index
+    decides: 0 is background. A picture in one colour on black is a mask. Transparent is background.
 
     Args:
         file: A PNG, JPEG, BMP or TIFF, whatever its suffix.
@@ -87,12 +87,16 @@ def _indexed(picture: Any) -> Picture:
     indices = np.asarray(picture)
     colours, opaque = _palette(picture)
     used = np.unique(indices)
-    grey = (colours[used].max(axis=1) == colours[used].min(axis=1)).all()
-    is_mask = len(picture.getpalette() or []) == 6 and colours[0].sum() < colours[1].sum()
-    if grey and not is_mask:
+    is_grey = colours.max(axis=1) == colours.min(axis=1)
+    # A palette is one of labels, even where the label in use happens to be grey, unless its greys rise or fall.
+    greys = colours[: len(picture.getpalette() or []) // 3, 0]
+    is_ramp = is_grey.all() and len(greys) > 2 and ((np.diff(greys) >= 0).all() or (np.diff(greys) <= 0).all())
+    is_mask = not is_ramp and len(used) == 2 and used[0] == 0 and colours[0].sum() < colours[used[1]].sum()
+    if is_grey[used].all() and not is_mask:
         return Picture((colours[:, 0] * opaque // 255).astype(np.uint8)[indices])
     visible = (np.arange(256) > 0) & (opaque > 0)
-    return Picture(visible[indices], frozenset(int(i) for i in used if visible[i]))
+    labels = used[visible[used]] if not is_grey.all() or len(greys) == 2 else []
+    return Picture(visible[indices], frozenset(int(i) for i in labels))
 
 
 def _palette(picture: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -94,6 +94,8 @@ def test_pickle_runs_nothing(tmp_path: Path, wrap: object) -> None:
         (b"cnumpy.core.multiarray\nscalar\n.", "numpy.core.multiarray.scalar"),
         (b"S'x'\nP0\n.", None),
         (b"Pan id\n.", "a persistent id"),
+        (pickle.PROTO + b"\x04\x8c\x06a\nb\xc2\x85c\x8c\x01d\x93.", "names a b c.d; nothing"),
+        (b"c" + b"x" * 9000 + b"\ny\n.", "x" * 80 + "..."),
     ],
 )
 def test_pickle_names_the_offending_global(tmp_path: Path, content: bytes, named: str | None) -> None:
