@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hstl_fast.silhouettes.components import BODY_THRESHOLD, Body, find_body, find_bright_rows
 from hstl_fast.silhouettes.errors import SilhouetteError
-from hstl_fast.silhouettes.usable import faults_of_area, faults_of_mass, is_body, mass
+from hstl_fast.silhouettes.usable import faults_of_area, faults_of_mass, is_body
 from hstl_fast.silhouettes.values import to_uint8
 
 __all__ = ["BODY_THRESHOLD", "align", "align_body", "align_bright_rows", "align_sequence"]
@@ -104,7 +104,7 @@ def align_sequence(masks: NDArray[np.generic], size: int = 64) -> tuple[NDArray[
     faults = faults_of_area(np.array([body.area for _, body in found], np.float64))
     found = [each for i, each in enumerate(found) if i not in faults]
     aligned = [align_body(frames[t], body, size) for t, body in found]
-    faults = faults_of_mass(mass(np.array(aligned))) if aligned else {}
+    faults = faults_of_mass(np.array(aligned))
     good = [i for i in range(len(found)) if i not in faults]
     if not good:
         raise SilhouetteError(f"masks: expected a body in at least one frame, got {len(frames)} frames without one")

@@ -17,8 +17,8 @@ from hstl_fast.silhouettes.errors import SilhouetteError, reason_of
 from hstl_fast.silhouettes.pickles import load_array
 
 KEY = "silhouettes"
-# Arrays of more bytes are read in blocks of at most so many bytes, or of one frame.
-BLOCK = 32 * 2**20
+# Arrays of at most so many bytes are read whole, larger ones in blocks of at most so many bytes, or of one frame.
+WHOLE, BLOCK = 32 * 2**20, 8 * 2**20
 
 
 class Stored(NamedTuple):
@@ -99,7 +99,7 @@ def _stored(file: IO[bytes], source: Path) -> Stored:
         raise ValueError("its elements are Python objects")
     _check_shape(shape, source)
     size = math.prod(shape) * dtype.itemsize
-    if size <= BLOCK or fortran:
+    if size <= WHOLE or fortran:
         values = np.frombuffer(_exactly(file, size), dtype)
         _to_the_end(file)
         return _in_memory(values.reshape(shape, order="F" if fortran else "C"), source)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstl_fast.silhouettes.align import align_body
-from hstl_fast.silhouettes.components import find_body
+from hstl_fast.silhouettes.components import BODY_THRESHOLD, find_body
 from hstl_fast.silhouettes.errors import SilhouetteError
 from hstl_fast.silhouettes.left_out import LeftOut
 from hstl_fast.silhouettes.usable import (
@@ -133,9 +133,7 @@ class Collector:
         self._leave_out(faults_of_area(np.array([frame.area for frame in self._frames], np.float64)))
         shown = [np.asarray(frame.pixels, np.uint8) for frame in self._frames]
         stack = np.stack(shown) if shown else np.zeros((0, SIZE, SIZE), np.uint8)
-        return _without(
-            stack, faults_of_mass(mass(stack)) if shown else {}, [frame.where for frame in self._frames], ""
-        )
+        return _without(stack, faults_of_mass(stack), [frame.where for frame in self._frames], "")
 
     def _aligned(self, frame: _Candidate) -> _Candidate | None:
         bright = scaled(frame.pixels, self._largest)
@@ -161,9 +159,9 @@ def judge_aligned(frames: NDArray[np.uint8], places: list[str] | None, name: str
     Returns:
         The frames, unchanged if they look aligned, and what was left out.
     """
-    if len(frames) == 0:
-        return Reading(frames)
-    usable = _without(frames, faults_of_mass(mass(frames)), places, name)
+    if frames.max(initial=0) < BODY_THRESHOLD:
+        return Reading(frames[:0], (LeftOut(name, NO_BODY),) * len(frames))
+    usable = _without(frames, faults_of_mass(frames), places, name)
     if len(usable.silhouettes) == 0 or looks_aligned(usable.silhouettes):
         return usable
     bodies = [find_body(frame) for frame in usable.silhouettes]

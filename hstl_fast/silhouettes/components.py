@@ -152,7 +152,7 @@ def _joined(starts: NDArray[np.intp], ends: NDArray[np.intp], width: int) -> NDA
         joined = label.copy()
         np.minimum.at(joined, label[above], lowest)
         np.minimum.at(joined, label[below], lowest)
-        joined = joined[joined]
+        joined = joined[joined[joined]]
         if np.array_equal(joined, label):
             return np.unique(label, return_inverse=True)[1].astype(np.intp)
         label = joined

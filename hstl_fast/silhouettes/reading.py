@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hstl_fast.silhouettes.arrays import open_array
 from hstl_fast.silhouettes.collecting import ALIGNED_SIZES, Collector, Reading, read_whole
-from hstl_fast.silhouettes.contents import POINTER, describe
+from hstl_fast.silhouettes.contents import describe
 from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning
 from hstl_fast.silhouettes.finding import sequences_below
 from hstl_fast.silhouettes.folders import FILE_SUFFIXES, closed, frames_by_name, pictures
@@ -161,8 +161,6 @@ def _collect(collector: Collector, frames: list[Path]) -> bool:
 def _refuse_unreadable(name: str, errors: list[str], count: int) -> None:
     if len(errors) <= MOST_UNREADABLE * count:
         return
-    pointers = f", all of them {POINTER}s" if all(POINTER in error for error in errors) else ""
     raise SilhouetteError(
-        f"{name}: expected frames, got at least {len(errors)} of {count} that cannot be read{pointers}, the first:"
-        f" {errors[0]}"
+        f"{name}: expected frames, got at least {len(errors)} of {count} that cannot be read, the first: {errors[0]}"
     )

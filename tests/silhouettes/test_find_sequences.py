@@ -143,3 +143,99 @@ def test_shipped_samples() -> None:
         silhouettes = read(path)
         assert len(silhouettes) >= 20
         np.testing.assert_array_equal(silhouettes, [align(frame) for frame in silhouettes])
+
+
+def write_all(root: Path, sequence: NDArray[np.uint8], *files: str) -> None:
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        write(root / file, sequence)
+
+
+def test_what_lies_beside_sequences_is_listed(tree: Path, sequence: NDArray[np.uint8]) -> None:
+    """A stray picture at the root does not spoil the data set, and empty folders are counted."""
+    expected = names(tree)
+    write_pngs(tree / "001", sequence[:2])
+    for name in ("cover.png", "walk.jpg"):
+        (tree / name).write_bytes(b"never opened")
+    for name in ("004/nm-01/000", "004/nm-01/018", "005"):
+        (tree / name).mkdir(parents=True)
+    (tree / "005" / "readme.txt").touch()
+    (tree / "005" / "gone.npz").symlink_to(tree / "nowhere.npz")
+    found = find([tree])
+    assert [name for name, _ in found.sequences] == [*expected[:4], "005/gone", *expected[4:]]
+    listed = {(each.reason, Path(each.where).relative_to(tree).as_posix()) for each in found.left_out}
+    assert listed == {
+        ("picture beside sequences", "cover.png"),
+        ("picture beside sequences", "walk.jpg"),
+        ("picture beside sequences", "001/0.png"),
+        ("picture beside sequences", "001/1.png"),
+        ("empty folder", "004/nm-01/000"),
+        ("empty folder", "004/nm-01/018"),
+        ("file of another kind", "notes.txt"),
+        ("file of another kind", "005/readme.txt"),
+    }
+    fails(found.sequences[4][1], "got nothing there")
+
+
+def test_folders_without_silhouettes_are_listed(tree: Path) -> None:
+    (tree / "006" / "notes").mkdir(parents=True)
+    (tree / "006" / "notes" / "a.txt").touch()
+    left_out = [(Path(each.where).name, each.reason) for each in find([tree]).left_out]
+    assert ("notes", "folder without silhouettes") in left_out
+
+
+def test_folders_of_file_systems_are_skipped(tree: Path, sequence: NDArray[np.uint8]) -> None:
+    expected = find([tree])
+    write_all(tree, sequence, "__MACOSX/a.npz", "001/@eaDir/b.npz")
+    assert find([tree]) == expected
+
+
+def test_links_to_folders_above_are_not_entered(tree: Path) -> None:
+    expected = names(tree)
+    (tree / "001" / "loop").symlink_to(tree)
+    (tree / "002" / "self").symlink_to(tree / "002")
+    (tree / "up").symlink_to(tree.parent)
+    found = find([tree])
+    assert [name for name, _ in found.sequences] == expected
+    links = {Path(each.where).name for each in found.left_out if each.reason == "link to a folder above"}
+    assert links == {"loop", "self", "up"}
+
+
+def test_the_shortest_path_names_a_sequence(tmp_path: Path, sequence: NDArray[np.uint8]) -> None:
+    root = tmp_path / "data"
+    write_all(root, sequence, "ann/deep/down/walk.npz", "bob/walk.npz")
+    (root / "bob" / "again").symlink_to(root / "ann" / "deep")
+    (root / "ann" / "same").symlink_to(root / "bob")
+    (root / "aaa").symlink_to(root / "ann")
+    found = find([root])
+    assert [name for name, _ in found.sequences] == ["ann/deep/down/walk", "bob/walk"]
+    twice = [Path(each.where).name for each in found.left_out]
+    assert sorted(twice) == ["aaa", "again", "same"]
+    assert by_reason(found.left_out) == {"link to a folder that is read already": 3}
+
+
+def test_a_link_to_a_folder_elsewhere_is_entered(tmp_path: Path, sequence: NDArray[np.uint8]) -> None:
+    write_all(tmp_path, sequence, "disk2/nm/walk.npz", "data/bob/walk.npz")
+    (tmp_path / "data" / "ann").symlink_to(tmp_path / "disk2")
+    assert names(tmp_path / "data") == ["ann/nm/walk", "bob/walk"]
+
+
+def test_names_are_composed(tmp_path: Path, sequence: NDArray[np.uint8]) -> None:
+    """Two forms of one name are one person."""
+    composed, decomposed = "Jos\u00e9", "Jose\u0301"
+    write_all(tmp_path, sequence, f"{composed}/nm.npz", f"{decomposed}/bg.npz", f"{decomposed}/nm.npz")
+    found = names(tmp_path)
+    assert len(set(found)) == 3
+    assert {name.split("/")[0] for name in found} == {composed}
+    assert f"{composed}/bg" in found
+
+
+def test_folders_of_other_pictures_are_found(tmp_path: Path, sequence: NDArray[np.uint8]) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for suffix in (".jpg", ".bmp", ".tiff"):
+        folder = tmp_path / "data" / suffix[1:]
+        folder.mkdir(parents=True)
+        for t, frame in enumerate(sequence):
+            image.fromarray(frame).save(folder / f"{t}{suffix}")
+        assert is_sequence(folder)
+    assert names(tmp_path / "data") == ["bmp", "jpg", "tiff"]
