@@ -8,7 +8,7 @@ from hstl_fast.silhouettes import walkers
 from hstl_fast.silhouettes.align import align, align_sequence
 from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning
 from hstl_fast.silhouettes.io import Found, Reading, find, find_sequences, is_sequence, read, read_sequence, write
-from hstl_fast.silhouettes.left_out import LeftOut, by_reason, summary
+from hstl_fast.silhouettes.left_out import LeftOut, by_reason
 from hstl_fast.silhouettes.video import (
     Progress,
     SavedTrack,
@@ -39,7 +39,6 @@ __all__ = [
     "is_sequence",
     "read",
     "read_sequence",
-    "summary",
     "video_to_silhouettes",
     "walkers",
     "write",

@@ -89,7 +89,7 @@ class Collector:
         Raises:
             SilhouetteError: The dtype or the range is refused.
         """
-        high = largest(pixels, self.name)
+        high = largest(pixels, where)
         self._largest = max(self._largest, high)
         is_small = pixels.shape in ALIGNED_SIZES
         bright = scaled(pixels, high)

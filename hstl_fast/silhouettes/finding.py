@@ -19,6 +19,8 @@ OTHER_KIND = "file of another kind"
 LINK_ABOVE = "link to a folder above"
 LINK_TWICE = "link to a folder that is read already"
 BROKEN_LINK = "broken link"
+# Names have five lengths, from 0 on.
+LONGEST = 4
 # What `hstl-fast silhouettes` writes beside tracks.
 _OUTPUTS = (CONTACT_SHEET, "tracks.json")
 
@@ -196,12 +198,12 @@ class _Search:
             return
         self._entries[number] = len(entries)
         for entry in entries:
-            path, real = folder.path / entry.name, f"{folder.real.rstrip('/')}/{entry.name}"
+            path, real = folder.path / entry.name, f"{folder.real.rstrip(os.sep)}{os.sep}{entry.name}"
             is_link = entry.is_symlink()
             if is_link:
                 real = os.path.realpath(path)
             if _entry_isdir(entry):
-                if folder.real == real or folder.real.startswith(f"{real.rstrip('/')}/"):
+                if folder.real == real or folder.real.startswith(f"{real.rstrip(os.sep)}{os.sep}"):
                     self.left_out.append(LeftOut(str(path), LINK_ABOVE))
                 else:
                     yield is_link, _Folder(path, real, number)
@@ -252,45 +254,47 @@ def _is_sequence_file(path: Path) -> bool:
     return os.path.isfile(path) and path.suffix.lower() in FILE_SUFFIXES and not hidden(path.name)  # noqa: PTH113
 
 
-def _order(path: Path, root: Path) -> list[list[tuple[int, int, str]]]:
-    return [natural(part) for part in path.relative_to(root).parts]
+def _order(path: Path, root: Path) -> list[tuple[tuple[int, int, str], ...]]:
+    return [natural(part) for part in path.parts[len(root.parts) :]]
 
 
 def _unique_names(sequences: list[_Sequence]) -> list[str]:
-    """Names of all sequences; paths that differ in the form of Unicode alone are numbered."""
+    """The shortest name of every sequence that no other has; paths that differ in the form of Unicode are numbered."""
     same: Counter[str] = Counter()
-    choices = []
+    numbers = []
     for sequence in sequences:
         composed = unicodedata.normalize("NFC", sequence.real)
         same[composed] += 1
-        number = f"/{same[composed]}" if same[composed] > 1 else ""
-        choices.append([unicodedata.normalize("NFC", name) + number for name in _names(sequence)])
-    return _shortest_unique(choices)
+        numbers.append(f"/{same[composed]}" if same[composed] > 1 else "")
+    length = [0] * len(sequences)
+    names = [_name(sequence, 0) + number for sequence, number in zip(sequences, numbers, strict=True)]
+    while True:
+        shared = Counter(names)
+        longer = [i for i, name in enumerate(names) if shared[name] > 1 and length[i] < LONGEST]
+        if not longer:
+            return names
+        for i in longer:
+            length[i] += 1
+            names[i] = _name(sequences[i], length[i]) + numbers[i]
 
 
-def _names(sequence: _Sequence) -> list[str]:
-    """Names to choose from, the shortest first; the last one is unique.
+def _name(sequence: _Sequence, length: int) -> str:
+    """A name of a sequence: the shortest has length 0, the one of length `LONGEST` is unique.
 
     All begin alike, since the first component of a name is the person.
     """
     root, path, real = sequence.root, sequence.path, Path(sequence.real)
     is_root = path == root
-    inside = () if is_root else path.relative_to(root).parts[:-1]
+    inside = () if is_root else path.parts[len(root.parts) :][:-1]
     own = real if is_root else path
-    where = real.parent.name if is_root else Path(os.path.realpath(root)).name
     person, *rest = (*inside, own.name if sequence.is_folder else own.stem)
-    tails = [rest, [where, *rest], [where, *inside[1:], own.name], path.parts, real.parts]
-    return ["/".join([person, *(part.strip("/") for part in tail if part.strip("/"))]) for tail in tails]
-
-
-def _shortest_unique(choices: list[list[str]]) -> list[str]:
-    """The first name of every sequence that no other sequence has."""
-    level = [0] * len(choices)
-    while True:
-        names = [choice[k] for choice, k in zip(choices, level, strict=True)]
-        shared = Counter(names)
-        longer = [i for i, name in enumerate(names) if shared[name] > 1 and level[i] + 1 < len(choices[i])]
-        if not longer:
-            return names
-        for i in longer:
-            level[i] += 1
+    where = "" if length == 0 else real.parent.name if is_root else Path(os.path.realpath(root)).name
+    tail: Iterable[str] = {
+        0: rest,
+        1: (where, *rest),
+        2: (where, *inside[1:], own.name),
+        3: path.parts,
+        LONGEST: real.parts,
+    }[length]
+    name = "/".join([person, *(part.strip("/") for part in tail if part.strip("/"))])
+    return unicodedata.normalize("NFC", name)

@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 
 from hstl_fast.silhouettes.errors import SilhouetteError, reason_of
@@ -87,7 +88,8 @@ def _naming(name: str) -> str:
     return re.sub(r"\d+", "#", unicodedata.normalize("NFC", name).lower())
 
 
-def natural(name: str) -> list[tuple[int, int, str]]:
+@lru_cache(maxsize=65536)
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """Compute a sort key that puts `frame2` before `frame10`.
 
     Args:
@@ -97,7 +99,7 @@ def natural(name: str) -> list[tuple[int, int, str]]:
         The key.
     """
     pieces = re.split(r"(\d+)", name)
-    return [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in pieces if p]
+    return tuple((0, int(p), p) if p.isdecimal() else (1, 0, p) for p in pieces if p)
 
 
 def hidden(name: str) -> bool:
