@@ -145,14 +145,27 @@ def _joined(starts: NDArray[np.intp], ends: NDArray[np.intp], width: int) -> NDA
     low, high = np.searchsorted(ends, starts + width), np.searchsorted(starts, ends + width, side="right")
     count = np.maximum(high - low, 0)
     above = np.repeat(np.arange(len(starts)), count)
-    below = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(low, count)
-    label = np.arange(len(starts))
+    below = np.arange(len(above)) - np.repeat(np.cumsum(count) - count, count) + np.repeat(low, count)
+    # Each run hangs on the first one above that it touches; what it touches besides joins two trees.
+    tree = np.arange(len(starts))
+    tree[below[::-1]] = above[::-1]
+    others = tree[below] != above
+    tree = _to_the_roots(tree)
+    one, other = tree[above[others]], tree[below[others]]
+    while (one != other).any():
+        lowest = np.minimum(one, other)
+        np.minimum.at(tree, one, lowest)
+        np.minimum.at(tree, other, lowest)
+        tree = _to_the_roots(tree)
+        one, other = tree[one], tree[other]
+    is_root = tree == np.arange(len(tree))
+    return np.asarray((np.cumsum(is_root) - 1)[tree])
+
+
+def _to_the_roots(tree: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The root of every node of a forest, whose nodes name the node above."""
     while True:
-        lowest = np.minimum(label[above], label[below])
-        joined = label.copy()
-        np.minimum.at(joined, label[above], lowest)
-        np.minimum.at(joined, label[below], lowest)
-        joined = joined[joined[joined]]
-        if np.array_equal(joined, label):
-            return np.unique(label, return_inverse=True)[1].astype(np.intp)
-        label = joined
+        higher = tree[tree]
+        if (higher == tree).all():
+            return tree
+        tree = higher

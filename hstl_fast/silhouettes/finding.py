@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from hstl_fast.silhouettes.folders import CONTACT_SHEET, FILE_SUFFIXES, closed, hidden, is_picture, natural, pictures
+from hstl_fast.silhouettes.folders import CONTACT_SHEET, FILE_SUFFIXES, hidden, is_picture, natural, pictures
 from hstl_fast.silhouettes.left_out import LeftOut
 
 BESIDE_SEQUENCES = "picture beside sequences"
@@ -190,11 +190,10 @@ class _Search:
         try:
             with os.scandir(folder.path) as scanned:
                 entries = sorted((e for e in scanned if not hidden(e.name)), key=lambda e: natural(e.name))
-        except OSError as error:
+        except OSError:
             # It counts as a sequence, so that `read` says why it is none.
             self._files[number] += 1
             self.sequences.append(_Sequence(self.root, folder.path, folder.real, True))
-            self.left_out.append(LeftOut(str(folder.path), "folder that cannot be opened", closed(error)))
             return
         self._entries[number] = len(entries)
         for entry in entries:

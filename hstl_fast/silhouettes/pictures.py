@@ -34,9 +34,9 @@ class Picture(NamedTuple):
 def read_picture(file: Path) -> Picture:
     """Decode a picture of one mask.
 
-    Grey pictures of any depth give their values. A palette of greys gives its greys; in a palette of colours, and in
-    one of two greys of which the second is brighter, the index decides: 0 is background. A picture in one colour on
-    black is a mask. Transparent is background.
+    Grey pictures of any depth give their values. Where all colours of a palette that are used are grey, they give their
+    greys; otherwise, and where a palette of colours or of two entries is used for index 0 and one brighter index, the
+    index decides: 0 is background. A picture in one colour on black is a mask. Transparent is background.
 
     Args:
         file: A PNG, JPEG, BMP or TIFF, whatever its suffix.
@@ -87,9 +87,11 @@ def _indexed(picture: Any) -> Picture:
     indices = np.asarray(picture)
     colours, opaque = _palette(picture)
     used = np.unique(indices)
-    grey = (colours[used].max(axis=1) == colours[used].min(axis=1)).all()
-    is_mask = len(picture.getpalette() or []) == 6 and colours[0].sum() < colours[1].sum()
-    if grey and not is_mask:
+    is_grey = colours.max(axis=1) == colours.min(axis=1)
+    # A palette with colours, or of two entries, is one of labels, even where the label in use happens to be grey.
+    has_labels = not is_grey.all() or len(picture.getpalette() or []) == 6
+    is_mask = has_labels and len(used) == 2 and used[0] == 0 and colours[0].sum() < colours[used[1]].sum()
+    if is_grey[used].all() and not is_mask:
         return Picture((colours[:, 0] * opaque // 255).astype(np.uint8)[indices])
     visible = (np.arange(256) > 0) & (opaque > 0)
     return Picture(visible[indices], frozenset(int(i) for i in used if visible[i]))

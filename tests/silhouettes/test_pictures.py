@@ -63,10 +63,11 @@ def test_sixteen_bits_of_another_range_are_refused(tmp_path: Path, masks: Masks)
     fails(tmp_path / "walk", "values in 0..4095", "scale them to 0..255")
 
 
-DARK_RED = [0, 0, 0, 128, 0, 0, 0, 128, 0]
+# The background, dark red, green, and a grey that is dark, too.
+DARK_RED = [0, 0, 0, 128, 0, 0, 0, 128, 0, 64, 64, 64]
 
 
-@pytest.mark.parametrize("index", [1, 2])
+@pytest.mark.parametrize("index", [1, 2, 3])
 def test_the_index_of_a_palette_of_colours_decides(tmp_path: Path, masks: Masks, index: int) -> None:
     reading = read_sequence(save(tmp_path / "walk", indexed(masks // 255 * index, DARK_RED)))
     np.testing.assert_array_equal(reading.silhouettes, masks)
@@ -89,6 +90,12 @@ def test_a_palette_of_greys_keeps_soft_edges(tmp_path: Path, walk: Masks) -> Non
 def test_two_greys_are_a_mask(tmp_path: Path, masks: Masks, grey: int) -> None:
     two = indexed(masks // 255, [0, 0, 0, grey, grey, grey])
     np.testing.assert_array_equal(read(save(tmp_path / "walk", two)), masks)
+
+
+def test_black_and_white_amid_colours_are_greys(tmp_path: Path, masks: Masks) -> None:
+    """Image programs use any indices of a palette for them."""
+    colours = [255, 0, 0, 0, 0, 0, 255, 255, 255]
+    np.testing.assert_array_equal(read(save(tmp_path / "walk", indexed(1 + masks // 255, colours))), masks)
 
 
 def test_transparent_indices_are_background(tmp_path: Path, masks: Masks) -> None:
