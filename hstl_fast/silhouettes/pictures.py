@@ -34,9 +34,9 @@ class Picture(NamedTuple):
 def read_picture(file: Path) -> Picture:
     """Decode a picture of one mask.
 
-    Grey pictures of any depth give their values. Where all colours of a palette that are used are grey, they give their
-    greys; otherwise, and where a palette of colours or of two entries is used for index 0 and one brighter index, the
-    index decides: 0 is background. A picture in one colour on black is a mask. Transparent is background.
+    Grey pictures of any depth give their values. Where all used colours of a palette are grey, they give their greys;
+    otherwise, and where only index 0 and one brighter index of a palette other than a ramp of greys are used, the index
+    decides: 0 is background. A picture in one colour on black is a mask. Transparent is background.
 
     Args:
         file: A PNG, JPEG, BMP or TIFF, whatever its suffix.
@@ -88,13 +88,15 @@ def _indexed(picture: Any) -> Picture:
     colours, opaque = _palette(picture)
     used = np.unique(indices)
     is_grey = colours.max(axis=1) == colours.min(axis=1)
-    # A palette with colours, or of two entries, is one of labels, even where the label in use happens to be grey.
-    has_labels = not is_grey.all() or len(picture.getpalette() or []) == 6
-    is_mask = has_labels and len(used) == 2 and used[0] == 0 and colours[0].sum() < colours[used[1]].sum()
+    # A palette is one of labels, even where the label in use happens to be grey, unless its greys rise or fall.
+    greys = colours[: len(picture.getpalette() or []) // 3, 0]
+    is_ramp = is_grey.all() and len(greys) > 2 and ((np.diff(greys) >= 0).all() or (np.diff(greys) <= 0).all())
+    is_mask = not is_ramp and len(used) == 2 and used[0] == 0 and colours[0].sum() < colours[used[1]].sum()
     if is_grey[used].all() and not is_mask:
         return Picture((colours[:, 0] * opaque // 255).astype(np.uint8)[indices])
     visible = (np.arange(256) > 0) & (opaque > 0)
-    return Picture(visible[indices], frozenset(int(i) for i in used if visible[i]))
+    labels = used[visible[used]] if not is_grey.all() or len(greys) == 2 else []
+    return Picture(visible[indices], frozenset(int(i) for i in labels))
 
 
 def _palette(picture: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

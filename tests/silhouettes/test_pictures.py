@@ -90,6 +90,8 @@ def test_a_palette_of_greys_keeps_soft_edges(tmp_path: Path, walk: Masks) -> Non
 def test_two_greys_are_a_mask(tmp_path: Path, masks: Masks, grey: int) -> None:
     two = indexed(masks // 255, [0, 0, 0, grey, grey, grey])
     np.testing.assert_array_equal(read(save(tmp_path / "walk", two)), masks)
+    padded = indexed(masks // 255, [0, 0, 0, grey, grey, grey, *[0] * 756, 9, 9, 9])
+    np.testing.assert_array_equal(read(save(tmp_path / "padded", padded)), masks)
 
 
 def test_black_and_white_amid_colours_are_greys(tmp_path: Path, masks: Masks) -> None:
