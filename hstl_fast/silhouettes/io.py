@@ -2,12 +2,14 @@
 
 from hstl_fast.silhouettes.collecting import Reading
 from hstl_fast.silhouettes.finding import Found, find, find_sequences, is_sequence
-from hstl_fast.silhouettes.folders import CONTACT_SHEET
+from hstl_fast.silhouettes.folders import CONTACT_SHEET, FILE_SUFFIXES, PICTURE_SUFFIXES
 from hstl_fast.silhouettes.reading import read, read_sequence
 from hstl_fast.silhouettes.writing import write
 
 __all__ = [
     "CONTACT_SHEET",
+    "FILE_SUFFIXES",
+    "PICTURE_SUFFIXES",
     "Found",
     "Reading",
     "find",

@@ -15,7 +15,7 @@ from hstl_fast.silhouettes.collecting import ALIGNED_SIZES, Collector, Reading, 
 from hstl_fast.silhouettes.contents import describe
 from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning
 from hstl_fast.silhouettes.finding import sequences_below
-from hstl_fast.silhouettes.folders import FILE_SUFFIXES, closed, frames_by_name, pictures
+from hstl_fast.silhouettes.folders import FILE_SUFFIXES, closed, frames_by_name, hidden, natural, pictures
 from hstl_fast.silhouettes.left_out import LeftOut, summary
 from hstl_fast.silhouettes.pictures import read_picture
 from hstl_fast.silhouettes.usable import FAR_LESS, FILLED, NO_BODY
@@ -75,7 +75,8 @@ def read_sequence(path: str | os.PathLike[str], *, max_frames: int | None = None
 
     Returns:
         Silhouettes `[T, 64, 64]` uint8, 0 background to 255 body, and what was left out: frames, pictures of other
-        names, and notes where the sequence was aligned here, was cut, or has fewer than 5 usable frames.
+        names, and notes where the sequence was aligned here, was cut, or has fewer than 5 usable frames. Frames of an
+        array are named by their numbers, from 0.
 
     Raises:
         SilhouetteError: There is nothing at `path`, it cannot be read as a sequence, it shows no person, or more than a
@@ -123,7 +124,7 @@ def _read_folder(folder: Path, limit: int | None) -> Reading:
     except OSError as error:
         raise SilhouetteError(f"{folder}: expected a folder of pictures, got {closed(error)}") from error
     if not files:
-        raise SilhouetteError(f"{folder}: expected a folder of pictures, got one with none")
+        raise SilhouetteError(f"{folder}: expected a folder of pictures, got {_what_else(folder, others)}")
     if others:
         both = f"{files[0].name} and {others[0].relative_to(folder).as_posix()}"
         raise SilhouetteError(f"{folder}: expected frames or sequences, got a folder with both ({both})")
@@ -132,6 +133,14 @@ def _read_folder(folder: Path, limit: int | None) -> Reading:
     collector.left_out += strays
     is_cut = _collect(collector, frames)
     return collector.reading(len(frames), is_cut)
+
+
+def _what_else(folder: Path, sequences: list[Path]) -> str:
+    """What a folder without pictures holds, for the `got` of an error."""
+    if sequences:
+        return f"one of sequences, such as {sequences[0].relative_to(folder).as_posix()}; read each of them"
+    names = sorted((path.name for path in folder.iterdir() if not hidden(path.name)), key=natural)
+    return f"one with none, but with {names[0]}" if names else "an empty one"
 
 
 def _collect(collector: Collector, frames: list[Path]) -> bool:

@@ -196,7 +196,11 @@ def test_npz_with_a_damaged_member(tmp_path: Path, sequence: NDArray[np.uint8]) 
 
 def test_bad_folders(tmp_path: Path, sequence: NDArray[np.uint8]) -> None:
     (tmp_path / "empty").mkdir()
-    fails(tmp_path / "empty", "a folder of pictures")
+    fails(tmp_path / "empty", "a folder of pictures, got an empty one")
+    (tmp_path / "empty" / "0.webp").touch()
+    fails(tmp_path / "empty", "got one with none, but with 0.webp")
+    write(tmp_path / "empty" / "walk.npz", sequence)
+    fails(tmp_path / "empty", "got one of sequences, such as walk.npz; read each of them")
     write_pngs(tmp_path / "torn", sequence)
     for t in (2, 3):
         png = tmp_path / "torn" / f"{t}.png"
