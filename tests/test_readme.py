@@ -86,9 +86,9 @@ def data_set(folder: Path) -> None:
 
 def check_data(names: dict[str, Any]) -> None:
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    assert all(f"\n    {line}\n" in page for line in names["summarise"](names["sequences"]))
-    assert repr(names["sequences"].items[0]) in page
-    assert names["silhouettes"].shape[1:] == (64, 64)
+    assert all(f"\n    {line}\n" in page for line in names["summarise"](names["data"]))
+    assert repr(names["data"].items[0]) in page
+    assert names["first"].shape[1:] == (64, 64)
     assert (names["counts"], names["divided"].partition) == (2, names["partition"])
     assert names["aligned"].shape == (2, 64, 64)
     assert dict(names["found"]).keys() == {f"walker{i}" for i in range(1, 7)}

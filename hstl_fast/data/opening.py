@@ -173,7 +173,8 @@ def _packed(roots: list[Path]) -> Sequences:
 
 def _joined(roots: list[Path], layout: str, pattern: str | None) -> _Listing:
     """The listings of all roots; those of plain folders are named together, so that their names are unique."""
-    places = [_place(root, layout) for root in roots]
+    once = {os.path.realpath(place.root): place for place in (_place(root, layout) for root in roots)}
+    places = list(once.values())
     plain = [place.root for place in places if place.layout == FOLDERS]
     listings = [_tree(place, pattern) for place in places if place.layout != FOLDERS]
     if plain:
@@ -182,9 +183,14 @@ def _joined(roots: list[Path], layout: str, pattern: str | None) -> _Listing:
     return _Listing(
         [candidate for listing in listings for candidate in listing.candidates],
         [each for listing in listings for each in listing.left_out],
-        [note for place in places for note in place.notes],
+        [*(note for place in places for note in place.notes), *_repeated(roots, places)],
         ", ".join(layouts),
     )
+
+
+def _repeated(roots: list[Path], places: list[Recognised]) -> list[str]:
+    count = len(roots) - len(places)
+    return [f"{count} of {len(roots)} inputs were named before and count once"] if count else []
 
 
 def _place(root: Path, layout: str) -> Recognised:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import string
 from pathlib import Path
 
-POINTER = "a Git LFS pointer"
 _SIGNATURES = (
-    (b"version https://git-lfs", f"{POINTER} in place of the file (fetch it with: git lfs pull)"),
+    (b"version https://git-lfs", "a Git LFS pointer in place of the file (fetch it with: git lfs pull)"),
     (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
     (b"GIF8", "a GIF picture"),

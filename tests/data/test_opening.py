@@ -303,6 +303,13 @@ def test_several_paths_are_one_data_set(
     assert together.layout == "casia-b, folders, opengait"
 
 
+def test_an_input_that_is_named_twice_counts_once(tmp_path: Path) -> None:
+    touch(tmp_path, "data/001/nm-01/090/090.pkl", "data/002/nm-01/090/090.pkl")
+    sequences = open_together([tmp_path / "data", tmp_path])
+    assert sequences.names == ("001/nm-01/090", "002/nm-01/090")
+    assert any("1 of 2 inputs" in note for note in sequences.notes)
+
+
 def test_one_of_several_files_may_be_of_another_kind(tmp_path: Path) -> None:
     np.save(tmp_path / "ann.npy", walks()[1, "nm-01", 90])
     (tmp_path / "notes.txt").touch()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hstl_fast.data.layouts.base import Candidate
-from hstl_fast.silhouettes import contents
+from hstl_fast.silhouettes.contents import describe
 from hstl_fast.silhouettes.folders import FILE_SUFFIXES
 from hstl_fast.silhouettes.left_out import LeftOut
 
@@ -36,4 +36,4 @@ def without_pointers(candidates: list[Candidate], left_out: list[LeftOut]) -> li
 
 def _is_pointer(path: str) -> bool:
     source = Path(path)
-    return source.stat().st_size <= _LONGEST and contents.describe(source).startswith(contents.POINTER)
+    return source.stat().st_size <= _LONGEST and "Git LFS pointer" in describe(source)
