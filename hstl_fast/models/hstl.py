@@ -19,6 +19,7 @@ from hstl_fast.models.eligibility import backend_with_support, backends_of_layer
 from hstl_fast.models.feature_maps import EagerMaps, FeatureMaps
 from hstl_fast.models.inputs import batches, check_clips, check_silhouettes, pack, repeated
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
+from hstl_fast.ops._checks import Lengths
 from hstl_fast.ops._library import without_autocast
 
 # The frames of a batch of `embed`: on a GPU, where a graph launches it, more are worth while.
@@ -92,7 +93,7 @@ class HSTL(Layer):
         config = preset(name)
         return cls(config if num_classes is None else replace(config, num_classes=num_classes), check_input)
 
-    def forward(self, silhouettes: Tensor, seq_lens: Sequence[int] | Tensor | None = None) -> HSTLOutput:
+    def forward(self, silhouettes: Tensor, seq_lens: Lengths | None = None) -> HSTLOutput:
         """Compute embeddings and logits of N sequences.
 
         One frame becomes three of it, two frames become 0, 1, 0, 1, because FTA needs three. Every sequence gets what
@@ -101,7 +102,7 @@ class HSTL(Layer):
         Args:
             silhouettes: `[N, T, 64, 44]`, uint8 0..255 or floating 0..1; with `seq_lens`, `[1, sum(seq_lens), 64, 44]`,
                 packed along T, and N is the number of lengths.
-            seq_lens: a list or 1-D CPU integer tensor of the packed sequences' lengths.
+            seq_lens: a list, a numpy array or a 1-D CPU integer tensor of the packed sequences' lengths.
 
         Returns:
             `embeddings` `[N, P, C]` and `logits` `[N, P, K]`.
