@@ -10,7 +10,8 @@ from typing import Any
 import click
 import torch
 
-from hstl_fast.cli.embedding import Settings, embed_inputs, load_network, network_options
+from hstl_fast.cli.embedding import Settings, embed_sequences, load_network, network_options
+from hstl_fast.cli.found import open_input
 from hstl_fast.cli.options import choice, new_file
 from hstl_fast.cli.output import SomeFailed, print_table
 from hstl_fast.evaluation import (
@@ -98,7 +99,7 @@ def _like(embeddings: Embeddings, settings: Settings) -> Settings:
 
 
 def _embed(path: Path, network: Network, settings: Settings, failures: list[str]) -> Embeddings:
-    embeddings, failed = embed_inputs(network, [path], settings)
+    embeddings, failed = embed_sequences(network, open_input([path]), settings)
     failures += failed
     if embeddings is None:
         raise SomeFailed(failures)

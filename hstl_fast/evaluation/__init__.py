@@ -8,6 +8,7 @@ from hstl_fast.evaluation.embeddings import (
     is_embedding_file,
     load_embeddings,
     save_embeddings,
+    write_embeddings,
 )
 from hstl_fast.evaluation.ranking import identity, nearest, rank_one
 
@@ -23,4 +24,5 @@ __all__ = [
     "part_distances",
     "rank_one",
     "save_embeddings",
+    "write_embeddings",
 ]
