@@ -165,7 +165,7 @@ class Processes:
         return f"{self._prefix}/units/{self._meetings}"
 
     def _exchange(self, outcome: dict[str, Any], while_waiting: Callable[[], object]) -> list[dict[str, Any]]:
-        """What all processes hand over at this meeting."""
+        """Hand over an outcome, and get those of all processes."""
         keys = [f"{self._prefix}/outcome/{self._meetings}/{rank}" for rank in range(self.size)]
         self._store.set(keys[self.rank], json.dumps(outcome))
         for key in keys:  # the store's own waiting has a time limit
