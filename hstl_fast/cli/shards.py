@@ -204,7 +204,8 @@ def _load(file: Path) -> Chunk | None:
 
 
 def _loaded(file: Path, with_vectors: bool = True) -> Chunk:
-    with np.load(file, allow_pickle=False) as arrays:
+    # numpy leaves a damaged file open that it opened itself
+    with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
         vectors: NDArray[np.float32] = arrays["vectors"] if with_vectors else np.empty((0, 0, 0), np.float32)
         return Chunk(
             rows=arrays["rows"],
