@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from hstl_fast.cli.embedding import CUT, Settings, load_network, network_options
+from hstl_fast.cli.embedding import Settings, load_network, network_options
 from hstl_fast.cli.found import FoundOptions, finish_input, found_options, open_input
 from hstl_fast.cli.options import choice, new_file
 from hstl_fast.cli.output import SomeFailed, progress_bar, warn
@@ -13,6 +13,7 @@ from hstl_fast.cli.shards import Task, embed_to_file
 from hstl_fast.data.partitions import PARTS
 from hstl_fast.data.sequences import Sequences
 from hstl_fast.distributed import Processes
+from hstl_fast.silhouettes.collecting import CUT
 from hstl_fast.silhouettes.left_out import LeftOut
 
 # So many names of sequences that were cut are printed; a report lists all.
@@ -41,7 +42,7 @@ def embed(inputs: tuple[Path, ...], output: Path, part: str | None, **options: A
 
     def prepare() -> None:
         network = load_network(settings)
-        tasks.append(Task(network, _part(open_input(inputs, found), part), settings))
+        tasks.append(Task(network, _part(open_input(inputs, found, settings.max_frames), part), settings))
 
     processes.together(prepare)
     with progress_bar() as advance:

@@ -21,6 +21,7 @@ from hstl_fast.evaluation import Embeddings, finite_rows
 from hstl_fast.network import Network
 from hstl_fast.ops._dispatch import BACKENDS
 from hstl_fast.silhouettes import SilhouetteError
+from hstl_fast.silhouettes.collecting import CUT
 from hstl_fast.silhouettes.left_out import LeftOut
 from hstl_fast.silhouettes.rates import stored_rate
 
@@ -29,7 +30,6 @@ DEFAULT_SEED = 2023
 # So many sequences are in memory at a time, as silhouettes; the model itself bounds the frames of its batches. The last
 # bits of an embedding depend on what is in its batch, and so on this number.
 SEQUENCES_OF_A_CHUNK = 32
-CUT = "frames beyond --max-frames"
 _NOT_FINITE = "the network gives an embedding with NaN or infinity"
 
 

@@ -121,7 +121,7 @@ def _like(embeddings: Embeddings, settings: Settings) -> Settings:
 
 
 def _embed(path: Path, network: Network, settings: Settings, found: FoundOptions, failures: list[str]) -> Embeddings:
-    sequences = open_input([path], found)
+    sequences = open_input([path], found, settings.max_frames)
     left_out: list[LeftOut] = []
     embeddings, failed = embed_sequences(network, sequences, settings, left_out)
     failures += failed

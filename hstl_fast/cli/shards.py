@@ -37,7 +37,7 @@ _UNREADABLE = (OSError, EOFError, ValueError, LookupError, RuntimeError, zipfile
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is to be embedded, and how.
+    """A data set to embed, and how.
 
     Attributes:
         network: The network.

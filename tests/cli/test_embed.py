@@ -57,8 +57,21 @@ def test_max_frames_says_what_it_cuts(gallery: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.txt"
     result = run("embed", gallery, "-o", tmp_path / "short.npz", "--max-frames", 4, "--report", report)
     assert list(load_embeddings(tmp_path / "short.npz").lengths) == [4, 1, 4]
-    assert "Only the first 4 frames (--max-frames) of 2 sequences are used: person-0, person-2" in result.stderr
-    assert "person-2 (4 of 14 frames are used)" in report.read_text()
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("Only the first 4 frames (--max-frames)"))
+    assert "of 2 sequences are used" in line
+    assert "person-0" in line
+    assert "person-1" not in line
+    assert "person-2" in line
+    assert "4 frames of 14 are used" in report.read_text()
+
+
+def test_frame_rates_are_stored(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", silhouettes=walker(1, 5), fps=12.5)
+    np.savez(tmp_path / "b.npz", silhouettes=walker(2, 5))
+    run("embed", tmp_path / "a.npz", tmp_path / "b.npz", "-o", tmp_path / "out.npz")
+    rates = load_embeddings(tmp_path / "out.npz").fps
+    assert rates is not None
+    assert np.array_equal(rates, [12.5, np.nan], equal_nan=True)
 
 
 def test_one_part_of_a_partition(tmp_path: Path) -> None:
@@ -189,10 +202,10 @@ def test_left_out_frames_are_one_plain_line(tmp_path: Path) -> None:
     np.save(tmp_path / "walk.npy", frames)
     result = run("embed", tmp_path / "walk.npy", "-o", tmp_path / "out.npz")
     (line,) = (line for line in result.stderr.splitlines() if "Left out" in line)
-    assert line.startswith("Left out while reading: 1 x frames")
+    assert line.startswith("Left out while reading: 1 x frame without a body")
     assert ".py:" not in result.stderr
     result = run("embed", tmp_path / "walk.npy", "-o", tmp_path / "out.npz", "--strict", exit_code=1)
-    assert "(--strict), got 1 x frames" in result.stderr
+    assert "(--strict), got 1 x frame without a body" in result.stderr
 
 
 def test_seed_and_checkpoint_exclude_each_other(gallery: Path, tmp_path: Path) -> None:
