@@ -5,7 +5,7 @@ import importlib.util
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from hstl_fast.models import HSTL
 from hstl_fast.models.config import COLUMNS, FEWEST_FRAMES, ROWS
 from hstl_fast.models.inputs import check_silhouettes
 from hstl_fast.nn import Layer
+from hstl_fast.ops._checks import Lengths
 from hstl_fast.ops._dispatch import use_algorithm, use_backend
 from hstl_fast.version import __version__
 
@@ -64,7 +65,7 @@ class Embedder(Layer):
             model, {name: child for name, child in children_of(model).items() if name != "classifier"}
         )
 
-    def forward(self, silhouettes: Tensor, seq_lens: Sequence[int] | Tensor | None = None) -> Tensor:
+    def forward(self, silhouettes: Tensor, seq_lens: Lengths | None = None) -> Tensor:
         """Compute embeddings.
 
         Args:

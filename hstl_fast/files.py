@@ -26,17 +26,39 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         OSError: Something other than a file stands at `path`, or its folder cannot be written; the error names `path`.
     """
+    target = _target_of(path)
+    with _temporary_folder(path, target) as folder:
+        draft = folder / path.name
+        yield draft
+        _replace(target, draft)
+
+
+def replace_file(path: Path, draft: Path) -> None:
+    """Replace a file by a finished one atomically, as `atomic_file` does at its end.
+
+    Args:
+        path: The file to replace.
+        draft: The finished file, on the same file system; it is renamed.
+
+    Raises:
+        OSError: Something other than a file stands at `path`, or it cannot be replaced.
+    """
+    _replace(_target_of(path), draft)
+
+
+def _target_of(path: Path) -> Path:
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise IsADirectoryError(f"{path}: expected a file to write, got a folder")
     if os.path.lexists(target) and not target.is_file():
         raise OSError(f"{path}: expected a file to write, got something else of that name")
-    with _temporary_folder(path, target) as folder:
-        draft = folder / path.name
-        yield draft
-        if target.exists():
-            draft.chmod(stat.S_IMODE(target.stat().st_mode))
-        draft.replace(target)
+    return target
+
+
+def _replace(target: Path, draft: Path) -> None:
+    if target.exists():
+        draft.chmod(stat.S_IMODE(target.stat().st_mode))
+    draft.replace(target)
 
 
 @contextmanager

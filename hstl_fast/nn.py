@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hstl_fast import functional
+from hstl_fast.ops._checks import Lengths
 from hstl_fast.ops.support import Support
 
 # The powers of the generalised means start here.
@@ -56,15 +57,13 @@ class ARME(Layer):
         for weight in self.weight:
             nn.init.xavier_uniform_(weight)
 
-    def forward(
-        self, x: Tensor, seq_lens: Sequence[int] | Tensor | None = None, support: Tensor | Support | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, seq_lens: Lengths | None = None, support: Tensor | Support | None = None) -> Tensor:
         """Convolve every region of `x` with its own weights.
 
         Args:
             x: Feature map `[N, C_in, T, H, W]` of a floating type.
-            seq_lens: Lengths of the sequences that are packed along `T` (then `N` is 1): a list or a 1-D integer
-                tensor on the CPU. None where every sequence is a batch entry.
+            seq_lens: Lengths of the sequences that are packed along `T` (then `N` is 1): a list, a numpy array or a
+                1-D integer tensor on the CPU. None where every sequence is a batch entry.
             support: None, or bool `[N, T, H, W]`, True where `x` may be non-zero; elsewhere `x` counts as 0. `HSTL`
                 passes a `Support`, which holds that of the output as well.
 
@@ -118,15 +117,13 @@ class ASTP(Layer):
             nn.init.xavier_uniform_(self.proj)
         nn.init.constant_(self.p, INITIAL_POWER)
 
-    def forward(
-        self, x: Tensor, seq_lens: Sequence[int] | Tensor | None = None, support: Tensor | Support | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, seq_lens: Lengths | None = None, support: Tensor | Support | None = None) -> Tensor:
         """Pool every region of `x` to one vector per sequence.
 
         Args:
             x: Feature map `[N, C_in, T, H, W]` of a floating type.
-            seq_lens: Lengths of the sequences that are packed along `T` (then `N` is 1): a list or a 1-D integer
-                tensor on the CPU. None where every sequence is a batch entry.
+            seq_lens: Lengths of the sequences that are packed along `T` (then `N` is 1): a list, a numpy array or a
+                1-D integer tensor on the CPU. None where every sequence is a batch entry.
             support: None, or bool `[N, T, H, W]`, True where `x` may be non-zero; elsewhere `x` counts as 0. `HSTL`
                 passes a `Support`, which holds that of the output as well.
 
@@ -168,15 +165,13 @@ class StripPool(Layer):
         """Set the power to 6.5."""
         nn.init.constant_(self.p, INITIAL_POWER)
 
-    def forward(
-        self, x: Tensor, seq_lens: Sequence[int] | Tensor | None = None, support: Tensor | Support | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, seq_lens: Lengths | None = None, support: Tensor | Support | None = None) -> Tensor:
         """Pool every strip of `x` to one vector per sequence.
 
         Args:
             x: Feature map `[N, C, T, H, W]` of a floating type.
-            seq_lens: Lengths of the sequences that are packed along `T` (then `N` is 1): a list or a 1-D integer
-                tensor on the CPU. None where every sequence is a batch entry.
+            seq_lens: Lengths of the sequences that are packed along `T` (then `N` is 1): a list, a numpy array or a
+                1-D integer tensor on the CPU. None where every sequence is a batch entry.
             support: None, or bool `[N, T, H, W]`, True where `x` may be non-zero; elsewhere `x` counts as 0. `HSTL`
                 passes a `Support`, which holds that of the output as well.
 
@@ -223,15 +218,13 @@ class FTA(Layer):
             nn.init.xavier_uniform_(weight)
         nn.init.zeros_(self.bias)
 
-    def forward(
-        self, x: Tensor, seq_lens: Sequence[int] | Tensor | None = None, support: Tensor | Support | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, seq_lens: Lengths | None = None, support: Tensor | Support | None = None) -> Tensor:
         """Mix the window maxima of every region of `x`.
 
         Args:
             x: Feature map `[N, C, T, H, W]` with `T` of 3 or more, of a floating type.
-            seq_lens: Lengths of the sequences that are packed along `T` (then `N` is 1): a list or a 1-D integer
-                tensor on the CPU. None where every sequence is a batch entry.
+            seq_lens: Lengths of the sequences that are packed along `T` (then `N` is 1): a list, a numpy array or a
+                1-D integer tensor on the CPU. None where every sequence is a batch entry.
             support: None, or bool `[N, T, H, W]`, True where `x` may be non-zero; elsewhere `x` counts as 0. `HSTL`
                 passes a `Support`, which holds that of the output as well.
 

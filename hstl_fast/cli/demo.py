@@ -19,7 +19,8 @@ from hstl_fast.silhouettes import Progress
 _DEFAULT_WALKERS = 6
 _MOST_PEOPLE = 24
 # Sequences of some seconds show as much as long ones, in less time.
-_CONTEXT = {"default_map": {"max_frames": 60}}
+_MOST_FRAMES = 60
+_CONTEXT = {"default_map": {"max_frames": _MOST_FRAMES}}
 
 
 @click.command(short_help="Show what it does here, in a minute.", context_settings=_CONTEXT)
@@ -54,7 +55,7 @@ def demo(video: Path | None, identities: int | None, output: Path, **options: An
     chosen_backend(backend)
     network = load_network(settings)
     with progress_bar() as advance:
-        scene = _scene(video, identities, settings.max_frames, advance)
+        scene = _scene(video, identities, settings.max_frames or _MOST_FRAMES, advance)
     click.echo(f"{scene.title}: {len(scene.walks)} sequences, {scene.frames} frames")
     with progress_bar() as advance:
         findings = find_out(scene, network, backend, advance)

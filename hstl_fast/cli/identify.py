@@ -8,23 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
-from hstl_fast.cli.embedding import Settings, embed_inputs, load_network, network_options
+from hstl_fast.cli.embedding import Settings, embed_sequences, load_network, network_options
+from hstl_fast.cli.found import FoundOptions, finish_input, found_options, open_input
 from hstl_fast.cli.options import choice, new_file
-from hstl_fast.cli.output import SomeFailed, print_table
-from hstl_fast.evaluation import (
-    METRICS,
-    Embeddings,
-    check_comparable,
-    is_embedding_file,
-    load_embeddings,
-    nearest,
-    part_distances,
-    rank_one,
-)
+from hstl_fast.cli.output import SomeFailed, print_table, progress_bar, warn
+from hstl_fast.cli.ranked import Ranked, compared_rates, count_people, rank, rank_one, why_no_rank_one
+from hstl_fast.evaluation import METRICS, Embeddings, check_comparable, is_embedding_file, load_embeddings
 from hstl_fast.files import atomic_file
 from hstl_fast.network import Network
+from hstl_fast.silhouettes.left_out import LeftOut
 
 _INPUT = click.Path(exists=True, path_type=Path)
 
@@ -36,6 +29,7 @@ _INPUT = click.Path(exists=True, path_type=Path)
 @choice("--metric", METRICS, default="euclidean", help="Distance of two part embeddings.")
 @click.option("--csv", "csv_file", metavar="FILE.csv", type=new_file(".csv"), help="Also write the lists as CSV.")
 @click.option("--json", "json_file", metavar="FILE.json", type=new_file(".json"), help="Also write the lists as JSON.")
+@found_options
 @network_options
 def identify(
     gallery: Path,
@@ -49,23 +43,42 @@ def identify(
     """Rank the gallery's sequences by their distance to each probe.
 
     The distance of two sequences is the mean over parts of the distance of their embeddings. A name up to its first
-    slash is the person; where probes have a partner of that name in the gallery, rank-1 is printed too.
+    slash is the person; where probes have a partner of that name in the gallery, rank-1 is printed too. A gallery
+    sequence that is the probe itself is left out of its ranking.
     """
     failures: list[str] = []
-    known, unknown = _embeddings(gallery, probe, Settings(**options), failures)
+    found = FoundOptions.take(options)
+    known, unknown = _embeddings(gallery, probe, Settings(**options), found, failures)
     check_comparable(known, unknown)
-    distances = part_distances(torch.from_numpy(unknown.vectors), torch.from_numpy(known.vectors), metric)
-    ranking = _ranking(distances, known, unknown, top)
-    hits, scored = rank_one(distances, unknown.names, known.names)
+    with progress_bar() as advance:
+        ranked = rank(known, unknown, top, metric, advance)
+    ranking = _ranking(ranked, known, unknown)
+    hits, scored = rank_one(ranked, known.names, unknown.names)
+    reason = why_no_rank_one(known.names, unknown.names, scored)
+    counts = {"gallery": count_people(known.names), "probe": count_people(unknown.names)}
     if csv_file:
         with atomic_file(csv_file) as draft:
             draft.write_bytes(_csv(ranking).encode())
     if json_file:
+        result = {
+            "preset": known.preset,
+            "weights": known.weights,
+            "metric": metric,
+            "counts": counts,
+            "left_out_of_own_ranking": len(ranked.in_gallery),
+            "rank_1": None if reason else {"hits": hits, "probes": scored},
+            "why_no_rank_1": reason,
+            "probes": _matches(ranking),
+        }
         with atomic_file(json_file) as draft:
-            draft.write_bytes(_json(ranking, known, metric, hits, scored).encode())
+            draft.write_bytes((json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
     print_table(["probe", "rank", "gallery", "distance"], [[p, str(r), g, f"{d:.6f}"] for p, r, g, d in ranking])
-    if scored:
-        click.echo(f"rank-1: {hits} of {scored} ({hits / scored:.1%})")
+    for side, count in counts.items():
+        click.echo(f"{side}: {count['people']} people, {count['sequences']} sequences")
+    _say_what_is_in_both(ranked, unknown)
+    if warning := compared_rates(known, unknown):
+        warn(f"Warning: {warning}")
+    click.echo(f"rank-1 is not printed: {reason}" if reason else f"rank-1: {hits} of {scored} ({hits / scored:.1%})")
     if failures:
         raise SomeFailed(failures)
 
@@ -74,17 +87,27 @@ def identify(
 _Ranking = list[tuple[str, int, str, float]]
 
 
-def _embeddings(gallery: Path, probe: Path, settings: Settings, failures: list[str]) -> tuple[Embeddings, Embeddings]:
+def _embeddings(
+    gallery: Path, probe: Path, settings: Settings, found: FoundOptions, failures: list[str]
+) -> tuple[Embeddings, Embeddings]:
     """Both sides; silhouettes are embedded with the network that the embedding file of the other side names, if any."""
     sides = {path: load_embeddings(path) for path in (gallery, probe) if is_embedding_file(path)}
     for embeddings in sides.values():
         settings = _like(embeddings, settings)
-    if gallery not in sides or probe not in sides:
+    to_embed = {path: side for side, path in (("gallery", gallery), ("probe", probe)) if path not in sides}
+    if to_embed:
         network = load_network(settings)
-        for path in dict.fromkeys((gallery, probe)):
-            if path not in sides:
-                sides[path] = _embed(path, network, settings, failures)
+        for path, side in to_embed.items():
+            options = found if len(to_embed) == 1 else _reporting(found, side)
+            sides[path] = _embed(path, network, settings, options, failures)
     return sides[gallery], sides[probe]
+
+
+def _reporting(found: FoundOptions, side: str) -> FoundOptions:
+    """The options with a report file of its own for one side."""
+    if found.report is None:
+        return found
+    return dataclasses.replace(found, report=found.report.with_stem(f"{found.report.stem}-{side}"))
 
 
 def _like(embeddings: Embeddings, settings: Settings) -> Settings:
@@ -97,19 +120,36 @@ def _like(embeddings: Embeddings, settings: Settings) -> Settings:
     return dataclasses.replace(settings, preset=settings.preset or embeddings.preset)
 
 
-def _embed(path: Path, network: Network, settings: Settings, failures: list[str]) -> Embeddings:
-    embeddings, failed = embed_inputs(network, [path], settings)
+def _embed(path: Path, network: Network, settings: Settings, found: FoundOptions, failures: list[str]) -> Embeddings:
+    sequences = open_input([path], found, settings.max_frames)
+    left_out: list[LeftOut] = []
+    embeddings, failed = embed_sequences(network, sequences, settings, left_out)
     failures += failed
+    finish_input(sequences, left_out, found)
     if embeddings is None:
         raise SomeFailed(failures)
     return embeddings
 
 
-def _ranking(distances: torch.Tensor, gallery: Embeddings, probe: Embeddings, top: int) -> _Ranking:
+def _say_what_is_in_both(ranked: Ranked, probe: Embeddings) -> None:
+    if ranked.in_gallery:
+        first = probe.names[next(iter(ranked.in_gallery))]
+        click.echo(
+            f"{len(ranked.in_gallery)} probes are in the gallery themselves, such as {first}: left out of their own "
+            "rankings"
+        )
+    if ranked.same_name:
+        click.echo(
+            f"{len(ranked.same_name)} probes have the whole name of a gallery sequence with another embedding, such as "
+            f"{probe.names[ranked.same_name[0]]}: ranked as different sequences"
+        )
+
+
+def _ranking(ranked: Ranked, gallery: Embeddings, probe: Embeddings) -> _Ranking:
     return [
-        (name, rank, gallery.names[index], float(distances[row, index]))
-        for row, (name, indices) in enumerate(zip(probe.names, nearest(distances, top).tolist()))
-        for rank, index in enumerate(indices, 1)
+        (name, place, gallery.names[index], distance)
+        for name, found in zip(probe.names, ranked.lists, strict=True)
+        for place, (index, distance) in enumerate(found, 1)
     ]
 
 
@@ -121,15 +161,8 @@ def _csv(ranking: _Ranking) -> str:
     return text.getvalue()
 
 
-def _json(ranking: _Ranking, gallery: Embeddings, metric: str, hits: int, scored: int) -> str:
+def _matches(ranking: _Ranking) -> list[dict[str, Any]]:
     matches: dict[str, list[dict[str, Any]]] = {}
-    for probe, rank, name, distance in ranking:
-        matches.setdefault(probe, []).append({"rank": rank, "gallery": name, "distance": distance})
-    result = {
-        "preset": gallery.preset,
-        "weights": gallery.weights,
-        "metric": metric,
-        "rank_1": {"hits": hits, "probes": scored},
-        "probes": [{"probe": probe, "matches": found} for probe, found in matches.items()],
-    }
-    return json.dumps(result, indent=2, allow_nan=False) + "\n"
+    for probe, place, name, distance in ranking:
+        matches.setdefault(probe, []).append({"rank": place, "gallery": name, "distance": distance})
+    return [{"probe": probe, "matches": found} for probe, found in matches.items()]

@@ -1,14 +1,18 @@
 """Tables and progress bars: rich draws them on a terminal, a pipe gets plain text."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import IO, Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from hstl_fast.distributed import rank_and_size
 
 Row = Sequence[str]
 
@@ -36,6 +40,20 @@ class SomeFailed(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(self.message, file=file, err=file is None)
+
+
+@contextmanager
+def only_first_process_prints() -> Iterator[None]:
+    """Print nothing in this block where torchrun started several processes and this is not the first of them."""
+    try:
+        rank, _ = rank_and_size()
+    except ValueError:  # the command that joins the processes says so
+        rank = 0
+    if not rank:
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
 
 
 @contextmanager

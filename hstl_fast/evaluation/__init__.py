@@ -9,6 +9,7 @@ from hstl_fast.evaluation.embeddings import (
     is_embedding_file,
     load_embeddings,
     save_embeddings,
+    write_embeddings,
 )
 from hstl_fast.evaluation.protocols import PROTOCOLS, evaluate
 from hstl_fast.evaluation.ranking import identity, nearest, rank_one
@@ -32,4 +33,5 @@ __all__ = [
     "rank_one",
     "rerank",
     "save_embeddings",
+    "write_embeddings",
 ]

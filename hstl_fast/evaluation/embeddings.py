@@ -4,8 +4,10 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,10 @@ from hstl_fast.files import atomic_file
 
 _ARRAYS = ("embeddings", "names", "lengths", "metadata")
 _METADATA = ("preset", "weights", "version")
+# An array that older files lack.
+_RATES = "fps"
+# So many embeddings are looked at at a time, for their values are as many again in memory.
+_ROWS_AT_ONCE = 1024
 # zipfile, zlib, numpy and json raise these for a file that is damaged or of another kind.
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError, SyntaxError),
@@ -32,6 +38,7 @@ class Embeddings:
         preset: The network, a key of `hstl_fast.PRESETS`.
         weights: `sha256:<digest of the checkpoint file>`, or `seed:<number>` for untrained weights.
         version: The version of hstl_fast.
+        fps: Frames per second of each sequence, float64 `[N]`, NaN where it is unknown; None if no rate is known.
     """
 
     vectors: NDArray[np.float32]
@@ -40,6 +47,7 @@ class Embeddings:
     preset: str
     weights: str
     version: str
+    fps: NDArray[np.float64] | None = None
 
     @property
     def untrained(self) -> bool:
@@ -51,7 +59,7 @@ def save_embeddings(path: str | os.PathLike[str], embeddings: Embeddings) -> Non
     """Write embeddings to a file, atomically.
 
     The file is an `.npz` with the arrays `embeddings`, `names`, `lengths` and `metadata`, a JSON text with preset,
-    weights and version.
+    weights and version; and `fps` if it is not None.
 
     Args:
         path: The file to write; an earlier one is replaced.
@@ -62,15 +70,54 @@ def save_embeddings(path: str | os.PathLike[str], embeddings: Embeddings) -> Non
         OSError: The file cannot be written.
     """
     refuse_not_finite(embeddings)
-    metadata = {name: getattr(embeddings, name) for name in _METADATA}
     with atomic_file(Path(path)) as draft, draft.open("wb") as file:
-        np.savez(
-            file,
-            embeddings=embeddings.vectors.astype(np.float32),
-            names=np.array(embeddings.names, dtype=np.str_),
-            lengths=embeddings.lengths.astype(np.int64),
-            metadata=np.array(json.dumps(metadata, allow_nan=False)),
-        )
+        write_embeddings(file, embeddings, [embeddings.vectors])
+
+
+def write_embeddings(file: IO[bytes], described: Embeddings, blocks: Iterable[NDArray[np.float32]]) -> None:
+    """Write an embedding file whose vectors need not be in memory together.
+
+    Args:
+        file: The file to write, as `save_embeddings` would write it.
+        described: All but the values of the vectors, of which only the shape is used.
+        blocks: The vectors, `[n, P, C]` each, that are `described.vectors` one after another.
+
+    Raises:
+        ValueError: The blocks are not as many vectors as described, or have NaN or infinity in them.
+        OSError: The file cannot be written.
+    """
+    count, *shape = described.vectors.shape
+    metadata = {name: getattr(described, name) for name in _METADATA}
+    arrays = {
+        "names": np.array(described.names, dtype=np.str_),
+        "lengths": described.lengths.astype(np.int64),
+        "metadata": np.array(json.dumps(metadata, allow_nan=False)),
+    }
+    if described.fps is not None:
+        arrays[_RATES] = described.fps.astype(np.float64)
+    with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
+        with archive.open("embeddings.npy", "w", force_zip64=True) as member:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)}
+            np.lib.format.write_array_header_1_0(member, header)
+            written = 0
+            for block in blocks:
+                _check_block(block, shape, described.names[written : written + len(block)])
+                for start in range(0, len(block), _ROWS_AT_ONCE):
+                    member.write(np.ascontiguousarray(block[start : start + _ROWS_AT_ONCE], "<f4").data.cast("B"))
+                written += len(block)
+        if written != count:
+            raise ValueError(f"blocks must hold {count} embeddings; got {written}")
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _check_block(block: NDArray[np.float32], shape: list[int], names: tuple[str, ...]) -> None:
+    if list(block.shape[1:]) != shape or len(names) != len(block):
+        raise ValueError(f"blocks must be [n, {', '.join(map(str, shape))}]; got {list(block.shape)}")
+    finite = finite_rows(block)
+    if not finite.all():
+        raise ValueError(f"{names[finite.argmin()]}: embeddings must be finite; got NaN or infinity")
 
 
 def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
@@ -89,11 +136,13 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in _ARRAYS}
+            rates = file.get(_RATES)
         metadata = json.loads(str(arrays["metadata"]))
         embeddings = Embeddings(
             vectors=arrays["embeddings"],
             names=tuple(str(name) for name in arrays["names"]),
             lengths=arrays["lengths"],
+            fps=rates,
             **{name: str(metadata[name]) for name in _METADATA},
         )
     except FileNotFoundError:
@@ -147,7 +196,9 @@ def finite_rows(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
     Returns:
         Bool `[N]`, True where all values of an embedding are finite.
     """
-    return np.asarray(np.isfinite(vectors).all(axis=(1, 2)))
+    starts = range(0, len(vectors), _ROWS_AT_ONCE)
+    finite = [np.isfinite(vectors[start : start + _ROWS_AT_ONCE]).all(axis=(1, 2)) for start in starts]
+    return np.concatenate(finite) if finite else np.ones(0, np.bool_)
 
 
 def refuse_not_finite(embeddings: Embeddings) -> None:
@@ -173,5 +224,10 @@ def _check(path: str | os.PathLike[str], embeddings: Embeddings) -> None:
             f"{path}: expected one name and one length per embedding; "
             f"got {len(vectors)} embeddings, {len(embeddings.names)} names, lengths {list(lengths.shape)}"
         )
-    if not np.isfinite(vectors).all():
+    rates = embeddings.fps
+    if rates is not None and (rates.shape != lengths.shape or rates.dtype != np.float64):
+        raise ValueError(
+            f"{path}: fps must be float64 [N], one rate per embedding; got {rates.dtype} {list(rates.shape)}"
+        )
+    if not finite_rows(vectors).all():
         raise ValueError(f"{path}: embeddings must be finite; got NaN or infinity")

@@ -15,10 +15,18 @@ from hstl_fast.backends import ON_GPUS
 from hstl_fast.models import cuda_graphs, released
 from hstl_fast.models.config import FEWEST_FRAMES, ROWS, HSTLConfig, is_count, preset
 from hstl_fast.models.cpu_plan import PlannedMaps
-from hstl_fast.models.eligibility import backend_with_support, backends_of_layers, may_plan, may_replay
+from hstl_fast.models.eligibility import (
+    backend_with_support,
+    backends_of_layers,
+    is_made_of_own_layers,
+    may_plan,
+    may_replay,
+)
 from hstl_fast.models.feature_maps import EagerMaps, FeatureMaps
 from hstl_fast.models.inputs import batches, check_clips, check_silhouettes, pack, repeated
+from hstl_fast.models.long_clips import FRAMES_OF_A_WINDOW, Maximum, WindowMaps, embeddings_of_maxima, windows
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
+from hstl_fast.ops._checks import Lengths
 from hstl_fast.ops._library import without_autocast
 
 # The frames of a batch of `embed`: on a GPU, where a graph launches it, more are worth while.
@@ -92,7 +100,7 @@ class HSTL(Layer):
         config = preset(name)
         return cls(config if num_classes is None else replace(config, num_classes=num_classes), check_input)
 
-    def forward(self, silhouettes: Tensor, seq_lens: Sequence[int] | Tensor | None = None) -> HSTLOutput:
+    def forward(self, silhouettes: Tensor, seq_lens: Lengths | None = None) -> HSTLOutput:
         """Compute embeddings and logits of N sequences.
 
         One frame becomes three of it, two frames become 0, 1, 0, 1, because FTA needs three. Every sequence gets what
@@ -101,7 +109,7 @@ class HSTL(Layer):
         Args:
             silhouettes: `[N, T, 64, 44]`, uint8 0..255 or floating 0..1; with `seq_lens`, `[1, sum(seq_lens), 64, 44]`,
                 packed along T, and N is the number of lengths.
-            seq_lens: a list or 1-D CPU integer tensor of the packed sequences' lengths.
+            seq_lens: a list, a numpy array or a 1-D CPU integer tensor of the packed sequences' lengths.
 
         Returns:
             `embeddings` `[N, P, C]` and `logits` `[N, P, K]`.
@@ -119,7 +127,9 @@ class HSTL(Layer):
         """Compute embeddings of N clips in evaluation mode, whatever mode the model is in, without gradients.
 
         The clips are packed, in order, into ragged batches, so that memory stays bounded; a clip that is longer than a
-        batch goes alone. With our kernels on a GPU, a batch is gathered in pinned memory while the one before is
+        batch goes alone, and one of more than 720 frames (`max_frames`, if that is more) is computed in windows, with
+        the same result up to rounding: memory does not grow with its length. Windows need a network of untouched layers
+        of ours, without hooks. With our kernels on a GPU, a batch is gathered in pinned memory while the one before is
         computed, by a CUDA graph; nothing waits for the result. The model's mode is not touched: several threads may
         embed at once.
 
@@ -141,7 +151,8 @@ class HSTL(Layer):
         elif not is_count(max_frames):
             raise ValueError(f"max_frames must be a positive integer, got {max_frames!r}")
         checked = check_clips(clips, self.check_input)
-        embeddings = [self._embedded(batch) for batch in batches(checked, max_frames)]
+        longest = max(max_frames, FRAMES_OF_A_WINDOW)
+        embeddings = [self._embedded(batch, longest) for batch in batches(checked, max_frames)]
         if not embeddings:
             raise ValueError("clips must hold at least one clip, got none")
         return embeddings[0] if len(embeddings) == 1 else torch.cat(embeddings)
@@ -203,9 +214,11 @@ class HSTL(Layer):
         """
         return released.model_in(released.read(path), path, preset, cls)
 
-    def _embedded(self, clips: list[Tensor]) -> Tensor:
-        """`[N, P, C]` of one batch."""
+    def _embedded(self, clips: list[Tensor], longest: int) -> Tensor:
+        """`[N, P, C]` of one batch; a clip of more than `longest` frames is computed in windows."""
         lengths = [len(clip) for clip in clips]
+        if lengths[0] > longest and is_made_of_own_layers(self):
+            return self._in_windows(clips[0], longest)
         by_graph = may_replay(self, clips, cuda_graphs.DEVICE_TYPE, cuda_graphs.is_capturing)
         if not by_graph or not cuda_graphs.is_small(lengths):
             return self._embeddings(pack(clips, self.parts.weight), lengths, batch_statistics=False)
@@ -217,6 +230,14 @@ class HSTL(Layer):
         device = self.parts.weight.device
         key = cuda_graphs.cache_key(self, device, backends_of_layers(self))
         return cuda_graphs.graphs_of(self).embed(enough, compute, key, device)
+
+    def _in_windows(self, clip: Tensor, longest: int) -> Tensor:
+        """`[1, P, C]` of a long clip."""
+        maxima: list[Maximum] = []
+        for window in windows(self.config, len(clip), longest):
+            silhouettes = pack([clip[window.start : window.stop]], self.parts.weight).to(self.parts.weight.device)
+            self._walk(WindowMaps(self, silhouettes, window, maxima))
+        return embeddings_of_maxima(self, maxima)
 
     def _embeddings(self, silhouettes: Tensor, lengths: list[int], batch_statistics: bool) -> Tensor:
         """`[N, P, C]`; the classifier, which grows with the identities, is not needed for them."""

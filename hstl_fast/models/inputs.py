@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from hstl_fast.ops import _checks
 
 
 def check_silhouettes(
-    silhouettes: object, seq_lens: Sequence[int] | Tensor | None, check_on_gpu: bool
+    silhouettes: object, seq_lens: _checks.Lengths | None, check_on_gpu: bool
 ) -> tuple[Tensor, list[int]]:
     """The silhouettes `[N, T, 64, 44]` and the packed lengths (empty if they are not packed), checked.
 

@@ -3,12 +3,20 @@
 import math
 import numbers
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hstl_fast._torch_private import is_fake, under_transforms
 from hstl_fast.layout import FLOATING
+
+# Lengths of packed sequences, as callers may pass them.
+Lengths = Sequence[int] | NDArray[np.integer] | Tensor
+# What to write for the lengths that OpenGait's models get as `seqL`.
+_OF_SEQL = "seq_lens=seqL[0].flatten().tolist()"
 
 
 def type_name(value: object) -> str:
@@ -32,6 +40,8 @@ def feature_map(x: object) -> None:
 
 def rows(split: object, h: int) -> list[int]:
     """`split` as a list of positive row counts that sum to `h`."""
+    if isinstance(split, np.ndarray) and split.ndim == 1:
+        split = split.tolist()
     if isinstance(split, (Tensor, str)) or not isinstance(split, Sequence):
         raise TypeError(f"split must be a list of row counts, got {type(split).__name__}")
     if not split or not all(_is_integer(r) and r >= 1 for r in split):
@@ -61,23 +71,47 @@ def lengths(seq_lens: object, x: Tensor, at_least: int = 1) -> list[int]:
 
 def _as_list(seq_lens: object) -> list[int]:
     if isinstance(seq_lens, Tensor):
-        if seq_lens.device.type != "cpu":
+        _lengths_in_tensor(seq_lens)
+    elif isinstance(seq_lens, np.ndarray):
+        if seq_lens.ndim != 1 or seq_lens.dtype.kind not in "iu":
             raise TypeError(
-                f"seq_lens must be a list or a CPU tensor, got a tensor on {seq_lens.device}; reading it would wait "
-                "for the device"
+                f"seq_lens must be a 1-D integer array, got {seq_lens.dtype} with {seq_lens.ndim} dimensions"
+                f"{_flattened(seq_lens)}"
             )
-        if seq_lens.dim() != 1 or seq_lens.is_floating_point() or seq_lens.dtype == torch.bool:
-            raise TypeError(
-                f"seq_lens must be a 1-D integer tensor, got {seq_lens.dtype} with {seq_lens.dim()} dimensions"
-            )
-        if torch.compiler.is_compiling():
-            raise TypeError("seq_lens must be a list under torch.compile and torch.export, got a tensor")
-        return [int(length) for length in seq_lens.tolist()]
-    if isinstance(seq_lens, str) or not isinstance(seq_lens, Sequence):
-        raise TypeError(f"seq_lens must be a list or a 1-D CPU integer tensor, got {type(seq_lens).__name__}")
-    if not all(_is_integer(length) for length in seq_lens):
+    elif isinstance(seq_lens, str) or not isinstance(seq_lens, Sequence):
+        raise TypeError(
+            f"seq_lens must be a list, a numpy array or a 1-D CPU integer tensor, got {type(seq_lens).__name__}"
+        )
+    elif seq_lens and isinstance(seq_lens[0], (Tensor, np.ndarray)) and seq_lens[0].ndim:
+        raise TypeError(
+            "seq_lens must be a list of lengths, got OpenGait's seqL, a list that holds a tensor of shape "
+            f"{list(seq_lens[0].shape)}; write {_OF_SEQL}"
+        )
+    elif not all(_is_integer(length) for length in seq_lens):
         raise TypeError(f"seq_lens must hold integers, got {list(seq_lens)}")
-    return [int(length) for length in seq_lens]
+    values = seq_lens.tolist() if isinstance(seq_lens, (Tensor, np.ndarray)) else seq_lens
+    return [int(length) for length in values]
+
+
+def _lengths_in_tensor(seq_lens: Tensor) -> None:
+    if seq_lens.device.type != "cpu":
+        raise TypeError(
+            f"seq_lens must be a list or a CPU tensor, got a tensor on {seq_lens.device}; reading it would wait "
+            "for the device"
+        )
+    if seq_lens.dim() != 1 or seq_lens.is_floating_point() or seq_lens.dtype == torch.bool:
+        raise TypeError(
+            f"seq_lens must be a 1-D integer tensor, got {seq_lens.dtype} with {seq_lens.dim()} dimensions"
+            f"{_flattened(seq_lens)}"
+        )
+    if torch.compiler.is_compiling():
+        raise TypeError("seq_lens must be a list under torch.compile and torch.export, got a tensor")
+
+
+def _flattened(seq_lens: Tensor | NDArray[Any]) -> str:
+    """The end of a message about a tensor `[1, n]`, which OpenGait's models get."""
+    is_wrapped = seq_lens.ndim == 2 and seq_lens.shape[0] == 1
+    return f", as OpenGait's seqL has; write {_OF_SEQL}" if is_wrapped else ""
 
 
 def bins(count: object, h: int) -> list[int]:

@@ -297,7 +297,7 @@ def arme(
     split: Sequence[int],
     *,
     negative_slope: float | None = 0.01,
-    seq_lens: Sequence[int] | Tensor | None = None,
+    seq_lens: _checks.Lengths | None = None,
     backend: str | None = None,
     support: Tensor | Support | None = None,
     algorithm: str | None = None,
@@ -319,8 +319,8 @@ def arme(
             beside a narrower x.
         split: rows of each of the m regions; they sum to h.
         negative_slope: slope of LeakyReLU, at least 0; None for no activation.
-        seq_lens: lengths of the sequences packed along t (then n = 1), a list or a 1-D integer tensor on the CPU.
-            Neighbours in time stop at their ends.
+        seq_lens: lengths of the sequences packed along t (then n = 1), a list, a numpy array or a 1-D integer tensor on
+            the CPU. Neighbours in time stop at their ends.
         backend: "auto", "reference", "cpu", "triton" or "cuda"; None asks `use_backend` and HSTL_FAST_BACKEND.
         support: None, or bool `[n, t, h, w]`, True where x may be non-zero. Outside, x counts as 0, whatever stands
             there, NaN and infinity included. The result is exactly 0 outside the support grown by one position in t, h

@@ -252,7 +252,7 @@ def astp(
     p: Tensor,
     split: Sequence[int],
     *,
-    seq_lens: Sequence[int] | Tensor | None = None,
+    seq_lens: _checks.Lengths | None = None,
     backend: str | None = None,
     support: Tensor | Support | None = None,
 ) -> Tensor:
@@ -302,7 +302,7 @@ def strip_pool(
     p: Tensor,
     bins: int,
     *,
-    seq_lens: Sequence[int] | Tensor | None = None,
+    seq_lens: _checks.Lengths | None = None,
     backend: str | None = None,
     support: Tensor | Support | None = None,
 ) -> Tensor:

@@ -101,7 +101,7 @@ def fta(
     biases: Tensor,
     split: Sequence[int],
     *,
-    seq_lens: Sequence[int] | Tensor | None = None,
+    seq_lens: _checks.Lengths | None = None,
     backend: str | None = None,
     support: Tensor | Support | None = None,
 ) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from hstl_fast import HSTL, __version__, checkpoints
 from hstl_fast.evaluation import load_embeddings
-from tests.cli.helpers import run
+from tests.cli.helpers import run, walker
 
 
 def test_writes_embeddings_names_lengths_and_metadata(gallery: Path, tmp_path: Path) -> None:
@@ -53,9 +53,39 @@ def test_reference_and_cpu_agree(gallery: Path, tmp_path: Path) -> None:
     assert np.abs(a - b).max() <= 1e-4 * np.abs(a).max()
 
 
-def test_max_frames(gallery: Path, tmp_path: Path) -> None:
-    run("embed", gallery, "-o", tmp_path / "short.npz", "--max-frames", 4)
+def test_max_frames_says_what_it_cuts(gallery: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.txt"
+    result = run("embed", gallery, "-o", tmp_path / "short.npz", "--max-frames", 4, "--report", report)
     assert list(load_embeddings(tmp_path / "short.npz").lengths) == [4, 1, 4]
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("Only the first 4 frames (--max-frames)"))
+    assert "of 2 sequences are used" in line
+    assert "person-0" in line
+    assert "person-1" not in line
+    assert "person-2" in line
+    assert "4 frames of 14 are used" in report.read_text()
+
+
+def test_frame_rates_are_stored(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", silhouettes=walker(1, 5), fps=12.5)
+    np.savez(tmp_path / "b.npz", silhouettes=walker(2, 5))
+    run("embed", tmp_path / "a.npz", tmp_path / "b.npz", "-o", tmp_path / "out.npz")
+    rates = load_embeddings(tmp_path / "out.npz").fps
+    assert rates is not None
+    assert np.array_equal(rates, [12.5, np.nan], equal_nan=True)
+
+
+def test_one_part_of_a_partition(tmp_path: Path) -> None:
+    for person in ("001", "002", "003"):
+        folder = tmp_path / "data" / person / "nm-01" / "090"
+        folder.mkdir(parents=True)
+        np.save(folder / "090.npy", walker(int(person), 4))
+    partition = tmp_path / "partition.json"
+    partition.write_text(json.dumps({"TRAIN_SET": ["001"], "TEST_SET": ["002", "003"]}))
+    data = (tmp_path / "data", "-o", tmp_path / "out.npz")
+    run("embed", *data, "--partition", partition, "--part", "test")
+    assert [name.split("/")[0] for name in load_embeddings(tmp_path / "out.npz").names] == ["002", "003"]
+    result = run("embed", *data, "--part", "test", exit_code=2)
+    assert "--part needs a partition" in " ".join(result.stderr.split())
 
 
 def test_checkpoint_tells_the_preset(gallery: Path, tmp_path: Path) -> None:
@@ -76,11 +106,19 @@ def test_bad_files_are_listed_and_the_others_embedded(gallery: Path, tmp_path: P
     (gallery / "broken.npy").write_bytes((gallery / "person-0.npy").read_bytes()[:200])
     np.save(gallery / "wrong.npy", np.zeros((5, 32), np.uint8))
     output = tmp_path / "gallery.npz"
-    result = run("embed", gallery, tmp_path / "missing", "-o", output, exit_code=1)
+    result = run("embed", gallery, "-o", output, exit_code=1)
     assert load_embeddings(output).names == ("person-0", "person-1", "person-2")
-    assert "3 failed:" in result.stderr
-    for name in ("broken.npy", "wrong.npy", "missing"):
-        assert name in result.stderr.split("3 failed:")[1]
+    assert "2 failed:" in result.stderr
+    for name in ("broken.npy", "wrong.npy"):
+        assert name in result.stderr.split("2 failed:")[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gallery", "gallery.npz"]
+
+
+def test_an_input_that_is_not_there_stops_before_the_work(gallery: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.iterdir())
+    result = run("embed", gallery, tmp_path / "missing", "-o", tmp_path / "out.npz", exit_code=1)
+    assert "missing" in result.stderr.splitlines()[-1]
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
@@ -117,10 +155,9 @@ def test_identify_lists_probes_that_are_not_finite(
 
 def test_nothing_is_written_when_nothing_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "broken.npy").write_bytes(b"nonsense")
-    (tmp_path / "empty").mkdir()
     before = sorted(tmp_path.iterdir())
-    result = run("embed", tmp_path / "broken.npy", tmp_path / "empty", "-o", tmp_path / "out.npz", exit_code=1)
-    assert "2 failed:" in result.stderr
+    result = run("embed", tmp_path / "broken.npy", "-o", tmp_path / "out.npz", exit_code=1)
+    assert "1 failed:" in result.stderr
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -164,9 +201,11 @@ def test_left_out_frames_are_one_plain_line(tmp_path: Path) -> None:
     frames[:2, 10:40, 10:30] = 255
     np.save(tmp_path / "walk.npy", frames)
     result = run("embed", tmp_path / "walk.npy", "-o", tmp_path / "out.npz")
-    (line,) = (line for line in result.stderr.splitlines() if "left out" in line)
-    assert line.startswith(f"Warning: {tmp_path / 'walk.npy'}: 1 of 3 frames")
+    (line,) = (line for line in result.stderr.splitlines() if "Left out" in line)
+    assert line.startswith("Left out while reading: 1 x frame without a body")
     assert ".py:" not in result.stderr
+    result = run("embed", tmp_path / "walk.npy", "-o", tmp_path / "out.npz", "--strict", exit_code=1)
+    assert "(--strict), got 1 x frame without a body" in result.stderr
 
 
 def test_seed_and_checkpoint_exclude_each_other(gallery: Path, tmp_path: Path) -> None:

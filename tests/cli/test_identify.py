@@ -7,17 +7,106 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hstl_fast.evaluation import load_embeddings
+from hstl_fast.evaluation import Embeddings, load_embeddings, save_embeddings
 from tests.cli.helpers import run
 
 
-def test_same_sequences_are_nearest_at_distance_zero(gallery: Path, tmp_path: Path) -> None:
+def test_probes_in_the_gallery_are_left_out_of_their_own_rankings(gallery: Path, tmp_path: Path) -> None:
     run("embed", gallery, "-o", tmp_path / "g.npz")
-    result = run("identify", "--gallery", tmp_path / "g.npz", "--probe", tmp_path / "g.npz", "--top", 1)
-    rows = [line.split() for line in result.stdout.splitlines()[1:4]]
-    assert rows == [[f"person-{i}", "1", f"person-{i}", "0.000000"] for i in range(3)]
-    assert "rank-1: 3 of 3 (100.0%)" in result.stdout
-    assert "untrained" not in result.stderr, "no network was needed"
+    run("embed", gallery / "person-2.npy", "-o", tmp_path / "p.npz")  # alone: another batch, other last bits
+    for probe, count in ((tmp_path / "g.npz", 3), (tmp_path / "p.npz", 1), (gallery, 3)):
+        out = tmp_path / "out.json"
+        result = run("identify", "--gallery", tmp_path / "g.npz", "--probe", probe, "--json", out)
+        document = json.loads(out.read_text())
+        assert document["left_out_of_own_ranking"] == count
+        for found in document["probes"]:
+            assert len(found["matches"]) == 2
+            assert found["probe"] not in [match["gallery"] for match in found["matches"]]
+        assert f"{count} probes are in the gallery themselves, such as person-" in result.stdout
+        assert "rank-1 is not printed: no probe has its person in the gallery with another" in result.stdout
+        assert document["rank_1"] is None
+
+
+def stored(path: Path, names: list[str], vectors: list[float], fps: list[float] | None = None) -> Path:
+    """An embedding file of one part and two channels, (1, x) for each x."""
+    pairs = np.array([[[1, x]] for x in vectors], np.float32)
+    rates = None if fps is None else np.array(fps)
+    lengths = np.ones(len(names), np.int64)
+    save_embeddings(path, Embeddings(pairs, tuple(names), lengths, "casia-b", "seed:1", "0", rates))
+    return path
+
+
+def test_copies_of_a_probe_under_other_names_are_left_out(tmp_path: Path) -> None:
+    names = ["a/1", "b/1", "c/1", "d/1", "a/2", "e/1"]
+    gallery = stored(tmp_path / "g.npz", names, [0, 0, 0, 0, 0.3, 0.5])
+    probe = stored(tmp_path / "p.npz", ["a/1", "e/9"], [0, 0.5 + 1e-5])
+    result = run("identify", "--gallery", gallery, "--probe", probe, "--top", 1)
+    assert [line.split()[:3] for line in result.stdout.splitlines()[1:3]] == [["a/1", "1", "a/2"], ["e/9", "1", "a/2"]]
+    assert "gallery: 5 people, 6 sequences" in result.stdout
+    assert "probe: 2 people, 2 sequences" in result.stdout
+    assert "rank-1: 1 of 1 (100.0%)" in result.stdout, "e has no other sequence"
+
+
+def test_one_name_with_two_embeddings_is_said(tmp_path: Path) -> None:
+    gallery = stored(tmp_path / "g.npz", ["a/1", "b/1"], [0, 1])
+    probe = stored(tmp_path / "p.npz", ["a/1"], [0.4])
+    result = run("identify", "--gallery", gallery, "--probe", probe)
+    assert "1 probes have the whole name of a gallery sequence with another embedding, such as a/1" in result.stdout
+    assert "rank-1: 1 of 1" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("gallery_names", "probe_names", "reason"),
+    [
+        (["CASIA-B/001", "CASIA-B/002"], ["CASIA-B/003"], "the whole gallery, 2 sequences, is one person, CASIA-B"),
+        (["a/1", "a/2"], ["a/3", "b/1"], "is one person, a"),
+        (["street-track01", "b"], ["b/2"], "1 sequences are those of tracks, such as street-track01"),
+        (["a", "b"], ["x/x-track02", "a/2"], "of tracks, such as x/x-track02"),
+        (["a", "b"], ["out/track3", "a/2"], "of tracks, such as out/track3"),
+        (["a", "b"], ["c", "d"], "no probe has its person in the gallery"),
+    ],
+)
+def test_rank_one_is_printed_only_where_it_means_something(
+    tmp_path: Path, gallery_names: list[str], probe_names: list[str], reason: str
+) -> None:
+    gallery = stored(tmp_path / "g.npz", gallery_names, [0.1 * i for i in range(len(gallery_names))])
+    probe = stored(tmp_path / "p.npz", probe_names, [0.55 + 0.1 * i for i in range(len(probe_names))])
+    result = run("identify", "--gallery", gallery, "--probe", probe)
+    assert "rank-1 is not printed: " in result.stdout
+    assert reason in result.stdout
+    assert "%" not in result.stdout
+
+
+def test_tracks_sorted_by_person_are_people(tmp_path: Path) -> None:
+    gallery = stored(tmp_path / "g.npz", ["ann/street-track01", "bo/street-track02"], [0, 1])
+    probe = stored(tmp_path / "p.npz", ["ann/park-track07"], [0.2])
+    assert "rank-1: 1 of 1" in run("identify", "--gallery", gallery, "--probe", probe).stdout
+
+
+def test_a_person_is_one_whichever_way_the_name_is_composed(tmp_path: Path) -> None:
+    gallery = stored(tmp_path / "g.npz", ["jo\u0308rg/1", "bo/1"], [0, 1])
+    probe = stored(tmp_path / "p.npz", ["j\u00f6rg/2"], [0.2])
+    assert "rank-1: 1 of 1" in run("identify", "--gallery", gallery, "--probe", probe).stdout
+
+
+@pytest.mark.parametrize(
+    ("gallery_rates", "probe_rates", "warned"),
+    [
+        ([25, 25], [12.5], True),
+        ([25, 30], [25], True),
+        ([25, 25], [25.9], False),
+        ([25, float("nan")], [25], False),
+        ([float("nan")] * 2, [5], False),
+        (None, [5], False),
+    ],
+)
+def test_other_frame_rates_are_named(
+    tmp_path: Path, gallery_rates: list[float] | None, probe_rates: list[float], warned: bool
+) -> None:
+    gallery = stored(tmp_path / "g.npz", ["a/1", "b/1"], [0, 1], gallery_rates)
+    probe = stored(tmp_path / "p.npz", ["a/2"], [0.2], probe_rates)
+    result = run("identify", "--gallery", gallery, "--probe", probe)
+    assert ("frames per second and the probes at" in result.stderr) == warned
 
 
 def test_lists_are_ordered_and_written_alike(gallery: Path, probe: Path, tmp_path: Path) -> None:
@@ -68,6 +157,7 @@ def test_bad_probe_is_listed_and_the_others_ranked(gallery: Path, probe: Path) -
 
 def test_no_usable_side(gallery: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "broken.npy").write_bytes(b"nonsense")
     out = tmp_path / "out.csv"
     result = run("identify", "--gallery", gallery, "--probe", tmp_path / "empty", "--csv", out, exit_code=1)
     assert "1 failed:" in result.stderr

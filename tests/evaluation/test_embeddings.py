@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hstl_fast.evaluation import Embeddings, check_comparable, is_embedding_file, load_embeddings, save_embeddings
+from hstl_fast.evaluation import (
+    Embeddings,
+    check_comparable,
+    is_embedding_file,
+    load_embeddings,
+    save_embeddings,
+    write_embeddings,
+)
 
 
 def example() -> Embeddings:
@@ -32,6 +39,37 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["e.npz"]
 
 
+def test_rates_are_kept(tmp_path: Path) -> None:
+    rates = np.array([25, np.nan, 12.5])
+    save_embeddings(tmp_path / "e.npz", replace(example(), fps=rates))
+    loaded = load_embeddings(tmp_path / "e.npz").fps
+    assert loaded is not None
+    assert np.array_equal(loaded, rates, equal_nan=True)
+
+
+def test_vectors_may_come_in_blocks(tmp_path: Path) -> None:
+    save_embeddings(tmp_path / "e.npz", example())
+    vectors = example().vectors
+    described = replace(example(), vectors=np.broadcast_to(np.float32(0), vectors.shape))
+    with (tmp_path / "blocks.npz").open("wb") as file:
+        write_embeddings(file, described, iter([vectors[:2], vectors[:0], vectors[2:]]))
+    assert (tmp_path / "blocks.npz").read_bytes() == (tmp_path / "e.npz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("blocks", "sentence"),
+    [
+        ([np.zeros((2, 2, 4), np.float32)], "blocks must hold 3 embeddings; got 2"),
+        ([np.zeros((4, 2, 4), np.float32)], r"blocks must be \[n, 2, 4\]; got \[4, 2, 4\]"),
+        ([np.zeros((3, 2, 5), np.float32)], r"blocks must be \[n, 2, 4\]; got \[3, 2, 5\]"),
+        ([np.zeros((1, 2, 4), np.float32), np.full((2, 2, 4), np.nan, np.float32)], "b/öb: embeddings must be finite"),
+    ],
+)
+def test_wrong_blocks_are_refused(tmp_path: Path, blocks: list[np.ndarray], sentence: str) -> None:
+    with (tmp_path / "e.npz").open("wb") as file, pytest.raises(ValueError, match=sentence):
+        write_embeddings(file, example(), blocks)
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -43,6 +81,8 @@ def test_round_trip(tmp_path: Path) -> None:
         ({"embeddings": np.zeros((3, 2, 4))}, "got float64"),
         ({"embeddings": np.zeros((0, 2, 4), np.float32)}, r"got float32 \[0, 2, 4\]"),
         ({"embeddings": np.full((3, 2, 4), np.nan, np.float32)}, "must be finite"),
+        ({"fps": np.array([25.0])}, r"fps must be float64 \[N\], one rate per embedding; got float64 \[1\]"),
+        ({"fps": np.array([25, 25, 25])}, "got int64"),
         ({"lengths": np.array([1, 2])}, "one name and one length per embedding"),
         ({"names": np.array(["a"])}, "got 3 embeddings, 1 names"),
         ({"names": np.array([{"a": 1}] * 3, dtype=object)}, "is not an embedding file"),

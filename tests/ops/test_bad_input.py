@@ -56,8 +56,30 @@ FOR_EVERY: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"x": PACKED, "seq_lens": [6, 0]}, ValueError, "seq_lens must be lengths of at least"),
     ({"x": PACKED, "seq_lens": [7, -1]}, ValueError, "seq_lens must be lengths of at least"),
     ({"x": PACKED, "seq_lens": [3.0, 3.0]}, TypeError, "seq_lens must hold integers, got [3.0, 3.0]"),
-    ({"x": PACKED, "seq_lens": 6}, TypeError, "seq_lens must be a list or a 1-D CPU integer tensor, got int"),
-    ({"x": PACKED, "seq_lens": torch.tensor([[6]])}, TypeError, "seq_lens must be a 1-D integer tensor"),
+    (
+        {"x": PACKED, "seq_lens": 6},
+        TypeError,
+        "seq_lens must be a list, a numpy array or a 1-D CPU integer",
+    ),
+    (
+        {"x": PACKED, "seq_lens": torch.tensor([[6]])},
+        TypeError,
+        "seq_lens must be a 1-D integer tensor, got torch.int64 with 2 dimensions, as OpenGait's seqL has; write "
+        "seq_lens=seqL[0].flatten().tolist()",
+    ),
+    (
+        {"x": PACKED, "seq_lens": [torch.tensor([[4, 2]])]},
+        TypeError,
+        "seq_lens must be a list of lengths, got OpenGait's seqL, a list that holds a tensor of shape [1, 2]; write "
+        "seq_lens=seqL[0].flatten().tolist()",
+    ),
+    (
+        {"x": PACKED, "seq_lens": np.array([6.0])},
+        TypeError,
+        "seq_lens must be a 1-D integer array, got float64 with 1 dimensions",
+    ),
+    ({"x": PACKED, "seq_lens": np.array([[4, 2]])}, TypeError, "write seq_lens=seqL[0].flatten().tolist()"),
+    ({"x": PACKED, "seq_lens": np.array([True])}, TypeError, "1-D integer array, got bool with 1 dimensions"),
     (
         {"x": PACKED, "seq_lens": torch.tensor([6.0])},
         TypeError,
@@ -154,6 +176,14 @@ def test_integers_may_be_numpys(backend: str) -> None:
     rows, lens = [np.int64(5), np.int32(3)], [np.int64(4), np.uint8(2)]
     given = F.arme(PACKED, W, rows, seq_lens=lens, backend=backend)
     assert torch.equal(given, F.arme(PACKED, W, SPLIT, seq_lens=[4, 2], backend=backend))
+
+
+@pytest.mark.parametrize("operator", EVERY)
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16])
+def test_lengths_may_be_an_array(operator: Callable[..., Tensor], dtype: type, backend: str) -> None:
+    x = torch.rand(1, 4, 7, 8, 5)
+    given = operator(x=x, split=np.array(SPLIT), seq_lens=np.array([4, 3], dtype), backend=backend)
+    assert torch.equal(given, operator(x=x, split=SPLIT, seq_lens=[4, 3], backend=backend))
 
 
 @pytest.mark.parametrize("operator", EVERY)
