@@ -25,9 +25,9 @@ from hstl_fast.data import (
     Window,
     Workers,
     open_sequences,
+    pack,
     training_loader,
 )
-from hstl_fast.data.packing import pack
 from hstl_fast.silhouettes import walkers
 from hstl_fast.silhouettes.io import Reading
 

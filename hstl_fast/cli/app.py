@@ -17,6 +17,7 @@ from hstl_fast.cli.evaluate import evaluate
 from hstl_fast.cli.identify import identify
 from hstl_fast.cli.info import info
 from hstl_fast.cli.output import only_first_process_prints, warn
+from hstl_fast.cli.prepare import prepare
 from hstl_fast.cli.silhouettes import silhouettes
 from hstl_fast.cli.tune import tune
 from hstl_fast.silhouettes import SilhouetteWarning
@@ -73,7 +74,7 @@ def program(debug: bool) -> None:
     """Gait recognition with HSTL: who walks here, judged by silhouettes alone."""
 
 
-for command in (demo, info, silhouettes, embed, identify, evaluate, bench, tune):
+for command in (demo, info, silhouettes, prepare, embed, identify, evaluate, bench, tune):
     program.add_command(command)
 
 

@@ -14,9 +14,12 @@ from hstl_fast.data.errors import DataError
 from hstl_fast.data.found import check_nothing_left_out, describe, summarise, write_report
 from hstl_fast.data.layouts import LAYOUTS
 from hstl_fast.data.opening import open_sequences, open_together, with_partition
+from hstl_fast.data.packed import Packed, open_packed
+from hstl_fast.data.packing import Packing, pack
 from hstl_fast.data.partitions import load_partition, part_of, published_partition
 from hstl_fast.data.sampling import IdentityBalancedSampler, Pick, ragged_batches
 from hstl_fast.data.sequences import Item, Partition, Sequences
+from hstl_fast.data.verifying import verify_packed
 from hstl_fast.data.windows import WINDOWS, Window, choose_frames
 
 __all__ = [
@@ -27,6 +30,8 @@ __all__ = [
     "EvaluationData",
     "IdentityBalancedSampler",
     "Item",
+    "Packed",
+    "Packing",
     "Partition",
     "Pick",
     "RaggedBatch",
@@ -40,13 +45,16 @@ __all__ = [
     "describe",
     "evaluation_loader",
     "load_partition",
+    "open_packed",
     "open_sequences",
     "open_together",
+    "pack",
     "part_of",
     "published_partition",
     "ragged_batches",
     "summarise",
     "training_loader",
+    "verify_packed",
     "with_partition",
     "write_report",
 ]

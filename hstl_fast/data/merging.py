@@ -56,6 +56,7 @@ class _Gathered:
         self.unreadable: list[LeftOut] = []
         self.left_out: list[LeftOut] = []
         self.num_bytes = 0
+        self.parts: list[list[int]] = []
         self.digest = hashlib.sha256()
 
     def add(self, record: Record) -> None:
@@ -64,6 +65,7 @@ class _Gathered:
         self.unreadable += record.left_out
         self.left_out += record.left_out
         self.num_bytes += record.num_bytes
+        self.parts.append([record.num_bytes, record.check])
 
     def _add_row(self, row: PackedRow) -> None:
         self.items.append(row.item)
@@ -113,15 +115,19 @@ def merge(job: Job, target: Path, progress: Progress) -> Merged:
         "sequences": len(gathered.items),
         "frames": sum(gathered.num_frames),
         "bytes": gathered.num_bytes,
+        "parts": gathered.parts,
         "digest": content_digest(job.sequences.partition, gathered.digest.digest()),
         "left_out": [list(each) for each in [*job.sequences.left_out, *gathered.unreadable]],
-        "notes": list(getattr(job.sequences, "notes", ())),
+        "notes": list(job.sequences.notes),
     }
     draft = job.folder / "merged.tmp"
-    _write(job, draft, header, gathered.index(), progress)
-    if target.exists():
-        draft.chmod(stat.S_IMODE(target.stat().st_mode))
-    draft.replace(target)
+    try:
+        _write(job, draft, header, gathered.index(), progress)
+        if target.exists():
+            draft.chmod(stat.S_IMODE(target.stat().st_mode))
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
     return Merged(len(gathered.items), header["frames"], header["digest"], tuple(gathered.left_out))
 
 
@@ -168,15 +174,16 @@ def _write(job: Job, draft: Path, header: dict[str, Any], index: Index, progress
                 progress(_STAGE, part + 1, job.num_parts)
         file.flush()
         os.fsync(file.fileno())
-    _check_places(draft, header["bytes"])
+    _check_places(draft, header)
 
 
-def _check_places(draft: Path, num_bytes: int) -> None:
-    """Check that the rows are as long as the parts said, since the index is computed from those."""
+def _check_places(draft: Path, header: dict[str, Any]) -> None:
+    """Check that the rows are where the index says, which was computed from the parts."""
     with draft.open("rb") as file:
         head = file.read(HEAD + PREFIX)
         size = os.fstat(file.fileno()).st_size
         start = HEAD + PREFIX + int.from_bytes(head[HEAD + 4 :], "little")
         end = size - footer_length(file, size) - len(MAGIC) - 4 - END_OF_STREAM
-    if end - start != num_bytes:
-        raise RuntimeError(f"expected {num_bytes} bytes of rows, pyarrow wrote {end - start}")
+    if (start, end - start) != (int(header["start"]), header["bytes"]):
+        expected = f"{header['bytes']} bytes of rows from {header['start']} on"
+        raise RuntimeError(f"expected {expected}, pyarrow wrote {end - start} from {start} on")

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstl_fast.data.chunks import SIZE, arrow, checksum, compress
+from hstl_fast.data.found import NOT_LOST
 from hstl_fast.data.pack_format import END_OF_STREAM, PREFIX, left_out_text, schema
 from hstl_fast.data.sequences import Item, Sequences
 from hstl_fast.silhouettes.errors import SilhouetteError, reason_of
@@ -25,6 +26,7 @@ from hstl_fast.silhouettes.left_out import LeftOut
 
 # Compressed bytes of a record batch, so that a part of long sequences is never in memory as a whole.
 BATCH_BYTES = 2**23
+_AT_ONCE = 1024
 UNREADABLE = "sequence that cannot be read"
 NO_TEXT = "name that is no Unicode text"
 
@@ -54,13 +56,14 @@ class PackedRow:
 
 @dataclass
 class Record:
-    """What is in a finished part.
+    """The contents of a finished part.
 
     Attributes:
         rows: Its sequences.
         left_out: Sequences that could not be read.
         stamps: For each sequence of its range, what changes when its source changes.
         num_bytes: Bytes of its batches.
+        check: Their checksum.
         digest: SHA-256 of its stream, in hexadecimal digits.
     """
 
@@ -68,11 +71,12 @@ class Record:
     left_out: list[LeftOut] = field(default_factory=list)
     stamps: list[str] = field(default_factory=list)
     num_bytes: int = 0
+    check: int = 0
     digest: str = ""
 
 
 class Job(NamedTuple):
-    """What all parts share.
+    """The work that parts divide.
 
     Attributes:
         sequences: The data set.
@@ -122,18 +126,18 @@ def write_part(job: Job, part: int) -> int:
     try:
         with draft.open("wb") as file:
             _write_rows(job, part, record, file)
-            file.flush()
-            os.fsync(file.fileno())
         _place_rows(draft, record)
         draft.replace(job.stream(part))
-        write_durably(job.record(part), json.dumps(asdict(record)).encode())
+        write_whole(job.record(part), json.dumps(asdict(record)).encode())
     finally:
         draft.unlink(missing_ok=True)
     return len(job.span(part))
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file that is there with all of its bytes or not at all, also after a loss of power.
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is there with all of its bytes or not at all.
+
+    It is not forced to the disk: what a loss of power leaves of a part is compared with the digest in its record.
 
     Args:
         path: The file.
@@ -141,10 +145,7 @@ def write_durably(path: Path, content: bytes) -> None:
     """
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        draft.write_bytes(content)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
@@ -200,17 +201,17 @@ def stamp(sequences: Sequences, index: int) -> str:
     """Describe the state of the file or folder of a sequence without opening it.
 
     Args:
-        sequences: The data set; its method `path`, if it has one, gives the path of a sequence.
+        sequences: The data set.
         index: Number of the sequence.
 
     Returns:
         Size and time of the last change, or nothing where there is no path.
     """
-    path = getattr(sequences, "path", None)
+    path = sequences.path(index)
     if path is None:
         return ""
     try:
-        status = Path(path(index)).stat()
+        status = Path(path).stat()
     except OSError as error:
         return f"missing: {error.errno}"
     return f"{status.st_size} {status.st_mtime_ns}"
@@ -284,8 +285,9 @@ def _row(job: Job, index: int, record: Record) -> tuple[PackedRow, list[bytes]] 
     try:
         reading = job.sequences.reading(index)
         frames = _checked(reading.silhouettes)
-        if job.strict and reading.left_out:
-            raise SilhouetteError(f"{len(reading.left_out)} left out, such as {_shown(reading.left_out[0])}")
+        lost = [each for each in reading.left_out if each.reason not in NOT_LOST]
+        if job.strict and lost:
+            raise SilhouetteError(f"{len(lost)} left out, such as {_shown(lost[0])}")
     except (ImportError, MemoryError):
         raise
     except Exception as error:  # one bad file of a million must not lose the others
@@ -332,7 +334,8 @@ def digest_of(item: Item, frames: NDArray[np.uint8]) -> str:
         SHA-256 of names and frames, in hexadecimal digits.
     """
     digest = hashlib.sha256(json.dumps([*item, len(frames)]).encode())
-    digest.update(np.ascontiguousarray(frames).data)
+    for start in range(0, len(frames), _AT_ONCE):
+        digest.update(np.ascontiguousarray(frames[start : start + _AT_ONCE]).data)
     return digest.hexdigest()
 
 
@@ -354,6 +357,7 @@ def _place_rows(path: Path, record: Record) -> None:
     record.num_bytes = path.stat().st_size - start - END_OF_STREAM
     with pa.memory_map(str(path)) as source:
         whole = source.read_buffer()
+        record.check = checksum(memoryview(whole)[start : start + record.num_bytes])
         rows = iter(record.rows)
         for batch in pa.ipc.open_stream(pa.BufferReader(whole)):
             for place in places_of(batch, whole.address):
