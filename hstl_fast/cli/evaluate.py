@@ -9,9 +9,14 @@ from typing import Any
 import click
 
 from hstl_fast.cli.embedding import Settings, network_options
-from hstl_fast.cli.evaluation_data import Labelled, read_probes, test_set
+from hstl_fast.cli.evaluation_data import (
+    Labelled,
+    choose_test_set,
+    labelled_embeddings,
+    read_partition,
+    read_probes,
+)
 from hstl_fast.cli.evaluation_output import csv_text, json_text, print_outcome
-from hstl_fast.cli.found import FoundOptions, found_options
 from hstl_fast.cli.options import choice, new_file
 from hstl_fast.cli.output import SomeFailed, progress_bar
 from hstl_fast.data.sequences import Partition
@@ -45,6 +50,7 @@ def _pictures(_: click.Context, __: click.Parameter, place: Path | None) -> Path
 @click.command(short_help="Evaluate by a published protocol.")
 @choice("--protocol", PROTOCOLS, required=True, help="Whose rules: which sequences are compared, and how.")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(exists=True, path_type=Path))
+@click.option("--partition", metavar="FILE.json", type=_FILE, help="Evaluate the people of its TEST_SET.")
 @click.option("--probes", metavar="FILE", type=_FILE, help="Probes of gait3d: PROBE_SET, a JSON list, or one a line.")
 @choice("--metric", METRICS, default="euclidean", help="Distance of two part embeddings.")
 @click.option("--cross-view", is_flag=True, help="casia-b in its cross-view form: one gallery of all views.")
@@ -58,11 +64,11 @@ def _pictures(_: click.Context, __: click.Parameter, place: Path | None) -> Path
     type=click.Path(path_type=Path),
     help=f"Also draw heat maps and CMC curves: into a folder, or as one file ({', '.join(SUFFIXES)}).",
 )
-@found_options
 @network_options
 def evaluate(
     protocol: str,
     inputs: tuple[Path, ...],
+    partition: Path | None,
     probes: Path | None,
     metric: str,
     cross_view: bool,
@@ -75,16 +81,16 @@ def evaluate(
     """Evaluate embedding files, or silhouettes that are embedded first, by the protocol of a published data set.
 
     Sequences are named label/type/view. Percentages stand beside the numbers of people, probes and gallery sequences,
-    and beside published ones, which are marked as such. Only the people of the partition's TEST_SET are evaluated, or
-    of the published test set where their numbers tell it. For grew, whose people are not public, --csv gets the
+    and beside published ones, which are marked as such. For grew, whose people are not public, --csv gets the
     competition's file. The network for silhouettes is the protocol's, unless --preset or --checkpoint names another.
     """
     _check_options(protocol, csv_file, plot)
-    found = FoundOptions.take(options)
-    listed = read_probes(probes) if probes else None
-    division, notes, embeddings = test_set(inputs, protocol, Settings(**options), found)
-    named = _probes(protocol, listed, division)
-    labelled, failures = embeddings()
+    failures: list[str] = []
+    division = read_partition(partition) if partition else None
+    named = _probes(protocol, probes, division)
+    every = labelled_embeddings(inputs, protocol, Settings(**options), failures)
+    chosen, notes = choose_test_set(every.labels, protocol, division)
+    labelled = every.subset(chosen)
     with progress_bar() as progress:
         outcome = _run(protocol, labelled, Request(metric, named, cross_view, rerank, plot is not None, progress))
     files = _files(outcome, json_file, csv_file, plot)
@@ -105,10 +111,12 @@ def _check_options(protocol: str, csv_file: Path | None, plot: Path | None) -> N
         raise click.UsageError("grew has no public answers, so there is nothing to draw with --plot")
 
 
-def _probes(protocol: str, listed: tuple[str, ...] | None, partition: Partition | None) -> tuple[str, ...] | None:
-    """The probes of a list, or else of the partition, where the protocol takes them."""
-    if listed is not None or protocol != "gait3d":
-        return listed
+def _probes(protocol: str, probes: Path | None, partition: Partition | None) -> tuple[str, ...] | None:
+    """The probes that a file names, or else the partition, where the protocol takes such a list."""
+    if probes is not None:
+        return read_probes(probes)
+    if protocol != "gait3d":
+        return None
     if partition is None or not partition.probes:
         raise click.UsageError("gait3d needs the list of its probes: --probes FILE, or a --partition with PROBE_SET")
     return partition.probes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,19 +13,14 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 
-from hstl_fast.cli.embedding import Settings, embed_sequences, load_network
-from hstl_fast.cli.found import FoundOptions, finish_input, open_input
+from hstl_fast.cli.embedding import Settings, embed_inputs, load_network
 from hstl_fast.cli.output import SomeFailed
-from hstl_fast.data.errors import DataError
-from hstl_fast.data.partitions import load_partition, published_partition
 from hstl_fast.data.sequences import Partition
 from hstl_fast.evaluation import Embeddings, check_comparable, is_embedding_file, load_embeddings
-from hstl_fast.silhouettes.left_out import LeftOut
+from hstl_fast.evaluation.protocols import published_test_set
 
 # The network that belongs to each protocol's data, where neither an option nor a checkpoint names one.
 PRESET = {"casia-b": "casia-b", "oumvlp": "oumvlp", "gait3d": "gait3d", "grew-validation": "grew", "grew": "grew"}
-# Data sets whose test set is a rule, and the digits of a person's number; None for numbers of any kind.
-_RULES = {"casia-b": 3, "oumvlp": 5, "grew": None}
 _GREW_PROBE = "probe"
 _LISTED = 5
 
@@ -55,69 +50,44 @@ class Labelled(NamedTuple):
         return Labelled(some, *([each[i] for i in chosen] for each in (self.labels, self.types, self.views)))
 
 
-class TestSet(NamedTuple):
-    """The sequences that are evaluated.
-
-    Attributes:
-        partition: The division of the data set, or None.
-        notes: Sentences about what is no part of the test set.
-        embeddings: Gives the embeddings, and a sentence for each sequence that could not be embedded.
-    """
-
-    partition: Partition | None
-    notes: list[str]
-    embeddings: Callable[[], tuple[Labelled, list[str]]]
-
-
-def test_set(inputs: Sequence[Path], protocol: str, settings: Settings, found: FoundOptions) -> TestSet:
-    """Open embedding files or silhouettes, and choose the test set; silhouettes are not embedded yet.
+def labelled_embeddings(inputs: Sequence[Path], protocol: str, settings: Settings, failures: list[str]) -> Labelled:
+    """Load or compute the embeddings of all inputs.
 
     Args:
         inputs: Embedding files, or files and folders of silhouettes.
         protocol: The protocol, which chooses the network where the options do not.
         settings: The network for silhouettes.
-        found: The options about finding data, the partition among them.
+        failures: Gets a sentence for each sequence that could not be embedded.
 
     Returns:
-        The test set; its `embeddings` raises SomeFailed where there is none at all.
+        The embeddings.
 
     Raises:
-        click.UsageError: Options that are for silhouettes are given with embedding files, or both kinds of input.
-        ValueError: Files cannot be read or belong to different networks, a name is not `label/type/view`, or the
-            partition names nobody who is in the data.
+        click.UsageError: Options of a network are given with embedding files, or both kinds of input.
+        ValueError: Files cannot be read or belong to different networks, or a name is not `label/type/view`.
+        SomeFailed: There is no embedding at all.
     """
     files = [path for path in inputs if is_embedding_file(path)]
     if files and len(files) < len(inputs):
         other = next(path for path in inputs if path not in files)
         raise click.UsageError(f"expected embedding files or silhouettes, not both; got {files[0]} and {other}")
     if not files:
-        return _of_silhouettes(inputs, protocol, settings, found)
-    if settings != Settings(None, None, None, None) or replace(found, partition=None) != FoundOptions():
+        return _labelled(_embed(inputs, protocol, settings, failures))
+    if settings.checkpoint or settings.seed is not None or settings.preset or settings.backend:
         raise click.UsageError(
-            "only --partition goes with embedding files; options of networks, and those about finding data, are for "
-            f"silhouettes, and {files[0]} holds embeddings already"
+            f"--checkpoint, --preset, --seed and --backend are for silhouettes; {files[0]} holds embeddings already"
         )
-    partition = load_partition(found.partition) if found.partition else None
-    every = _labelled(_join(files))
-    chosen, notes = choose_test_set(every.labels, protocol, partition)
-    return TestSet(partition, notes, lambda: (every.subset(chosen), []))
+    return _labelled(_join(files))
 
 
-def _of_silhouettes(inputs: Sequence[Path], protocol: str, settings: Settings, found: FoundOptions) -> TestSet:
+def _embed(inputs: Sequence[Path], protocol: str, settings: Settings, failures: list[str]) -> Embeddings:
     if settings.checkpoint is None and settings.preset is None:
         settings = replace(settings, preset=PRESET[protocol])
-    sequences = open_input(inputs, found, settings.max_frames)
-    chosen, notes = choose_test_set(sequences.labels, protocol, sequences.partition)
-
-    def embed() -> tuple[Labelled, list[str]]:
-        left_out: list[LeftOut] = []
-        embeddings, failures = embed_sequences(load_network(settings), sequences.subset(chosen), settings, left_out)
-        finish_input(sequences, left_out, found)
-        if embeddings is None:
-            raise SomeFailed(failures)
-        return _labelled(embeddings), failures
-
-    return TestSet(sequences.partition, notes, embed)
+    embeddings, failed = embed_inputs(load_network(settings), inputs, settings)
+    failures += failed
+    if embeddings is None:
+        raise SomeFailed(failures)
+    return embeddings
 
 
 def _join(files: Sequence[Path]) -> Embeddings:
@@ -163,12 +133,11 @@ def choose_test_set(labels: Sequence[str], protocol: str, partition: Partition |
         ValueError: The partition names nobody who is in the data.
     """
     if partition is None:
-        partition = _by_rule(labels, protocol)
-        if partition is None:
+        by_rule = published_test_set(np.array(labels)) if protocol == "casia-b" else None
+        if by_rule is None:
             return list(range(len(labels))), []
-        test = set(partition.test)
-        chosen = [i for i, label in enumerate(labels) if label in test]
-        return chosen, [f"Test set by the published rule of {protocol}: {_left_out(labels, chosen)}."]
+        chosen = np.flatnonzero(by_rule).tolist()
+        return chosen, [f"Test set by the published rule, 075 to 124: {_left_out(labels, chosen)}."]
     test = {_composed(label) for label in partition.test}
     # The probes of GREW's test set have no names, and some partition files do not list what stands for one.
     wanted = test | ({_GREW_PROBE} if protocol == "grew" else set())
@@ -192,19 +161,24 @@ def choose_test_set(labels: Sequence[str], protocol: str, partition: Partition |
     return chosen, notes
 
 
-def _by_rule(labels: Sequence[str], protocol: str) -> Partition | None:
-    """The published division where the people are numbered as published, and some of both parts are there."""
-    digits = _RULES.get(protocol)
-    if digits and not all(len(label) == digits and label.isdecimal() for label in set(labels)):
-        return None
-    if protocol not in _RULES:
-        return None
-    try:
-        partition = published_partition(protocol, labels)
-    except DataError:
-        return None
-    everybody = len(set(labels)) == len(partition.train) + len(partition.test)
-    return partition if partition.train and partition.test and everybody else None
+def read_partition(path: Path) -> Partition:
+    """Read a partition file as OpenGait writes it.
+
+    Args:
+        path: A JSON file with the lists `TRAIN_SET`, `TEST_SET` and, optionally, `PROBE_SET`.
+
+    Returns:
+        The division.
+
+    Raises:
+        ValueError: The file is no such JSON.
+        OSError: The file cannot be read.
+    """
+    document = _json(path.read_bytes())
+    if not isinstance(document, dict) or "TEST_SET" not in document:
+        raise ValueError(f"{path}: expected a partition, a JSON object with the list TEST_SET")
+    sets = {key: document.get(key, []) for key in ("TRAIN_SET", "TEST_SET", "PROBE_SET")}
+    return Partition(*(_names(path, key, value) for key, value in sets.items()))
 
 
 def read_probes(path: Path) -> tuple[str, ...]:

@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hstl_fast.cli.evaluation_data import choose_test_set
-from hstl_fast.cli.evaluation_data import test_set as open_test_set
-from hstl_fast.cli.found import FoundOptions
+from hstl_fast.cli.evaluation_data import labelled_embeddings, read_partition
 from hstl_fast.evaluation import Embeddings, evaluate, save_embeddings
 from tests.cli.helpers import run, walker
 from tests.golden import recipe
@@ -192,7 +190,7 @@ def test_people_for_training_are_left_out_and_counted(tmp_path: Path) -> None:
     found, text = counts(path, tmp_path)
     assert found["people"] == 2
     sentence = "40 sequences are evaluated, 40 of 2 other people are left out."
-    assert f"Test set by the published rule of casia-b: {sentence}" in text
+    assert f"Test set by the published rule, 075 to 124: {sentence}" in text
 
     (tmp_path / "p.json").write_text(json.dumps({"TRAIN_SET": ["075"], "TEST_SET": ["001", "074", "300"]}))
     found, text = counts(path, tmp_path, "--partition", tmp_path / "p.json")
@@ -272,6 +270,13 @@ def test_files_that_are_refused(tmp_path: Path, break_file: Callable[[Path], tup
     assert sorted(file.name for file in tmp_path.iterdir()) == ["e.npz"]
 
 
+@pytest.mark.parametrize("content", ["[1, 2]", '{"TRAIN_SET": ["a"]}', '{"TEST_SET": "a"}', "nonsense", '["\udcff"]'])
+def test_files_that_are_no_partition(tmp_path: Path, content: str) -> None:
+    (tmp_path / "p.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match=r"p\.json: expected"):
+        read_partition(tmp_path / "p.json")
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"TEST_SET": []}', b"[1]", b"\xff\xfe\x00"])
 def test_files_that_name_no_probes(tmp_path: Path, content: bytes) -> None:
     path, _ = golden_file(tmp_path / "g.npz", "gait3d")
@@ -284,7 +289,7 @@ def test_files_that_name_no_probes(tmp_path: Path, content: bytes) -> None:
 def test_options_that_do_not_fit(tmp_path: Path, gallery: Path) -> None:
     path = small_file(tmp_path / "e.npz", ["075", "076"])
     for options, words in (
-        (["casia-b", path, "--seed", 3], "are for silhouettes, and"),
+        (["casia-b", path, "--seed", 3], "are for silhouettes"),
         (["casia-b", path, gallery], "embedding files or silhouettes, not both"),
         (["gait3d", path], "gait3d needs the list of its probes: --probes FILE"),
     ):
@@ -317,40 +322,6 @@ def test_silhouettes_are_embedded_by_the_protocols_network(tree: Path, tmp_path:
     assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
 
 
-def test_only_the_test_set_is_embedded(tree: Path, tmp_path: Path) -> None:
-    (tree / "075").rename(tree / "003")
-    result = run("evaluate", "--protocol", "casia-b", tree, "--report", tmp_path / "report.json")
-    assert "tree: 2 people, 4 types, 2 views, 8 sequences" in result.stderr
-    assert "Test set by the published rule of casia-b: 4 sequences are evaluated, 4 of 1 other people" in result.stdout
-    (tmp_path / "p.json").write_text(json.dumps({"TRAIN_SET": ["076"], "TEST_SET": ["003"]}))
-    result = run("evaluate", "--protocol", "casia-b", tree, "--partition", tmp_path / "p.json")
-    assert "Test set by the partition: 4 sequences are evaluated" in result.stdout
-
-
-def test_missing_probes_are_said_before_anything_is_embedded(monkeypatch: pytest.MonkeyPatch, tree: Path) -> None:
-    from hstl_fast.cli import evaluation_data
-
-    monkeypatch.setattr(evaluation_data, "embed_sequences", pytest.fail)
-    assert "gait3d needs the list of its probes" in run("evaluate", "--protocol", "gait3d", tree, exit_code=2).stderr
-
-
-@pytest.mark.parametrize(
-    ("protocol", "labels", "test"),
-    [
-        ("casia-b", ["001", "075"], ["075"]),
-        ("oumvlp", ["00001", "00002"], ["00002"]),
-        ("grew", ["00001train", "00001", "probe"], ["00001", "probe"]),
-        ("casia-b", ["1", "75"], None),
-        ("oumvlp", ["00002", "00004"], None),
-        ("grew-validation", ["00001train", "00001"], None),
-    ],
-)
-def test_published_rules(protocol: str, labels: list[str], test: list[str] | None) -> None:
-    chosen, notes = choose_test_set(labels, protocol, None)
-    assert [labels[i] for i in chosen] == (labels if test is None else test)
-    assert len(notes) == (test is not None)
-
-
 def test_sequences_that_cannot_be_read_are_listed_after_the_numbers(tree: Path) -> None:
     (tree / "075" / "nm-05" / "090" / "broken.npy").write_bytes(b"nonsense")
     result = run("evaluate", "--protocol", "casia-b", tree, exit_code=1)
@@ -359,19 +330,19 @@ def test_sequences_that_cannot_be_read_are_listed_after_the_numbers(tree: Path) 
     assert "broken.npy" in result.stderr
 
 
-def test_the_protocol_chooses_the_network(monkeypatch: pytest.MonkeyPatch, tree: Path) -> None:
+def test_the_protocol_chooses_the_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from hstl_fast.cli import evaluation_data
     from hstl_fast.cli.embedding import Settings
 
     presets = []
 
-    def embed(network: object, sequences: object, settings: Settings, left_out: object) -> tuple[None, list[str]]:
+    def embed(network: object, inputs: object, settings: Settings) -> tuple[None, list[str]]:
         presets.append(settings.preset)
         return None, ["nothing"]
 
-    monkeypatch.setattr(evaluation_data, "embed_sequences", embed)
+    monkeypatch.setattr(evaluation_data, "embed_inputs", embed)
     monkeypatch.setattr(evaluation_data, "load_network", lambda settings: None)
     for protocol in ("oumvlp", "grew-validation", "gait3d"):
         with pytest.raises(Exception, match="nothing"):
-            open_test_set([tree], protocol, Settings(None, None, None, None), FoundOptions()).embeddings()
+            labelled_embeddings([tmp_path], protocol, Settings(None, None, None, None, 9), [])
     assert presets == ["oumvlp", "grew", "gait3d"]
