@@ -260,6 +260,12 @@ def test_people_are_the_same_however_their_names_are_composed() -> None:
     labels = ["ren\u00e9", "zoe", "rene\u0301", "zoe"]
     found = evaluate("grew-validation", at(0, 9, 1, 8), labels, ["01", "01", "02", "02"], [""] * 4)
     assert (found["counts"]["people"], found["results"]["rank1"]) == (2, 100.0)
+    probes = [f"{labels[i]}-02-" for i in (0, 3)]
+    assert evaluate("gait3d", at(0, 9, 1, 8), labels, ["01", "01", "02", "02"], [""] * 4, probes=probes) == {
+        **found,
+        "protocol": "gait3d",
+        "results": dict.fromkeys(("rank1", "rank5", "rank10", "mAP", "mINP"), 100.0),
+    }
 
 
 def test_views_are_ordered_by_their_number() -> None:

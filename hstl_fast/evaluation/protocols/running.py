@@ -13,7 +13,7 @@ from hstl_fast.evaluation.protocols.grew import evaluate_grew, select_grew
 from hstl_fast.evaluation.protocols.grew_validation import evaluate_grew_validation, select_grew_validation
 from hstl_fast.evaluation.protocols.oumvlp import evaluate_oumvlp, select_oumvlp
 from hstl_fast.evaluation.protocols.outcome import Outcome, Request, Selection
-from hstl_fast.evaluation.protocols.samples import Samples, check_names, check_samples
+from hstl_fast.evaluation.protocols.samples import Samples, check_names, check_samples, composed
 from hstl_fast.evaluation.reranking import check_rerank_memory
 from hstl_fast.names import did_you_mean
 from hstl_fast.progress import Progress
@@ -172,4 +172,4 @@ def _check_request(protocol: str, request: Request) -> None:
 def _names(probes: Iterable[str]) -> tuple[str, ...]:
     if isinstance(probes, str):
         raise ValueError(f"probes must be a list of names such as 1001-camid0_videoid2-seq0; got {probes!r}")
-    return tuple(str(name) for name in probes)
+    return tuple(composed(str(name)) for name in probes)

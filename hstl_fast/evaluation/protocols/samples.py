@@ -97,7 +97,7 @@ def check_names(count: int, labels: Sequence[str], types: Sequence[str], views: 
         if isinstance(names, str) or len(names) != count:
             got = repr(names) if isinstance(names, str) else str(len(names))
             raise ValueError(f"{what} must name each of the {count} embeddings; got {got}")
-    people = [unicodedata.normalize("NFC", str(label)) for label in labels]
+    people = [composed(str(label)) for label in labels]
     _refuse_two_spellings(people)
     return Samples(
         np.empty((count, 0, 0), np.float32),
@@ -105,6 +105,11 @@ def check_names(count: int, labels: Sequence[str], types: Sequence[str], views: 
         np.array([str(name) for name in types], np.str_),
         np.array([str(name) for name in views], np.str_),
     )
+
+
+def composed(name: str) -> str:
+    """Return a name in Unicode's form NFC, in which names are compared."""
+    return unicodedata.normalize("NFC", name)
 
 
 def listed(names: Iterable[object]) -> str:
