@@ -78,11 +78,11 @@ def _view_by_view(
     rates = {name: by_view.mean_of_views(by_view.mean_over_gallery_views(table)) for name, table in tables.items()}
     rates["mean"] = float(np.mean(list(rates.values())))
     curves = {}
-    for name, chosen in condition.items():
-        if request.curves and chosen.any():
-            part = division._replace(probe_views=division.probe_views[chosen], has_partner=division.has_partner[chosen])
-            curve = by_view.curve_by_view(samples, probe[chosen], gallery, part, request, CURVE_RANKS)
-            curves[name] = curve.tolist()
+    if request.curves:
+        first = by_view.first_by_view(samples, probe, gallery, division, request)
+        for name, chosen in condition.items():
+            if chosen.any():
+                curves[name] = by_view.mean_curve(first, division, chosen, CURVE_RANKS).tolist()
     return Outcome(
         NAME,
         request.metric,
