@@ -39,7 +39,9 @@ def _pictures(_: click.Context, __: click.Parameter, place: Path | None) -> Path
         return None
     if _is_sheet(place):
         new_file(place.suffix.lower())(str(place))
-    elif place.exists() and not place.is_dir():
+    elif place.is_dir():
+        new_file(".png")(str(place / "cmc.png"))
+    elif place.exists():
         raise click.BadParameter(f"expected a folder, or a file that ends in {', '.join(SUFFIXES)}; got {str(place)!r}")
     elif not place.parent.is_dir():
         raise click.BadParameter(f"the folder {str(place.parent)!r} does not exist")

@@ -58,9 +58,9 @@ def indices(case: Case, condition: Callable[[str, str, str], bool]) -> list[int]
 
 
 def table(
-    case: Case, probe_types: Names, gallery_types: Names, views: Names, metric: str, partners_only: bool
+    case: Case, probe_types: Names, gallery_types: Names, views: Names, metric: str, partners_only: bool, rank: int = 1
 ) -> list[list[float | None]]:
-    """Rank-1 by probe view and gallery view."""
+    """Rank-k by probe view and gallery view."""
     rows = []
     for probe_view in views:
         rows.append([])
@@ -69,7 +69,7 @@ def table(
             hits = []
             for i in indices(case, lambda _, t, v, view=probe_view: t in probe_types and v == view):
                 if gallery and (not partners_only or case.labels[i] in [case.labels[j] for j in gallery]):
-                    hits.append(100.0 * ranking(case, i, gallery, metric)[0])
+                    hits.append(100.0 * any(ranking(case, i, gallery, metric)[:rank]))
             rows[-1].append(mean(hits))
     return rows
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hstl_fast.evaluation import evaluate
+from hstl_fast.evaluation.protocols import Request, select_sequences
 
 TYPES = ["00", "01", "00", "01"]
 VIEWS = ["000", "000", "015", "015"]
@@ -125,6 +126,18 @@ def test_grew_needs_probes_a_gallery_and_numbers() -> None:
     assert refused("grew", labels=labels) == "grew names people by numbers in its CSV; got the labels ann"
     message = refused("grew", labels=labels, types=["01", "03", "01", "03"])
     assert message == "grew needs a gallery of the types 01, 02; the data have the types 01, 03"
+
+
+def test_names_are_checked_before_anything_is_embedded() -> None:
+    selection = select_sequences("oumvlp", LABELS, TYPES, ["a", "b", "c", "d"], Request())
+    assert (selection.probe.tolist(), selection.gallery.tolist()) == ([0, 2], [1, 3])
+    for protocol, request, message in (
+        ("casia-b", Request(), "casia-b needs a gallery of the types nm-01"),
+        ("oumvlp", Request(rerank=True), "rerank is for gait3d"),
+        ("gait3d", Request(probes=("x-y-z",)), "none of the 1 probes is in the data"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            select_sequences(protocol, LABELS, TYPES, VIEWS, request)
 
 
 def test_long_lists_are_cut() -> None:

@@ -106,10 +106,14 @@ def test_casia_b_is_what_loops_find(seed: int, metric: str) -> None:
     case = naive.random_case(seed, types, ["000", "018", "090"], missing=0.3)
     found = evaluate("casia-b", *case, metric=metric)
     assert found["views"] == ["000", "018", "090"]
+    curves = run_protocol("casia-b", *case, Request(metric, curves=True)).curves
     for name, wanted in CASIA_B.items():
         table = naive.table(case, wanted, CASIA_B_GALLERY, found["views"], metric, partners_only=False)
         assert found["tables"][name] == [pytest.approx(row) for row in table]
         assert found["results"][name]["rank1"] == pytest.approx(naive.mean_of(table))
+        for rank in (2, 4, 20):
+            table = naive.table(case, wanted, CASIA_B_GALLERY, found["views"], metric, partners_only=False, rank=rank)
+            assert curves[name][rank - 1] == pytest.approx(naive.mean_of(table))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -260,6 +264,12 @@ def test_people_are_the_same_however_their_names_are_composed() -> None:
     labels = ["ren\u00e9", "zoe", "rene\u0301", "zoe"]
     found = evaluate("grew-validation", at(0, 9, 1, 8), labels, ["01", "01", "02", "02"], [""] * 4)
     assert (found["counts"]["people"], found["results"]["rank1"]) == (2, 100.0)
+    probes = [f"{labels[i]}-02-" for i in (0, 3)]
+    assert evaluate("gait3d", at(0, 9, 1, 8), labels, ["01", "01", "02", "02"], [""] * 4, probes=probes) == {
+        **found,
+        "protocol": "gait3d",
+        "results": dict.fromkeys(("rank1", "rank5", "rank10", "mAP", "mINP"), 100.0),
+    }
 
 
 def test_views_are_ordered_by_their_number() -> None:

@@ -113,33 +113,43 @@ def mean_of_views(rows: NDArray[np.float64]) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-def curve_by_view(
-    samples: Samples,
-    probe: NDArray[np.intp],
-    gallery: NDArray[np.intp],
-    division: ByView,
-    request: Request,
-    ranks: int,
-) -> NDArray[np.float64]:
-    """Compute the CMC curve whose every rank is averaged over views as rank-1 is, percentages `[ranks]`."""
+def first_by_view(
+    samples: Samples, probe: NDArray[np.intp], gallery: NDArray[np.intp], division: ByView, request: Request
+) -> NDArray[np.intp]:
+    """Find where the first match of each probe stands in each gallery view, -1 for none, `[n, V]`."""
+    first = np.full(division.has_partner.shape, -1, np.intp)
+    for view in np.unique(division.gallery_views):
+        some = gallery[division.gallery_views == view]
+        known = samples.labels[some]
+        positions = match_positions(
+            samples.vectors[probe],
+            samples.vectors[some],
+            lambda i, known=known: known == samples.labels[probe[i]],  # type: ignore[misc]
+            metric=request.metric,
+            progress=request.progress,
+        )
+        first[:, view] = first_positions(positions)
+    return first
+
+
+def mean_curve(first: NDArray[np.intp], division: ByView, chosen: NDArray[np.bool_], ranks: int) -> NDArray[np.float64]:
+    """Compute the CMC curve whose every rank is averaged over views as rank-1 is.
+
+    Args:
+        first: What `first_by_view` returned, `[n, V]`.
+        division: The views.
+        chosen: Bool `[n]`, True at the probes that count.
+        ranks: The length of the curve.
+
+    Returns:
+        Percentages `[ranks]`.
+    """
     count = len(division.views)
     cells = np.full((ranks, count, count), np.nan)
-    for g in range(count):
-        some = gallery[division.gallery_views == g]
-        if not len(some):
-            continue
-        known = samples.labels[some]
-        first = first_positions(
-            match_positions(
-                samples.vectors[probe],
-                samples.vectors[some],
-                lambda i, known=known: known == samples.labels[probe[i]],  # type: ignore[misc]
-                metric=request.metric,
-                progress=request.progress,
-            )
-        )
-        for v in range(count):
-            cells[:, v, g] = cumulative_matches(first[division.probe_views == v], ranks)
+    for gallery_view in np.unique(division.gallery_views):
+        for probe_view in range(count):
+            some = chosen & (division.probe_views == probe_view)
+            cells[:, probe_view, gallery_view] = cumulative_matches(first[some, gallery_view], ranks)
     return np.array([mean_of_views(mean_over_gallery_views(table)) for table in cells])
 
 

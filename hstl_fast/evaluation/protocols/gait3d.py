@@ -10,7 +10,7 @@ from hstl_fast.evaluation.curves import (
     first_positions,
     inverse_negative_penalty,
 )
-from hstl_fast.evaluation.protocols.outcome import Outcome, Request, counted
+from hstl_fast.evaluation.protocols.outcome import Outcome, Request, Selection, counted
 from hstl_fast.evaluation.protocols.rankings import CURVE_RANKS, positions_of_matches, rank_rates, small_gallery
 from hstl_fast.evaluation.protocols.samples import Samples, listed
 
@@ -18,8 +18,8 @@ NAME = "gait3d"
 RANKS = (1, 5, 10)
 
 
-def evaluate_gait3d(samples: Samples, request: Request) -> Outcome:
-    """Evaluate by the protocol `gait3d`; `evaluate` describes it.
+def select_gait3d(samples: Samples, request: Request) -> Selection:
+    """Select probes and gallery of `gait3d`; `evaluate` describes them.
 
     Raises:
         ValueError: No probes are named, none of them is in the data, or nothing is left for the gallery.
@@ -40,15 +40,22 @@ def evaluate_gait3d(samples: Samples, request: Request) -> Outcome:
         raise ValueError(f"{NAME} needs a gallery beside the probes; all {len(probe)} sequences are probes")
     partnered = np.isin(samples.labels[probe], samples.labels[gallery])
     counts = counted(samples, probe, gallery, int((~partnered).sum()))
-    positions = positions_of_matches(samples, probe[partnered], gallery, request)
+    remarks = small_gallery(gallery, RANKS)
+    if absent:
+        remarks += (f"{len(absent)} of {len(set(request.probes))} probes are not in the data: {listed(absent)}.",)
+    return Selection(probe, gallery, counts, remarks)
+
+
+def evaluate_gait3d(samples: Samples, selection: Selection, request: Request) -> Outcome:
+    """Evaluate by the protocol `gait3d`; `evaluate` describes it."""
+    # Probes without a partner are skipped only now: re-ranking looks for neighbours among all sequences.
+    everyone = positions_of_matches(samples, selection.probe, selection.gallery, request)
+    positions = [each for each in everyone if len(each)]
     first = first_positions(positions)
     results = {
         **rank_rates(first, RANKS),
         "mAP": 100 * float(np.mean([average_precision(each) for each in positions])),
         "mINP": 100 * float(np.mean([inverse_negative_penalty(each) for each in positions])),
     }
-    remarks = small_gallery(gallery, RANKS)
-    if absent:
-        remarks += (f"{len(absent)} of {len(set(request.probes))} probes are not in the data: {listed(absent)}.",)
     curves = {NAME: cumulative_matches(first, CURVE_RANKS).tolist()} if request.curves else {}
-    return Outcome(NAME, request.metric, counts, results, {}, [], curves, remarks)
+    return Outcome(NAME, request.metric, selection.counts, results, {}, [], curves, selection.remarks)

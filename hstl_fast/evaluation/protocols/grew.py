@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hstl_fast.evaluation.protocols.outcome import Outcome, Request
+from hstl_fast.evaluation.protocols.outcome import Outcome, Request, Selection
 from hstl_fast.evaluation.protocols.rankings import nearest_sequences
 from hstl_fast.evaluation.protocols.samples import Samples, listed, no_such_types
 
@@ -14,8 +14,8 @@ PROBE_LABEL = "probe"
 RANKS = 20
 
 
-def evaluate_grew(samples: Samples, request: Request) -> Outcome:
-    """Evaluate by the protocol `grew`; `evaluate` describes it.
+def select_grew(samples: Samples, request: Request) -> Selection:
+    """Select probes and gallery of `grew`; `evaluate` describes them.
 
     Raises:
         ValueError: There are no probes, the data lack the types of the gallery, or its people are not numbers.
@@ -30,23 +30,24 @@ def evaluate_grew(samples: Samples, request: Request) -> Outcome:
     strangers = [str(label) for label in np.unique(samples.labels[gallery]) if not str(label).isdecimal()]
     if strangers:
         raise ValueError(f"{NAME} names people by numbers in its CSV; got the labels {listed(strangers)}")
+    counts = {
+        "people": samples.people_of(gallery),
+        "probes": len(probe),
+        "gallery": len(gallery),
+        "probes_without_partner": None,
+    }
+    remarks: tuple[str, ...] = ()
+    if len(gallery) < RANKS:
+        remarks = (f"The gallery has only {len(gallery)} sequences: the CSV has no names beyond them.",)
+    return Selection(probe, gallery, counts, remarks)
+
+
+def evaluate_grew(samples: Samples, selection: Selection, request: Request) -> Outcome:
+    """Evaluate by the protocol `grew`; `evaluate` describes it."""
+    probe, gallery = selection.probe, selection.gallery
     people = np.array([str(int(label)) for label in samples.labels[gallery]])
     nearest = nearest_sequences(samples, probe, gallery, RANKS, request)
     padding = [""] * (RANKS - nearest.shape[1])
     rows = [[str(samples.views[i]), *people[row].tolist(), *padding] for i, row in zip(probe, nearest, strict=True)]
-    remarks: tuple[str, ...] = ()
-    if padding:
-        remarks = (f"The gallery has only {len(gallery)} sequences: the CSV has no names beyond them.",)
-    return Outcome(
-        NAME,
-        request.metric,
-        {
-            "people": samples.people_of(gallery),
-            "probes": len(probe),
-            "gallery": len(gallery),
-            "probes_without_partner": None,
-        },
-        {},
-        {"header": ["videoId", *(f"rank{k}" for k in range(1, RANKS + 1))], "rows": rows},
-        remarks=remarks,
-    )
+    tables = {"header": ["videoId", *(f"rank{k}" for k in range(1, RANKS + 1))], "rows": rows}
+    return Outcome(NAME, request.metric, selection.counts, {}, tables, remarks=selection.remarks)

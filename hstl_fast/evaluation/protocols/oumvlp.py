@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from hstl_fast.evaluation.protocols import by_view
-from hstl_fast.evaluation.protocols.outcome import Outcome, Request, counted, number, numbers
+from hstl_fast.evaluation.protocols.outcome import Outcome, Request, Selection, counted, number, numbers
 from hstl_fast.evaluation.protocols.samples import Samples, no_such_types
 
 NAME = "oumvlp"
 GALLERY, PROBES = ("01",), ("00",)
 
 
-def evaluate_oumvlp(samples: Samples, request: Request) -> Outcome:
-    """Evaluate by the protocol `oumvlp`; `evaluate` describes it.
+def select_oumvlp(samples: Samples, request: Request) -> Selection:
+    """Select probes and gallery of `oumvlp`; `evaluate` describes them.
 
     Raises:
         ValueError: The data lack the types or views of the protocol.
@@ -25,6 +25,13 @@ def evaluate_oumvlp(samples: Samples, request: Request) -> Outcome:
         raise no_such_types(NAME, "probes", PROBES, samples)
     division = by_view.divide_by_view(samples, probe, gallery, NAME)
     counts = counted(samples, probe, gallery, division.without_partner)
+    return Selection(probe, gallery, counts, _without(division))
+
+
+def evaluate_oumvlp(samples: Samples, selection: Selection, request: Request) -> Outcome:
+    """Evaluate by the protocol `oumvlp`; `evaluate` describes it."""
+    probe, gallery = selection.probe, selection.gallery
+    division = by_view.divide_by_view(samples, probe, gallery, NAME)
     hits = by_view.nearest_is_match(samples, probe, gallery, division, request)
     everyone = np.ones(len(probe), bool)
     tables = {
@@ -36,7 +43,7 @@ def evaluate_oumvlp(samples: Samples, request: Request) -> Outcome:
         for name, table in tables.items()
     }
     lists = {name: numbers(table) for name, table in tables.items()}
-    return Outcome(NAME, request.metric, counts, results, lists, division.views, remarks=_without(division))
+    return Outcome(NAME, request.metric, selection.counts, results, lists, division.views, remarks=selection.remarks)
 
 
 def _without(division: by_view.ByView) -> tuple[str, ...]:

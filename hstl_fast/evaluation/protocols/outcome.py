@@ -35,6 +35,23 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """The sequences that a protocol compares, known before they are embedded.
+
+    Attributes:
+        probe: The numbers of the probes.
+        gallery: The numbers of the gallery's sequences.
+        counts: `people`, `probes`, `gallery` and `probes_without_partner`; None where it cannot be known.
+        remarks: Sentences that a reader of the numbers has to know.
+    """
+
+    probe: NDArray[np.intp]
+    gallery: NDArray[np.intp]
+    counts: dict[str, int | None]
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The result of an evaluation.
 

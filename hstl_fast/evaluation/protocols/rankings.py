@@ -10,7 +10,7 @@ from hstl_fast.evaluation.curves import cumulative_matches
 from hstl_fast.evaluation.distances import part_distances
 from hstl_fast.evaluation.protocols.outcome import Request, number
 from hstl_fast.evaluation.protocols.samples import Samples
-from hstl_fast.evaluation.reranking import check_rerank_memory, rerank
+from hstl_fast.evaluation.reranking import rerank
 from hstl_fast.evaluation.search import match_positions, top
 
 # The CMC curves in pictures end here, as those of the competitions do.
@@ -47,12 +47,7 @@ def nearest_sequences(
 def reranked(
     samples: Samples, probe: NDArray[np.intp], gallery: NDArray[np.intp], request: Request
 ) -> NDArray[np.float32]:
-    """Compute re-ranked distances `[n, k]`.
-
-    Raises:
-        ValueError: There are too many sequences.
-    """
-    check_rerank_memory(len(probe) + len(gallery))
+    """Compute re-ranked distances `[n, k]`."""
     everything = torch.from_numpy(samples.vectors[np.concatenate([probe, gallery])])
     distances = np.empty((len(everything), len(everything)), np.float32)
     for start in range(0, len(everything), _ROWS_AT_ONCE):

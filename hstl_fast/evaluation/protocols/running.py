@@ -7,22 +7,25 @@ from dataclasses import replace
 from typing import Any
 
 from hstl_fast.evaluation.distances import METRICS
-from hstl_fast.evaluation.protocols.casia_b import evaluate_casia_b
-from hstl_fast.evaluation.protocols.gait3d import evaluate_gait3d
-from hstl_fast.evaluation.protocols.grew import evaluate_grew
-from hstl_fast.evaluation.protocols.grew_validation import evaluate_grew_validation
-from hstl_fast.evaluation.protocols.oumvlp import evaluate_oumvlp
-from hstl_fast.evaluation.protocols.outcome import Outcome, Request
-from hstl_fast.evaluation.protocols.samples import Samples, check_samples
+from hstl_fast.evaluation.protocols.casia_b import evaluate_casia_b, select_casia_b
+from hstl_fast.evaluation.protocols.gait3d import evaluate_gait3d, select_gait3d
+from hstl_fast.evaluation.protocols.grew import evaluate_grew, select_grew
+from hstl_fast.evaluation.protocols.grew_validation import evaluate_grew_validation, select_grew_validation
+from hstl_fast.evaluation.protocols.oumvlp import evaluate_oumvlp, select_oumvlp
+from hstl_fast.evaluation.protocols.outcome import Outcome, Request, Selection
+from hstl_fast.evaluation.protocols.samples import Samples, check_names, check_samples, composed
+from hstl_fast.evaluation.reranking import check_rerank_memory
 from hstl_fast.names import did_you_mean
 from hstl_fast.progress import Progress
 
-_FUNCTIONS: dict[str, Callable[[Samples, Request], Outcome]] = {
-    "casia-b": evaluate_casia_b,
-    "oumvlp": evaluate_oumvlp,
-    "gait3d": evaluate_gait3d,
-    "grew-validation": evaluate_grew_validation,
-    "grew": evaluate_grew,
+_Select = Callable[[Samples, Request], Selection]
+_Evaluate = Callable[[Samples, Selection, Request], Outcome]
+_FUNCTIONS: dict[str, tuple[_Select, _Evaluate]] = {
+    "casia-b": (select_casia_b, evaluate_casia_b),
+    "oumvlp": (select_oumvlp, evaluate_oumvlp),
+    "gait3d": (select_gait3d, evaluate_gait3d),
+    "grew-validation": (select_grew_validation, evaluate_grew_validation),
+    "grew": (select_grew, evaluate_grew),
 }
 # The protocols that `evaluate` knows.
 PROTOCOLS = tuple(_FUNCTIONS)
@@ -108,6 +111,49 @@ def run_protocol(
     Raises:
         ValueError: As `evaluate`.
     """
+    _check_request(protocol, request)
+    select, compute = _FUNCTIONS[protocol]
+    samples = check_samples(vectors, labels, types, views)
+    selection = select(samples, request)
+    _check_memory(selection, request)
+    outcome = compute(samples, selection, request)
+    outcome = replace(outcome, form=("cross-view",) * request.cross_view + ("re-ranked",) * request.rerank)
+    if outcome.counts["people"] == 1 and outcome.results:
+        everybody = set(labels)
+        return outcome.withheld(_ONE_PERSON.format(name=f", {labels[0]}" if len(everybody) == 1 else ""))
+    return outcome
+
+
+def select_sequences(
+    protocol: str, labels: Sequence[str], types: Sequence[str], views: Sequence[str], request: Request
+) -> Selection:
+    """Select the sequences that `evaluate` compares by their names, before they are embedded.
+
+    Args:
+        protocol: One of `PROTOCOLS`.
+        labels: The person of each sequence.
+        types: The recording of each sequence.
+        views: The camera of each sequence.
+        request: The options.
+
+    Returns:
+        Probes and gallery.
+
+    Raises:
+        ValueError: As `evaluate`.
+    """
+    _check_request(protocol, request)
+    selection = _FUNCTIONS[protocol][0](check_names(len(labels), labels, types, views), request)
+    _check_memory(selection, request)
+    return selection
+
+
+def _check_memory(selection: Selection, request: Request) -> None:
+    if request.rerank:
+        check_rerank_memory(len(selection.probe) + len(selection.gallery))
+
+
+def _check_request(protocol: str, request: Request) -> None:
     if protocol not in _FUNCTIONS:
         raise ValueError(
             f"protocol must be one of {', '.join(PROTOCOLS)}; got {protocol!r}{did_you_mean(protocol, PROTOCOLS)}"
@@ -121,15 +167,9 @@ def run_protocol(
     ):
         if given and protocol not in takes:
             raise ValueError(f"{what} is for {' and '.join(takes)}; got the protocol {protocol}")
-    outcome = _FUNCTIONS[protocol](check_samples(vectors, labels, types, views), request)
-    outcome = replace(outcome, form=("cross-view",) * request.cross_view + ("re-ranked",) * request.rerank)
-    if outcome.counts["people"] == 1 and outcome.results:
-        everybody = set(labels)
-        return outcome.withheld(_ONE_PERSON.format(name=f", {labels[0]}" if len(everybody) == 1 else ""))
-    return outcome
 
 
 def _names(probes: Iterable[str]) -> tuple[str, ...]:
     if isinstance(probes, str):
         raise ValueError(f"probes must be a list of names such as 1001-camid0_videoid2-seq0; got {probes!r}")
-    return tuple(str(name) for name in probes)
+    return tuple(composed(str(name)) for name in probes)

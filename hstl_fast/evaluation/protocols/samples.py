@@ -57,36 +57,59 @@ def check_samples(vectors: Any, labels: Sequence[str], types: Sequence[str], vie
         The same, as arrays.
 
     Raises:
-        ValueError: There are no embeddings, their shape or their values cannot be used, another number of them than
-            of labels, types or views is given, or people are named in two ways.
+        ValueError: There are no embeddings, their shape or their values cannot be used, or their names as in
+            `check_names`.
     """
     array = np.asarray(vectors)
     if array.ndim != 3 or array.dtype.kind != "f" or 0 in array.shape:
         raise ValueError(
             f"vectors must be embeddings [N, P, C] of a floating type; got {array.dtype} {list(array.shape)}"
         )
-    named = {"labels": labels, "types": types, "views": views}
-    for what, names in named.items():
-        if isinstance(names, str) or len(names) != len(array):
-            got = repr(names) if isinstance(names, str) else str(len(names))
-            raise ValueError(f"{what} must name each of the {len(array)} embeddings; got {got}")
+    named = check_names(len(array), labels, types, views)
     array = array.astype(np.float32, copy=False)
     finite = _finite_rows(array)
     if not finite.all():
         first = int(finite.argmin())
-        where = "/".join(str(names[first]) for names in named.values())
+        where = "/".join(str(names[first]) for names in named[1:])
         raise ValueError(
             f"vectors must be finite; got NaN or infinity in {int((~finite).sum())} of {len(array)} embeddings, "
             f"the first of them number {first} ({where})"
         )
-    people = [unicodedata.normalize("NFC", str(label)) for label in labels]
+    return named._replace(vectors=array)
+
+
+def check_names(count: int, labels: Sequence[str], types: Sequence[str], views: Sequence[str]) -> Samples:
+    """Check the names of sequences that need not be embedded yet.
+
+    Args:
+        count: The number of sequences.
+        labels: The person of each sequence.
+        types: The recording of each sequence.
+        views: The camera of each sequence.
+
+    Returns:
+        The names as arrays, with vectors `[N, 0, 0]`.
+
+    Raises:
+        ValueError: There are other numbers of names than of sequences, or people are named in two ways.
+    """
+    for what, names in {"labels": labels, "types": types, "views": views}.items():
+        if isinstance(names, str) or len(names) != count:
+            got = repr(names) if isinstance(names, str) else str(len(names))
+            raise ValueError(f"{what} must name each of the {count} embeddings; got {got}")
+    people = [composed(str(label)) for label in labels]
     _refuse_two_spellings(people)
     return Samples(
-        array,
+        np.empty((count, 0, 0), np.float32),
         np.array(people, np.str_),
         np.array([str(name) for name in types], np.str_),
         np.array([str(name) for name in views], np.str_),
     )
+
+
+def composed(name: str) -> str:
+    """Return a name in Unicode's form NFC, in which names are compared."""
+    return unicodedata.normalize("NFC", name)
 
 
 def listed(names: Iterable[object]) -> str:
