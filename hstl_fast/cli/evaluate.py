@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from hstl_fast.cli.embedding import Settings, network_options
-from hstl_fast.cli.evaluation_data import (
-    Labelled,
-    choose_test_set,
-    labelled_embeddings,
-    read_partition,
-    read_probes,
-)
+from hstl_fast.cli.evaluation_data import Chosen, load_test_set, read_probes
 from hstl_fast.cli.evaluation_output import csv_text, json_text, print_outcome
+from hstl_fast.cli.found import FoundOptions, found_options
 from hstl_fast.cli.options import choice, new_file
 from hstl_fast.cli.output import SomeFailed, progress_bar
-from hstl_fast.data.sequences import Partition
 from hstl_fast.evaluation import METRICS, PROTOCOLS
 from hstl_fast.evaluation.pictures import SUFFIXES, draw_pictures, draw_sheet, picture_names, require_matplotlib
 from hstl_fast.evaluation.protocols import Outcome, Request, run_protocol
 from hstl_fast.files import atomic_file
+from hstl_fast.progress import Progress
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -52,7 +48,6 @@ def _pictures(_: click.Context, __: click.Parameter, place: Path | None) -> Path
 @click.command(short_help="Evaluate by a published protocol.")
 @choice("--protocol", PROTOCOLS, required=True, help="Whose rules: which sequences are compared, and how.")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(exists=True, path_type=Path))
-@click.option("--partition", metavar="FILE.json", type=_FILE, help="Evaluate the people of its TEST_SET.")
 @click.option("--probes", metavar="FILE", type=_FILE, help="Probes of gait3d: PROBE_SET, a JSON list, or one a line.")
 @choice("--metric", METRICS, default="euclidean", help="Distance of two part embeddings.")
 @click.option("--cross-view", is_flag=True, help="casia-b in its cross-view form: one gallery of all views.")
@@ -66,11 +61,11 @@ def _pictures(_: click.Context, __: click.Parameter, place: Path | None) -> Path
     type=click.Path(path_type=Path),
     help=f"Also draw heat maps and CMC curves: into a folder, or as one file ({', '.join(SUFFIXES)}).",
 )
+@found_options
 @network_options
 def evaluate(
     protocol: str,
     inputs: tuple[Path, ...],
-    partition: Path | None,
     probes: Path | None,
     metric: str,
     cross_view: bool,
@@ -80,26 +75,27 @@ def evaluate(
     plot: Path | None,
     **options: Any,
 ) -> None:
-    """Evaluate embedding files, or silhouettes that are embedded first, by the protocol of a published data set.
+    """Evaluate embedding files, or data that are embedded first, by the protocol of a published data set.
 
-    Sequences are named label/type/view. Percentages stand beside the numbers of people, probes and gallery sequences,
-    and beside published ones, which are marked as such. For grew, whose people are not public, --csv gets the
-    competition's file. The network for silhouettes is the protocol's, unless --preset or --checkpoint names another.
+    Sequences are named label/type/view; the TEST_SET of --partition is evaluated. Percentages stand beside the numbers
+    of people, probes and gallery sequences, and beside published ones, which are marked as such. For grew, whose people
+    are not public, --csv gets the competition's file. The network for data is the protocol's, unless --preset or
+    --checkpoint names another.
     """
     _check_options(protocol, csv_file, plot)
     failures: list[str] = []
-    division = read_partition(partition) if partition else None
-    named = _probes(protocol, probes, division)
-    every = labelled_embeddings(inputs, protocol, Settings(**options), failures)
-    chosen, notes = choose_test_set(every.labels, protocol, division)
-    labelled = every.subset(chosen)
+    found = FoundOptions.take(options)
+    named = None if probes is None else read_probes(probes)
+    request = Request(metric, named, cross_view, rerank, plot is not None)
+    chosen = load_test_set(inputs, protocol, request, found, Settings(**options), failures)
+    notes = list(chosen.notes)
     with progress_bar() as progress:
-        outcome = _run(protocol, labelled, Request(metric, named, cross_view, rerank, plot is not None, progress))
+        outcome = _run(protocol, chosen, progress)
     files = _files(outcome, json_file, csv_file, plot)
     if plot is not None and not any(path == plot or path.parent == plot for path in files):
         notes.append("There is nothing to draw.")
     _write(files, plot)
-    print_outcome(outcome, [*_untrained(labelled), *notes])
+    print_outcome(outcome, [*_untrained(chosen), *notes])
     if protocol == "grew":
         click.echo(f"{csv_file}: {outcome.counts['probes']} rows for the competition")
     if failures:
@@ -113,26 +109,17 @@ def _check_options(protocol: str, csv_file: Path | None, plot: Path | None) -> N
         raise click.UsageError("grew has no public answers, so there is nothing to draw with --plot")
 
 
-def _probes(protocol: str, probes: Path | None, partition: Partition | None) -> tuple[str, ...] | None:
-    """The probes that a file names, or else the partition, where the protocol takes such a list."""
-    if probes is not None:
-        return read_probes(probes)
-    if protocol != "gait3d":
-        return None
-    if partition is None or not partition.probes:
-        raise click.UsageError("gait3d needs the list of its probes: --probes FILE, or a --partition with PROBE_SET")
-    return partition.probes
+def _run(protocol: str, chosen: Chosen, progress: Progress) -> Outcome:
+    labels, types, views = ([item[i] for item in chosen.items] for i in range(3))
+    request = replace(chosen.request, progress=progress)
+    return run_protocol(protocol, chosen.embeddings.vectors, labels, types, views, request)
 
 
-def _run(protocol: str, labelled: Labelled, request: Request) -> Outcome:
-    return run_protocol(protocol, labelled.embeddings.vectors, labelled.labels, labelled.types, labelled.views, request)
-
-
-def _untrained(labelled: Labelled) -> list[str]:
-    if not labelled.embeddings.untrained:
+def _untrained(chosen: Chosen) -> list[str]:
+    if not chosen.embeddings.untrained:
         return []
     return [
-        f"The network is untrained ({labelled.embeddings.weights}): these numbers say little about who is who, and "
+        f"The network is untrained ({chosen.embeddings.weights}): these numbers say little about who is who, and "
         "nothing about HSTL."
     ]
 

@@ -1,23 +1,28 @@
-"""Labelled embeddings for `hstl-fast evaluate`: from embedding files or data, cut down to the test set."""
+"""Labelled embeddings of a test set for `hstl-fast evaluate`: from embedding files, or from data that are embedded."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 import numpy as np
 
-from hstl_fast.cli.embedding import Settings, embed_inputs, load_network
+from hstl_fast.cli.embedding import Settings, embed_sequences, load_network
+from hstl_fast.cli.found import FoundOptions, finish_input, open_input
 from hstl_fast.cli.output import SomeFailed
-from hstl_fast.data.sequences import Partition
+from hstl_fast.data.errors import DataError
+from hstl_fast.data.partitions import load_partition, published_partition, sequence_key
+from hstl_fast.data.sequences import Item, Partition
 from hstl_fast.evaluation import Embeddings, check_comparable, is_embedding_file, load_embeddings
-from hstl_fast.evaluation.protocols import published_test_set
+from hstl_fast.evaluation.protocols import Request, select_sequences
+from hstl_fast.evaluation.published import TEST_PEOPLE
+from hstl_fast.silhouettes.left_out import LeftOut
 
 # The network that belongs to each protocol's data, where neither an option nor a checkpoint names one.
 PRESET = {"casia-b": "casia-b", "oumvlp": "oumvlp", "gait3d": "gait3d", "grew-validation": "grew", "grew": "grew"}
@@ -25,69 +30,112 @@ _GREW_PROBE = "probe"
 _LISTED = 5
 
 
-class Labelled(NamedTuple):
-    """Embeddings with the names that their sequences' names consist of.
+class Chosen(NamedTuple):
+    """The embeddings of a test set, and how it was chosen.
 
     Attributes:
         embeddings: The embeddings.
-        labels: The person of each sequence, in Unicode's form NFC.
-        types: The recording of each sequence.
-        views: The camera of each sequence.
+        items: What is known of each sequence; labels are in Unicode's form NFC.
+        request: The options of the evaluation, with the names of probes where the protocol takes a list of them.
+        notes: Sentences about what was left out or is absent.
     """
 
     embeddings: Embeddings
-    labels: list[str]
-    types: list[str]
-    views: list[str]
-
-    def subset(self, chosen: Sequence[int]) -> Labelled:
-        """Return some of the sequences, by their numbers in increasing order; all of them are not copied."""
-        if len(chosen) == len(self.labels):
-            return self
-        known = self.embeddings
-        names = tuple(known.names[i] for i in chosen)
-        some = replace(known, vectors=known.vectors[chosen], names=names, lengths=known.lengths[chosen])
-        return Labelled(some, *([each[i] for i in chosen] for each in (self.labels, self.types, self.views)))
+    items: list[Item]
+    request: Request
+    notes: list[str]
 
 
-def labelled_embeddings(inputs: Sequence[Path], protocol: str, settings: Settings, failures: list[str]) -> Labelled:
-    """Load or compute the embeddings of all inputs.
+def load_test_set(
+    inputs: Sequence[Path],
+    protocol: str,
+    request: Request,
+    found: FoundOptions,
+    settings: Settings,
+    failures: list[str],
+) -> Chosen:
+    """Load or compute the embeddings of the test set.
 
     Args:
-        inputs: Embedding files, or files and folders of silhouettes.
+        inputs: Embedding files, or data of any layout.
         protocol: The protocol, which chooses the network where the options do not.
-        settings: The network for silhouettes.
+        request: The options of the evaluation; without probes, those of the partition are taken.
+        found: How data are opened, and the partition.
+        settings: The network for data.
         failures: Gets a sentence for each sequence that could not be embedded.
 
     Returns:
-        The embeddings.
+        The test set.
 
     Raises:
-        click.UsageError: Options of a network are given with embedding files, or both kinds of input.
-        ValueError: Files cannot be read or belong to different networks, or a name is not `label/type/view`.
+        click.UsageError: Options for data are given with embedding files, both kinds of input are, or the protocol
+            needs a list of probes and there is none.
+        ValueError: Files cannot be read or belong to different networks, a name is not `label/type/view`, or the data
+            lack what the protocol needs; this is said before anything is embedded.
         SomeFailed: There is no embedding at all.
     """
     files = [path for path in inputs if is_embedding_file(path)]
     if files and len(files) < len(inputs):
         other = next(path for path in inputs if path not in files)
-        raise click.UsageError(f"expected embedding files or silhouettes, not both; got {files[0]} and {other}")
-    if not files:
-        return _labelled(_embed(inputs, protocol, settings, failures))
-    if settings.checkpoint or settings.seed is not None or settings.preset or settings.backend:
-        raise click.UsageError(
-            f"--checkpoint, --preset, --seed and --backend are for silhouettes; {files[0]} holds embeddings already"
-        )
-    return _labelled(_join(files))
+        raise click.UsageError(f"expected embedding files or data, not both; got {files[0]} and {other}")
+    if files:
+        _refuse_options_of_data(files[0], found, settings)
+        return _of_files(files, protocol, request, found)
+    return _of_data(inputs, protocol, request, found, settings, failures)
 
 
-def _embed(inputs: Sequence[Path], protocol: str, settings: Settings, failures: list[str]) -> Embeddings:
+def _refuse_options_of_data(file: Path, found: FoundOptions, settings: Settings) -> None:
+    given = {**dataclasses.asdict(settings), **dataclasses.asdict(dataclasses.replace(found, partition=None))}
+    usual = {**dict.fromkeys(dataclasses.asdict(settings)), **dataclasses.asdict(FoundOptions())}
+    names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value != usual[name]]
+    if names:
+        raise click.UsageError(f"{', '.join(names)}: expected data to be embedded; {file} holds embeddings already")
+
+
+def _of_files(files: Sequence[Path], protocol: str, request: Request, found: FoundOptions) -> Chosen:
+    partition = None if found.partition is None else load_partition(found.partition)
+    request = _with_probes(protocol, request, partition)
+    embeddings = _join(files)
+    items = _items(embeddings.names)
+    chosen, notes = choose_test_set(items, protocol, partition)
+    if len(chosen) < len(items):
+        embeddings = _rows(embeddings, chosen)
+    absent = [] if partition is None else _mismatches(items, protocol, partition)
+    return Chosen(embeddings, [items[i] for i in chosen], request, [*notes, *absent])
+
+
+def _of_data(
+    inputs: Sequence[Path],
+    protocol: str,
+    request: Request,
+    found: FoundOptions,
+    settings: Settings,
+    failures: list[str],
+) -> Chosen:
     if settings.checkpoint is None and settings.preset is None:
-        settings = replace(settings, preset=PRESET[protocol])
-    embeddings, failed = embed_inputs(load_network(settings), inputs, settings)
+        settings = dataclasses.replace(settings, preset=PRESET[protocol])
+    every = open_input(inputs, found)
+    request = _with_probes(protocol, request, every.partition)
+    chosen, notes = choose_test_set(every.items, protocol, every.partition)
+    sequences = every.subset(chosen)
+    select_sequences(protocol, sequences.labels, sequences.types, sequences.views, request)
+    left_out: list[LeftOut] = []
+    embeddings, failed = embed_sequences(load_network(settings), sequences, settings, left_out)
     failures += failed
+    finish_input(every, left_out, found)
     if embeddings is None:
         raise SomeFailed(failures)
-    return embeddings
+    by_name = {item.name: item for item in sequences.items}
+    return Chosen(embeddings, [by_name[name] for name in embeddings.names], request, notes)
+
+
+def _with_probes(protocol: str, request: Request, partition: Partition | None) -> Request:
+    """The options with the probes of the partition, where the user names none and the protocol takes a list."""
+    if request.probes is not None or protocol != "gait3d":
+        return request
+    if partition is None or not partition.probes:
+        raise click.UsageError("gait3d needs the list of its probes: --probes FILE, or a --partition with PROBE_SET")
+    return dataclasses.replace(request, probes=partition.probes)
 
 
 def _join(files: Sequence[Path]) -> Embeddings:
@@ -102,83 +150,108 @@ def _join(files: Sequence[Path]) -> Embeddings:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"expected every sequence once; got {listed(twice)} more than once")
-    vectors = np.concatenate([each.vectors for each in loaded])
-    return replace(loaded[0], vectors=vectors, names=names, lengths=np.concatenate([e.lengths for e in loaded]))
+    if len(loaded) == 1:
+        return loaded[0]
+    return dataclasses.replace(
+        loaded[0],
+        vectors=np.concatenate([each.vectors for each in loaded]),
+        names=names,
+        lengths=np.concatenate([each.lengths for each in loaded]),
+        fps=None,
+    )
 
 
-def _labelled(embeddings: Embeddings) -> Labelled:
-    parts = [name.split("/") for name in embeddings.names]
-    short = [name for name, part in zip(embeddings.names, parts, strict=True) if len(part) < 3 or "" in part[:3]]
+def _rows(embeddings: Embeddings, chosen: Sequence[int]) -> Embeddings:
+    names = tuple(embeddings.names[i] for i in chosen)
+    vectors, lengths = embeddings.vectors[list(chosen)], embeddings.lengths[list(chosen)]
+    return dataclasses.replace(embeddings, vectors=vectors, names=names, lengths=lengths, fps=None)
+
+
+def _items(names: Sequence[str]) -> list[Item]:
+    parts = [name.split("/") for name in names]
+    short = [name for name, part in zip(names, parts, strict=True) if len(part) < 3 or "" in part[:3]]
     if short:
         raise ValueError(
             "expected sequences named label/type/view, such as 075/nm-01/090; "
             f"got {listed(short)} among {len(parts)} sequences"
         )
-    columns = [[part[i] for part in parts] for i in range(3)]
-    return Labelled(embeddings, [_composed(label) for label in columns[0]], columns[1], columns[2])
+    return [Item(_composed(part[0]), part[1], part[2], name) for part, name in zip(parts, names, strict=True)]
 
 
-def choose_test_set(labels: Sequence[str], protocol: str, partition: Partition | None) -> tuple[list[int], list[str]]:
+def choose_test_set(items: Sequence[Item], protocol: str, partition: Partition | None) -> tuple[list[int], list[str]]:
     """Choose the sequences of the test set.
 
     Args:
-        labels: The person of each sequence, in Unicode's form NFC.
+        items: What is known of each sequence.
         protocol: The protocol.
         partition: The division of the data set, or None for the published rule where there is one.
 
     Returns:
-        The numbers of the sequences of the test set, and sentences about what was left out or is absent.
+        The numbers of the sequences of the test set, increasing, and a sentence if others were left out.
 
     Raises:
         ValueError: The partition names nobody who is in the data.
     """
+    rule = "the partition"
     if partition is None:
-        by_rule = published_test_set(np.array(labels)) if protocol == "casia-b" else None
-        if by_rule is None:
-            return list(range(len(labels))), []
-        chosen = np.flatnonzero(by_rule).tolist()
-        return chosen, [f"Test set by the published rule, 075 to 124: {_left_out(labels, chosen)}."]
-    test = {_composed(label) for label in partition.test}
-    # The probes of GREW's test set have no names, and some partition files do not list what stands for one.
-    wanted = test | ({_GREW_PROBE} if protocol == "grew" else set())
-    chosen = [i for i, label in enumerate(labels) if label in wanted]
+        partition, rule = _published(protocol, {item.label for item in items}), "the published rule"
+    if partition is None:
+        return list(range(len(items))), []
+    wanted = _wanted(protocol, partition)
+    chosen = [i for i, item in enumerate(items) if item.label in wanted]
+    if partition.gallery:
+        named = {*partition.gallery, *partition.probes}
+        chosen = [i for i in chosen if sequence_key(items[i]) in named]
     if not chosen:
         raise ValueError(
-            f"none of the {len(test)} people of the partition's TEST_SET is in the data: "
-            f"expected {listed(test)}; got {listed(labels)}"
+            f"none of the {len(partition.test)} people of the partition's TEST_SET is in the data: "
+            f"expected {listed(partition.test)}; got {listed(item.label for item in items)}"
         )
+    if len(chosen) == len(items):
+        return chosen, []
+    people = {items[i].label for i in chosen}
+    others = {item.label for item in items} - people
+    return chosen, [
+        f"Test set by {rule}: {len(chosen)} sequences of {len(people)} people are evaluated; left out are "
+        f"{len(items) - len(chosen)} sequences, among them all of {len(others)} people."
+    ]
+
+
+def _wanted(protocol: str, partition: Partition) -> set[str]:
+    # The probes of GREW's test set have no names, and some partition files do not list what stands for one.
+    return {*partition.test, *([_GREW_PROBE] if protocol == "grew" else [])}
+
+
+def _published(protocol: str, people: set[str]) -> Partition | None:
+    """The published division, where the protocol has a rule and people for training are among the data.
+
+    Small data sets may number their people as OUMVLP does: for these the rule is used only where there are more people
+    than its test set has.
+    """
+    if protocol not in ("casia-b", "oumvlp") or (protocol == "oumvlp" and len(people) <= TEST_PEOPLE[protocol]):
+        return None
+    try:
+        partition = published_partition(protocol, people)
+    except DataError:
+        return None
+    everybody = len(partition.train) + len(partition.test) == len(people)
+    return partition if everybody and partition.train and partition.test else None
+
+
+def _mismatches(items: Sequence[Item], protocol: str, partition: Partition) -> list[str]:
+    """Sentences about people whom only the partition or only the data have."""
+    people = {item.label for item in items}
+    unnamed = people - _wanted(protocol, partition) - set(partition.train)
+    absent = set(partition.test) - people
     notes = []
-    if len(chosen) < len(labels):
-        notes.append(f"Test set by the partition: {_left_out(labels, chosen)}.")
-    unnamed = set(labels) - wanted - {_composed(label) for label in partition.train}
     if unnamed:
         notes.append(f"{len(unnamed)} people in the data are in neither set of the partition: {listed(unnamed)}.")
-    absent = test - set(labels)
     if absent:
         notes.append(
-            f"{len(absent)} of {len(test)} people of the partition's TEST_SET are not in the data: {listed(absent)}."
+            f"{len(absent)} of {len(partition.test)} people of the partition's TEST_SET are not in the data: "
+            f"{listed(absent)}."
         )
-    return chosen, notes
-
-
-def read_partition(path: Path) -> Partition:
-    """Read a partition file as OpenGait writes it.
-
-    Args:
-        path: A JSON file with the lists `TRAIN_SET`, `TEST_SET` and, optionally, `PROBE_SET`.
-
-    Returns:
-        The division.
-
-    Raises:
-        ValueError: The file is no such JSON.
-        OSError: The file cannot be read.
-    """
-    document = _json(path.read_bytes())
-    if not isinstance(document, dict) or "TEST_SET" not in document:
-        raise ValueError(f"{path}: expected a partition, a JSON object with the list TEST_SET")
-    sets = {key: document.get(key, []) for key in ("TRAIN_SET", "TEST_SET", "PROBE_SET")}
-    return Partition(*(_names(path, key, value) for key, value in sets.items()))
+    return notes
 
 
 def read_probes(path: Path) -> tuple[str, ...]:
@@ -203,10 +276,9 @@ def read_probes(path: Path) -> tuple[str, ...]:
             document = [line.strip() for line in content.decode("utf-8-sig").splitlines() if line.strip()]
         except UnicodeDecodeError:
             document = []
-    names = _names(path, "PROBE_SET", document)
-    if not names:
+    if not isinstance(document, list) or not document or not all(isinstance(name, str) for name in document):
         raise ValueError(f"{path}: expected names of probes, in PROBE_SET, as a JSON list, or one a line; got none")
-    return names
+    return tuple(_composed(name) for name in document)
 
 
 def listed(names: Iterable[str]) -> str:
@@ -215,23 +287,12 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(known[:_LISTED]) + (f" and {len(known) - _LISTED} more" if len(known) > _LISTED else "")
 
 
-def _left_out(labels: Sequence[str], chosen: Sequence[int]) -> str:
-    sequences, people = len(labels) - len(chosen), len(set(labels)) - len({labels[i] for i in chosen})
-    return f"{len(chosen)} sequences are evaluated, {sequences} of {people} other people are left out"
-
-
 def _json(content: bytes) -> Any:
     """The value of a JSON text, None where it is none."""
     try:
         return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None
-
-
-def _names(path: Path, key: str, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ValueError(f"{path}: expected {key} to be a list of names")
-    return tuple(_composed(name) for name in value)
 
 
 def _composed(name: str) -> str:

@@ -3,14 +3,19 @@
 import csv
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hstl_fast.cli.evaluation_data import labelled_embeddings, read_partition
+from hstl_fast.cli import evaluation_data
+from hstl_fast.cli.embedding import Settings
+from hstl_fast.cli.found import FoundOptions
+from hstl_fast.data import Item, Sequences
 from hstl_fast.evaluation import Embeddings, evaluate, save_embeddings
+from hstl_fast.evaluation.protocols import Request
 from tests.cli.helpers import run, walker
 from tests.golden import recipe
 
@@ -190,8 +195,8 @@ def test_people_for_training_are_left_out_and_counted(tmp_path: Path) -> None:
     path = small_file(tmp_path / "e.npz", ["001", "074", "075", "124"])
     found, text = counts(path, tmp_path)
     assert found["people"] == 2
-    sentence = "40 sequences are evaluated, 40 of 2 other people are left out."
-    assert f"Test set by the published rule, 075 to 124: {sentence}" in text
+    sentence = "40 sequences of 2 people are evaluated; left out are 40 sequences, among them all of 2 people."
+    assert f"Test set by the published rule: {sentence}" in text
 
     (tmp_path / "p.json").write_text(json.dumps({"TRAIN_SET": ["075"], "TEST_SET": ["001", "074", "300"]}))
     found, text = counts(path, tmp_path, "--partition", tmp_path / "p.json")
@@ -201,7 +206,7 @@ def test_people_for_training_are_left_out_and_counted(tmp_path: Path) -> None:
     assert "1 of 3 people of the partition's TEST_SET are not in the data: 300." in text
 
 
-@pytest.mark.parametrize("people", [["075", "124"], ["001", "074"], ["075", "125"], ["75", "01"]])
+@pytest.mark.parametrize("people", [["075", "124"], ["001", "074"], ["075", "125"]])
 def test_other_people_are_all_evaluated(tmp_path: Path, people: list[str]) -> None:
     found, text = counts(small_file(tmp_path / "e.npz", people), tmp_path)
     assert found["people"] == 2
@@ -271,11 +276,36 @@ def test_files_that_are_refused(tmp_path: Path, break_file: Callable[[Path], tup
     assert sorted(file.name for file in tmp_path.iterdir()) == ["e.npz"]
 
 
-@pytest.mark.parametrize("content", ["[1, 2]", '{"TRAIN_SET": ["a"]}', '{"TEST_SET": "a"}', "nonsense", '["\udcff"]'])
+@pytest.mark.parametrize("content", ["[1, 2]", '{"TEST_SET": "a"}', "nonsense"])
 def test_files_that_are_no_partition(tmp_path: Path, content: str) -> None:
-    (tmp_path / "p.json").write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(ValueError, match=r"p\.json: expected"):
-        read_partition(tmp_path / "p.json")
+    (tmp_path / "p.json").write_text(content)
+    path = small_file(tmp_path / "e.npz", ["075", "076"])
+    result = run("evaluate", "--protocol", "casia-b", path, "--partition", tmp_path / "p.json", exit_code=1)
+    assert "p.json: expected" in result.stderr
+
+
+def test_oumvlp_is_divided_by_its_rule_where_there_are_too_many_people() -> None:
+    people = [f"{n:05}" for n in range(1, 10308)]
+    items = [Item(person, "00", "000", f"{person}/00/000") for person in people]
+    chosen, notes = evaluation_data.choose_test_set(items, "oumvlp", None)
+    assert {items[i].label for i in chosen} == {*people[1::2], "10307"}
+    assert len(notes) == 1
+    assert evaluation_data.choose_test_set(items[:5000], "oumvlp", None) == (list(range(5000)), [])
+
+
+def test_a_partition_may_name_the_gallery(tmp_path: Path) -> None:
+    path, arrays = golden_file(tmp_path / "g.npz", "gait3d")
+    names = ["-".join(each) for each in zip(*arrays[1:], strict=True)]
+    probes = [str(name) for name in recipe.load("evaluation")["gait3d/probes"]]
+    gallery = [name for name in names if name not in probes][::2]
+    partition = {"TRAIN_SET": [], "TEST_SET": sorted(set(arrays[1])), "PROBE_SET": probes, "GALLERY_SET": gallery}
+    (tmp_path / "p.json").write_text(json.dumps(partition))
+    options = ["--partition", tmp_path / "p.json", "--json", tmp_path / "out.json"]
+    run("evaluate", "--protocol", "gait3d", path, *options)
+    kept = [i for i, name in enumerate(names) if name in probes or name in gallery]
+    expected = evaluate("gait3d", *(array[kept] for array in arrays), probes=probes)
+    assert json.loads((tmp_path / "out.json").read_text()) == expected
+    assert expected["counts"]["gallery"] == len(gallery)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"TEST_SET": []}', b"[1]", b"\xff\xfe\x00"])
@@ -290,8 +320,8 @@ def test_files_that_name_no_probes(tmp_path: Path, content: bytes) -> None:
 def test_options_that_do_not_fit(tmp_path: Path, gallery: Path) -> None:
     path = small_file(tmp_path / "e.npz", ["075", "076"])
     for options, words in (
-        (["casia-b", path, "--seed", 3], "are for silhouettes"),
-        (["casia-b", path, gallery], "embedding files or silhouettes, not both"),
+        (["casia-b", path, "--seed", 3, "--pattern", "*.png"], "--seed, --pattern: expected data to be embedded"),
+        (["casia-b", path, gallery], "embedding files or data, not both"),
         (["gait3d", path], "gait3d needs the list of its probes: --probes FILE"),
     ):
         assert words in " ".join(run("evaluate", "--protocol", *options, exit_code=2).stderr.split())
@@ -314,6 +344,25 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "tree"
 
 
+def test_only_the_test_set_is_embedded(tree: Path, tmp_path: Path) -> None:
+    """The people for training are not read at all."""
+    (tree / "075").rename(tree / "001")
+    (tree / "001" / "nm-05" / "090" / "090.npy").write_bytes(b"nonsense")
+    for person in ("077", "078"):
+        shutil.copytree(tree / "076", tree / person)
+    result = run("evaluate", "--protocol", "casia-b", tree, "--json", tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text())["counts"]["people"] == 3
+    assert "Test set by the published rule: 12 sequences of 3 people" in result.stdout
+
+
+def test_missing_types_and_probes_are_named_before_the_work(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation_data, "embed_sequences", None)
+    message = run("evaluate", "--protocol", "gait3d", tree, exit_code=2).stderr
+    assert "gait3d needs the list of its probes" in message
+    message = run("evaluate", "--protocol", "oumvlp", tree, exit_code=1).stderr
+    assert "oumvlp needs a gallery of the types 01; the data have the types bg-01, cl-01, nm-01, nm-05" in message
+
+
 def test_silhouettes_are_embedded_by_the_protocols_network(tree: Path, tmp_path: Path) -> None:
     result = run("evaluate", "--protocol", "casia-b", tree, "--json", tmp_path / "a.json")
     assert "2 people, 6 probes, 2 gallery sequences, 0 probes without a partner" in result.stdout
@@ -331,19 +380,18 @@ def test_sequences_that_cannot_be_read_are_listed_after_the_numbers(tree: Path) 
     assert "broken.npy" in result.stderr
 
 
-def test_the_protocol_chooses_the_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from hstl_fast.cli import evaluation_data
-    from hstl_fast.cli.embedding import Settings
-
+def test_the_protocol_chooses_the_network(monkeypatch: pytest.MonkeyPatch, tree: Path) -> None:
     presets = []
 
-    def embed(network: object, inputs: object, settings: Settings) -> tuple[None, list[str]]:
+    def embed(network: object, sequences: Sequences, settings: Settings, _: object) -> tuple[None, list[str]]:
         presets.append(settings.preset)
         return None, ["nothing"]
 
-    monkeypatch.setattr(evaluation_data, "embed_inputs", embed)
+    monkeypatch.setattr(evaluation_data, "embed_sequences", embed)
     monkeypatch.setattr(evaluation_data, "load_network", lambda settings: None)
+    monkeypatch.setattr(evaluation_data, "select_sequences", lambda *arguments: None)
     for protocol in ("oumvlp", "grew-validation", "gait3d"):
+        settings, request = Settings(None, None, None, None, 9), Request(probes=("a-b-c",))
         with pytest.raises(Exception, match="nothing"):
-            labelled_embeddings([tmp_path], protocol, Settings(None, None, None, None, 9), [])
+            evaluation_data.load_test_set([tree], protocol, request, FoundOptions(), settings, [])
     assert presets == ["oumvlp", "grew", "gait3d"]

@@ -1,6 +1,5 @@
 """The protocols by which gait recognition is evaluated on the published data sets."""
 
-from hstl_fast.evaluation.protocols.casia_b import published_test_set
 from hstl_fast.evaluation.protocols.outcome import Outcome, Request, Selection
 from hstl_fast.evaluation.protocols.running import PROTOCOLS, evaluate, run_protocol, select_sequences
 
@@ -10,7 +9,6 @@ __all__ = [
     "Request",
     "Selection",
     "evaluate",
-    "published_test_set",
     "run_protocol",
     "select_sequences",
 ]

@@ -18,24 +18,6 @@ GALLERY = ("nm-01", "nm-02", "nm-03", "nm-04")
 PROBES: dict[str, tuple[str, ...]] = {"NM": ("nm-05", "nm-06"), "BG": ("bg-01", "bg-02"), "CL": ("cl-01", "cl-02")}
 CROSS_VIEW_GALLERY = ("nm-02", "bg-02", "cl-02")
 CROSS_VIEW_PROBES: dict[str, tuple[str, ...]] = {"NM": ("nm-01",), "BG": ("bg-01",), "CL": ("cl-01",)}
-# People 001 to 074 are for training, 075 to 124 for the test.
-_PEOPLE, _FIRST_OF_TEST = 124, 75
-
-
-def published_test_set(labels: NDArray[np.str_]) -> NDArray[np.bool_] | None:
-    """Choose the published test set by the numbers of the people.
-
-    Args:
-        labels: The person of each sequence.
-
-    Returns:
-        Bool `[N]`, True for the people 075 to 124; None where the labels are not CASIA-B's, or only people for
-        training, or only people of the test set, are among them.
-    """
-    if not all(len(label) == 3 and label.isdecimal() and 1 <= int(label) <= _PEOPLE for label in np.unique(labels)):
-        return None
-    test = np.array([int(label) >= _FIRST_OF_TEST for label in labels], bool)
-    return test if test.any() and not test.all() else None
 
 
 def select_casia_b(samples: Samples, request: Request) -> Selection:
