@@ -63,7 +63,7 @@ def _rebuild(data: Any, dtype: Any, shape: Any, order: str) -> NDArray[np.generi
     if not isinstance(shape, tuple) or not all(isinstance(n, int) and 0 <= n < 2**63 for n in shape):
         raise ValueError("its shape is not a tuple of sizes")
     raw = data.encode("latin-1") if isinstance(data, str) else data if type(data) is bytes else bytes(memoryview(data))
-    plain = dtype.build()
+    plain = _Dtype.build(dtype)  # a file may have replaced the method
     if math.prod(shape) * plain.itemsize != len(raw):
         raise ValueError(f"its {len(raw)} bytes are not an array {list(shape)} of {plain}")
     return np.frombuffer(raw, plain).reshape(shape, order="F" if order == "F" else "C")
@@ -79,16 +79,12 @@ def _transposed(array: NDArray[np.generic], axes: Any) -> NDArray[np.generic]:
 class _ArrayUnpickler(pickle.Unpickler):
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content), encoding="latin1")
-        self._made: dict[str, Any] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        known = f"{module.replace('numpy._core', 'numpy.core')}.{name}"
-        make = _REPLACEMENTS.get(known)
+        make = _REPLACEMENTS.get(f"{module.replace('numpy._core', 'numpy.core')}.{name}")
         if make is None:
             raise _Forbidden(short(f"{module}.{name}", 80))
-        if known not in self._made:
-            self._made[known] = make()
-        return self._made[known]
+        return make()
 
     def persistent_load(self, pid: Any) -> Any:
         raise _Forbidden("a persistent id")
@@ -135,7 +131,7 @@ def _new_encode() -> Any:
     return encode
 
 
-# The names that the pickle of an array may use. What stands for them is made anew for each file, so that a file cannot
+# The names that the pickle of an array may use. What stands for them is made anew each time, so that a file cannot
 # alter what the next one meets.
 _REPLACEMENTS = {
     "numpy.core.multiarray._reconstruct": _new_reconstruct,
@@ -191,4 +187,5 @@ def _only_arrays(content: Any, path: Path) -> NDArray[np.generic] | list[NDArray
 
 
 def _value(content: Any) -> NDArray[np.generic] | None:
-    return content.value if isinstance(content, _Array) else None
+    value = content.value if isinstance(content, _Array) else None
+    return value if isinstance(value, np.ndarray) else None

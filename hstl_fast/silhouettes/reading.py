@@ -136,7 +136,7 @@ def _read_folder(folder: Path, limit: int | None) -> Reading:
 
 
 def _what_else(folder: Path, sequences: list[Path]) -> str:
-    """What a folder without pictures holds, for the `got` of an error."""
+    """Name what a folder without pictures holds, for the `got` of an error."""
     if sequences:
         return f"one of sequences, such as {sequences[0].relative_to(folder).as_posix()}; read each of them"
     names = sorted((path.name for path in folder.iterdir() if not hidden(path.name)), key=natural)

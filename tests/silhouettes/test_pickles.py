@@ -158,3 +158,13 @@ def test_a_pickle_cannot_alter_what_the_next_one_meets(tmp_path: Path, sequence:
         read(tmp_path / "bad.pkl")
     (tmp_path / "walk.pkl").write_bytes(pickle.dumps(sequence))
     np.testing.assert_array_equal(read(tmp_path / "walk.pkl"), sequence)
+
+
+@pytest.mark.parametrize("attribute", [b"value", b"__init__"])
+def test_a_pickle_cannot_pass_something_else_for_an_array(tmp_path: Path, attribute: bytes) -> None:
+    """BUILD replaces what every new placeholder begins with."""
+    altered = b"cnumpy\nndarray\np0\n(N}S'__init__'\nc_codecs\nencode\nsS'value'\nS'text'\nstb0"
+    (tmp_path / "walk.pkl").write_bytes(altered + b"g0\n(S'x'\ntR.")
+    fails(tmp_path / "walk.pkl")
+    (tmp_path / "walk.pkl").write_bytes(b"cnumpy\nndarray\np0\n(N}S'" + attribute + b"'\nS'text'\nstbg0\n(tR.")
+    fails(tmp_path / "walk.pkl")
