@@ -78,14 +78,12 @@ def part_distances(
         cosine: Whether to find cosine distances, which know no centre.
         out: The distances `[n, k]` of the same type, contiguous.
     """
-    sizes = (len(probe), len(order), *probe.shape[1:])
-    last = (cosine, probe.dtype.itemsize, torch.get_num_threads())
-    PartDistancesCall(out, probe, gallery, order, centre, None, *sizes, *last).run()
+    (n, parts, c), k, threads = probe.shape, len(order), torch.get_num_threads()
+    itemsize = probe.dtype.itemsize
+    PartDistancesCall(out, probe, gallery, order, centre, None, n, k, parts, c, cosine, itemsize, threads).run()
 
 
-def pair_distances(
-    probe: Tensor, gallery: Tensor, probe_rows: Tensor, gallery_rows: Tensor, cosine: bool
-) -> Tensor:
+def pair_distances(probe: Tensor, gallery: Tensor, probe_rows: Tensor, gallery_rows: Tensor, cosine: bool) -> Tensor:
     """Compute the distances of some pairs in float64.
 
     Args:
@@ -99,7 +97,7 @@ def pair_distances(
         Distances float64 `[pairs]`.
     """
     distances = torch.empty(len(probe_rows), dtype=torch.float64)
-    sizes = (len(probe_rows), *probe.shape[1:])
-    last = (cosine, probe.dtype.itemsize, torch.get_num_threads())
-    PairDistancesCall(distances, probe, gallery, probe_rows, gallery_rows, *sizes, *last)()
+    pairs, (_, parts, c) = len(probe_rows), probe.shape
+    last = (pairs, parts, c, cosine, probe.dtype.itemsize, torch.get_num_threads())
+    PairDistancesCall(distances, probe, gallery, probe_rows, gallery_rows, *last)()
     return distances
