@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hstl_fast.backends.cpu import distances as native
-from hstl_fast.evaluation.distances import centre_of, check_finite, check_metric, check_shapes, implementation
+from hstl_fast.evaluation.distances import centre_of, check_metric, check_shapes, implementation, norms
 from hstl_fast.evaluation.product_form import NEAR
 from hstl_fast.progress import Progress, silent
 
@@ -21,8 +21,6 @@ from hstl_fast.progress import Progress, silent
 BLOCK_BYTES = 256 << 20
 # The kernel takes so many probes at a time; blocks are multiples of it.
 _PROBES = 256
-# Values whose norms are computed at a time.
-_CHUNK = 1 << 20
 
 
 class Comparison:
@@ -61,13 +59,12 @@ class Comparison:
         check_metric(metric)
         self.probe, self.gallery = _tensors(probe, gallery)
         check_shapes(self.probe, self.gallery)
-        check_finite("probe", self.probe)
-        check_finite("gallery", self.gallery)
         self.order = torch.arange(len(gallery)) if order is None else torch.from_numpy(order.astype(np.int64))
         self.cosine = metric == "cosine"
         self._compute = implementation(self.probe)
-        self._centre = centre_of(self.gallery) if len(gallery) else None
-        self.bounds = self._bounds()
+        self._centre = centre_of(self.gallery)
+        largest = norms("gallery", self.gallery, self._centre, self._compute).numpy().max(initial=0)
+        self.bounds = self._bounds(norms("probe", self.probe, self._centre, self._compute).numpy() + largest)
 
     def blocks(self, progress: Progress | None = None) -> Iterator[tuple[int, Tensor]]:
         """Compute all distances.
@@ -111,29 +108,19 @@ class Comparison:
         fitting = max(1, BLOCK_BYTES // a_probe)
         return fitting if fitting < _PROBES else fitting // _PROBES * _PROBES
 
-    def _bounds(self) -> NDArray[np.float64]:
+    def _bounds(self, together: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The bounds, `[n]`, where `together` is A + B."""
         parts, channels = self.gallery.shape[1:]
         numbers = torch.finfo(self.probe.dtype)
         unit = 1.05 * numbers.eps / 2
         terms = 72 + channels / 16 if self._compute is native else channels + 8
         if self.cosine:
-            return np.full(len(self.probe), unit * (2 * terms + parts + 9))
-        norms = self._norms(self.probe), self._norms(self.gallery)
-        together = norms[0] + norms[1].max(initial=0)
+            return np.full(len(together), unit * (2 * terms + parts + 9))
         least = 2 * math.sqrt(4 * channels * numbers.tiny)
         bounds: NDArray[np.float64] = unit * ((terms + 2) / math.sqrt(NEAR) + parts + 4) * together + least
         # One part's norm is at most `parts` times the mean; the squares of two are added.
-        bounds[parts * together > math.sqrt(numbers.max) / 2] = math.inf
+        bounds[~(parts * together < math.sqrt(numbers.max) / 2)] = math.inf
         return bounds
-
-    def _norms(self, embeddings: Tensor) -> NDArray[np.float64]:
-        """The mean over the parts of the distance from the centre, `[n]`."""
-        if self._centre is None or not len(embeddings):
-            return np.zeros(len(embeddings))
-        centre = self._centre.double()
-        chunks = embeddings.split(max(1, _CHUNK // centre.numel()))
-        means = torch.cat([(chunk - centre).norm(dim=2).mean(1) for chunk in chunks])
-        return means.numpy()
 
 
 def _tensors(probe: NDArray[Any], gallery: NDArray[Any]) -> tuple[Tensor, Tensor]:

@@ -20,8 +20,6 @@ METRICS = ("euclidean", "cosine")
 _PROBES_AT_ONCE = 1024
 # Sequences whose mean is the centre.
 _SAMPLE = 256
-# Values that are checked or measured at a time.
-_CHUNK = 1 << 20
 
 _logger = logging.getLogger(__name__)
 
@@ -58,9 +56,9 @@ def part_distances(probe: Tensor, gallery: Tensor, metric: str = "euclidean") ->
     if probe.dtype not in (torch.float32, torch.float64):
         return part_distances(probe.float(), gallery.float(), metric).to(probe.dtype)
     probe, gallery = probe.contiguous(), gallery.contiguous()
-    check_finite("probe", probe)
-    check_finite("gallery", gallery)
     compute, centre = implementation(probe), centre_of(gallery)
+    for name, embeddings in (("gallery", gallery), ("probe", probe)):
+        norms(name, embeddings, centre, compute)
     order = torch.arange(len(gallery), device=gallery.device)
     for some, into in zip(probe.split(_PROBES_AT_ONCE), out.split(_PROBES_AT_ONCE), strict=True):
         compute.part_distances(some, gallery, order, centre, metric == "cosine", into)
@@ -102,35 +100,41 @@ def check_shapes(probe: Tensor, gallery: Tensor) -> None:
         )
 
 
-def check_finite(name: str, embeddings: Tensor) -> None:
-    """Check that embeddings have no NaN and no infinity in them.
-
-    Args:
-        name: The argument's name, for the message.
-        embeddings: Embeddings `[n, P, C]`.
-
-    Raises:
-        ValueError: One has; the message names the first such row.
-    """
-    rows = max(1, _CHUNK // embeddings[:1].numel()) if len(embeddings) else 1
-    for start in range(0, len(embeddings), rows):
-        least, most = embeddings[start : start + rows].flatten(1).aminmax(dim=1)  # NaN if there is one
-        finite = (least - least == 0) & (most - most == 0)
-        if not finite.all():
-            row = start + int(finite.logical_not().nonzero()[0])
-            raise ValueError(f"{name} must be finite; got NaN or infinity in {name}[{row}]")
-
-
 def centre_of(gallery: Tensor) -> Tensor:
     """Find a point amid a gallery: norms from there are small, so that products blur distances little.
 
     Args:
-        gallery: Embeddings `[k, P, C]`, at least one.
+        gallery: Embeddings `[k, P, C]`.
 
     Returns:
-        The mean `[P, C]` of some of them.
+        The mean `[P, C]` of some of them; zeros where there are none.
     """
+    if not len(gallery):
+        return gallery.new_zeros(gallery.shape[1:])
     return gallery[:: max(1, len(gallery) // _SAMPLE)].double().mean(0).to(gallery.dtype)
+
+
+def norms(name: str, embeddings: Tensor, centre: Tensor, compute: ModuleType) -> Tensor:
+    """Compute the Euclidean distances of embeddings from a centre, and check that the embeddings are finite.
+
+    Args:
+        name: The argument's name, for the message.
+        embeddings: Embeddings `[n, P, C]`.
+        centre: A point `[P, C]`.
+        compute: What `implementation` chose.
+
+    Returns:
+        The means over the parts, float64 `[n]`; infinite or NaN where they overflow.
+
+    Raises:
+        ValueError: An embedding has NaN or infinity in it; the message names the first such row.
+    """
+    rows = torch.arange(len(embeddings), device=embeddings.device)
+    means: Tensor = compute.pair_distances(embeddings, centre[None], rows, torch.zeros_like(rows), False)
+    for row in means.isfinite().logical_not_().nonzero()[:, 0].tolist():
+        if not embeddings[row].isfinite().all():
+            raise ValueError(f"{name} must be finite; got NaN or infinity in {name}[{row}]")
+    return means
 
 
 def implementation(embeddings: Tensor) -> ModuleType:

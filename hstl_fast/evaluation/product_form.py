@@ -46,7 +46,7 @@ def pair_distances(probe: Tensor, gallery: Tensor, probe_rows: Tensor, gallery_r
         Distances float64 `[pairs]`.
     """
     at_once = max(1, _BLOCK // max(1, gallery[0].numel()))
-    pieces = [torch.empty(0, dtype=torch.float64)]
+    pieces = [probe.new_empty(0, dtype=torch.float64)]
     for rows, others in zip(probe_rows.split(at_once), gallery_rows.split(at_once), strict=True):
         a, b = probe[rows].double(), gallery[others].double()
         if cosine:
