@@ -28,6 +28,7 @@ from hstl_fast import (
     reference,
     silhouettes,
 )
+from hstl_fast.evaluation import search
 from hstl_fast.ops import _dispatch
 from hstl_fast.silhouettes import walkers
 
@@ -46,7 +47,7 @@ def checked() -> list[str]:
 def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     native = [backends.package(name) for name in backends.NATIVE]
     modules = (hstl_fast, functional, losses, checkpoints, export, silhouettes, walkers, evaluation, files, names)
-    for module in (*modules, reference, layout, _dispatch, backends, *native):
+    for module in (*modules, search, reference, layout, _dispatch, backends, *native):
         listed = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
         for name in listed:
             value = getattr(module, name)
