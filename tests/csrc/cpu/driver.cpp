@@ -565,8 +565,9 @@ template <class T>
 void test_distances(Report& report, const Case& c, bool cosine) {
   const int64_t n = c.w + 3, k = 3 * c.cout, parts = c.m(), channels = c.cin;
   Random random = {13};
-  Map probe = random.map(n * parts * channels, 1, 2), gallery = random.map((k + 2) * parts * channels, 1, 2);
-  Map centre = random.map(parts * channels, 0.1, 2);
+  const double mean = cosine ? 0 : 2;  // the cosine of single positive numbers is 1
+  Map probe = random.map(n * parts * channels, 1, mean), gallery = random.map((k + 2) * parts * channels, 1, mean);
+  Map centre = random.map(parts * channels, 0.1, mean);
   Sizes order, rows;
   for (int64_t j = 0; j < k; ++j) order.push_back(k + 1 - j);
   std::copy_n(probe.begin(), parts * channels, gallery.begin() + order[0] * parts * channels);
