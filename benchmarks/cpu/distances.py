@@ -152,7 +152,7 @@ def project(blocks: int, k: int = OUMVLP) -> dict[str, Any]:
     people = k // OUMVLP_VIEWS
     gallery = embeddings(k, people, 1)
     views = np.minimum(np.arange(k) // people, OUMVLP_VIEWS - 1)
-    block = comparison.BLOCK_BYTES // (4 * (k + OUMVLP_PARTS * OUMVLP_CHANNELS)) // 256 * 256
+    block = comparison.block_size(k, OUMVLP_PARTS, OUMVLP_CHANNELS, itemsize=4)
     probe = embeddings(block * blocks, people, 2)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     moments, used = list[float](), list[float]()

@@ -3,11 +3,11 @@
 // where the distance is large against the norms; elsewhere a part's distance is computed again from differences.
 //
 // The model of the cost, per pair of sequences and part: 2 c FLOPs of the product against one square root, four
-// operations and the addition to a tile, which stays in the second-level cache: for c = 256 on Zen 4 16 pairs take 256
-// cycles of multiply-adds and about 14 of the rest. A task is kProbes probes against kRows gallery sequences. For each
-// part it reads kProbes * c packed probe values (256 KiB for c = 256: second-level cache), copies kRows * c gallery
-// values once (memory: 4 bytes for 2 kProbes FLOPs, below 1 GB/s at 228 GFLOP/s), and adds to kProbes * kRows sums (112
-// KiB). The output is written once, after the last part.
+// operations and the addition to a tile: for c = 256 on Zen 4 16 pairs take 256 cycles of multiply-adds and about 14 of
+// the rest. A task is kProbes probes against kRows gallery sequences. For each part it reads kProbes * c packed values
+// of probes (512 KiB for c = 256) and adds to kProbes * kRows sums (224 KiB), both in the second-level cache, and
+// copies kRows * c values of the gallery once: 4 bytes from memory for 2 kProbes FLOPs, below 1 GB/s at 228 GFLOP/s.
+// The output is written once, after the last part.
 #include "arena.h"
 #include "operators.h"
 #include "parallel.h"
@@ -22,7 +22,7 @@ constexpr int kTile = kVectorRegisters == 32 ? 14 : 6;
 template <class T>
 constexpr int kPanel = 2 * lanes<T>;
 // Probes and, at most, gallery sequences of a task.
-constexpr int64_t kProbes = 256;
+constexpr int64_t kProbes = 512;
 constexpr int64_t kTiles = 112 / kTile;
 constexpr int64_t kRows = kTiles * kTile;
 // Terms summed in a row before their sum is added to the total: keeps the rounding small. It is part of the bound in

@@ -18,9 +18,9 @@ from hstl_fast.evaluation.product_form import NEAR
 from hstl_fast.progress import Progress, silent
 
 # Bytes of a block of distances and of its probes in the kernel's layout.
-BLOCK_BYTES = 256 << 20
+BLOCK_BYTES = 384 << 20
 # The kernel takes so many probes at a time; blocks are multiples of it.
-_PROBES = 256
+_PROBES = 512
 
 
 class Comparison:
@@ -76,7 +76,8 @@ class Comparison:
             The number of the first probe of a block, and its distances `[b, k]`, which are overwritten by the next.
         """
         tell, total = progress or silent, len(self.probe)
-        size = min(self._block_size(), total)
+        parts, channels = self.gallery.shape[1:]
+        size = min(block_size(len(self.order), parts, channels, self.probe.dtype.itemsize), total)
         memory = torch.empty(size, len(self.order), dtype=self.probe.dtype)
         tell("comparing", 0, total)
         for start in range(0, total, max(1, size)):
@@ -103,11 +104,6 @@ class Comparison:
         pairs: Tensor = self._compute.pair_distances(self.probe, self.gallery, rows, others, self.cosine)
         return pairs.numpy()
 
-    def _block_size(self) -> int:
-        a_probe = (len(self.order) + self.gallery.shape[1] * self.gallery.shape[2]) * self.probe.dtype.itemsize
-        fitting = max(1, BLOCK_BYTES // a_probe)
-        return fitting if fitting < _PROBES else fitting // _PROBES * _PROBES
-
     def _bounds(self, together: NDArray[np.float64]) -> NDArray[np.float64]:
         """The bounds, `[n]`, where `together` is A + B."""
         parts, channels = self.gallery.shape[1:]
@@ -121,6 +117,22 @@ class Comparison:
         # One part's norm is at most `parts` times the mean; the squares of two are added.
         bounds[~(parts * together < math.sqrt(numbers.max) / 2)] = math.inf
         return bounds
+
+
+def block_size(k: int, parts: int, channels: int, itemsize: int) -> int:
+    """Find how many probes fit into a block.
+
+    Args:
+        k: Columns of the block.
+        parts: Parts of an embedding.
+        channels: Channels of a part.
+        itemsize: Bytes of a value.
+
+    Returns:
+        A number of probes, 1 or more: the block, and the probes in the kernel's layout, take `BLOCK_BYTES`.
+    """
+    fitting = max(1, BLOCK_BYTES // ((k + parts * channels) * itemsize))
+    return fitting if fitting < _PROBES else fitting // _PROBES * _PROBES
 
 
 def _tensors(probe: NDArray[Any], gallery: NDArray[Any]) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 Distances are computed in the type of the embeddings, some probes at a time. Two of them whose difference is within
 twice the bound of `Comparison` may stand in the wrong order: only such near-ties are computed again in float64. Beside
-embeddings and results, about 512 MiB are used at most.
+embeddings and results, about 600 MiB are used at most.
 """
 
 from __future__ import annotations

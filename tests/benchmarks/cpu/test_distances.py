@@ -43,12 +43,12 @@ def test_wrong_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_projection(monkeypatch: pytest.MonkeyPatch) -> None:
     k = 42
     a_probe = 4 * (k + distances.OUMVLP_PARTS * distances.OUMVLP_CHANNELS)
-    monkeypatch.setattr(comparison, "BLOCK_BYTES", 256 * a_probe)
+    monkeypatch.setattr(comparison, "BLOCK_BYTES", 100 * a_probe)
     result = distances.project(2, k)
-    assert result["probes_of_a_block"] == 256
-    assert result["probes_measured"] == 512
+    assert result["probes_of_a_block"] == 100
+    assert result["probes_measured"] == 200
     assert result["rank_one"] == 1
-    assert result["projected_seconds"] > result["seconds_of_a_block"] * distances.OUMVLP / 256
+    assert result["projected_seconds"] > result["seconds_of_a_block"] * distances.OUMVLP / 100
 
 
 def test_embeddings_are_of_people_in_turns() -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tests.csrc.cpu.helpers import Buffers, Random, address, both_dtypes, cpu
 
-SIZES = [(1, 1, 1, 1), (3, 5, 2, 7), (70, 130, 2, 33), (257, 40, 1, 256), (5, 113, 3, 100)]
+SIZES = [(1, 1, 1, 1), (3, 5, 2, 7), (530, 21, 1, 5), (70, 130, 2, 33), (257, 40, 1, 256), (5, 113, 3, 100)]
 
 
 def expected_distances(probe: Tensor, gallery: Tensor, cosine: bool) -> Tensor:
