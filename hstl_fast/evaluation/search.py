@@ -97,7 +97,7 @@ def top(
     comparison = Comparison(probe, gallery, metric)
     for start, block in comparison.blocks(progress):
         for row, part in _pieces(block) if count else ():
-            last = part.kthvalue(count, dim=1).values if count < len(gallery) else part.amax(1)
+            last = part.topk(count, dim=1, largest=False, sorted=False).values.amax(1)
             rows, columns = _up_to(part, last, comparison.bounds[start + row :])
             exact = comparison.exact(rows + (start + row), columns)
             ranked = np.lexsort((exact, rows))  # stable: in the gallery's order where equal
@@ -131,16 +131,25 @@ def match_positions(
         distances are ranked in the gallery's order, and the order is that of float64.
 
     Raises:
-        ValueError: The metric is unknown, the shapes do not fit together, or an embedding has NaN or infinity in it.
+        ValueError: The metric is unknown, the shapes do not fit together, an embedding has NaN or infinity in it, or a
+            function does not return bool `[k]`.
     """
     comparison = Comparison(probe, gallery, metric)
-    positions = []
+    positions, none = [], np.zeros(len(gallery), np.bool_)
     for start, block in comparison.blocks(progress):
         for i, distances in enumerate(block.numpy(), start):
-            wanted = np.asarray(matches(i), dtype=np.bool_)
-            ranked = np.ones(len(gallery), np.bool_) if excluded is None else ~np.asarray(excluded(i), dtype=np.bool_)
+            wanted = _mask("matches", matches(i), len(gallery))
+            left_out = none if excluded is None else _mask("excluded", excluded(i), len(gallery))
+            ranked = ~left_out
             positions.append(_positions(comparison, i, distances, np.flatnonzero(wanted & ranked), ranked))
     return positions
+
+
+def _mask(name: str, mask: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
+    mask = np.asarray(mask)
+    if mask.shape != (k,) or mask.dtype != np.bool_:
+        raise ValueError(f"{name} must return bool [{k}]; got {mask.dtype} {list(mask.shape)}")
+    return mask
 
 
 def _pieces(block: Tensor) -> Iterator[tuple[int, Tensor]]:

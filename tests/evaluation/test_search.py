@@ -216,6 +216,10 @@ def test_bad_arguments() -> None:
         top(x, x[:, :2], 1)
     with pytest.raises(ValueError, match=r"groups must be int \[4\], one for each gallery sequence; got int64 \[3\]"):
         nearest_of_groups(x, x, np.zeros(3, np.int64))
+    with pytest.raises(ValueError, match=r"matches must return bool \[4\]; got bool \[3\]"):
+        match_positions(x, x, lambda i: np.zeros(3, np.bool_))
+    with pytest.raises(ValueError, match=r"excluded must return bool \[4\]; got int64 \[4\]"):
+        match_positions(x, x, lambda i: np.zeros(4, np.bool_), lambda i: np.zeros(4, np.int64))
     for value in (np.nan, np.inf, -np.inf):
         bad = x.copy()
         bad[2, 1, 5] = value
