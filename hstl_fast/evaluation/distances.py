@@ -32,8 +32,9 @@ def part_distances(probe: Tensor, gallery: Tensor, metric: str = "euclidean") ->
         torch.stack([torch.cdist(probe[:, p], gallery[:, p]) for p in range(P)]).mean(0)
 
     which is how OpenGait evaluates. It is computed natively on the CPU where that code was built and no context asks
-    for the reference, else by matrix products in torch; pairs of parts that these would blur are computed from
-    differences, so that equal embeddings have a Euclidean distance of exactly 0. No gradient flows.
+    for the reference, else by matrix products in torch, in the precision that torch is set to. Pairs of parts that
+    products would blur are computed from differences, so that equal embeddings have a Euclidean distance of exactly 0.
+    No gradient flows.
 
     Args:
         probe: Embeddings `[n, P, C]` of a floating type, finite.
