@@ -171,3 +171,6 @@ def test_without_the_native_module(monkeypatch: pytest.MonkeyPatch, caplog: pyte
     assert [record.message for record in caplog.records] == ["distances are computed by torch: it was not built"]
     with use_backend("cpu"), pytest.raises(RuntimeError, match="it was not built"):
         part_distances(x, x)
+    monkeypatch.setattr(library, "_cpu_error", "HSTL_FAST_CPU_ISA: expected another")
+    with use_backend("auto"), pytest.raises(ValueError, match="HSTL_FAST_CPU_ISA: expected another"):
+        part_distances(x, x)
