@@ -10,7 +10,7 @@ import torch
 from hstl_fast import info
 
 # Packages whose versions belong to the results.
-PEERS = ("onnx", "onnxruntime", "openvino")
+PEERS = ("onnx", "onnxruntime", "openvino", "faiss-cpu")
 
 
 def description() -> dict[str, Any]:

@@ -44,6 +44,9 @@ template <class T> void run(const FtaForward<T>& a) { operators<T>().fta_forward
 template <class T> void run(const FtaBackward<T>& a) { operators<T>().fta_backward(a); }
 template <class T> void run(const MaxPool<T>& a) { operators<T>().max_pool(a); }
 template <class T> void run(const Head<T>& a) { operators<T>().head(a); }
+template <class T> size_t run(const PartDistancesWorkspace<T>& a) { return operators<T>().part_distances_workspace(a); }
+template <class T> void run(const PartDistances<T>& a) { operators<T>().part_distances(a); }
+template <class T> void run(const PairDistances<T>& a) { operators<T>().pair_distances(a); }
 static void run(const GrowSupport& a) { supports().grow(a); }
 static void run(const WindowSupport& a) { supports().window(a); }
 static void run(const MaxPoolSupport& a) { supports().max_pool(a); }
@@ -111,8 +114,8 @@ PYBIND11_MODULE(_cpu, m) {
   py::dict fields;
   define_typed<ArmePrepackedSize, ArmePrepack, ArmeWorkspace, ArmeWgradWorkspace, ArmeForward, ArmeDgrad, ArmeWgrad,
                SilhouettesForward, LeakyBackward, FrameMaximum, FrameMaximumBackward, FrameMaximumBackwardAdd,
-               AstpWorkspace, AstpForward, AstpBackward, FtaWorkspace, FtaForward, FtaBackward, MaxPool, Head>(m,
-                                                                                                               fields);
+               AstpWorkspace, AstpForward, AstpBackward, FtaWorkspace, FtaForward, FtaBackward, MaxPool, Head,
+               PartDistancesWorkspace, PartDistances, PairDistances>(m, fields);
   define_untyped<GrowSupport, WindowSupport, MaxPoolSupport>(m, fields);
   m.attr("fields") = fields;  // names of every function's arguments, in order
   m.def("instruction_sets", &instruction_sets, "Instruction sets that this machine runs, best first.");

@@ -18,7 +18,7 @@ namespace hstl {
 // fields finds an argument that was added, removed, renamed or moved. It does not find one that keeps its name and
 // place and gets another type, layout in memory or meaning, nor a changed layout of prepacked weights: raise the number
 // for every change.
-constexpr int kInterface = 8;
+constexpr int kInterface = 9;
 
 // The algorithm of a convolution: direct, or Winograd with tiles of 4 x 4 positions and so many frames.
 constexpr int kDirect = 0;
@@ -342,6 +342,52 @@ struct Head {
                 threads)
 };
 
+// ---- distances of embeddings
+
+// Bytes that part_distances may use.
+template <class T>
+struct PartDistancesWorkspace {
+  int64_t n, parts, c;
+  int itemsize;
+  int threads;
+  HSTL_FUNCTION("part_distances_workspace", n, parts, c, itemsize, threads)
+};
+
+// distances[i, j] = the mean over the parts of the Euclidean distance of probe[i] to gallery[order[j]], or of one minus
+// their cosine. Equal embeddings have a Euclidean distance of exactly 0. The nearer the embeddings lie to the centre,
+// the fewer pairs need more than a product.
+template <class T>
+struct PartDistances {
+  T* distances;          // [n, k]
+  const T* probe;        // [n, parts, c]
+  const T* gallery;      // [any, parts, c]
+  const int64_t* order;  // [k] rows of the gallery
+  const T* centre;       // [parts, c], or null for zeros
+  void* workspace;       // [part_distances_workspace(...)]
+  int64_t n, k, parts, c;
+  bool cosine;
+  int itemsize;
+  int threads;
+  HSTL_FUNCTION("part_distances", distances, probe, gallery, order, centre, workspace, n, k, parts, c, cosine, itemsize,
+                threads)
+};
+
+// The distance of probe[probe_rows[i]] to gallery[gallery_rows[i]], computed in double.
+template <class T>
+struct PairDistances {
+  double* distances;            // [pairs]
+  const T* probe;               // [any, parts, c]
+  const T* gallery;             // [any, parts, c]
+  const int64_t* probe_rows;    // [pairs]
+  const int64_t* gallery_rows;  // [pairs]
+  int64_t pairs, parts, c;
+  bool cosine;
+  int itemsize;
+  int threads;
+  HSTL_FUNCTION("pair_distances", distances, probe, gallery, probe_rows, gallery_rows, pairs, parts, c, cosine,
+                itemsize, threads)
+};
+
 // ---- supports
 
 // Grown by one position in time, rows and columns, inside region and sequence.
@@ -404,6 +450,9 @@ struct Operators {
   void (*fta_backward)(const FtaBackward<T>&);
   void (*max_pool)(const MaxPool<T>&);
   void (*head)(const Head<T>&);
+  size_t (*part_distances_workspace)(const PartDistancesWorkspace<T>&);
+  void (*part_distances)(const PartDistances<T>&);
+  void (*pair_distances)(const PairDistances<T>&);
 };
 
 struct Supports {
@@ -429,6 +478,7 @@ struct Tables {
   X(arme_winograd)             \
   X(arme_winograd_wgrad)       \
   X(astp)                      \
+  X(distances)                 \
   X(fta)                       \
   X(head)                      \
   X(leaky)                     \

@@ -1,18 +1,25 @@
-"""Searches of a gallery that hold for data sets of any size: memory is bounded, and rankings are those of float64."""
+"""Searches of a gallery that hold for data sets of any size: memory is bounded, and rankings are those of float64.
+
+Distances are computed in the type of the embeddings, some probes at a time. Two of them whose difference is within
+twice the bound of `Comparison` may stand in the wrong order: only such near-ties are computed again in float64. Beside
+embeddings and results, about 600 MiB are used at most.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from hstl_fast.evaluation.distances import part_distances
-from hstl_fast.progress import Progress, silent
+from hstl_fast.evaluation.comparison import Comparison
+from hstl_fast.progress import Progress
 
-# Probes that are compared with the gallery at a time.
-_PROBES_AT_ONCE = 64
+# Distances whose near-ties are looked for at a time.
+_DISTANCES_AT_ONCE = 1 << 22
 
 
 def nearest_of_groups(
@@ -33,16 +40,28 @@ def nearest_of_groups(
 
     Returns:
         Indices into the gallery `[n, G]`, -1 for a group without sequences; equal distances in the gallery's order.
+        The order is that of float64.
 
     Raises:
-        ValueError: The metric is unknown, or the shapes do not fit together.
+        ValueError: The metric is unknown, the shapes do not fit together, or an embedding has NaN or infinity in it.
     """
-    members = [np.flatnonzero(groups == g) for g in range(int(groups.max(initial=-1)) + 1)]
-    found = np.full((len(probe), len(members)), -1, np.intp)
-    for start, block in _blocks(probe, gallery, metric, progress):
-        for g, of_group in enumerate(members):
-            if len(of_group):
-                found[start : start + len(block), g] = of_group[block[:, of_group].argmin(axis=1)]
+    groups = np.asarray(groups)
+    if groups.shape != (len(gallery),) or (len(groups) and groups.dtype.kind not in "iu"):
+        raise ValueError(
+            f"groups must be int [{len(gallery)}], one for each gallery sequence; "
+            f"got {groups.dtype} {list(groups.shape)}"
+        )
+    order = np.argsort(groups, kind="stable")
+    order = order[np.searchsorted(groups[order], 0) :]
+    edges = np.searchsorted(groups[order], np.arange(int(groups.max(initial=-1)) + 2))
+    found = np.full((len(probe), len(edges) - 1), -1, np.intp)
+    comparison = Comparison(probe, gallery, metric, order)
+    for start, block in comparison.blocks(progress):
+        for group, (first, end) in enumerate(pairwise(edges.tolist())):
+            if first < end:
+                for row, part in _pieces(block[:, first:end]):
+                    columns = _nearest(comparison, start + row, part, first)
+                    found[start + row : start + row + len(part), group] = order[columns]
     return found
 
 
@@ -64,19 +83,27 @@ def top(
 
     Returns:
         Indices into the gallery `[n, min(count, k)]`, nearest first, equal distances in the gallery's order; and their
-        distances, of the same shape.
+        distances, of the same shape, computed in float64.
 
     Raises:
-        ValueError: `count` is below 1, the metric is unknown, or the shapes do not fit together.
+        ValueError: `count` is below 1, the metric is unknown, the shapes do not fit together, or an embedding has NaN
+            or infinity in it.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1; got {count}")
-    indices = np.empty((len(probe), min(count, len(gallery))), np.intp)
+    count = min(count, len(gallery))
+    indices = np.empty((len(probe), count), np.intp)
     distances = np.empty(indices.shape)
-    for start, block in _blocks(probe, gallery, metric, progress):
-        order = block.argsort(axis=1, kind="stable")[:, :count]
-        indices[start : start + len(block)] = order
-        distances[start : start + len(block)] = np.take_along_axis(block, order, 1)
+    comparison = Comparison(probe, gallery, metric)
+    for start, block in comparison.blocks(progress):
+        for row, part in _pieces(block) if count else ():
+            last = part.topk(count, dim=1, largest=False, sorted=False).values.amax(1)
+            rows, columns = _up_to(part, last, comparison.bounds[start + row :])
+            exact = comparison.exact(rows + (start + row), columns)
+            ranked = np.lexsort((exact, rows))  # stable: in the gallery's order where equal
+            firsts = ranked[np.searchsorted(rows, np.arange(len(part)))[:, None] + np.arange(count)]
+            into = slice(start + row, start + row + len(part))
+            indices[into], distances[into] = columns[firsts], exact[firsts]
     return indices, distances
 
 
@@ -101,27 +128,78 @@ def match_positions(
 
     Returns:
         For every probe the positions of its matches, increasing, 0 for the nearest; empty without a match. Equal
-        distances are ranked in the gallery's order.
+        distances are ranked in the gallery's order, and the order is that of float64.
 
     Raises:
-        ValueError: The metric is unknown, or the shapes do not fit together.
+        ValueError: The metric is unknown, the shapes do not fit together, an embedding has NaN or infinity in it, or a
+            function does not return bool `[k]`.
     """
-    positions = []
-    for start, block in _blocks(probe, gallery, metric, progress):
-        for i, row in enumerate(block, start):
-            ranked = np.arange(len(gallery)) if excluded is None else np.flatnonzero(~excluded(i))
-            order = ranked[row[ranked].argsort(kind="stable")]
-            positions.append(np.flatnonzero(matches(i)[order]))
+    comparison = Comparison(probe, gallery, metric)
+    positions, none = [], np.zeros(len(gallery), np.bool_)
+    for start, block in comparison.blocks(progress):
+        for i, distances in enumerate(block.numpy(), start):
+            wanted = _mask("matches", matches(i), len(gallery))
+            left_out = none if excluded is None else _mask("excluded", excluded(i), len(gallery))
+            ranked = ~left_out
+            positions.append(_positions(comparison, i, distances, np.flatnonzero(wanted & ranked), ranked))
     return positions
 
 
-def _blocks(
-    probe: NDArray[np.float32], gallery: NDArray[np.float32], metric: str, progress: Progress | None
-) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """The distances of some probes to the whole gallery at a time, `[b, k]`, with the number of the first probe."""
-    tell = progress or silent
-    known = torch.from_numpy(gallery).double()
-    for start in range(0, len(probe), _PROBES_AT_ONCE):
-        some = torch.from_numpy(probe[start : start + _PROBES_AT_ONCE]).double()
-        yield start, part_distances(some, known, metric).numpy()
-        tell("comparing", min(start + _PROBES_AT_ONCE, len(probe)), len(probe))
+def _mask(name: str, mask: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
+    mask = np.asarray(mask)
+    if mask.shape != (k,) or mask.dtype != np.bool_:
+        raise ValueError(f"{name} must return bool [{k}]; got {mask.dtype} {list(mask.shape)}")
+    return mask
+
+
+def _pieces(block: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Some rows of a block at a time, with the number of the first."""
+    rows = max(1, _DISTANCES_AT_ONCE // block.shape[1])
+    for start in range(0, len(block), rows):
+        yield start, block[start : start + rows]
+
+
+def _up_to(distances: Tensor, last: Tensor, bounds: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns, in order, of all distances that may be at most those of `last`, `[rows]`, in float64."""
+    limits = (last.double() + 2 * torch.from_numpy(bounds[: len(distances)])).to(distances.dtype)
+    rows, columns = (distances <= limits[:, None]).numpy().nonzero()
+    return rows, columns
+
+
+def _nearest(comparison: Comparison, start: int, distances: Tensor, first: int) -> NDArray[np.intp]:
+    """The column of the nearest of some probes from `start` on, among the columns of `distances`, from `first` on."""
+    rows, columns = _up_to(distances, distances.amin(1), comparison.bounds[start:])
+    columns = columns + first
+    begins = np.searchsorted(rows, np.arange(len(distances)))
+    counts = np.diff(np.append(begins, len(rows)))
+    nearest: NDArray[np.intp] = columns[begins]
+    undecided = np.flatnonzero((counts > 1)[rows])
+    if len(undecided):
+        rows, columns = rows[undecided], columns[undecided]
+        ranked = np.lexsort((comparison.exact(rows + start, columns), rows))
+        several = np.flatnonzero(counts > 1)
+        nearest[several] = columns[ranked[np.searchsorted(rows, several)]]
+    return nearest
+
+
+def _positions(
+    comparison: Comparison, i: int, distances: NDArray[np.float32], wanted: NDArray[np.intp], ranked: NDArray[np.bool_]
+) -> NDArray[np.intp]:
+    """The positions of the columns `wanted` among the columns that are `ranked`, for probe `i`."""
+    reach = 2 * comparison.bounds[i]
+    ordered = np.sort(distances[ranked])
+    near = distances[wanted].astype(np.float64)
+    # Those before `surely` are nearer; those from there to `perhaps` are within reach, the wanted one among them.
+    surely = np.searchsorted(ordered, near - reach, side="left")
+    perhaps = np.searchsorted(ordered, near + reach, side="right")
+    positions = surely.astype(np.intp)
+    undecided = np.flatnonzero(perhaps - surely > 1)
+    exact = np.full(len(distances) if len(undecided) else 0, np.nan)
+    for at in undecided:
+        within = np.flatnonzero(ranked & (distances >= near[at] - reach) & (distances <= near[at] + reach))
+        missing = within[np.isnan(exact[within])]
+        exact[missing] = comparison.exact(np.full(len(missing), i), missing)
+        column = wanted[at]
+        nearer = (exact[within] < exact[column]) | ((exact[within] == exact[column]) & (within < column))
+        positions[at] += np.count_nonzero(nearer)
+    return np.sort(positions)

@@ -2,6 +2,7 @@
 // sets named as arguments, or all that this machine runs. Prints the worst error of each; the exit status is 1 if one
 // is beyond its bound, if a buffer is overrun or left unwritten, or if a second run of the same threads differs in a
 // bit.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -557,6 +558,41 @@ void test_head(Report& report, const Case& c) {
   });
 }
 
+// ---- distances of embeddings
+
+// Rows of a larger gallery in reverse order; the first is equal to the first probe.
+template <class T>
+void test_distances(Report& report, const Case& c, bool cosine) {
+  const int64_t n = c.w + 3, k = 3 * c.cout, parts = c.m(), channels = c.cin;
+  Random random = {13};
+  const double mean = cosine ? 0 : 2;  // the cosine of single positive numbers is 1
+  Map probe = random.map(n * parts * channels, 1, mean), gallery = random.map((k + 2) * parts * channels, 1, mean);
+  Map centre = random.map(parts * channels, 0.1, mean);
+  Sizes order, rows;
+  for (int64_t j = 0; j < k; ++j) order.push_back(k + 1 - j);
+  std::copy_n(probe.begin(), parts * channels, gallery.begin() + order[0] * parts * channels);
+  Map distances = naive::part_distances(probe, gallery, order, parts, channels, cosine);
+  for (int64_t i = 0; i < n * k; ++i) rows.push_back(i / k);
+  Sizes others;
+  for (int64_t i = 0; i < n * k; ++i) others.push_back(order[i % k]);
+  std::string name = std::string(hstl::instruction_set()) + " " + type_name<T>() + (cosine ? " cosine" : " euclidean");
+  judge<T>(report, name, text_of(c), {{"distances", distances, sizeof(T) == 4 ? 4e-6 : 1e-14}}, [&](int threads) {
+    const hstl::Operators<T>& operators = hstl::operators<T>();
+    Buffer<T> a(probe), b(gallery), middle(centre);
+    Bytes workspace(operators.part_distances_workspace({n, parts, channels, sizeof(T), threads}));
+    Outputs<T> out;
+    out.emplace_back(n * k);
+    operators.part_distances({out[0].data(), a.data(), b.data(), order.data(), middle.data(), workspace.data(), n, k,
+                              parts, channels, cosine, sizeof(T), threads});
+    if (!cosine && out[0].data()[0] != 0) fail(name + ": equal embeddings are not at distance 0");
+    Buffer<double> pairs(n * k);
+    operators.pair_distances({pairs.data(), a.data(), b.data(), rows.data(), others.data(), n * k, parts, channels,
+                              cosine, sizeof(T), threads});
+    report.add(name + " pairs", error_of(pairs, distances), 1e-13, text_of(c));
+    return out;
+  });
+}
+
 // ---- fta
 
 struct FtaTrial {
@@ -624,6 +660,10 @@ void test(Report& report, const Case& c, const Names& instruction_sets) {
     test_max_pool<double>(c);
     test_head<float>(report, c);
     test_head<double>(report, c);
+    for (bool cosine : {false, true}) {
+      test_distances<float>(report, c, cosine);
+      test_distances<double>(report, c, cosine);
+    }
     test_silhouettes<float>(c);
     test_silhouettes<double>(c);
   });

@@ -133,6 +133,29 @@ inline Map head(const Map& x, const Map& w, const Map& norm, double eps, int64_t
   return y;
 }
 
+// [n, k] of a [n, parts, c] and b [any, parts, c], of which the rows `order` [k] are compared: mean over the parts of
+// the Euclidean distance, or of one minus the cosine.
+inline Map part_distances(const Map& a, const Map& b, const Sizes& order, int64_t parts, int64_t c, bool cosine) {
+  Map y;
+  for (int64_t i = 0; i < int64_t(a.size()) / (parts * c); ++i)
+    for (int64_t row : order) {
+      double mean = 0;
+      for (int64_t p = 0; p < parts; ++p) {
+        const double *u = a.data() + (i * parts + p) * c, *v = b.data() + (row * parts + p) * c;
+        double squares = 0, dot = 0, norms[2] = {0, 0};
+        for (int64_t k = 0; k < c; ++k) {
+          squares += (u[k] - v[k]) * (u[k] - v[k]);
+          dot += u[k] * v[k];
+          norms[0] += u[k] * u[k];
+          norms[1] += v[k] * v[k];
+        }
+        mean += (cosine ? 1 - dot / std::sqrt(norms[0] * norms[1]) : std::sqrt(squares)) / double(parts);
+      }
+      y.push_back(mean);
+    }
+  return y;
+}
+
 inline bool inside(const Mask& mask, int64_t position) { return mask.empty() || mask[position]; }
 
 // The map with zeros outside the support, whatever stood there.
