@@ -17,6 +17,7 @@ from hstl_fast import (
     backends,
     checkpoints,
     data,
+    distributed,
     evaluation,
     export,
     files,
@@ -50,7 +51,7 @@ def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     native = [backends.package(name) for name in backends.NATIVE]
     modules = (hstl_fast, functional, losses, checkpoints, export, silhouettes, walkers, data, evaluation, files, names)
     evaluations = (curves, pictures, protocols, published, reranking, search)
-    for module in (*modules, *evaluations, progress, reference, layout, _dispatch, backends, *native):
+    for module in (*modules, *evaluations, distributed, progress, reference, layout, _dispatch, backends, *native):
         listed = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
         for name in listed:
             value = getattr(module, name)
@@ -59,7 +60,7 @@ def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
                 yield f"{module.__name__}.{name}", value
     for layer in (nn.ARME, nn.ASTP, nn.StripPool, nn.FTA, nn.SeparateFCs):
         yield f"{layer.__name__}.forward", layer.forward
-    for kind in (HSTL, options.Option):
+    for kind in (HSTL, distributed.Processes, options.Option):
         for name, value in vars(kind).items():
             method = getattr(value, "__func__", value)  # of a class method
             if inspect.isfunction(method) and not name.startswith("_"):

@@ -16,7 +16,7 @@ from hstl_fast.cli.embed import embed
 from hstl_fast.cli.evaluate import evaluate
 from hstl_fast.cli.identify import identify
 from hstl_fast.cli.info import info
-from hstl_fast.cli.output import only_first_process_prints, warn
+from hstl_fast.cli.output import warn
 from hstl_fast.cli.prepare import prepare
 from hstl_fast.cli.silhouettes import silhouettes
 from hstl_fast.cli.tune import tune
@@ -25,10 +25,6 @@ from hstl_fast.silhouettes import SilhouetteWarning
 
 class _Program(click.Group):
     """Reports an exception as `Error: <sentence>` with exit code 1; `--debug` prints the traceback, too."""
-
-    def main(self, *args: Any, **options: Any) -> Any:
-        with only_first_process_prints():
-            return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -8,7 +8,7 @@ import click
 from hstl_fast.cli.embedding import Settings, load_network, network_options
 from hstl_fast.cli.found import FoundOptions, finish_input, found_options, open_input
 from hstl_fast.cli.options import choice, new_file
-from hstl_fast.cli.output import SomeFailed, progress_bar, warn
+from hstl_fast.cli.output import SomeFailed, only_first_process_prints, progress_bar, warn
 from hstl_fast.cli.shards import Task, embed_to_file
 from hstl_fast.data.partitions import PARTS
 from hstl_fast.data.sequences import Sequences
@@ -35,8 +35,11 @@ def embed(inputs: tuple[Path, ...], output: Path, part: str | None, **options: A
     A run that was stopped is completed by the same command. `torchrun --nproc-per-node 2 -m hstl_fast embed ...`
     shares the work between processes, and writes the same file.
     """
-    found = FoundOptions.take(options)
-    settings = Settings(**options)
+    with only_first_process_prints():
+        _embed(inputs, output, part, FoundOptions.take(options), Settings(**options))
+
+
+def _embed(inputs: tuple[Path, ...], output: Path, part: str | None, found: FoundOptions, settings: Settings) -> None:
     processes = Processes.join()
     tasks: list[Task] = []
 

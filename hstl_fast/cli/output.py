@@ -44,16 +44,22 @@ class SomeFailed(click.ClickException):
 
 @contextmanager
 def only_first_process_prints() -> Iterator[None]:
-    """Print nothing in this block where torchrun started several processes and this is not the first of them."""
+    """Print nothing in this block where torchrun started several processes and this is not the first of them.
+
+    An error of such a process ends it with exit code 1; those that work together hear of it by `Processes.together`.
+    """
     try:
         rank, _ = rank_and_size()
-    except ValueError:  # the command that joins the processes says so
+    except ValueError:  # `Processes.join` says so
         rank = 0
     if not rank:
         yield
         return
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        yield
+        try:
+            yield
+        except Exception as error:
+            raise click.exceptions.Exit(1) from error
 
 
 @contextmanager

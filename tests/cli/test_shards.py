@@ -15,6 +15,7 @@ import pytest
 
 from hstl_fast import HSTL
 from hstl_fast.cli import embedding, shards
+from hstl_fast.distributed import Processes
 from tests.cli.helpers import run, walker
 
 ROOT = Path(__file__).parents[2]
@@ -188,6 +189,17 @@ def test_two_processes_write_the_same_file(tmp_path: Path, monkeypatch: pytest.M
     assert output.read_bytes() == expected
     assert first_out.count("35 sequences") == 1
     assert others == ("", "")
+
+
+def test_other_processes_say_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stops one of them, before they have met, is said by torchrun."""
+    monkeypatch.setattr(Processes, "join", Processes)
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "1")):
+        monkeypatch.setenv(name, value)
+    result = run("embed", tmp_path / "none", "-o", tmp_path / "out.npz", exit_code=1)
+    assert result.output == ""
+    monkeypatch.setenv("RANK", "0")
+    assert "none" in run("embed", tmp_path / "none", "-o", tmp_path / "out.npz", exit_code=1).stderr
 
 
 def torchrun(size: int, *arguments: object) -> subprocess.Popen[str]:
