@@ -134,14 +134,13 @@ def _embed(path: Path, network: Network, settings: Settings, found: FoundOptions
 def _say_what_is_in_both(ranked: Ranked, probe: Embeddings) -> None:
     if ranked.in_gallery:
         first = probe.names[next(iter(ranked.in_gallery))]
-        click.echo(
-            f"{len(ranked.in_gallery)} probes are in the gallery themselves, such as {first}: left out of their own "
-            "rankings"
-        )
+        count = len(ranked.in_gallery)
+        click.echo(f"probes that are in the gallery, left out of their own rankings: {count}, such as {first}")
     if ranked.same_name:
+        first = probe.names[ranked.same_name[0]]
         click.echo(
-            f"{len(ranked.same_name)} probes have the whole name of a gallery sequence with another embedding, such as "
-            f"{probe.names[ranked.same_name[0]]}: ranked as different sequences"
+            "probes with the whole name of a gallery sequence but another embedding, ranked as different sequences: "
+            f"{len(ranked.same_name)}, such as {first}"
         )
 
 
