@@ -10,7 +10,7 @@ from hstl_fast.cli.found import FoundOptions, finish_input, found_options, open_
 from hstl_fast.cli.options import choice, new_file
 from hstl_fast.cli.output import SomeFailed, only_first_process_prints, progress_bar, warn
 from hstl_fast.cli.shards import Task, embed_to_file
-from hstl_fast.data.partitions import PARTS
+from hstl_fast.data.partitions import PARTS, part_of
 from hstl_fast.data.sequences import Sequences
 from hstl_fast.distributed import Processes
 from hstl_fast.silhouettes.collecting import CUT
@@ -45,7 +45,7 @@ def _embed(inputs: tuple[Path, ...], output: Path, part: str | None, found: Foun
 
     def prepare() -> None:
         network = load_network(settings)
-        tasks.append(Task(network, _part(open_input(inputs, found, settings.max_frames), part), settings))
+        tasks.append(Task(network, _opened(inputs, found, settings, part), settings))
 
     processes.together(prepare)
     with progress_bar() as advance:
@@ -62,19 +62,9 @@ def _embed(inputs: tuple[Path, ...], output: Path, part: str | None, found: Foun
         raise SomeFailed(failures)
 
 
-def _part(sequences: Sequences, part: str | None) -> Sequences:
-    """The sequences of one part of the partition, or all."""
-    if part is None:
-        return sequences
-    if sequences.partition is None:
-        raise click.UsageError("--part needs a partition: a --partition FILE.json, or a packed file that has one")
-    people = set(getattr(sequences.partition, part))
-    chosen = [row for row, label in enumerate(sequences.labels) if label in people]
-    if not chosen:
-        raise click.UsageError(
-            f"--part {part}: expected people of the partition in the data, got none of {len(people)}"
-        )
-    return sequences.subset(chosen)
+def _opened(inputs: tuple[Path, ...], found: FoundOptions, settings: Settings, part: str | None) -> Sequences:
+    sequences = open_input(inputs, found, settings.max_frames)
+    return sequences if part is None else part_of(sequences, part)
 
 
 def _say_what_was_cut(left_out: list[LeftOut], settings: Settings) -> None:

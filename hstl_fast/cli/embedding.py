@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 import hstl_fast
 from hstl_fast import PRESETS
-from hstl_fast.cli.found import open_input
 from hstl_fast.cli.options import choice, several
 from hstl_fast.cli.output import progress_bar, warn
 from hstl_fast.data.sequences import Sequences
@@ -153,11 +152,6 @@ def embed_sequences(
     if not count:
         return None, failures
     return describe(network, sequences, chunks, vectors[:count]), failures
-
-
-def embed_inputs(network: Network, inputs: Iterable[Path], settings: Settings) -> tuple[Embeddings | None, list[str]]:
-    """Embed every sequence under files and folders, as `embed_sequences` does."""
-    return embed_sequences(network, open_input(list(inputs), max_frames=settings.max_frames), settings)
 
 
 def describe(

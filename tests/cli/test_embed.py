@@ -84,8 +84,8 @@ def test_one_part_of_a_partition(tmp_path: Path) -> None:
     data = (tmp_path / "data", "-o", tmp_path / "out.npz")
     run("embed", *data, "--partition", partition, "--part", "test")
     assert [name.split("/")[0] for name in load_embeddings(tmp_path / "out.npz").names] == ["002", "003"]
-    result = run("embed", *data, "--part", "test", exit_code=2)
-    assert "--part needs a partition" in " ".join(result.stderr.split())
+    result = run("embed", *data, "--part", "test", exit_code=1)
+    assert "expected a partition (--partition) to choose the test set, got none" in " ".join(result.stderr.split())
 
 
 def test_checkpoint_tells_the_preset(gallery: Path, tmp_path: Path) -> None:
