@@ -35,7 +35,7 @@ _STAGE = "writing"
 
 
 class Merged(NamedTuple):
-    """What the packed file holds: counts, the digest of the content, and all that was left out of sequences."""
+    """Counts, the digest of the content, and all that was left out of sequences."""
 
     sequences: int
     frames: int

@@ -149,6 +149,17 @@ class Packed(Sequences):
             self._fill(index, wanted, result)
         return result
 
+    def place(self, index: int) -> int:
+        """Return where the chunks of a sequence begin in the file, in bytes.
+
+        Args:
+            index: Number of the sequence.
+
+        Returns:
+            The position of its first chunk.
+        """
+        return int(self._places.begins[self._places.first_chunk[self._row(index)]])
+
     def _fill_consecutive(self, index: int, first: int, result: NDArray[np.uint8]) -> None:
         stop = first + len(result)
         for chunk, part in self._chunks(index, first // CHUNK, (stop - 1) // CHUNK):

@@ -74,7 +74,7 @@ def pack(
         sequences: The data set. Those that cannot be read are left out.
         path: The file to write; an earlier one is replaced at the end.
         workers: Processes that read and compress; by default the cores this process may use.
-        strict: Stop at a sequence that cannot be read.
+        strict: Stop at a sequence that cannot be read, or of which frames are left out.
         part_size: Sequences of a part, of which each process loses one at most when it is killed.
         start_method: `fork`, `spawn` or `forkserver`; by default that of `multiprocessing`.
         progress: Called with `packing` and sequences, then with `writing` and parts.

@@ -78,7 +78,7 @@ class Job(NamedTuple):
         sequences: The data set.
         folder: Where the parts are.
         part_size: Sequences of a part.
-        strict: Whether to stop at a sequence that cannot be read.
+        strict: Whether to stop at a sequence that cannot be read, or of which something is left out.
     """
 
     sequences: Sequences
@@ -284,6 +284,8 @@ def _row(job: Job, index: int, record: Record) -> tuple[PackedRow, list[bytes]] 
     try:
         reading = job.sequences.reading(index)
         frames = _checked(reading.silhouettes)
+        if job.strict and reading.left_out:
+            raise SilhouetteError(f"{len(reading.left_out)} left out, such as {_shown(reading.left_out[0])}")
     except (ImportError, MemoryError):
         raise
     except Exception as error:  # one bad file of a million must not lose the others
@@ -303,8 +305,12 @@ def _row(job: Job, index: int, record: Record) -> tuple[PackedRow, list[bytes]] 
 
 def _leave_out(job: Job, record: Record, left_out: LeftOut) -> None:
     if job.strict:
-        raise SilhouetteError(f"{left_out.where}: {left_out.reason} ({left_out.detail})")
+        raise SilhouetteError(f"expected to leave out nothing, got {_shown(left_out)}")
     record.left_out.append(left_out)
+
+
+def _shown(left_out: LeftOut) -> str:
+    return f"{left_out.where}: {left_out.reason}" + (f" ({left_out.detail})" if left_out.detail else "")
 
 
 def _checked(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
