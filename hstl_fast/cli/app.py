@@ -16,6 +16,7 @@ from hstl_fast.cli.embed import embed
 from hstl_fast.cli.identify import identify
 from hstl_fast.cli.info import info
 from hstl_fast.cli.output import warn
+from hstl_fast.cli.prepare import prepare
 from hstl_fast.cli.silhouettes import silhouettes
 from hstl_fast.cli.tune import tune
 from hstl_fast.silhouettes import SilhouetteWarning
@@ -68,7 +69,7 @@ def program(debug: bool) -> None:
     """Gait recognition with HSTL: who walks here, judged by silhouettes alone."""
 
 
-for command in (demo, info, silhouettes, embed, identify, bench, tune):
+for command in (demo, info, silhouettes, prepare, embed, identify, bench, tune):
     program.add_command(command)
 
 

@@ -115,7 +115,7 @@ def merge(job: Job, target: Path, progress: Progress) -> Merged:
         "bytes": gathered.num_bytes,
         "digest": content_digest(job.sequences.partition, gathered.digest.digest()),
         "left_out": [list(each) for each in [*job.sequences.left_out, *gathered.unreadable]],
-        "notes": list(getattr(job.sequences, "notes", ())),
+        "notes": list(job.sequences.notes),
     }
     draft = job.folder / "merged.tmp"
     _write(job, draft, header, gathered.index(), progress)

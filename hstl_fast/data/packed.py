@@ -69,8 +69,8 @@ class Packed(Sequences):
         self._num_frames = contents.rows.num_frames
         self._left_out_of = {row: text for row, text in enumerate(contents.rows.left_out) if text}
         partition = partition_of(contents.header)
-        super().__init__([items[row] for row in self._rows], str(path), LAYOUT, partition, left_out)
-        self.notes = tuple(contents.header["notes"])
+        notes = contents.header["notes"]
+        super().__init__([items[row] for row in self._rows], str(path), LAYOUT, partition, left_out, notes)
 
     @property
     def total_frames(self) -> int:

@@ -38,6 +38,7 @@ class Packing(NamedTuple):
         digest: The digest of the content.
         left_out: Sequences that could not be read, and what was left out of those that could, in their order.
         reused: Sequences that an earlier, interrupted run had finished.
+        reused_frames: Their frames.
         seconds: How long it took.
         notes: Sentences about what an earlier run left behind.
     """
@@ -49,6 +50,7 @@ class Packing(NamedTuple):
     digest: str
     left_out: tuple[LeftOut, ...]
     reused: int
+    reused_frames: int
     seconds: float
     notes: tuple[str, ...]
 
@@ -116,6 +118,7 @@ def pack(
         digest=merged.digest,
         left_out=merged.left_out,
         reused=reused,
+        reused_frames=sum(finished.values()),
         seconds=time.perf_counter() - begun,
         notes=tuple(notes),
     )
@@ -239,15 +242,16 @@ def _changes(earlier: bytes, now: bytes) -> str:
         return "things"
 
 
-def _finished_parts(job: Job, notes: list[str], progress: Progress) -> set[int]:
-    finished, changed = set(), 0
+def _finished_parts(job: Job, notes: list[str], progress: Progress) -> dict[int, int]:
+    """The parts that need no work, with their frames; records of those whose sources have changed are removed."""
+    finished, changed = {}, 0
     for part in range(job.num_parts):
         record = read_record(job, part)
         if record is None:
             continue
         progress("checking what is done", part + 1, job.num_parts)
         if is_current(job, part, record):
-            finished.add(part)
+            finished[part] = sum(row.num_frames for row in record.rows)
         else:
             changed += len(job.span(part))
             job.record(part).unlink()

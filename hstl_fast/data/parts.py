@@ -200,17 +200,17 @@ def stamp(sequences: Sequences, index: int) -> str:
     """Describe the state of the file or folder of a sequence without opening it.
 
     Args:
-        sequences: The data set; its method `path`, if it has one, gives the path of a sequence.
+        sequences: The data set.
         index: Number of the sequence.
 
     Returns:
         Size and time of the last change, or nothing where there is no path.
     """
-    path = getattr(sequences, "path", None)
+    path = sequences.path(index)
     if path is None:
         return ""
     try:
-        status = Path(path(index)).stat()
+        status = Path(path).stat()
     except OSError as error:
         return f"missing: {error.errno}"
     return f"{status.st_size} {status.st_mtime_ns}"

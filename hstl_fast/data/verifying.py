@@ -22,7 +22,7 @@ DAMAGED_ROWS = "damaged rows"
 WRONG_DIGEST = "wrong digest of the content"
 
 
-def verify(path: str | os.PathLike[str], *, progress: Progress = silent) -> tuple[LeftOut, ...]:
+def verify_packed(path: str | os.PathLike[str], *, progress: Progress = silent) -> tuple[LeftOut, ...]:
     """Check all of a packed file: both copies of its header, every frame, and the rows as other Arrow readers see them.
 
     Args:
@@ -80,10 +80,8 @@ def _rows(path: Path, packed: Packed) -> list[LeftOut]:
                 places = [packed.place(index) for index in span]
                 same = seen == expected and batch.column("num_frames").to_pylist() == counts
                 if not same or places_of(batch, whole.address) != places:
-                    first = packed.items[row].name
-                    return [
-                        LeftOut(str(path), DAMAGED_ROWS, f"{len(seen)} rows from {first} on disagree with the index")
-                    ]
+                    detail = f"{len(seen)} rows from {packed.items[row].name} on disagree with the index"
+                    return [LeftOut(str(path), DAMAGED_ROWS, detail)]
                 row += len(seen)
     except (OSError, ValueError, IndexError) as error:  # Arrow's errors are among them
         return [LeftOut(str(path), DAMAGED_ROWS, f"row {row} and those after it: {reason_of(error)}")]
