@@ -118,10 +118,13 @@ def merge(job: Job, target: Path, progress: Progress) -> Merged:
         "notes": list(job.sequences.notes),
     }
     draft = job.folder / "merged.tmp"
-    _write(job, draft, header, gathered.index(), progress)
-    if target.exists():
-        draft.chmod(stat.S_IMODE(target.stat().st_mode))
-    draft.replace(target)
+    try:
+        _write(job, draft, header, gathered.index(), progress)
+        if target.exists():
+            draft.chmod(stat.S_IMODE(target.stat().st_mode))
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
     return Merged(len(gathered.items), header["frames"], header["digest"], tuple(gathered.left_out))
 
 

@@ -32,7 +32,7 @@ _COLUMNS = ("name", "label", "type", "view", "num_frames", "offset", "left_out",
 
 
 class Index(NamedTuple):
-    """What is known of the sequences of a packed file without reading their frames.
+    """All that is known of the sequences of a packed file without reading their frames.
 
     Attributes:
         items: Their names.

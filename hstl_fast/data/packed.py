@@ -19,6 +19,8 @@ from hstl_fast.silhouettes.io import Reading
 from hstl_fast.silhouettes.left_out import LeftOut
 
 LAYOUT = "packed"
+# Chunks that are read by one call, at most.
+_AT_ONCE = 256
 CUT_OFF = "cut off the end of the packed file"
 
 
@@ -101,8 +103,10 @@ class Packed(Sequences):
         """
         row = self._row(index)
         frames = np.empty((self.num_frames(index), SIZE, SIZE), np.uint8)
-        for chunk, part in self._chunks(index, 0, int(chunks_of(len(frames))) - 1):
-            frames[chunk * CHUNK : (chunk + 1) * CHUNK] = part
+        last = int(chunks_of(len(frames))) - 1
+        for first in range(0, last + 1, _AT_ONCE):
+            for chunk, part in self._chunks(index, first, min(last, first + _AT_ONCE - 1)):
+                frames[chunk * CHUNK : (chunk + 1) * CHUNK] = part
         text = self._left_out_of.get(row)
         try:
             return Reading(frames, left_out_from(json.loads(text)) if text else ())
@@ -240,7 +244,7 @@ class Packed(Sequences):
 
 
 class _Places(NamedTuple):
-    """Where the sequences (`ends`, `first_chunk`) and chunks (`begins`, `sizes`, `checks`) are in the file."""
+    """Places of sequences (`ends`, `first_chunk`) and of chunks (`begins`, `sizes`, `checks`) in the file."""
 
     ends: NDArray[np.int64]
     first_chunk: NDArray[np.int64]

@@ -28,7 +28,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Packing(NamedTuple):
-    """What was packed.
+    """The result of packing.
 
     Attributes:
         path: The packed file.

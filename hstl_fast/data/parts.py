@@ -25,6 +25,7 @@ from hstl_fast.silhouettes.left_out import LeftOut
 
 # Compressed bytes of a record batch, so that a part of long sequences is never in memory as a whole.
 BATCH_BYTES = 2**23
+_AT_ONCE = 1024
 UNREADABLE = "sequence that cannot be read"
 NO_TEXT = "name that is no Unicode text"
 
@@ -54,7 +55,7 @@ class PackedRow:
 
 @dataclass
 class Record:
-    """What is in a finished part.
+    """The contents of a finished part.
 
     Attributes:
         rows: Its sequences.
@@ -72,7 +73,7 @@ class Record:
 
 
 class Job(NamedTuple):
-    """What all parts share.
+    """The work that parts divide.
 
     Attributes:
         sequences: The data set.
@@ -332,7 +333,8 @@ def digest_of(item: Item, frames: NDArray[np.uint8]) -> str:
         SHA-256 of names and frames, in hexadecimal digits.
     """
     digest = hashlib.sha256(json.dumps([*item, len(frames)]).encode())
-    digest.update(np.ascontiguousarray(frames).data)
+    for start in range(0, len(frames), _AT_ONCE):
+        digest.update(np.ascontiguousarray(frames[start : start + _AT_ONCE]).data)
     return digest.hexdigest()
 
 
