@@ -171,15 +171,16 @@ def _write(job: Job, draft: Path, header: dict[str, Any], index: Index, progress
                 progress(_STAGE, part + 1, job.num_parts)
         file.flush()
         os.fsync(file.fileno())
-    _check_places(draft, header["bytes"])
+    _check_places(draft, header)
 
 
-def _check_places(draft: Path, num_bytes: int) -> None:
-    """Check that the rows are as long as the parts said, since the index is computed from those."""
+def _check_places(draft: Path, header: dict[str, Any]) -> None:
+    """Check that the rows are where the index says, which was computed from the parts."""
     with draft.open("rb") as file:
         head = file.read(HEAD + PREFIX)
         size = os.fstat(file.fileno()).st_size
         start = HEAD + PREFIX + int.from_bytes(head[HEAD + 4 :], "little")
         end = size - footer_length(file, size) - len(MAGIC) - 4 - END_OF_STREAM
-    if end - start != num_bytes:
-        raise RuntimeError(f"expected {num_bytes} bytes of rows, pyarrow wrote {end - start}")
+    if (start, end - start) != (int(header["start"]), header["bytes"]):
+        expected = f"{header['bytes']} bytes of rows from {header['start']} on"
+        raise RuntimeError(f"expected {expected}, pyarrow wrote {end - start} from {start} on")

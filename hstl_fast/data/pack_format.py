@@ -84,7 +84,7 @@ def encode(header: dict[str, Any], index: Index) -> dict[bytes, bytes]:
     """Turn a header and an index into metadata of the schema.
 
     Args:
-        header: Anything that JSON can hold.
+        header: Anything that JSON can hold; `start`, where the rows begin in the file, is added to it.
         index: The index.
 
     Returns:
@@ -99,9 +99,16 @@ def encode(header: dict[str, Any], index: Index) -> dict[bytes, bytes]:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    text = json.dumps(header, sort_keys=True).encode()
     # Readers of Arrow in other languages want text.
     blob = base64.b64encode(sink.getvalue().to_pybytes())
+    # The length of the schema is not protected by a checksum of its own, so the header says where the rows begin.
+    header["start"] = f"{0:020}"
+    header["start"] = f"{HEAD + len(schema(_checked(header, blob)).serialize()):020}"
+    return _checked(header, blob)
+
+
+def _checked(header: dict[str, Any], blob: bytes) -> dict[bytes, bytes]:
+    text = json.dumps(header, sort_keys=True).encode()
     return {HEADER_KEY: text, INDEX_KEY: blob, CHECK_KEY: f"{zlib.crc32(blob, zlib.crc32(text)):08x}".encode()}
 
 
@@ -167,8 +174,11 @@ def _first_copy(file: BinaryIO, size: int) -> Contents:
     file.seek(HEAD)
     pa = arrow()
     message = pa.py_buffer(file.read(PREFIX + length))
-    header, index = _decode(pa.ipc.read_schema(message).metadata)
-    return Contents(header, index, HEAD + PREFIX + length)
+    header, index = _decode(pa.ipc.read_schema(message))
+    start = HEAD + PREFIX + length
+    if int(header["start"]) != start:
+        raise _Unusable("the length of its header is wrong")
+    return Contents(header, index, start)
 
 
 def _last_copy(file: BinaryIO, size: int) -> Contents:
@@ -178,10 +188,10 @@ def _last_copy(file: BinaryIO, size: int) -> Contents:
     # A reader of a file that holds nothing but its end sees the same schema; its rows are not asked for.
     pa = arrow()
     reader = pa.ipc.open_file(pa.py_buffer(MAGIC + bytes(HEAD - len(MAGIC)) + file.read()))
-    header, index = _decode(reader.schema.metadata)
+    header, index = _decode(reader.schema)
     start = footer_start - END_OF_STREAM - header["bytes"]
-    if start < HEAD + PREFIX:
-        raise _Unusable("it is shorter than its header says")
+    if int(header["start"]) != start:
+        raise _Unusable("it is not as long as its header says")
     return Contents(header, index, start)
 
 
@@ -208,8 +218,9 @@ def footer_length(file: BinaryIO, size: int) -> int:
     return length
 
 
-def _decode(metadata: dict[bytes, bytes] | None) -> tuple[dict[str, Any], Index]:
-    if metadata is None or not {HEADER_KEY, INDEX_KEY, CHECK_KEY} <= set(metadata):
+def _decode(found: Any) -> tuple[dict[str, Any], Index]:
+    metadata = found.metadata or {}
+    if not {HEADER_KEY, INDEX_KEY, CHECK_KEY} <= set(metadata):
         raise _Unusable("an Arrow file without the header of a packed file")
     text, blob = metadata[HEADER_KEY], metadata[INDEX_KEY]
     if metadata[CHECK_KEY] != f"{zlib.crc32(blob, zlib.crc32(text)):08x}".encode():
@@ -217,6 +228,8 @@ def _decode(metadata: dict[bytes, bytes] | None) -> tuple[dict[str, Any], Index]
     header = json.loads(text)
     _check_header(header)
     pa = arrow()
+    if not found.equals(schema()):
+        raise _Unusable("its columns are others")
     table = pa.ipc.open_stream(base64.b64decode(blob, validate=True)).read_all()
     table.validate(full=True)
     index = _index(table)
@@ -234,7 +247,7 @@ def _check_header(header: Any) -> None:
         raise _Unusable(f"format {header['format']}, but this version of hstl_fast reads format {FORMAT}")
     if header.get("chunk") != CHUNK or header.get("codec") != CODEC:
         raise _Unusable(f"chunks of {header.get('chunk')} frames by {header.get('codec')}, not of {CHUNK} by {CODEC}")
-    kinds = {"version": str, "layout": str, "digest": str, "sequences": int, "frames": int, "bytes": int}
+    kinds = {"version": str, "layout": str, "digest": str, "start": str, "sequences": int, "frames": int, "bytes": int}
     for key, kind in {**kinds, "left_out": list}.items():
         if not isinstance(header.get(key), kind):
             raise _Unusable(f"its header has no {key}")

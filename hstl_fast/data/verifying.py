@@ -83,6 +83,6 @@ def _rows(path: Path, packed: Packed) -> list[LeftOut]:
                     detail = f"{len(seen)} rows from {packed.items[row].name} on disagree with the index"
                     return [LeftOut(str(path), DAMAGED_ROWS, detail)]
                 row += len(seen)
-    except (OSError, ValueError, IndexError) as error:  # Arrow's errors are among them
+    except (OSError, ValueError, LookupError, TypeError) as error:  # Arrow's errors are among them
         return [LeftOut(str(path), DAMAGED_ROWS, f"row {row} and those after it: {reason_of(error)}")]
     return [] if row == len(packed) else [LeftOut(str(path), DAMAGED_ROWS, f"expected {len(packed)} rows, got {row}")]

@@ -224,6 +224,18 @@ def test_one_damaged_byte_costs_one_sequence(count: int, whole: Path, copy: Path
     assert copy.read_bytes() == whole.read_bytes()
 
 
+def test_every_byte_of_the_header_may_be_damaged(whole: Path, copy: Path) -> None:
+    content = whole.read_bytes()
+    start, items = contents_of(whole).start, Drawn(COUNT).items
+    for offset in [*range(40), *range(40, start, 61)]:
+        for bit in (0, 3, 6, 7):
+            damaged = bytearray(content)
+            damaged[offset] ^= 1 << bit
+            copy.write_bytes(damaged)
+            packed = open_packed(copy)
+            assert (packed.items, packed.left_out) == (items, ())
+
+
 @pytest.mark.parametrize("count", [10, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_file_cut_short_gives_what_is_whole(count: int, whole: Path, copy: Path) -> None:
     contents, size = contents_of(whole), whole.stat().st_size
