@@ -13,7 +13,7 @@ from hstl_fast.cli.output import SomeFailed, progress_bar, warn
 from hstl_fast.data import Packing, pack, verify_packed, write_report
 from hstl_fast.data.packed import open_packed
 from hstl_fast.data.sequences import Sequences
-from hstl_fast.silhouettes.io import FILE_SUFFIXES
+from hstl_fast.silhouettes.folders import FILE_SUFFIXES
 from hstl_fast.silhouettes.left_out import by_reason
 
 _FRAME_BYTES = 64 * 64

@@ -18,7 +18,7 @@ from hstl_fast.silhouettes.collecting import CUT, NOT_ALIGNED
 from hstl_fast.silhouettes.left_out import LeftOut, by_reason
 
 # What is chosen or said, and not lost.
-_NOT_LOST = {OTHER_MODALITY, NOT_ALIGNED, CUT}
+NOT_LOST = {OTHER_MODALITY, NOT_ALIGNED, CUT}
 # Labels that GREW gives to sequences of people who are not known.
 NOBODY = {"probe", "distractor"}
 
@@ -119,7 +119,7 @@ def check_nothing_left_out(sequences: Sequences, more: Iterable[LeftOut] = ()) -
     Raises:
         DataError: Something was left out; the message has the counts by reason.
     """
-    counts = by_reason(each for each in [*sequences.left_out, *more] if each.reason not in _NOT_LOST)
+    counts = by_reason(each for each in [*sequences.left_out, *more] if each.reason not in NOT_LOST)
     if counts:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in counts.items())
         raise DataError(f"{sequences.source}: expected to leave out nothing (--strict), got {reasons}")

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstl_fast.data.chunks import SIZE, arrow, checksum, compress
+from hstl_fast.data.found import NOT_LOST
 from hstl_fast.data.pack_format import END_OF_STREAM, PREFIX, left_out_text, schema
 from hstl_fast.data.sequences import Item, Sequences
 from hstl_fast.silhouettes.errors import SilhouetteError, reason_of
@@ -285,8 +286,9 @@ def _row(job: Job, index: int, record: Record) -> tuple[PackedRow, list[bytes]] 
     try:
         reading = job.sequences.reading(index)
         frames = _checked(reading.silhouettes)
-        if job.strict and reading.left_out:
-            raise SilhouetteError(f"{len(reading.left_out)} left out, such as {_shown(reading.left_out[0])}")
+        lost = [each for each in reading.left_out if each.reason not in NOT_LOST]
+        if job.strict and lost:
+            raise SilhouetteError(f"{len(lost)} left out, such as {_shown(lost[0])}")
     except (ImportError, MemoryError):
         raise
     except Exception as error:  # one bad file of a million must not lose the others

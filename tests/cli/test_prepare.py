@@ -24,9 +24,7 @@ def root(tmp_path: Path) -> Path:
             folder = tmp_path / "data" / f"{person + 1:03}" / "nm-01" / view
             folder.mkdir(parents=True)
             (folder / f"{view}.pkl").write_bytes(pickle.dumps(walker(person, 6 + person)))
-    (tmp_path / "data" / "002" / "nm-01" / "090" / "090.pkl").write_bytes(
-        b"version https://git-lfs.github.com/spec/v1\n"
-    )
+    (tmp_path / "data" / "002" / "nm-01" / "090" / "090.pkl").write_bytes(b"no pickle")
     return tmp_path / "data"
 
 
