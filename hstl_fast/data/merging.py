@@ -56,6 +56,7 @@ class _Gathered:
         self.unreadable: list[LeftOut] = []
         self.left_out: list[LeftOut] = []
         self.num_bytes = 0
+        self.parts: list[list[int]] = []
         self.digest = hashlib.sha256()
 
     def add(self, record: Record) -> None:
@@ -64,6 +65,7 @@ class _Gathered:
         self.unreadable += record.left_out
         self.left_out += record.left_out
         self.num_bytes += record.num_bytes
+        self.parts.append([record.num_bytes, record.check])
 
     def _add_row(self, row: PackedRow) -> None:
         self.items.append(row.item)
@@ -113,6 +115,7 @@ def merge(job: Job, target: Path, progress: Progress) -> Merged:
         "sequences": len(gathered.items),
         "frames": sum(gathered.num_frames),
         "bytes": gathered.num_bytes,
+        "parts": gathered.parts,
         "digest": content_digest(job.sequences.partition, gathered.digest.digest()),
         "left_out": [list(each) for each in [*job.sequences.left_out, *gathered.unreadable]],
         "notes": list(job.sequences.notes),

@@ -251,6 +251,10 @@ def _check_header(header: Any) -> None:
     for key, kind in {**kinds, "left_out": list}.items():
         if not isinstance(header.get(key), kind):
             raise _Unusable(f"its header has no {key}")
+    parts = header.get("parts") or []
+    pairs = isinstance(parts, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in parts)
+    if not pairs or not all(isinstance(number, int) and number >= 0 for pair in parts for number in pair):
+        raise _Unusable("its header has no parts")
     if not _is_texts(header.get("notes")):
         raise _Unusable("its header has no notes")
     partition_of(header)

@@ -63,6 +63,7 @@ class Record:
         left_out: Sequences that could not be read.
         stamps: For each sequence of its range, what changes when its source changes.
         num_bytes: Bytes of its batches.
+        check: Their checksum.
         digest: SHA-256 of its stream, in hexadecimal digits.
     """
 
@@ -70,6 +71,7 @@ class Record:
     left_out: list[LeftOut] = field(default_factory=list)
     stamps: list[str] = field(default_factory=list)
     num_bytes: int = 0
+    check: int = 0
     digest: str = ""
 
 
@@ -358,6 +360,7 @@ def _place_rows(path: Path, record: Record) -> None:
     record.num_bytes = path.stat().st_size - start - END_OF_STREAM
     with pa.memory_map(str(path)) as source:
         whole = source.read_buffer()
+        record.check = checksum(memoryview(whole)[start : start + record.num_bytes])
         rows = iter(record.rows)
         for batch in pa.ipc.open_stream(pa.BufferReader(whole)):
             for place in places_of(batch, whole.address):

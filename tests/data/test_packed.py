@@ -270,10 +270,28 @@ def test_verifies(whole: Path, copy: Path) -> None:
 
 
 def test_verifies_what_other_readers_see(copy: Path) -> None:
-    # The second place of the label is in the rows; those in the header are in base64.
+    # Names stand in the rows; those of the index are in base64.
     flip(copy, copy.read_bytes().index(b"005/nm-01"))
     (found,) = verify_packed(copy)
     assert found.reason == DAMAGED_ROWS
+    assert found.detail.startswith("bytes from ")
+
+    def forget(header: dict[str, Any], _: dict[str, Any]) -> None:
+        header["parts"] = []
+
+    rewritten(copy, forget)
+    (found,) = verify_packed(copy)
+    assert found.detail == "4 rows from 005/nm-01/000 on disagree with the index"
+
+
+def test_verifies_bytes_that_mean_nothing(whole: Path, copy: Path) -> None:
+    contents = contents_of(whole)
+    end = contents.start + contents.header["bytes"]
+    for offset in [contents.start + 3, end - 1, *np.linspace(contents.start, end - 1, 10).astype(int).tolist()]:
+        flip(copy, offset)
+        assert verify_packed(copy)
+        flip(copy, offset)
+    assert not verify_packed(copy)
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
