@@ -42,8 +42,12 @@ def prepare(paths: tuple[Path, ...], output: Path | None, verifies: bool, worker
     _check_output(output)
     report = found.report or output.with_name(f"{output.name}.report.txt")
     sequences = open_input(paths, dataclasses.replace(found, report=None))
-    with progress_bar() as advance:
-        packing = pack(sequences, output, workers=workers, strict=found.strict, progress=advance)
+    try:
+        with progress_bar() as advance:
+            packing = pack(sequences, output, workers=workers, strict=found.strict, progress=advance)
+    except KeyboardInterrupt:
+        warn("Interrupted: the same command goes on from here")
+        raise
     write_report(report, sequences, packing.left_out)
     _say(packing, sequences, report)
 

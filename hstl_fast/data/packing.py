@@ -16,7 +16,7 @@ from typing import NamedTuple
 from hstl_fast.data.chunks import CHUNK, CODEC, LEVEL, arrow
 from hstl_fast.data.merging import merge
 from hstl_fast.data.pack_format import FORMAT
-from hstl_fast.data.parts import BATCH_BYTES, Job, is_current, read_record, write_durably
+from hstl_fast.data.parts import BATCH_BYTES, Job, is_current, read_record, write_whole
 from hstl_fast.data.sequences import Sequences
 from hstl_fast.data.workers import run_parts
 from hstl_fast.progress import Progress, silent
@@ -210,7 +210,7 @@ def _begin(job: Job) -> list[str]:
         for each in job.folder.iterdir():
             if each.name != "lock":
                 each.unlink()
-        write_durably(file, description)
+        write_whole(file, description)
     for draft in job.folder.glob("*.tmp"):
         draft.unlink()
     return notes

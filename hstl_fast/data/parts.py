@@ -126,18 +126,18 @@ def write_part(job: Job, part: int) -> int:
     try:
         with draft.open("wb") as file:
             _write_rows(job, part, record, file)
-            file.flush()
-            os.fsync(file.fileno())
         _place_rows(draft, record)
         draft.replace(job.stream(part))
-        write_durably(job.record(part), json.dumps(asdict(record)).encode())
+        write_whole(job.record(part), json.dumps(asdict(record)).encode())
     finally:
         draft.unlink(missing_ok=True)
     return len(job.span(part))
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file that is there with all of its bytes or not at all, also after a loss of power.
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is there with all of its bytes or not at all.
+
+    It is not forced to the disk: what a loss of power leaves of a part is compared with the digest in its record.
 
     Args:
         path: The file.
@@ -145,10 +145,7 @@ def write_durably(path: Path, content: bytes) -> None:
     """
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        draft.write_bytes(content)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -113,6 +113,7 @@ def test_an_interrupt_is_no_end(root: Path, tmp_path: Path, environment: dict[st
     process.send_signal(signal.SIGINT)
     error = process.communicate(timeout=60)[1]
     assert "Traceback" not in error
+    assert "Interrupted: the same command goes on from here" in error
     assert process.returncode == 1
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "sequences were packed by an earlier run that was interrupted" in again.stderr

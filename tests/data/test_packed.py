@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hstl_fast.data import Packed, open_packed, open_sequences, pack, verify_packed
+from hstl_fast.data import Packed, Partition, open_packed, open_sequences, pack, verify_packed
 from hstl_fast.data.chunks import CHUNK
 from hstl_fast.data.pack_format import Contents, encode, load, schema
 from hstl_fast.data.packed import CUT_OFF
@@ -153,6 +153,10 @@ def test_is_opened_like_any_data_set(whole: Path) -> None:
     sequences = open_sequences(whole)
     assert isinstance(sequences, Packed)
     assert len(sequences) == COUNT
+    assert sequences.partition == Drawn(COUNT).partition
+    divided = open_sequences(whole, partition=Partition(("000",), ("001", "002")))
+    assert divided.partition == Partition(("000",), ("001", "002"))
+    assert np.array_equal(divided.read(5), truth(5))
     some = sequences.subset([5, 2])
     assert np.array_equal(some.read_frames(1, np.array([4, 1])), truth(2)[[4, 1]])
     assert some.total_frames == len(truth(5)) + len(truth(2))
