@@ -60,7 +60,18 @@ def contents_of(path: Path) -> Contents:
 
 @pytest.mark.parametrize(
     "frames",
-    [[0], [49], [15, 16], range(10, 40), range(16, 32), [3, 3, 40, 2, 2], [-1, 0, -50], range(49, -1, -1), []],
+    [
+        [0],
+        [49],
+        [15, 16],
+        range(10, 40),
+        range(16, 32),
+        [3, 3, 40, 2, 2],
+        [-1, 0, -50],
+        range(49, -1, -1),
+        [*range(7, 20), *range(22, 41), 9, -2],
+        [],
+    ],
     ids=str,
 )
 def test_reads_any_frames(packed: Packed, frames: Any) -> None:
