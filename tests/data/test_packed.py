@@ -3,7 +3,9 @@
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -402,3 +404,12 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         open_packed(tmp_path)
     with pytest.raises(FileNotFoundError):
         open_packed(tmp_path / "missing")
+
+
+def test_a_missing_library_is_named(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    message = re.escape("packed files need pyarrow, which could not be imported")
+    for use in (lambda: open_packed(whole), lambda: pack(Drawn(3), tmp_path / "pack.arrow")):
+        with pytest.raises(ImportError, match=message + r".*; install it with: pip install 'hstl_fast\[data\]'"):
+            use()
+    assert not list(tmp_path.iterdir())
