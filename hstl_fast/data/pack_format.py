@@ -149,7 +149,7 @@ def copies(file: BinaryIO) -> tuple[list[Contents], list[str]]:
     for copy in (_first_copy, _last_copy):
         try:
             found.append(copy(file, size))
-        except MemoryError:
+        except (MemoryError, ImportError):
             raise
         # Damaged bytes can fail in any way; Arrow's own errors are OSErrors, too, but have no number.
         except Exception as error:

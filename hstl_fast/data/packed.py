@@ -21,6 +21,8 @@ from hstl_fast.silhouettes.left_out import LeftOut
 LAYOUT = "packed"
 # Chunks that are read by one call, at most.
 _AT_ONCE = 256
+# From so many wanted frames a chunk on, all chunks between the first and the last are read at once.
+_DENSE = 4
 CUT_OFF = "cut off the end of the packed file"
 
 
@@ -174,6 +176,11 @@ class Packed(Sequences):
             result[low - first : high - first] = part[low - begin : high - begin]
 
     def _fill(self, index: int, wanted: NDArray[np.intp], result: NDArray[np.uint8]) -> None:
+        first, last = int(wanted.min()) // CHUNK, int(wanted.max()) // CHUNK
+        if _DENSE * (last - first + 1) <= len(wanted):
+            parts = np.concatenate([part for _, part in self._chunks(index, first, last)])
+            np.take(parts, wanted - first * CHUNK, axis=0, out=result, mode="clip")
+            return
         chunk_of = wanted // CHUNK
         needed = np.unique(chunk_of).tolist()
         runs = [run.tolist() for run in np.split(np.array(needed), np.flatnonzero(np.diff(needed) > 1) + 1)]

@@ -3,7 +3,9 @@
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -60,7 +62,18 @@ def contents_of(path: Path) -> Contents:
 
 @pytest.mark.parametrize(
     "frames",
-    [[0], [49], [15, 16], range(10, 40), range(16, 32), [3, 3, 40, 2, 2], [-1, 0, -50], range(49, -1, -1), []],
+    [
+        [0],
+        [49],
+        [15, 16],
+        range(10, 40),
+        range(16, 32),
+        [3, 3, 40, 2, 2],
+        [-1, 0, -50],
+        range(49, -1, -1),
+        [*range(7, 20), *range(22, 41), 9, -2],
+        [],
+    ],
     ids=str,
 )
 def test_reads_any_frames(packed: Packed, frames: Any) -> None:
@@ -391,3 +404,12 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         open_packed(tmp_path)
     with pytest.raises(FileNotFoundError):
         open_packed(tmp_path / "missing")
+
+
+def test_a_missing_library_is_named(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    message = re.escape("packed files need pyarrow, which could not be imported")
+    for use in (lambda: open_packed(whole), lambda: pack(Drawn(3), tmp_path / "pack.arrow")):
+        with pytest.raises(ImportError, match=message + r".*; install it with: pip install 'hstl_fast\[data\]'"):
+            use()
+    assert not list(tmp_path.iterdir())
