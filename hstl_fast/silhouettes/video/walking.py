@@ -17,9 +17,11 @@ SMOOTHING = 5
 # In these rows of a silhouette, from the top, a walking body has its legs, and between them and the feet its shins.
 LEGS, SHINS = slice(40, 64), slice(46, 62)
 # The legs of a walker change at least this much over so many frames; it is the variance of their pixels over time.
-LEAST_CHANGE, STEP = 0.045, 30
+LEAST_CHANGE, STEP = 0.035, 30
 # Two heads: both stand out by so many rows of 64 from what is between them, at this height or higher.
 VALLEY, LOWEST_HEAD = 5, 34
+# Below a head there is a body: at least this share of the column down to the ground.
+FILLED = 0.5
 # These rows lie in the head; a median width from the first limit on is that of two heads side by side, from the second
 # on if the legs agree.
 HEAD, WIDE_HEAD, WIDISH_HEAD = slice(2, 6), 13.0, 10.5
@@ -120,8 +122,9 @@ def two_heads(silhouettes: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """
     bodies = silhouettes >= BODY_THRESHOLD
     tops = np.where(bodies.any(axis=1), silhouettes.shape[1] - bodies.argmax(axis=1), 0)
-    left = np.maximum.accumulate(tops, axis=1)
-    right = np.maximum.accumulate(tops[:, ::-1], axis=1)[:, ::-1]
+    heads = np.where(bodies.sum(axis=1) >= FILLED * tops, tops, 0)
+    left = np.maximum.accumulate(heads, axis=1)
+    right = np.maximum.accumulate(heads[:, ::-1], axis=1)[:, ::-1]
     lower = np.minimum(left, right)
     return np.asarray(((lower >= LOWEST_HEAD) & (lower - tops >= VALLEY)).any(axis=1))
 

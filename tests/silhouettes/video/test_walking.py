@@ -44,13 +44,19 @@ def beside(other: NDArray[np.uint8], one: NDArray[np.uint8], columns: int, share
 def test_walkers_are_walkers(view: int, identity: int, condition: str) -> None:
     silhouettes = render(identity, view=view, condition=condition, frames=FRAMES)
     assert objection(boxes(), silhouettes) == ""
-    assert change_of_legs(silhouettes) > 1.3 * LEAST_CHANGE
+    assert change_of_legs(silhouettes) > 1.2 * LEAST_CHANGE
 
 
 @pytest.mark.parametrize("height", [40.0, 200.0])
 def test_moving_is_measured_in_heights_of_the_body(height: float) -> None:
     assert moves(boxes(0.01 * height, height=height))
     assert not moves(boxes(0.004 * height, height=height))
+
+
+def test_specks_beside_the_body_are_no_heads() -> None:
+    for identity in (0, 1, 2, 6):
+        silhouettes = render(identity, view=90, condition="bg", frames=30, noise=0.3)
+        assert objection(boxes(count=30), silhouettes) == ""
 
 
 def test_growing_and_shrinking_is_moving() -> None:
@@ -104,6 +110,13 @@ def test_two_people_side_by_side_who_come_towards_the_camera_are_no_walker() -> 
 def test_a_raised_arm_is_no_second_head() -> None:
     silhouettes = render(1, view=0, frames=FRAMES)
     silhouettes[20:26, :30, 44:48] = 255
+    assert not two_heads(silhouettes).any()
+
+
+def test_a_second_head_for_a_moment_is_nobody() -> None:
+    """Something as high as a person stands beside, such as a post that was not learnt as background."""
+    silhouettes = render(1, view=0, frames=FRAMES)
+    silhouettes[20:26, :, 44:48] = 255
     assert np.flatnonzero(two_heads(silhouettes)).tolist() == list(range(20, 26))
     assert one_head(silhouettes).all()
     assert not shows_two_people(silhouettes)
