@@ -20,10 +20,14 @@ from hstl_fast.silhouettes.extras import opencv
 from hstl_fast.silhouettes.io import CONTACT_SHEET, write
 from hstl_fast.silhouettes.video.blobs import Blob, find_blobs
 from hstl_fast.silhouettes.video.foreground import BackgroundModel, Footage, training_indices
+from hstl_fast.silhouettes.video.rejections import PAIR, TOO_SHORT, TORN, Rejections
 from hstl_fast.silhouettes.video.sheet import contact_sheet
 from hstl_fast.silhouettes.video.tracking import WINDOW, gapless, track_people
+from hstl_fast.silhouettes.video.walking import objection, one_head
 
 TRACKS_JSON = "tracks.json"
+# Bytes of a video's name that become part of the names of its tracks.
+LONGEST_STEM = 200
 # Outlines are smoothed on a grid of about this many rows per body before they are aligned.
 FINE_ROWS = 256
 # The outline is smoothed by a Gaussian of this many pixels of the video.
@@ -46,7 +50,7 @@ class Track:
     """The walk of one person through a video.
 
     Attributes:
-        name: A name such as `track01`, in order of appearance.
+        name: A name such as `street-track01`: the video's name without suffix, and a number in order of appearance.
         frames: Indices `[K]` of the frames in the video.
         boxes: Boxes `[K, 4]` (x, y, width, height) in pixels of the video.
         silhouettes: Aligned silhouettes `[K, 64, 64]` uint8.
@@ -111,6 +115,8 @@ def video_to_silhouettes(
 ) -> Summary:
     """Cut the people out of a video and write `<track>.npz` for each, `contact_sheet.png` and `tracks.json`.
 
+    Tracks are called `<video>-track01`, `<video>-track02` and so on, so that those of several videos are kept apart.
+
     The folder is written atomically: a failure or an interruption leaves nothing behind.
 
     Args:
@@ -154,6 +160,7 @@ def extract(
     A background model (Gaussian mixture, learnt over the whole footage) gives moving pixels without shadows; blobs of a
     person's shape are followed by ByteTrack. A track is cut where two people touch and where a person leaves the image;
     frames in which the body is torn or changes size at once are left out, so that `frames` may have gaps of up to 3.
+    Tracks of what stays in its place, of what never changes its shape, and of two people side by side are left out.
     The same video gives the same tracks.
 
     Args:
@@ -184,11 +191,15 @@ def _extract(footage: Footage, min_frames: int, min_height: int, progress: Progr
         raise ValueError(f"min_height must be at least 16 pixels, got {min_height}")
     background = _learn_background(footage, progress)
     frames = _reported(footage.frames(), "cutting out people", footage.num_frames, progress)
-    blobs = [find_blobs(background.mask(frame), t, min_height) for t, frame in frames]
-    runs = track_people(blobs)
+    rejections = Rejections()
+    blobs = [find_blobs(background.mask(frame), t, min_height, rejections) for t, frame in frames]
+    runs = track_people(blobs, rejections)
     candidates = [run for run in runs if len(run) >= min_frames]
+    rejections.update(TOO_SHORT for run in runs if len(run) < min_frames for _ in run)
     walks = [
-        walk for run in _reported(candidates, "aligning silhouettes", len(candidates), progress) for walk in _walks(run)
+        walk
+        for run in _reported(candidates, "aligning silhouettes", len(candidates), progress)
+        for walk in _walks(run, min_frames, rejections)
     ]
     kept = [walk for walk in walks if len(walk[0]) >= min_frames]
     if not kept:
@@ -198,7 +209,12 @@ def _extract(footage: Footage, min_frames: int, min_height: int, progress: Progr
             f"looking for people {min_height} pixels high or more in {footage.num_frames} frames"
         )
     digits = max(2, len(str(len(kept))))
-    return [_track(f"track{i:0{digits}d}", *walk) for i, walk in enumerate(kept, start=1)]
+    return [_track(f"{_stem(footage.path)}-track{i:0{digits}d}", *walk) for i, walk in enumerate(kept, start=1)]
+
+
+def _stem(video: Path) -> str:
+    """The name of a video without its suffix, cut where it is too long for the names of the files to write."""
+    return os.fsencode(video.stem)[:LONGEST_STEM].decode(errors="ignore")
 
 
 def _learn_background(footage: Footage, progress: Progress) -> BackgroundModel:
@@ -219,12 +235,22 @@ def _reported(items: Iterable[Any], stage: str, total: int, progress: Progress) 
         progress(stage, done, total)
 
 
-def _walks(run: list[Blob]) -> list[tuple[list[Blob], NDArray[np.uint8]]]:
-    """The blobs of a run with their silhouettes, without torn frames, cut where too many frames are missing."""
+def _walks(run: list[Blob], min_frames: int, rejections: Rejections) -> list[tuple[list[Blob], NDArray[np.uint8]]]:
+    """The walks of a run: blobs with silhouettes, without torn frames, cut where too many frames are missing."""
     silhouettes = np.stack([align(_smooth_outline(b.mask)) for b in run])
-    kept = np.flatnonzero(untorn_frames(silhouettes))
-    pieces = [kept[piece] for piece in gapless([run[i].frame for i in kept])]
-    return [([run[i] for i in piece], silhouettes[piece]) for piece in pieces]
+    untorn, single = untorn_frames(silhouettes), one_head(silhouettes)
+    rejections.update(TORN for _ in np.flatnonzero(~untorn))
+    rejections.update(PAIR for _ in np.flatnonzero(untorn & ~single))
+    kept = np.flatnonzero(untorn & single)
+    walks = []
+    for piece in (kept[piece] for piece in gapless([run[i].frame for i in kept])):
+        blobs = [run[i] for i in piece]
+        long_enough = len(blobs) >= min_frames
+        reason = objection(np.array([b.box for b in blobs]), silhouettes[piece]) if long_enough else TOO_SHORT
+        rejections.update(reason for _ in blobs if reason)
+        if not long_enough or not reason:
+            walks.append((blobs, silhouettes[piece]))
+    return walks
 
 
 def untorn_frames(silhouettes: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -21,7 +21,7 @@ MIN_CONTRAST = 25.0
 # A pixel at least this fraction as bright as the background and of its colour is a shadow.
 SHADOW_DARKEST = 0.5
 # The background of a pixel is its most frequent colours that together fill this share of the time.
-BACKGROUND_SHARE = 0.7
+BACKGROUND_SHARE = 0.5
 # OpenCV marks foreground by this value, and shadows by a smaller one.
 FOREGROUND = 255
 
