@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 CHUNK = 16
-CODEC = "zstd"
-LEVEL = 1
+CODEC = "lz4"
+LEVEL = 3
 SIZE = 64
 FRAME_BYTES = SIZE * SIZE
 

@@ -67,7 +67,7 @@ def pack(
 ) -> Packing:
     """Pack a data set into one file, which `open_packed` reads.
 
-    The file is an Arrow IPC file with a row for each sequence and the frames in chunks compressed by Zstandard. It
+    The file is an Arrow IPC file with a row for each sequence and the frames in chunks compressed by LZ4. It
     appears complete or not at all. Finished parts are kept in a hidden folder beside it until then, so that a run
     that was interrupted, or killed, goes on where it was and gives the same bytes. The folder takes up to the size of
     the file.
