@@ -1,21 +1,25 @@
-"""Foreground masks of footage from a fixed camera: the pixels that move."""
+"""Foreground masks of footage: the pixels that move, whatever the light and the tremble of the camera."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Container, Iterator
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.silhouettes.errors import SilhouetteError
 from hstl_fast.silhouettes.extras import opencv
+from hstl_fast.silhouettes.video.camera import Camera, judge_camera, small
+from hstl_fast.silhouettes.video.light import Light, cells, light_of, relit
+from hstl_fast.silhouettes.video.registration import Motion, Reference, registered
 
+Picture = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 # The background model learns from at most so many frames and bytes.
 TRAINING_FRAMES = 200
 TRAINING_BYTES = 512 * 2**20
+# One pair of neighbours is compared for every so many training frames.
+PAIR_SPACING = 5
 # A pixel is foreground from this squared distance to the background on, in variances of the pixel.
 MIN_CONTRAST = 25.0
 # A pixel at least this fraction as bright as the background and of its colour is a shadow.
@@ -24,64 +28,167 @@ SHADOW_DARKEST = 0.5
 BACKGROUND_SHARE = 0.7
 # OpenCV marks foreground by this value, and shadows by a smaller one.
 FOREGROUND = 255
+# A frame is of another light when less than this share of its cells agree with the background after a smooth change
+# of the brightness; such a light has a background of its own if it fills at least this number of training frames.
+SAME_LIGHT, LIGHT_FRAMES, MOST_LIGHTS = 0.5, 8, 4
 
 
-class Footage:
-    """A video file as BGR frames `[H, W, 3]` uint8.
-
-    Args:
-        path: The file.
+class Foreground(NamedTuple):
+    """The foreground of one frame.
 
     Attributes:
-        path: The file.
-        fps: Frames a second, as the header of the file says.
-        num_frames: Number of frames as the header says, until the footage has been read to its end; then the number of
-            frames that decoded.
-        frame_bytes: Size of one frame in memory.
-
-    Raises:
-        SilhouetteError: The file cannot be opened, or no frame decodes.
+        mask: Bool `[H, W]`, where the background lies as in all other frames.
+        motion: Map from the mask's pixels to the frame's, or None where they are the same.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        cv2 = opencv()
-        self.path = Path(path)
-        if not self.path.is_file():
-            got = "a folder" if self.path.is_dir() else "nothing there"
-            raise SilhouetteError(f"{self.path}: expected a video file, got {got}")
-        capture = self._open()
-        self.fps = float(capture.get(cv2.CAP_PROP_FPS))
-        self.num_frames = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        ok, first = capture.read()
-        if not ok:
-            raise SilhouetteError(f"{self.path}: expected a video with frames, got none that decodes")
-        self.frame_bytes = int(first.nbytes)
-        if self.num_frames == 0:
-            self.num_frames = 1
-            while capture.grab():
-                self.num_frames += 1
-        capture.release()
+    mask: NDArray[np.bool_]
+    motion: Motion | None
 
-    def frames(self, wanted: Container[int] | None = None) -> Iterator[tuple[int, NDArray[np.uint8] | None]]:
-        """Yield the index of every frame and the frame, or None instead of a frame that is not in `wanted`."""
-        capture = self._open()
-        try:
-            count = 0
-            while capture.grab():
-                ok, frame = capture.retrieve() if wanted is None or count in wanted else (True, None)
-                if not ok:
-                    break
-                yield count, frame
-                count += 1
-            self.num_frames = count
-        finally:
-            capture.release()
 
-    def _open(self) -> Any:
-        capture = opencv().VideoCapture(str(self.path))
-        if not capture.isOpened():
-            raise SilhouetteError(f"{self.path}: expected a video that OpenCV can open, got a file it cannot")
-        return capture
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """Frames from which a background is learnt, spread over a video.
+
+    Attributes:
+        samples: Frames `[H, W, 3]`.
+        pairs: Neighbouring frames, reduced in size.
+    """
+
+    samples: list[Picture]
+    pairs: list[tuple[Picture, Picture]]
+
+
+class Sampler:
+    """Chooses evenly spread frames of a video whose length is not known.
+
+    At most `limit` frames are held: whenever there is one more, every other one is given up.
+
+    Args:
+        limit: Most frames to hold, 2 or more.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = max(2, limit)
+        self._stride = 1
+        self._held: dict[int, Picture] = {}
+        self._pairs: dict[int, tuple[Picture, Picture]] = {}
+
+    def wants(self, index: int) -> bool:
+        """Tell whether the frame of this index is to be given to `add`."""
+        return index % self._stride == 0 or self._starts_pair(index - 1)
+
+    def add(self, index: int, picture: Picture) -> None:
+        """Take a frame."""
+        if self._starts_pair(index - 1) and index - 1 in self._held:
+            self._pairs[index - 1] = small(self._held[index - 1]), small(picture)
+        if index % self._stride == 0:
+            self._held[index] = picture
+        if len(self._held) > self._limit:
+            self._stride *= 2
+            self._held = {i: kept for i, kept in self._held.items() if i % self._stride == 0}
+            self._pairs = {i: kept for i, kept in self._pairs.items() if self._starts_pair(i)}
+
+    def learnt(self) -> Learnt:
+        """Return the frames held and their neighbours; the sampler forgets the frames."""
+        held, self._held = self._held, {}
+        return Learnt(list(held.values()), list(self._pairs.values()))
+
+    def _starts_pair(self, index: int) -> bool:
+        return index >= 0 and index % (PAIR_SPACING * self._stride) == 0
+
+
+def training_frames(frame_bytes: int) -> int:
+    """Number of frames to learn from: at most TRAINING_FRAMES, and TRAINING_BYTES together."""
+    return min(TRAINING_FRAMES, max(2, TRAINING_BYTES // frame_bytes))
+
+
+class Background:
+    """The background of a whole video, from which the foreground of any of its frames follows.
+
+    Frames of a trembling camera are registered, and their light is brought to that of the background; lights that
+    differ by more than a smooth change of the brightness have backgrounds of their own. Frames of a steady camera in a
+    steady light are taken as they are. The same frame always gives the same mask.
+
+    Args:
+        learnt: Frames of the whole video; its samples are used up.
+
+    Attributes:
+        camera: How the camera behaves.
+        lights: Number of lights.
+        unregistered: Frames so far whose motion could not be measured.
+        relit: Frames so far whose light was changed.
+    """
+
+    def __init__(self, learnt: Learnt) -> None:
+        self.camera: Camera = judge_camera(learnt.samples, learnt.pairs)
+        self.unregistered = self.relit = 0
+        samples = learnt.samples
+        self._reference: Reference | None = None
+        if self.camera.trembles:
+            self._reference = Reference(samples[len(samples) // 2])
+            samples[:] = [there for there in map(self._registered, samples) if there is not None]
+        self._scenes = [_Scene(samples, members) for members in _by_light([cells(sample) for sample in samples])]
+        self.lights = len(self._scenes)
+
+    def foreground(self, frame: Picture) -> Foreground:
+        """Compute the foreground of a frame `[H, W, 3]`; all False where it cannot be registered."""
+        motion = None
+        if self._reference is not None:
+            motion = self._reference.motion_of(frame)
+            if motion is None:
+                self.unregistered += 1
+                return Foreground(np.zeros(frame.shape[:2], bool), None)
+            frame = registered(frame, motion)
+        grid = cells(frame)
+        lights = [light_of(grid, scene.cells) for scene in self._scenes]
+        best = max(range(len(lights)), key=lambda i: lights[i].agreement)
+        self.relit += lights[best].changed
+        return Foreground(self._scenes[best].mask(frame, lights[best]), motion)
+
+    def _registered(self, sample: Picture) -> Picture | None:
+        motion = self._reference.motion_of(sample) if self._reference else None
+        return registered(sample, motion) if motion else None
+
+
+class _Scene:
+    """The background in one light."""
+
+    def __init__(self, samples: list[Picture], members: list[int]) -> None:
+        grids = [cells(samples[i]) for i in members]
+        middle = _typical(grids)
+        lights = [light_of(grid, middle) for grid in grids]
+        self.model = BackgroundModel([relit(samples[i], light) for i, light in zip(members, lights, strict=True)])
+        self.picture = self.model.picture()
+        self.cells = middle
+
+    def mask(self, frame: Picture, light: Light) -> NDArray[np.bool_]:
+        return self.model.mask(relit(frame, light, self.picture))
+
+
+def _typical(grids: list[Floats]) -> Floats:
+    """The cells of the background in a light that one of the frames has."""
+    first = grids[len(grids) // 2]
+    alike = []
+    for grid in grids:
+        light = light_of(grid, first)
+        alike.append((grid - light.offset) / light.gain)
+    return np.asarray(np.median(alike, axis=0), np.float32)
+
+
+def _by_light(grids: list[Floats]) -> list[list[int]]:
+    """Indices of the frames of each light, the most frequent first; frames of a rare light are left out."""
+    leaders: list[Floats] = []
+    members: list[list[int]] = []
+    for i, grid in enumerate(grids):
+        agreements = [light_of(grid, leader).agreement for leader in leaders]
+        best = int(np.argmax(agreements)) if agreements else -1
+        if best < 0 or agreements[best] < SAME_LIGHT:
+            leaders.append(grid)
+            members.append([i])
+        else:
+            members[best].append(i)
+    members.sort(key=len, reverse=True)
+    return members[:1] + [light for light in members[1:MOST_LIGHTS] if len(light) >= LIGHT_FRAMES]
 
 
 class BackgroundModel:
@@ -92,7 +199,7 @@ class BackgroundModel:
     frame always gives the same mask.
     """
 
-    def __init__(self, frames: list[NDArray[np.uint8]]) -> None:
+    def __init__(self, frames: list[Picture]) -> None:
         self._mixture = opencv().createBackgroundSubtractorMOG2(
             history=2 * len(frames), varThreshold=MIN_CONTRAST, detectShadows=True
         )
@@ -101,7 +208,11 @@ class BackgroundModel:
         for seen, i in enumerate(_interleaved(len(frames)), start=1):
             self._mixture.apply(frames[i], learningRate=1 / seen)
 
-    def mask(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    def picture(self) -> Picture:
+        """Return the background `[H, W, 3]` itself."""
+        return np.asarray(self._mixture.getBackgroundImage(), np.uint8)
+
+    def mask(self, frame: Picture) -> NDArray[np.bool_]:
         """Compute the foreground, bool `[H, W]`, of a frame `[H, W, 3]`: no shadows, specks, lines under three rows."""
         cv2 = opencv()
         raw = self._mixture.apply(frame, learningRate=0)
@@ -109,12 +220,6 @@ class BackgroundModel:
         moving = cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((3, 1), np.uint8))
         closed = cv2.morphologyEx(moving, cv2.MORPH_CLOSE, np.ones((5, 1), np.uint8))
         return np.asarray(closed > 0)
-
-
-def training_indices(num_frames: int, frame_bytes: int) -> NDArray[np.intp]:
-    """Choose evenly spread frames for the background model: at most TRAINING_FRAMES, and TRAINING_BYTES together."""
-    count = min(num_frames, TRAINING_FRAMES, max(1, TRAINING_BYTES // frame_bytes))
-    return np.unique(np.linspace(0, num_frames - 1, count).round().astype(np.intp))
 
 
 def _interleaved(count: int) -> list[int]:
