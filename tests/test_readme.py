@@ -283,4 +283,4 @@ def test_video_to_identity_names_every_track(tmp_path: Path) -> None:
     for name, height in (("known.avi", 100), ("street.avi", 110)):
         write_video(tmp_path / name, [Walker(start=40, speed=4, height=height)], frames=90)
     printed = run_example("video_to_identity.py", "known.avi", "street.avi", folder=tmp_path)
-    assert re.search(r"^track01, frames \d+ to \d+: most like track01$", printed, re.MULTILINE)
+    assert re.search(r"^street-track01, frames \d+ to \d+: most like known-track01$", printed, re.MULTILINE)

@@ -8,16 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstl_fast.silhouettes.extras import opencv
+from hstl_fast.silhouettes.video.rejections import TOO_SMALL, Rejections
 
 # The height of a body over its width lies between these: from a person seen from the side with legs together to a long
 # stride with swinging arms.
 SLIMMEST, STOUTEST = 5.5, 1.2
 # A body fills at least this share of its box.
-EMPTIEST = 0.3
+EMPTIEST = 0.2
 # Holes up to this share of the body are gaps in the mask (a coat of the background's colour), larger ones are real.
 HOLE_SHARE = 0.04
 # The largest connected component of a body holds at least this share of it.
 WHOLENESS = 0.95
+# Blobs of at least this share of the smallest height are counted when they are left out.
+SMALL_SHARE = 0.5
 # Two blobs of neighbouring frames show one body when they share this much of the smaller one.
 CONTACT_SHARE = 0.3
 
@@ -55,13 +58,16 @@ class Blob:
         return self.box[3]
 
 
-def find_blobs(mask: NDArray[np.bool_], frame: int, min_height: int) -> list[Blob]:
+def find_blobs(
+    mask: NDArray[np.bool_], frame: int, min_height: int, rejections: Rejections | None = None
+) -> list[Blob]:
     """Find the blobs of a foreground mask.
 
     Args:
         mask: Foreground, bool `[H, W]`.
         frame: Index of the frame, which the blobs get.
         min_height: Smallest height to keep, in rows.
+        rejections: Counts blobs that are lower, but at least half as high and of a person's shape.
 
     Returns:
         The blobs; components that lie one above the other with a small gap are one blob.
@@ -72,7 +78,8 @@ def find_blobs(mask: NDArray[np.bool_], frame: int, min_height: int) -> list[Blo
     joined = cv2.dilate(moving, np.ones((reach, 1), np.uint8))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
     blobs = []
-    for label in np.flatnonzero(stats[:, cv2.CC_STAT_HEIGHT] >= min_height):
+    lowest = min_height if rejections is None else SMALL_SHARE * min_height
+    for label in np.flatnonzero(stats[:, cv2.CC_STAT_HEIGHT] >= lowest):
         if label == 0:
             continue
         x, y, width, height = (int(v) for v in stats[label, : cv2.CC_STAT_AREA])
@@ -80,7 +87,30 @@ def find_blobs(mask: NDArray[np.bool_], frame: int, min_height: int) -> list[Blo
         blob = _cut_out((labels[window] == label) & mask[window], (x, y), frame, mask.shape)
         if blob.height >= min_height:
             blobs.append(blob)
+        elif rejections is not None and blob.height >= lowest and blob.looks_like_a_body and not blob.touches_border:
+            rejections[TOO_SMALL] += 1
     return blobs
+
+
+def join(pieces: list[Blob]) -> Blob:
+    """Join blobs of one frame to one blob.
+
+    Args:
+        pieces: One blob or more.
+
+    Returns:
+        A blob that covers what the pieces cover.
+    """
+    x, y = min(p.box[0] for p in pieces), min(p.box[1] for p in pieces)
+    right, bottom = max(p.box[0] + p.box[2] for p in pieces), max(p.box[1] + p.box[3] for p in pieces)
+    body = np.zeros((bottom - y, right - x), bool)
+    for piece in pieces:
+        left, top, width, height = piece.box
+        body[top - y : top - y + height, left - x : left - x + width] |= piece.mask
+    border = any(p.touches_border for p in pieces)
+    area = int(np.count_nonzero(body))
+    box = x, y, right - x, bottom - y
+    return Blob(pieces[0].frame, box, area, border, _looks_like_a_body(body), np.packbits(body))
 
 
 def _cut_out(window: NDArray[np.bool_], origin: tuple[int, int], frame: int, image: tuple[int, ...]) -> Blob:

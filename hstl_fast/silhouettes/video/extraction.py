@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,14 @@ from hstl_fast.silhouettes.video.footage import Footage
 from hstl_fast.silhouettes.video.foreground import Background, Sampler, training_frames
 from hstl_fast.silhouettes.video.output import refuse_if_taken, write_output
 from hstl_fast.silhouettes.video.registration import Motion
+from hstl_fast.silhouettes.video.rejections import PAIR, TOO_SHORT, TORN, Rejections
 from hstl_fast.silhouettes.video.stages import Stages, moving_camera
 from hstl_fast.silhouettes.video.tracking import WINDOW, gapless, track_people
 from hstl_fast.silhouettes.video.tracks import Extraction, Summary, Track
+from hstl_fast.silhouettes.video.walking import objection, one_head
 
+# Bytes of a video's name that become part of the names of its tracks.
+LONGEST_STEM = 200
 # Outlines are smoothed on a grid of about this many rows per body before they are aligned.
 FINE_ROWS = 256
 # The outline is smoothed by a Gaussian of this many pixels of the video.
@@ -47,6 +50,8 @@ def video_to_silhouettes(
     overwrite: bool = False,
 ) -> Summary:
     """Cut the people out of a video and write `<track>.npz` for each, `contact_sheet.png` and `tracks.json`.
+
+    Tracks are called `<video>-track01`, `<video>-track02` and so on, so that those of several videos are kept apart.
 
     The folder is written atomically: a failure or an interruption leaves nothing behind.
 
@@ -88,6 +93,7 @@ def extract(
     A background model (Gaussian mixture, learnt over the whole footage) gives moving pixels without shadows; blobs of a
     person's shape are followed by ByteTrack. A track is cut where two people touch and where a person leaves the image;
     frames in which the body is torn or changes size at once are left out, so that `frames` may have gaps of up to 3.
+    Tracks of what stays in its place, of what never changes its shape, and of two people side by side are left out.
     Frames of a camera that trembles are registered first, and their light is brought to that of the background. The
     same video gives the same tracks.
 
@@ -118,22 +124,32 @@ def _extract(footage: Footage, min_frames: int, min_height: int, fps: float | No
     background = _learn_background(footage, progress)
     sampled = None if fps is None else set(footage.sampled(fps).tolist())
     stages, blobs, motions = _find_all(footage, background, min_height, progress)
-    runs = track_people(blobs)
-    stages.follow(runs, min_frames)
+    runs = track_people(blobs, stages.rejections)
     candidates = [run for run in runs if len(run) >= min_frames]
-    walks = []
-    for run in _reported(candidates, "aligning silhouettes", len(candidates), progress):
-        pieces = [_sampled(piece, sampled) for piece in _walks(run)]
-        stages.torn += len(run) - sum(len(bodies) for bodies, _ in pieces) if sampled is None else 0
-        walks += pieces
+    stages.rejections.update(TOO_SHORT for run in runs if len(run) < min_frames for _ in run)
+    walks = [
+        _sampled(walk, sampled, min_frames, stages.rejections)
+        for run in _reported(candidates, "aligning silhouettes", len(candidates), progress)
+        for walk in _walks(run, min_frames, stages.rejections)
+    ]
     kept = [walk for walk in walks if len(walk[0]) >= min_frames]
-    stages.short_walks = sum(len(walk[0]) for walk in walks if len(walk[0]) < min_frames)
-    stages.kept = sum(len(walk[0]) for walk in kept)
     if not kept:
-        raise SilhouetteError(_nothing_found(footage, background, stages, walks, min_frames, min_height))
+        longest = max([len(walk[0]) for walk in walks] + [len(run) for run in runs if len(run) < min_frames], default=0)
+        raise SilhouetteError(
+            f"{footage.path}: no track of {min_frames} frames or more (longest {longest}), "
+            f"looking for people {min_height} pixels high or more in {footage.num_frames} frames: {stages.counted()}; "
+            f"{stages.advice(background.camera.moves, min_frames, min_height)}"
+        )
+    stages.kept = sum(len(walk[0]) for walk in kept)
     digits = max(2, len(str(len(kept))))
-    tracks = [_track(f"track{i:0{digits}d}", *walk, motions) for i, walk in enumerate(kept, start=1)]
-    return Extraction(footage.path, footage.fps, fps or footage.fps, tracks, asdict(stages))
+    stem = _stem(footage.path)
+    tracks = [_track(f"{stem}-track{i:0{digits}d}", *walk, motions) for i, walk in enumerate(kept, start=1)]
+    return Extraction(footage.path, footage.fps, fps or footage.fps, tracks, stages)
+
+
+def _stem(video: Path) -> str:
+    """The name of a video without its suffix, cut where it is too long for the names of the files to write."""
+    return os.fsencode(video.stem)[:LONGEST_STEM].decode(errors="ignore")
 
 
 def _learn_background(footage: Footage, progress: Progress) -> Background:
@@ -182,30 +198,16 @@ def _find_all(
     return stages, blobs, motions
 
 
-def _nothing_found(
-    footage: Footage,
-    background: Background,
-    stages: Stages,
-    walks: list[tuple[list[Blob], NDArray[np.uint8]]],
-    min_frames: int,
-    min_height: int,
-) -> str:
-    longest = max([len(bodies) for bodies, _ in walks] or [stages.longest])
-    return (
-        f"{footage.path}: no track of {min_frames} frames or more (longest {longest}), looking for people {min_height} "
-        f"pixels high or more in {footage.num_frames} frames: {stages.counted()}; "
-        f"{stages.advice(background.camera.moves, min_frames, min_height)}"
-    )
-
-
 def _sampled(
-    walk: tuple[list[Blob], NDArray[np.uint8]], sampled: set[int] | None
+    walk: tuple[list[Blob], NDArray[np.uint8]], sampled: set[int] | None, min_frames: int, rejections: Rejections
 ) -> tuple[list[Blob], NDArray[np.uint8]]:
     """The part of a walk that lies in the frames to take."""
     if sampled is None:
         return walk
     bodies, silhouettes = walk
     taken = [i for i, body in enumerate(bodies) if body.frame in sampled]
+    if len(taken) < min_frames <= len(bodies):
+        rejections[TOO_SHORT] += len(taken)
     return [bodies[i] for i in taken], silhouettes[taken]
 
 
@@ -217,12 +219,22 @@ def _reported(items: Iterable[Any], stage: str, total: int, progress: Progress) 
         progress(stage, done, max(done, total))
 
 
-def _walks(run: list[Blob]) -> list[tuple[list[Blob], NDArray[np.uint8]]]:
-    """The blobs of a run with their silhouettes, without torn frames, cut where too many frames are missing."""
+def _walks(run: list[Blob], min_frames: int, rejections: Rejections) -> list[tuple[list[Blob], NDArray[np.uint8]]]:
+    """The walks of a run: blobs with silhouettes, without torn frames, cut where too many frames are missing."""
     silhouettes = np.stack([align(_smooth_outline(b.mask)) for b in run])
-    kept = np.flatnonzero(untorn_frames(silhouettes))
-    pieces = [kept[piece] for piece in gapless([run[i].frame for i in kept])]
-    return [([run[i] for i in piece], silhouettes[piece]) for piece in pieces]
+    untorn, single = untorn_frames(silhouettes), one_head(silhouettes)
+    rejections.update(TORN for _ in np.flatnonzero(~untorn))
+    rejections.update(PAIR for _ in np.flatnonzero(untorn & ~single))
+    kept = np.flatnonzero(untorn & single)
+    walks = []
+    for piece in (kept[piece] for piece in gapless([run[i].frame for i in kept])):
+        blobs = [run[i] for i in piece]
+        reason = objection(np.array([b.box for b in blobs]), silhouettes[piece])
+        if reason or len(blobs) < min_frames:
+            rejections[reason or TOO_SHORT] += len(blobs)
+        if not reason:
+            walks.append((blobs, silhouettes[piece]))
+    return walks
 
 
 def untorn_frames(silhouettes: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -57,13 +57,13 @@ def write_output(out: Path, found: Extraction) -> Summary:
     return Summary(
         found.video,
         out,
-        found.stages["frames"],
+        found.stages.frames,
         found.fps,
         out / CONTACT_SHEET,
         out / TRACKS_JSON,
         saved,
-        found.stages["bad"],
-        found.stages,
+        found.stages.bad,
+        found.stages.description(),
     )
 
 
@@ -90,11 +90,11 @@ def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
 def _description(found: Extraction) -> dict[str, Any]:
     return {
         "video": found.video.name,
-        "num_frames": found.stages["frames"],
-        "bad_frames": found.stages["bad"],
+        "num_frames": found.stages.frames,
+        "bad_frames": found.stages.bad,
         "fps": found.fps,
         "track_fps": found.track_fps,
-        "stages": found.stages,
+        "stages": found.stages.description(),
         "tracks": [
             {"name": t.name, "file": f"{t.name}.npz", "frames": t.frames.tolist(), "boxes_xywh": t.boxes.tolist()}
             for t in found.tracks

@@ -13,6 +13,8 @@ from hstl_fast.silhouettes.extras import opencv
 SAMPLES = 16
 CELL = 66
 LABEL_WIDTH = 150
+# Characters of a name that a label has room for; of a longer one the end is shown.
+LABEL_LENGTH = 17
 BACKGROUND, LINE, TEXT = 24, 70, 235
 
 
@@ -45,7 +47,8 @@ def contact_sheet(tracks: Sequence[_Labelled]) -> NDArray[np.uint8]:
 def _row(track: _Labelled) -> NDArray[np.uint8]:
     picked = np.linspace(0, len(track.silhouettes) - 1, SAMPLES).round().astype(np.intp)
     cells = [np.pad(track.silhouettes[t], 1, constant_values=LINE) for t in picked]
-    return np.hstack([_label(track.name, f"{len(track.silhouettes)} frames"), *cells])
+    name = track.name if len(track.name) <= LABEL_LENGTH else ".." + track.name[2 - LABEL_LENGTH :]
+    return np.hstack([_label(name, f"{len(track.silhouettes)} frames"), *cells])
 
 
 def _label(*lines: str) -> NDArray[np.uint8]:

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstl_fast.silhouettes.extras import byte_track
-from hstl_fast.silhouettes.video.blobs import Blob, overlaps
+from hstl_fast.silhouettes.video.blobs import Blob
+from hstl_fast.silhouettes.video.pieces import Links, between_people, links_between, mend
+from hstl_fast.silhouettes.video.rejections import AT_THE_BORDER, NO_BODY, TOUCHING, UNSTEADY, Rejections
 
 # A track goes on over this many missing frames in a row; after more it is cut.
 MAX_GAP = 3
@@ -22,10 +24,8 @@ OVERLAP_GATE = 0.1
 WINDOW = 15
 # A frame is dropped when its body is off its usual height or area by more than these factors.
 HEIGHT_TOLERANCE, AREA_TOLERANCE = 1.12, 1.6
-# A body is dropped when it is off the height of others who stood at its place by more than this factor.
-PERSPECTIVE_TOLERANCE = 1.3
-# Heights are compared over the image once there are this many bodies.
-PERSPECTIVE_BLOBS = 100
+# The growth of somebody who walks towards the camera is measured over this many bodies.
+GROWTH_SPAN = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,37 +45,47 @@ class _Sighting:
     ends: bool
 
 
-def track_people(blobs: list[list[Blob]]) -> list[list[Blob]]:
+def track_people(blobs: list[list[Blob]], rejections: Rejections | None = None) -> list[list[Blob]]:
     """Group blobs into clean runs of one person each.
 
     A run ends where a body touches another one (until they part again), where it leaves the image and where it is gone
-    for more than MAX_GAP frames; single frames with a body of odd shape or size are left out.
+    for more than MAX_GAP frames; single frames with a body of odd shape or size are left out. A body that is torn for
+    some frames goes on afterwards.
 
     Args:
         blobs: The blobs of every frame.
+        rejections: Counts the bodies that are left out, by reason.
 
     Returns:
         Runs of any length, in order of appearance.
     """
-    usual = _Perspective([b for frame in blobs for b in frame if b.looks_like_a_body and not b.touches_border])
+    counts = Rejections() if rejections is None else rejections
     runs = []
-    for track in _follow(_sightings(blobs)):
-        for run in _single_person_runs(track):
-            bodies = [b for b in run if b.looks_like_a_body and not b.touches_border and usual.admits(b)]
-            steady = _steady(bodies)
+    for track in _follow(_sightings(mend(blobs))):
+        for run in _single_person_runs(track, counts):
+            steady = _steady([b for b in run if _is_whole(b, counts)], counts)
             runs += [steady[piece] for piece in gapless([b.frame for b in steady])]
     return sorted(runs, key=lambda run: (run[0].frame, run[0].box))
 
 
+def _is_whole(body: Blob, rejections: Rejections) -> bool:
+    reason = AT_THE_BORDER if body.touches_border else "" if body.looks_like_a_body else NO_BODY
+    if reason:
+        rejections[reason] += 1
+    return not reason
+
+
 def _sightings(blobs: list[list[Blob]]) -> list[list[_Sighting]]:
-    links = [overlaps(before, after) for before, after in pairwise(blobs)]
+    links = links_between(blobs)
+    meetings, partings = between_people(blobs, links)
     counts = [len(frame) for frame in blobs]
-    merged = _joint_since_merging(links, counts)
-    parting = _joint_since_merging([link.T for link in reversed(links)], counts[::-1])[::-1]
+    merged = _joint_since_merging(links, meetings, partings, counts)
+    parting = _joint_since_merging(_backwards(links), _backwards(partings), _backwards(meetings), counts[::-1])[::-1]
     joint = [m | p for m, p in zip(merged, parting, strict=True)]
     starts = [np.zeros(n, dtype=bool) for n in counts]
     ends = [np.zeros(n, dtype=bool) for n in counts]
-    for t, link in enumerate(links):
+    for t in range(len(meetings)):
+        link = meetings[t] & partings[t]
         starts[t + 1] = np.any(link & joint[t][:, None], axis=0)
         ends[t] = np.any(link & joint[t + 1], axis=1)
     return [
@@ -84,12 +94,16 @@ def _sightings(blobs: list[list[Blob]]) -> list[list[_Sighting]]:
     ]
 
 
-def _joint_since_merging(links: list[NDArray[np.bool_]], counts: list[int]) -> list[NDArray[np.bool_]]:
+def _backwards(links: Links) -> Links:
+    return [link.T for link in reversed(links)]
+
+
+def _joint_since_merging(links: Links, meetings: Links, partings: Links, counts: list[int]) -> list[NDArray[np.bool_]]:
     """The blobs of each frame that hold several bodies because blobs ran together before and have not parted since."""
     joint = [np.zeros(count, dtype=bool) for count in counts]
-    for t, link in enumerate(links):
+    for t, (link, meeting, parting) in enumerate(zip(links, meetings, partings, strict=True)):
         unparted = joint[t] & (link.sum(axis=1) == 1)
-        joint[t + 1] = (link.sum(axis=0) >= 2) | (link & unparted[:, None]).any(axis=0)
+        joint[t + 1] = (meeting.sum(axis=0) >= 2) | (meeting & parting & unparted[:, None]).any(axis=0)
     return joint
 
 
@@ -112,62 +126,43 @@ def _corners(blob: Blob) -> tuple[int, int, int, int]:
     return x, y, x + width, y + height
 
 
-def _single_person_runs(track: list[_Sighting]) -> list[list[Blob]]:
+def _single_person_runs(track: list[_Sighting], rejections: Rejections) -> list[list[Blob]]:
     """The parts of a track in which its blob is one person, cut wherever it was part of a joint blob in between."""
     runs: list[list[Blob]] = [[]]
     for sighting in track:
         if sighting.joint or sighting.starts:
             runs.append([])
-        if not sighting.joint:
+        if sighting.joint:
+            rejections[TOUCHING] += 1
+        else:
             runs[-1].append(sighting.blob)
         if sighting.ends:
             runs.append([])
     return [run for run in runs if run]
 
 
-class _Perspective:
-    """The height of a standing person as a function of the place of the feet.
-
-    The function is a plane fitted to all bodies, since the camera does not move.
-    """
-
-    def __init__(self, bodies: list[Blob]) -> None:
-        self._plane: NDArray[np.float64] | None = None
-        if len(bodies) < PERSPECTIVE_BLOBS:
-            return
-        places = np.array([self._place(b) for b in bodies])
-        heights = np.array([b.height for b in bodies], dtype=np.float64)
-        weights = np.ones(len(bodies))
-        for _ in range(20):  # least absolute deviations: blobs of two people must not pull the plane
-            plane = np.linalg.lstsq(places * weights[:, None], heights * weights, rcond=None)[0]
-            weights = 1 / np.sqrt(np.maximum(1.0, np.abs(places @ plane - heights)))
-        self._plane = np.asarray(plane, dtype=np.float64)
-
-    def admits(self, body: Blob) -> bool:
-        """Tell whether a body has about the height of others at its place; True while there are too few others."""
-        if self._plane is None:
-            return True
-        expected = float(self._place(body) @ self._plane)
-        return expected / PERSPECTIVE_TOLERANCE <= body.height <= expected * PERSPECTIVE_TOLERANCE
-
-    @staticmethod
-    def _place(body: Blob) -> NDArray[np.float64]:
-        x, y, width, height = body.box
-        return np.array([x + width / 2, y + height, 1.0])
-
-
-def _steady(bodies: list[Blob]) -> list[Blob]:
-    """The bodies whose height and area are near the running medians of the run."""
+def _steady(bodies: list[Blob], rejections: Rejections) -> list[Blob]:
+    """The bodies whose height and area are near what is usual around them in the run."""
+    frames = np.array([b.frame for b in bodies], dtype=np.float64)
     heights = np.array([b.height for b in bodies], dtype=np.float64)
     areas = np.array([b.area for b in bodies], dtype=np.float64)
-    steady = _near_median(heights, HEIGHT_TOLERANCE) & _near_median(areas, AREA_TOLERANCE)
+    steady = _near_usual(heights, frames, HEIGHT_TOLERANCE) & _near_usual(areas, frames, AREA_TOLERANCE)
+    rejections.update(UNSTEADY for _ in np.flatnonzero(~steady))
     return [b for b, ok in zip(bodies, steady, strict=True) if ok]
 
 
-def _near_median(values: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
-    half = WINDOW // 2
-    usual = np.array([np.median(values[max(0, i - half) : i + half + 1]) for i in range(len(values))])
-    return (values <= usual * tolerance) & (values * tolerance >= usual)
+def _near_usual(sizes: NDArray[np.float64], frames: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
+    """Bool: whether a size is near the median of those around it, each carried on by the usual growth until then."""
+    half, logs = WINDOW // 2, np.log(sizes)
+    near = np.ones(len(sizes), dtype=bool)
+    for i in range(len(sizes)):
+        around = slice(max(0, i - half), i + half + 1)
+        values, times = logs[around], frames[around]
+        rates = (values[GROWTH_SPAN:] - values[:-GROWTH_SPAN]) / (times[GROWTH_SPAN:] - times[:-GROWTH_SPAN])
+        growth = float(np.median(rates)) if len(rates) else 0.0
+        usual = np.median(values + growth * (frames[i] - times))
+        near[i] = abs(logs[i] - usual) <= np.log(tolerance)
+    return near
 
 
 def gapless(frames: Sequence[int]) -> list[slice]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hstl_fast.silhouettes.video.stages import Stages
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,7 +17,7 @@ class Track:
     """The walk of one person through a video.
 
     Attributes:
-        name: A name such as `track01`, in order of appearance.
+        name: A name such as `street-track01`: the video's name without suffix, and a number in order of appearance.
         frames: Indices `[K]` of the frames in the video.
         boxes: Boxes `[K, 4]` (x, y, width, height) in pixels of the video.
         silhouettes: Aligned silhouettes `[K, 64, 64]` uint8.
@@ -69,7 +72,7 @@ class Summary:
     tracks_json: Path
     tracks: list[SavedTrack] = field(default_factory=list)
     bad_frames: int = 0
-    stages: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +84,11 @@ class Extraction:
         fps: Frames a second of the video, or None if it does not say anything possible.
         track_fps: Frames a second of the tracks, or None.
         tracks: The tracks, in order of appearance.
-        stages: Counts of what every stage met and left out, by the names of `Stages`.
+        stages: Counts of what every stage met and left out.
     """
 
     video: Path
     fps: float | None
     track_fps: float | None
     tracks: list[Track]
-    stages: dict[str, int]
+    stages: Stages

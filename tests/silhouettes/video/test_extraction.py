@@ -43,7 +43,7 @@ def tracks(two_walkers: Path) -> list[Track]:
 
 
 def test_two_walkers_are_two_tracks(tracks: list[Track]) -> None:
-    assert [t.name for t in tracks] == ["track01", "track02"]
+    assert [t.name for t in tracks] == ["two-track01", "two-track02"]
     assert all(len(t.frames) >= 60 for t in tracks)
     for track in tracks:
         assert track.silhouettes.shape == (len(track.frames), 64, 64)
@@ -112,7 +112,12 @@ def test_writes_sequences_sheet_and_description(two_walkers: Path, tracks: list[
     stages: list[tuple[str, int, int]] = []
     out = tmp_path / "new" / "out"
     summary = video_to_silhouettes(two_walkers, out, progress=lambda *stage: stages.append(stage))
-    assert sorted(p.name for p in out.iterdir()) == ["contact_sheet.png", "track01.npz", "track02.npz", "tracks.json"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "contact_sheet.png",
+        "tracks.json",
+        "two-track01.npz",
+        "two-track02.npz",
+    ]
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["out"]
     assert (summary.num_frames, summary.fps, summary.out_dir) == (90, 10.0, out)
     for saved, track in zip(summary.tracks, tracks, strict=True):
@@ -122,7 +127,7 @@ def test_writes_sequences_sheet_and_description(two_walkers: Path, tracks: list[
     assert description["video"] == "two.avi"
     assert description["tracks"][0]["frames"] == tracks[0].frames.tolist()
     assert description["tracks"][1]["boxes_xywh"] == tracks[1].boxes.tolist()
-    assert [name for name, _ in find_sequences([out])] == ["track01", "track02"]
+    assert [name for name, _ in find_sequences([out])] == ["two-track01", "two-track02"]
     sheet = pytest.importorskip("PIL.Image").open(summary.contact_sheet)
     np.testing.assert_array_equal(np.asarray(sheet), contact_sheet(tracks))
     for (stage, done, total), (following, then, _) in pairwise(stages):
@@ -171,9 +176,9 @@ def test_overwrite_replaces_an_earlier_output_and_nothing_else(two_walkers: Path
     video_to_silhouettes(two_walkers, out)
     with pytest.raises(FileExistsError, match=r"got an earlier output .*--overwrite"):
         video_to_silhouettes(two_walkers, out)
-    (out / "track01.npz").write_bytes(b"old")
+    (out / "two-track01.npz").write_bytes(b"old")
     video_to_silhouettes(two_walkers, out, overwrite=True)
-    assert len(read(out / "track01.npz")) > 30
+    assert len(read(out / "two-track01.npz")) > 30
     (out / "embeddings.npz").write_bytes(b"mine")
     with pytest.raises(FileExistsError, match=r"embeddings\.npz"):
         video_to_silhouettes(two_walkers, out, overwrite=True)

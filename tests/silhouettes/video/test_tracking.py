@@ -67,12 +67,11 @@ def test_frames_at_the_border_are_left_out() -> None:
     assert run[-1].box[0] + 24 < 299
 
 
-def test_a_shape_of_the_wrong_height_for_its_place_is_left_out() -> None:
-    """Two people who walk as one blob, in front of others who walk where they do."""
-    single = [[scene((30, 10 + 2 * t))] for t in range(120)]
-    pair = [[scene((5, 10 + 2 * t), size=(95, 40))] for t in range(40)]
-    runs = track_people(blobs_of([m[0] for m in [*single, *[[scene()]] * 10, *pair]]))
-    assert [len(run) for run in runs] == [120]
+def test_people_of_two_heights_on_one_path_are_both_found() -> None:
+    child = [scene((40, 10 + 2 * t), size=(50, 18)) for t in range(120)]
+    adult = [scene((20, 10 + 2 * t)) for t in range(60)]
+    runs = track_people(blobs_of([*child, *[scene()] * 10, *adult]))
+    assert [len(run) for run in runs] == [120, 60]
 
 
 def test_frames_without_people() -> None:
