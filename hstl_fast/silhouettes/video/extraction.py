@@ -121,7 +121,7 @@ def _extract(footage: Footage, min_frames: int, min_height: int, fps: float | No
         raise ValueError(f"min_frames must be at least 1, got {min_frames}")
     if min_height < 16:
         raise ValueError(f"min_height must be at least 16 pixels, got {min_height}")
-    background = _learn_background(footage, progress)
+    background = _learn_background(footage, min_height, progress)
     sampled = None if fps is None else set(footage.sampled(fps).tolist())
     stages, blobs, motions = _find_all(footage, background, min_height, progress)
     runs = track_people(blobs, stages.rejections)
@@ -152,13 +152,13 @@ def _stem(video: Path) -> str:
     return os.fsencode(video.stem)[:LONGEST_STEM].decode(errors="ignore")
 
 
-def _learn_background(footage: Footage, progress: Progress) -> Background:
+def _learn_background(footage: Footage, min_height: int, progress: Progress) -> Background:
     sampler = Sampler(training_frames(footage.frame_bytes))
     shots = footage.frames(sampler.wants)
     for shot in _reported(shots, "learning the background", footage.promised, progress):
         if shot.image is not None:
             sampler.add(shot.number, shot.image)
-    background = Background(sampler.learnt())
+    background = Background(sampler.learnt(), min_height)
     remarks = [footage.disagreement()]
     if footage.sideways:
         remarks.append(

@@ -26,8 +26,14 @@ MIN_CONTRAST = 25.0
 SHADOW_DARKEST = 0.5
 # The background of a pixel is its most frequent colours that together fill this share of the time.
 BACKGROUND_SHARE = 0.7
-# OpenCV marks foreground by this value, and shadows by a smaller one.
-FOREGROUND = 255
+# OpenCV marks foreground and shadows by these values.
+FOREGROUND, SHADOW = 255, 127
+# Footage has no colours where its channels differ by no more than this many grey levels, in all but one pixel of a
+# hundred, looked at on every so many pixels.
+COLOURLESS, COLOUR_STEP = 6, 8
+# In footage without colours, a darkened pixel belongs to the body when a line of at least so many foreground pixels
+# stands above it and another below it, within this share of the least height of a body.
+STANDING, REACH = 3, 0.4
 # A frame is of another light when less than this share of its cells agree with the background after a smooth change
 # of the brightness; such a light has a background of its own if it fills at least this number of training frames.
 SAME_LIGHT, LIGHT_FRAMES, MOST_LIGHTS = 0.5, 8, 4
@@ -111,6 +117,7 @@ class Background:
 
     Args:
         learnt: Frames of the whole video; its samples are used up.
+        min_height: Least height of a body, in pixels.
 
     Attributes:
         camera: How the camera behaves.
@@ -119,7 +126,7 @@ class Background:
         relit: Frames so far whose light was changed.
     """
 
-    def __init__(self, learnt: Learnt) -> None:
+    def __init__(self, learnt: Learnt, min_height: int) -> None:
         self.camera: Camera = judge_camera(learnt.samples, learnt.pairs)
         self.unregistered = self.relit = 0
         samples = learnt.samples
@@ -127,7 +134,8 @@ class Background:
         if self.camera.trembles:
             self._reference = Reference(samples[len(samples) // 2])
             samples[:] = [there for there in map(self._registered, samples) if there is not None]
-        self._scenes = [_Scene(samples, members) for members in _by_light([cells(sample) for sample in samples])]
+        reach = max(3, round(REACH * min_height)) if _colourless(samples) else None
+        self._scenes = [_Scene(samples, members, reach) for members in _by_light([cells(sample) for sample in samples])]
         self.lights = len(self._scenes)
 
     def foreground(self, frame: Picture) -> Foreground:
@@ -153,11 +161,13 @@ class Background:
 class _Scene:
     """The background in one light."""
 
-    def __init__(self, samples: list[Picture], members: list[int]) -> None:
+    def __init__(self, samples: list[Picture], members: list[int], reach: int | None) -> None:
         grids = [cells(samples[i]) for i in members]
         middle = _typical(grids)
         lights = [light_of(grid, middle) for grid in grids]
-        self.model = BackgroundModel([relit(samples[i], light) for i, light in zip(members, lights, strict=True)])
+        self.model = BackgroundModel(
+            [relit(samples[i], light) for i, light in zip(members, lights, strict=True)], reach
+        )
         self.picture = self.model.picture()
         self.cells = middle
 
@@ -191,19 +201,35 @@ def _by_light(grids: list[Floats]) -> list[list[int]]:
     return members[:1] + [light for light in members[1:MOST_LIGHTS] if len(light) >= LIGHT_FRAMES]
 
 
+def _colourless(samples: list[Picture]) -> bool:
+    """Tell whether the frames are those of a grey or infrared camera."""
+    spread = [np.ptp(sample[::COLOUR_STEP, ::COLOUR_STEP].astype(np.int16), axis=2) for sample in samples]
+    return bool(np.percentile(spread, 99) <= COLOURLESS)
+
+
 class BackgroundModel:
     """A Gaussian mixture of OpenCV (MOG2), learnt from frames of the whole footage before the first mask is computed.
 
     Every training frame counts the same, and neighbours are learnt far apart, so that a person who stands still for a
     while is not learnt as background and early frames are as good as late ones. The model is then frozen: the same
     frame always gives the same mask.
+
+    What is darker than the background and of its colour is a shadow. Without colours every grey coat would be one, so
+    that there the shape decides: a shadow lies on the ground, and no body stands on it and goes on below it.
+
+    Args:
+        frames: Frames `[H, W, 3]`.
+        reach: Pixels within which a body goes on above and below a darkened pixel, for footage without colours; None
+            for footage with colours.
     """
 
-    def __init__(self, frames: list[Picture]) -> None:
+    def __init__(self, frames: list[Picture], reach: int | None = None) -> None:
+        self._reach = reach
         self._mixture = opencv().createBackgroundSubtractorMOG2(
             history=2 * len(frames), varThreshold=MIN_CONTRAST, detectShadows=True
         )
         self._mixture.setShadowThreshold(SHADOW_DARKEST)
+        self._mixture.setShadowValue(SHADOW)
         self._mixture.setBackgroundRatio(BACKGROUND_SHARE)
         for seen, i in enumerate(_interleaved(len(frames)), start=1):
             self._mixture.apply(frames[i], learningRate=1 / seen)
@@ -216,10 +242,22 @@ class BackgroundModel:
         """Compute the foreground, bool `[H, W]`, of a frame `[H, W, 3]`: no shadows, specks, lines under three rows."""
         cv2 = opencv()
         raw = self._mixture.apply(frame, learningRate=0)
-        moving = cv2.medianBlur((raw == FOREGROUND).astype(np.uint8), 3)
+        moving = (raw == FOREGROUND).astype(np.uint8)
+        if self._reach is not None:
+            moving |= (raw == SHADOW) & _enclosed(moving, self._reach)
+        moving = cv2.medianBlur(moving, 3)
         moving = cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((3, 1), np.uint8))
         closed = cv2.morphologyEx(moving, cv2.MORPH_CLOSE, np.ones((5, 1), np.uint8))
         return np.asarray(closed > 0)
+
+
+def _enclosed(body: Picture, reach: int) -> NDArray[np.bool_]:
+    """Bool `[H, W]`: whether at least three pixels of the body are near above and at least three near below."""
+    cv2 = opencv()
+    size, border = (3, reach + 1), cv2.BORDER_CONSTANT
+    ends = ((1, reach), (1, 0))  # the lowest and the highest pixel of the window
+    counts = [cv2.boxFilter(body, cv2.CV_16U, size, None, end, False, border) for end in ends]
+    return np.asarray((counts[0] >= STANDING) & (counts[1] >= STANDING))
 
 
 def _interleaved(count: int) -> list[int]:
