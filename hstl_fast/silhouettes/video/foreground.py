@@ -31,10 +31,9 @@ FOREGROUND, SHADOW = 255, 127
 # Footage has no colours where its channels differ by no more than this many grey levels, in all but one pixel of a
 # hundred, looked at on every so many pixels.
 COLOURLESS, COLOUR_STEP = 6, 8
-# In footage without colours, a darkened pixel belongs to the body when at least so many foreground pixels stand above it
-# and as many below it, within this share of the least height of a body, and it is darker than this share of the
-# background: the outline, of which a pixel covers a part only, is lighter.
-STANDING, REACH, DARKENED = 3, 0.4, 0.8
+# In footage without colours, a darkened pixel belongs to the body when at least so many foreground pixels are above it
+# and as many below, within this share of the least height of a body.
+STANDING, REACH = 3, 0.4
 # A frame is of another light when less than this share of its cells agree with the background after a smooth change
 # of the brightness; such a light has a background of its own if it fills at least this number of training frames.
 SAME_LIGHT, LIGHT_FRAMES, MOST_LIGHTS = 0.5, 8, 4
@@ -238,7 +237,6 @@ class BackgroundModel:
         self._mixture.setBackgroundRatio(BACKGROUND_SHARE)
         for seen, i in enumerate(_interleaved(len(frames)), start=1):
             self._mixture.apply(frames[i], learningRate=1 / seen)
-        self._dark = DARKENED * self.picture()[:, :, 1] if reach is not None else None
 
     def picture(self) -> Picture:
         """Return the background `[H, W, 3]` itself."""
@@ -250,8 +248,7 @@ class BackgroundModel:
         raw = self._mixture.apply(frame, learningRate=0)
         moving = (raw == FOREGROUND).astype(np.uint8)
         if self._reach is not None:
-            darkened = (raw == SHADOW) & (frame[:, :, 1] < self._dark)
-            moving |= darkened & _enclosed(moving, self._reach)
+            moving |= (raw == SHADOW) & _enclosed(moving, self._reach)
         moving = cv2.medianBlur(moving, 3)
         moving = cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((3, 1), np.uint8))
         closed = cv2.morphologyEx(moving, cv2.MORPH_CLOSE, np.ones((5, 1), np.uint8))

@@ -75,7 +75,7 @@ def test_foreground_is_nearly_as_good_as_in_a_clean_scene(clean_iou: float, faul
 @pytest.mark.parametrize(("identity", "shadow"), [(3, 0.0), (3, 0.35), (1, 0.35)])
 def test_without_colours_grey_clothes_are_no_shadow_and_shadows_no_body(identity: int, shadow: float) -> None:
     people = [walker(5, 110, 70, speed=3.2, identity=identity, shadow=shadow)]
-    assert mask_iou(Scene(people, 60, size=(120, 200), grey=True)) > 0.84
+    assert mask_iou(Scene(people, 60, size=(120, 200), grey=True)) > 0.82
 
 
 def test_a_steady_camera_in_a_steady_light_is_left_alone() -> None:
