@@ -229,10 +229,10 @@ def _walks(run: list[Blob], min_frames: int, rejections: Rejections) -> list[tup
     walks = []
     for piece in (kept[piece] for piece in gapless([run[i].frame for i in kept])):
         blobs = [run[i] for i in piece]
-        reason = objection(np.array([b.box for b in blobs]), silhouettes[piece])
-        if reason or len(blobs) < min_frames:
-            rejections[reason or TOO_SHORT] += len(blobs)
-        if not reason:
+        long_enough = len(blobs) >= min_frames
+        reason = objection(np.array([b.box for b in blobs]), silhouettes[piece]) if long_enough else TOO_SHORT
+        rejections.update(reason for _ in blobs if reason)
+        if not long_enough or not reason:
             walks.append((blobs, silhouettes[piece]))
     return walks
 

@@ -36,7 +36,7 @@ def links_between(blobs: list[list[Blob]]) -> Links:
     return [overlaps(before, after) for before, after in pairwise(blobs)]
 
 
-def mend(blobs: list[list[Blob]]) -> list[list[Blob]]:
+def mend(blobs: list[list[Blob]]) -> tuple[list[list[Blob]], Links]:
     """Join the pieces of bodies that are torn for a few frames.
 
     A body is torn where clothes have the colour of the background or something thin stands in front. Blobs that come
@@ -46,7 +46,7 @@ def mend(blobs: list[list[Blob]]) -> list[list[Blob]]:
         blobs: The blobs of every frame.
 
     Returns:
-        The blobs of every frame, with the pieces of each torn body joined to one blob.
+        The blobs of every frame, with the pieces of each torn body joined to one blob, and their links.
     """
     links = links_between(blobs)
     groups: list[list[set[int]]] = [[] for _ in blobs]
@@ -54,7 +54,11 @@ def mend(blobs: list[list[Blob]]) -> list[list[Blob]]:
         for i in np.flatnonzero(link.sum(axis=1) >= 2):
             for frame, pieces in _tear(blobs, links, t, int(i)):
                 groups[frame].append(pieces)
-    return [_joined(frame, pieces) if pieces else frame for frame, pieces in zip(blobs, groups, strict=True)]
+    mended = [_joined(frame, pieces) if pieces else frame for frame, pieces in zip(blobs, groups, strict=True)]
+    for t in range(len(links)):
+        if groups[t] or groups[t + 1]:
+            links[t] = overlaps(mended[t], mended[t + 1])
+    return mended, links
 
 
 def _tear(blobs: list[list[Blob]], links: Links, t: int, i: int) -> list[tuple[int, set[int]]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hstl_fast.silhouettes.extras import byte_track
 from hstl_fast.silhouettes.video.blobs import Blob
-from hstl_fast.silhouettes.video.pieces import Links, between_people, links_between, mend
+from hstl_fast.silhouettes.video.pieces import Links, between_people, mend
 from hstl_fast.silhouettes.video.rejections import AT_THE_BORDER, NO_BODY, TOUCHING, UNSTEADY, Rejections
 
 # A track goes on over this many missing frames in a row; after more it is cut.
@@ -24,6 +24,8 @@ OVERLAP_GATE = 0.1
 WINDOW = 15
 # A frame is dropped when its body is off its usual height or area by more than these factors.
 HEIGHT_TOLERANCE, AREA_TOLERANCE = 1.12, 1.6
+# Where the height changes at once by more than this factor, another part of the body is seen.
+STEP = 1.25
 # The growth of somebody who walks towards the camera is measured over this many bodies.
 GROWTH_SPAN = 4
 
@@ -61,10 +63,11 @@ def track_people(blobs: list[list[Blob]], rejections: Rejections | None = None) 
     """
     counts = Rejections() if rejections is None else rejections
     runs = []
-    for track in _follow(_sightings(mend(blobs))):
+    for track in _follow(_sightings(*mend(blobs))):
         for run in _single_person_runs(track, counts):
             steady = _steady([b for b in run if _is_whole(b, counts)], counts)
-            runs += [steady[piece] for piece in gapless([b.frame for b in steady])]
+            for whole in _without_pieces(_cut_at_steps(steady), counts):
+                runs += [whole[piece] for piece in gapless([b.frame for b in whole])]
     return sorted(runs, key=lambda run: (run[0].frame, run[0].box))
 
 
@@ -75,8 +78,7 @@ def _is_whole(body: Blob, rejections: Rejections) -> bool:
     return not reason
 
 
-def _sightings(blobs: list[list[Blob]]) -> list[list[_Sighting]]:
-    links = links_between(blobs)
+def _sightings(blobs: list[list[Blob]], links: Links) -> list[list[_Sighting]]:
     meetings, partings = between_people(blobs, links)
     counts = [len(frame) for frame in blobs]
     merged = _joint_since_merging(links, meetings, partings, counts)
@@ -163,6 +165,22 @@ def _near_usual(sizes: NDArray[np.float64], frames: NDArray[np.float64], toleran
         usual = np.median(values + growth * (frames[i] - times))
         near[i] = abs(logs[i] - usual) <= np.log(tolerance)
     return near
+
+
+def _cut_at_steps(bodies: list[Blob]) -> list[list[Blob]]:
+    """The parts of a run between which the height changes at once for good."""
+    logs = np.log([b.height for b in bodies])
+    cuts = (np.flatnonzero(np.abs(np.diff(logs)) > np.log(STEP)) + 1).tolist()
+    return [bodies[a:b] for a, b in pairwise([0, *cuts, len(bodies)])]
+
+
+def _without_pieces(parts: list[list[Blob]], rejections: Rejections) -> list[list[Blob]]:
+    """The parts of a run without those that show a piece of the body that is seen before or after."""
+    heights = [float(np.median([b.height for b in part])) if part else 0.0 for part in parts]
+    around = [max(before, after) for before, after in zip([0.0, *heights], [*heights[1:], 0.0], strict=False)]
+    whole = [height * STEP >= highest for height, highest in zip(heights, around, strict=True)]
+    rejections.update(NO_BODY for part, ok in zip(parts, whole, strict=True) if not ok for _ in part)
+    return [part for part, ok in zip(parts, whole, strict=True) if ok]
 
 
 def gapless(frames: Sequence[int]) -> list[slice]:

@@ -8,16 +8,20 @@ from numpy.typing import NDArray
 from hstl_fast.silhouettes.align import BODY_THRESHOLD
 from hstl_fast.silhouettes.video.rejections import MOTIONLESS, PAIR, RIGID
 
-# Somebody who walks gets this far within a track, in heights of the body, or grows or shrinks by this factor.
+# Somebody who walks gets this far within a track, in heights of the body, or grows or shrinks by this factor. In a
+# short track so much per frame is enough.
 FARTHEST, GROWTH = 0.35, 1.15
+SLOWEST = 0.008
 # Positions are smoothed by medians over this many frames.
 SMOOTHING = 5
 # In these rows of a silhouette, from the top, a walking body has its legs, and between them and the feet its shins.
 LEGS, SHINS = slice(40, 64), slice(46, 62)
-# The legs of a walker change at least this share of their pixels. It is the variance of the pixels over time.
-LEAST_CHANGE = 0.045
+# The legs of a walker change at least this much over so many frames; it is the variance of their pixels over time.
+LEAST_CHANGE, STEP = 0.035, 30
 # Two heads: both stand out by so many rows of 64 from what is between them, at this height or higher.
 VALLEY, LOWEST_HEAD = 5, 34
+# Below a head there is a body: at least this share of the column down to the ground.
+FILLED = 0.5
 # These rows lie in the head; a median width from the first limit on is that of two heads side by side, from the second
 # on if the legs agree.
 HEAD, WIDE_HEAD, WIDISH_HEAD = slice(2, 6), 13.0, 10.5
@@ -43,7 +47,7 @@ def objection(boxes: NDArray[np.intp], silhouettes: NDArray[np.uint8]) -> str:
     """
     if not moves(boxes):
         return MOTIONLESS
-    if change_of_legs(silhouettes) < LEAST_CHANGE:
+    if change_of_legs(silhouettes) < LEAST_CHANGE * min(1.0, len(silhouettes) / STEP):
         return RIGID
     return PAIR if shows_two_people(silhouettes) else ""
 
@@ -55,14 +59,16 @@ def moves(boxes: NDArray[np.intp]) -> bool:
         boxes: Boxes `[K, 4]` (x, y, width, height) in pixels, K at least 1.
 
     Returns:
-        Whether middle and feet get FARTHEST heights of the body apart, or the height changes by the factor GROWTH.
+        Whether middle and feet get FARTHEST heights of the body apart (in a short track less), or the height changes by
+        the factor GROWTH.
     """
     x, y, width, height = boxes.T.astype(np.float64)
     path = np.stack([_smooth(x + width / 2), _smooth(y + height)])
     farthest = float(np.hypot(*np.ptp(path, axis=1)))
     quarter = -(-len(boxes) // 4)
     growth = float(np.median(height[-quarter:]) / np.median(height[:quarter]))
-    return farthest >= FARTHEST * float(np.median(height)) or max(growth, 1 / growth) >= GROWTH
+    enough = min(FARTHEST, SLOWEST * len(boxes)) * float(np.median(height))
+    return farthest >= enough or max(growth, 1 / growth) >= GROWTH
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -116,8 +122,9 @@ def two_heads(silhouettes: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """
     bodies = silhouettes >= BODY_THRESHOLD
     tops = np.where(bodies.any(axis=1), silhouettes.shape[1] - bodies.argmax(axis=1), 0)
-    left = np.maximum.accumulate(tops, axis=1)
-    right = np.maximum.accumulate(tops[:, ::-1], axis=1)[:, ::-1]
+    heads = np.where(bodies.sum(axis=1) >= FILLED * tops, tops, 0)
+    left = np.maximum.accumulate(heads, axis=1)
+    right = np.maximum.accumulate(heads[:, ::-1], axis=1)[:, ::-1]
     lower = np.minimum(left, right)
     return np.asarray(((lower >= LOWEST_HEAD) & (lower - tops >= VALLEY)).any(axis=1))
 
