@@ -49,7 +49,7 @@ def silhouettes(
     print_table(["track", "frames", "of the video", "seconds"], rows)
     left_out = summary.stages.get("left_out", {})
     if left_out:
-        click.echo(f"left out, in bodies and frames: {', '.join(f'{n} {why}' for why, n in left_out.items())}")
+        click.echo(f"left out (one for each frame): {', '.join(f'{n} {why}' for why, n in left_out.items())}")
     click.echo(
         f"{summary.out_dir}: {len(summary.tracks)} tracks from {summary.num_frames} frames; see {summary.contact_sheet}"
     )

@@ -66,7 +66,7 @@ class Footage:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         cv2 = opencv()
-        self.path = Path(path)
+        self.path, self.sideways = Path(path), 0
         if not self.path.is_file():
             got = "a folder" if self.path.is_dir() else "nothing there"
             raise SilhouetteError(f"{self.path}: expected a video file, got {got}")
@@ -76,7 +76,6 @@ class Footage:
         self.promised = _promised(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.num_frames, self.bad_frames = self.promised, 0
         self.times: array[float] = array("d")
-        self.sideways = _unapplied_rotation(capture)
         ok, first = capture.read()
         capture.release()
         if not ok:
@@ -159,6 +158,7 @@ class Footage:
             self.codec = codec_in(self.path)
             advice = self._advice() if self.codec else ""
             raise SilhouetteError(f"{self.path}: expected a video that OpenCV can open, got a file it cannot{advice}")
+        self.sideways = _unapplied_rotation(capture)
         return capture
 
     def _advice(self) -> str:

@@ -168,10 +168,9 @@ class _Scene:
     def __init__(self, samples: list[Picture], members: list[int], reach: int | None) -> None:
         grids = [cells(samples[i]) for i in members]
         middle = _typical(grids)
-        lights = [light_of(grid, middle) for grid in grids]
-        self.model = BackgroundModel(
-            [relit(samples[i], light) for i, light in zip(members, lights, strict=True)], reach
-        )
+        for i, grid in zip(members, grids, strict=True):  # in place, since the frames of a long video fill the memory
+            samples[i] = relit(samples[i], light_of(grid, middle))
+        self.model = BackgroundModel([samples[i] for i in members], reach)
         self.picture = self.model.picture()
         self.cells = middle
 

@@ -14,7 +14,9 @@ pytest.importorskip("edgefirst.tracker")
 import cv2
 
 from hstl_fast.silhouettes import SilhouetteError, SilhouetteWarning, extract, read, video_to_silhouettes
-from hstl_fast.silhouettes.video import extraction
+from hstl_fast.silhouettes.video import extraction, footage
+from hstl_fast.silhouettes.video.blobs import find_blobs
+from hstl_fast.silhouettes.video.registration import Motion
 from hstl_fast.silhouettes.video.rejections import AT_THE_BORDER, TOO_SHORT, TOO_SMALL
 from hstl_fast.silhouettes.video.stages import Stages
 from tests.silhouettes.video.footage import Walker, write_video
@@ -112,6 +114,21 @@ def test_black_frames_are_warned_about_and_in_no_track(walk: Path, tmp_path: Pat
         (track,) = extract(tmp_path / "gaps.avi")
     assert not {20, 31} & set(track.frames.tolist())
     assert len(track.frames) >= 30
+
+
+def test_boxes_lie_where_the_camera_saw_the_body() -> None:
+    mask = np.zeros((90, 90), bool)
+    mask[10:70, 20:40] = True
+    (blob,) = find_blobs(mask, 0, 48)
+    motion = Motion(np.array([[1.0, 0.0, 2.4], [0.0, 1.0, -1.6]]), 3.0)
+    assert extraction._box_in_frame(blob, None) == (20, 10, 20, 60)
+    assert extraction._box_in_frame(blob, motion) == (22, 8, 20, 60)
+
+
+def test_people_who_may_lie_on_their_side_are_warned_about(walk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(footage, "_unapplied_rotation", lambda capture: 90)
+    with pytest.warns(SilhouetteWarning, match="asks to turn the pictures by 90 degrees, which this OpenCV does not"):
+        extract(walk)
 
 
 @pytest.mark.slow
