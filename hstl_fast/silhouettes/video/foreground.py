@@ -25,7 +25,8 @@ MIN_CONTRAST = 25.0
 # A pixel at least this fraction as bright as the background and of its colour is a shadow.
 SHADOW_DARKEST = 0.5
 # The background of a pixel is its most frequent colours that together fill this share of the time.
-BACKGROUND_SHARE = 0.7
+# Registered frames leave more colours at the edges of the background.
+BACKGROUND_SHARE, REGISTERED_SHARE = 0.5, 0.7
 # OpenCV marks foreground and shadows by these values.
 FOREGROUND, SHADOW = 255, 127
 # Footage has no colours where its channels differ by no more than this many grey levels, in all but one pixel of a
@@ -137,9 +138,10 @@ class Background:
             self._reference = Reference(samples[len(samples) // 2])
             samples[:] = [there for there in map(self._registered, samples) if there is not None]
         reach = max(3, round(REACH * min_height)) if _colourless(samples) else None
+        share = REGISTERED_SHARE if self.camera.trembles else BACKGROUND_SHARE
         grids = [cells(sample) for sample in samples]
         lights = [list(range(len(samples)))] if self.camera.moves else _by_light(grids)
-        self._scenes = [_Scene(samples, members, reach) for members in lights]
+        self._scenes = [_Scene(samples, members, reach, share) for members in lights]
         self.lights = len(self._scenes)
 
     def foreground(self, frame: Picture) -> Foreground:
@@ -165,12 +167,12 @@ class Background:
 class _Scene:
     """The background in one light."""
 
-    def __init__(self, samples: list[Picture], members: list[int], reach: int | None) -> None:
+    def __init__(self, samples: list[Picture], members: list[int], reach: int | None, share: float) -> None:
         grids = [cells(samples[i]) for i in members]
         middle = _typical(grids)
         for i, grid in zip(members, grids, strict=True):  # in place, since the frames of a long video fill the memory
             samples[i] = relit(samples[i], light_of(grid, middle))
-        self.model = BackgroundModel([samples[i] for i in members], reach)
+        self.model = BackgroundModel([samples[i] for i in members], reach, share)
         self.picture = self.model.picture()
         self.cells = middle
 
@@ -224,16 +226,17 @@ class BackgroundModel:
         frames: Frames `[H, W, 3]`.
         reach: Pixels within which a body goes on above and below a darkened pixel, for footage without colours; None
             for footage with colours.
+        share: Share of the time that the background's colours fill together.
     """
 
-    def __init__(self, frames: list[Picture], reach: int | None = None) -> None:
+    def __init__(self, frames: list[Picture], reach: int | None = None, share: float = BACKGROUND_SHARE) -> None:
         self._reach = reach
         self._mixture = opencv().createBackgroundSubtractorMOG2(
             history=2 * len(frames), varThreshold=MIN_CONTRAST, detectShadows=True
         )
         self._mixture.setShadowThreshold(SHADOW_DARKEST)
         self._mixture.setShadowValue(SHADOW)
-        self._mixture.setBackgroundRatio(BACKGROUND_SHARE)
+        self._mixture.setBackgroundRatio(share)
         for seen, i in enumerate(_interleaved(len(frames)), start=1):
             self._mixture.apply(frames[i], learningRate=1 / seen)
 
