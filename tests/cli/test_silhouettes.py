@@ -19,13 +19,28 @@ def test_passes_its_options_and_prints_the_tracks(tmp_path: Path, monkeypatch: p
         seen.update(path=path, out_dir=out_dir, **options)
         options["progress"]("cutting people out", 3, 9)
         track = SavedTrack("track-01", out_dir / "track-01.npz", 48, 10, 57)
-        return Summary(path, out_dir, 100, 25.0, out_dir / "contact_sheet.png", out_dir / "tracks.json", [track])
+        stages = {"left_out": {"lower than min_height": 3}}
+        sheet, description = out_dir / "contact_sheet.png", out_dir / "tracks.json"
+        return Summary(path, out_dir, 100, 25.0, sheet, description, [track], 0, stages)
 
     monkeypatch.setattr(command, "video_to_silhouettes", fake)
-    result = run("silhouettes", video, "-o", folder, "--min-frames", 12, "--overwrite")
+    given = ["--min-frames", 12, "--min-height", 20, "--fps", 12.5, "--overwrite"]
+    result = run("silhouettes", video, "-o", folder, *given)
     assert (seen["path"], seen["out_dir"], seen["min_frames"], seen["overwrite"]) == (video, folder, 12, True)
-    assert result.stdout.splitlines()[1].split() == ["track-01", "48", "10-57"]
+    assert (seen["min_height"], seen["fps"]) == (20, 12.5)
+    assert result.stdout.splitlines()[1].split() == ["track-01", "48", "10-57", "0.4-2.3"]
+    assert "3 lower than min_height" in result.stdout
     assert "1 tracks from 100 frames" in result.stdout
+
+
+def test_says_that_the_rate_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = tmp_path / "street.avi"
+    video.write_bytes(b"frames")
+    track = SavedTrack("track-01", tmp_path / "track-01.npz", 48, 10, 57)
+    summary = Summary(video, tmp_path, 100, None, tmp_path / "sheet.png", tmp_path / "tracks.json", [track])
+    monkeypatch.setattr(command, "video_to_silhouettes", lambda *args, **options: summary)
+    result = run("silhouettes", video, "-o", tmp_path)
+    assert result.stdout.splitlines()[1].split() == ["track-01", "48", "10-57", "unknown"]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video"])

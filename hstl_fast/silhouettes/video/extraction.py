@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.files import atomic_folder, refuse_if_fixed
+from hstl_fast.progress import Progress, silent
 from hstl_fast.silhouettes.align import BODY_THRESHOLD, align
 from hstl_fast.silhouettes.errors import SilhouetteError, SilhouetteWarning
 from hstl_fast.silhouettes.extras import opencv
-from hstl_fast.silhouettes.io import CONTACT_SHEET, write
 from hstl_fast.silhouettes.video.blobs import Blob, find_blobs
-from hstl_fast.silhouettes.video.foreground import BackgroundModel, Footage, training_indices
+from hstl_fast.silhouettes.video.footage import Footage
+from hstl_fast.silhouettes.video.foreground import Background, Sampler, training_frames
+from hstl_fast.silhouettes.video.output import refuse_if_taken, write_output
+from hstl_fast.silhouettes.video.registration import Motion
 from hstl_fast.silhouettes.video.rejections import PAIR, TOO_SHORT, TORN, Rejections
-from hstl_fast.silhouettes.video.sheet import contact_sheet
+from hstl_fast.silhouettes.video.stages import Stages, moving_camera
 from hstl_fast.silhouettes.video.tracking import WINDOW, gapless, track_people
+from hstl_fast.silhouettes.video.tracks import Extraction, Summary, Track
 from hstl_fast.silhouettes.video.walking import objection, one_head
 
-TRACKS_JSON = "tracks.json"
 # Bytes of a video's name that become part of the names of its tracks.
 LONGEST_STEM = 200
 # Outlines are smoothed on a grid of about this many rows per body before they are aligned.
@@ -34,74 +34,9 @@ FINE_ROWS = 256
 OUTLINE_SIGMA = 0.8
 # Head and trunk lie in this many rows of a silhouette, from the top; a walk changes little in them.
 ABOVE_LEGS = 36
-# A video is damaged if a smaller share of the frames that its header promises decodes.
-MOST_FRAMES = 0.95
 # The core of a body is what at least the first share of the frames around it cover; a body that is not torn covers at
 # least the second share of its core.
 CORE, CORE_COVERAGE = 0.8, 0.9
-
-# A progress function is called as `progress(stage, done, total)`: `stage` is a short English phrase, and `done` runs
-# from 0 to `total` within it.
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Track:
-    """The walk of one person through a video.
-
-    Attributes:
-        name: A name such as `street-track01`: the video's name without suffix, and a number in order of appearance.
-        frames: Indices `[K]` of the frames in the video.
-        boxes: Boxes `[K, 4]` (x, y, width, height) in pixels of the video.
-        silhouettes: Aligned silhouettes `[K, 64, 64]` uint8.
-    """
-
-    name: str
-    frames: NDArray[np.intp]
-    boxes: NDArray[np.intp]
-    silhouettes: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class SavedTrack:
-    """The walk of one person as a file.
-
-    Attributes:
-        name: The name of the track.
-        path: The file `DIR/<name>.npz`, which `hstl_fast.silhouettes.read` reads.
-        num_frames: Number of silhouettes in it.
-        first_frame: Index of its first frame in the video.
-        last_frame: Index of its last frame in the video.
-    """
-
-    name: str
-    path: Path
-    num_frames: int
-    first_frame: int
-    last_frame: int
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The output of `video_to_silhouettes`.
-
-    Attributes:
-        video: The video.
-        out_dir: The folder that was written.
-        num_frames: Number of frames of the video that decode.
-        fps: Frames a second of the video, as its header says.
-        contact_sheet: The picture that shows all tracks.
-        tracks_json: The file that describes all tracks.
-        tracks: The tracks, in order of appearance.
-    """
-
-    video: Path
-    out_dir: Path
-    num_frames: int
-    fps: float
-    contact_sheet: Path
-    tracks_json: Path
-    tracks: list[SavedTrack] = field(default_factory=list)
 
 
 def video_to_silhouettes(
@@ -110,6 +45,7 @@ def video_to_silhouettes(
     *,
     min_frames: int = 30,
     min_height: int = 48,
+    fps: float | None = None,
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Summary:
@@ -125,6 +61,7 @@ def video_to_silhouettes(
             but an earlier output of this function.
         min_frames: Shortest track to keep, in frames, 1 or more.
         min_height: Smallest body to keep, in pixels of the video, 16 or more.
+        fps: Frames a second of the tracks: of the frames of the video those nearest in time are taken. None: all.
         progress: Called as `progress(stage, done, total)`, or None.
         overwrite: Whether an earlier output may be replaced.
 
@@ -132,28 +69,24 @@ def video_to_silhouettes(
         What was written.
 
     Raises:
-        SilhouetteError: The video cannot be opened, has no frames, or has no track in it that is long enough.
+        SilhouetteError: The video cannot be opened, has no frames, or has no track in it that is long enough; or `fps`
+            is above its rate, or its rate is not known.
         ValueError: An argument is out of range. (SilhouetteError is a ValueError, too.)
         FileExistsError: Something stands at `out_dir` that may not be replaced.
         ImportError: OpenCV or the tracker is missing; both come with the extra `[video]`.
     """
     out = Path(out_dir)
-    _refuse_if_taken(out, overwrite)
-    footage = Footage(video)
-    tracks = _extract(footage, min_frames, min_height, progress or _silent)
-    with atomic_folder(out) as draft:
-        for track in tracks:
-            write(draft / f"{track.name}.npz", track.silhouettes)
-        _write_png(draft / CONTACT_SHEET, contact_sheet(tracks))
-        (draft / TRACKS_JSON).write_text(json.dumps(_description(footage, tracks), indent=1) + "\n", encoding="utf-8")
-    saved = [
-        SavedTrack(t.name, out / f"{t.name}.npz", len(t.frames), int(t.frames[0]), int(t.frames[-1])) for t in tracks
-    ]
-    return Summary(footage.path, out, footage.num_frames, footage.fps, out / CONTACT_SHEET, out / TRACKS_JSON, saved)
+    refuse_if_taken(out, overwrite)
+    return write_output(out, _extract(Footage(video), min_frames, min_height, fps, progress or silent))
 
 
 def extract(
-    video: str | os.PathLike[str], *, min_frames: int = 30, min_height: int = 48, progress: Progress | None = None
+    video: str | os.PathLike[str],
+    *,
+    min_frames: int = 30,
+    min_height: int = 48,
+    fps: float | None = None,
+    progress: Progress | None = None,
 ) -> list[Track]:
     """Cut the people out of a video; nothing is written.
 
@@ -161,55 +94,57 @@ def extract(
     person's shape are followed by ByteTrack. A track is cut where two people touch and where a person leaves the image;
     frames in which the body is torn or changes size at once are left out, so that `frames` may have gaps of up to 3.
     Tracks of what stays in its place, of what never changes its shape, and of two people side by side are left out.
-    The same video gives the same tracks.
+    Frames of a camera that trembles are registered first, and their light is brought to that of the background. The
+    same video gives the same tracks.
 
     Args:
         video: A file that OpenCV reads, from a camera that stands still.
         min_frames: Shortest track to keep, in frames, 1 or more.
         min_height: Smallest body to keep, in pixels of the video, 16 or more.
+        fps: Frames a second of the tracks: of the frames of the video those nearest in time are taken. None: all.
         progress: Called as `progress(stage, done, total)`, or None.
 
     Returns:
         The tracks in order of appearance; one person may give several.
 
     Raises:
-        SilhouetteError: The video cannot be opened, has no frames, or has no track in it that is long enough.
+        SilhouetteError: The video cannot be opened, has no frames, or has no track in it that is long enough; or `fps`
+            is above its rate, or its rate is not known.
         ValueError: An argument is out of range. (SilhouetteError is a ValueError, too.)
         ImportError: OpenCV or the tracker is missing; both come with the extra `[video]`.
     """
-    return _extract(Footage(video), min_frames, min_height, progress or _silent)
+    return _extract(Footage(video), min_frames, min_height, fps, progress or silent).tracks
 
 
-def _silent(stage: str, done: int, total: int) -> None:
-    """A progress function that reports nothing."""
-
-
-def _extract(footage: Footage, min_frames: int, min_height: int, progress: Progress) -> list[Track]:
+def _extract(footage: Footage, min_frames: int, min_height: int, fps: float | None, progress: Progress) -> Extraction:
     if min_frames < 1:
         raise ValueError(f"min_frames must be at least 1, got {min_frames}")
     if min_height < 16:
         raise ValueError(f"min_height must be at least 16 pixels, got {min_height}")
-    background = _learn_background(footage, progress)
-    frames = _reported(footage.frames(), "cutting out people", footage.num_frames, progress)
-    rejections = Rejections()
-    blobs = [find_blobs(background.mask(frame), t, min_height, rejections) for t, frame in frames]
-    runs = track_people(blobs, rejections)
+    background = _learn_background(footage, min_height, progress)
+    sampled = None if fps is None else set(footage.sampled(fps).tolist())
+    stages, blobs, motions = _find_all(footage, background, min_height, progress)
+    runs = track_people(blobs, stages.rejections)
     candidates = [run for run in runs if len(run) >= min_frames]
-    rejections.update(TOO_SHORT for run in runs if len(run) < min_frames for _ in run)
+    stages.rejections.update(TOO_SHORT for run in runs if len(run) < min_frames for _ in run)
     walks = [
-        walk
+        _sampled(walk, sampled, min_frames, stages.rejections)
         for run in _reported(candidates, "aligning silhouettes", len(candidates), progress)
-        for walk in _walks(run, min_frames, rejections)
+        for walk in _walks(run, min_frames, stages.rejections)
     ]
     kept = [walk for walk in walks if len(walk[0]) >= min_frames]
     if not kept:
         longest = max([len(walk[0]) for walk in walks] + [len(run) for run in runs if len(run) < min_frames], default=0)
         raise SilhouetteError(
             f"{footage.path}: no track of {min_frames} frames or more (longest {longest}), "
-            f"looking for people {min_height} pixels high or more in {footage.num_frames} frames"
+            f"looking for people {min_height} pixels high or more in {footage.num_frames} frames: {stages.counted()}; "
+            f"{stages.advice(background.camera.moves, min_frames, min_height)}"
         )
+    stages.kept = sum(len(walk[0]) for walk in kept)
     digits = max(2, len(str(len(kept))))
-    return [_track(f"{_stem(footage.path)}-track{i:0{digits}d}", *walk) for i, walk in enumerate(kept, start=1)]
+    stem = _stem(footage.path)
+    tracks = [_track(f"{stem}-track{i:0{digits}d}", *walk, motions) for i, walk in enumerate(kept, start=1)]
+    return Extraction(footage.path, footage.fps, fps or footage.fps, tracks, stages)
 
 
 def _stem(video: Path) -> str:
@@ -217,22 +152,71 @@ def _stem(video: Path) -> str:
     return os.fsencode(video.stem)[:LONGEST_STEM].decode(errors="ignore")
 
 
-def _learn_background(footage: Footage, progress: Progress) -> BackgroundModel:
-    wanted = set(training_indices(footage.num_frames, footage.frame_bytes).tolist())
-    frames = _reported(footage.frames(wanted), "learning the background", footage.num_frames, progress)
-    promised = footage.num_frames
-    sample = [frame for _, frame in frames if frame is not None]
-    if footage.num_frames < MOST_FRAMES * promised:
-        got = f"{footage.num_frames} of {promised} frames decode, the rest is left out"
-        warnings.warn(f"{footage.path}: {got}", SilhouetteWarning, stacklevel=2)
-    return BackgroundModel(sample)
+def _learn_background(footage: Footage, min_height: int, progress: Progress) -> Background:
+    sampler = Sampler(training_frames(footage.frame_bytes))
+    shots = footage.frames(sampler.wants)
+    for shot in _reported(shots, "learning the background", footage.promised, progress):
+        if shot.image is not None:
+            sampler.add(shot.number, shot.image)
+    background = Background(sampler.learnt(), min_height)
+    remarks = [footage.disagreement()]
+    if footage.sideways:
+        remarks.append(
+            f"its header asks to turn the pictures by {footage.sideways} degrees, which this OpenCV does not do, so "
+            "that people may lie on their side; turn the video first (ffmpeg does when it converts)"
+        )
+    if background.camera.moves:
+        remarks.append(moving_camera(background.camera.moves))
+    for remark in remarks:
+        if remark is not None:
+            warnings.warn(f"{footage.path}: {remark}", SilhouetteWarning, stacklevel=4)
+    return background
+
+
+def _find_all(
+    footage: Footage, background: Background, min_height: int, progress: Progress
+) -> tuple[Stages, list[list[Blob]], list[Motion | None]]:
+    """The blobs of every frame, and how the camera had moved in it."""
+    stages = Stages()
+    blobs: list[list[Blob]] = []
+    motions: list[Motion | None] = []
+    for shot in _reported(footage.frames(), "cutting out people", footage.num_frames, progress):
+        blobs.append([])
+        motions.append(None)
+        if shot.image is None:
+            continue
+        seen = background.foreground(shot.image)
+        blobs[-1], motions[-1] = find_blobs(seen.mask, shot.number, min_height), seen.motion
+        stages.see(seen.mask, blobs[-1], min_height)
+    stages.frames, stages.bad, stages.unregistered = footage.num_frames, footage.bad_frames, background.unregistered
+    if stages.bad:
+        warnings.warn(
+            f"{footage.path}: {stages.bad} of {stages.frames} frames are black or have no picture, and are left out",
+            SilhouetteWarning,
+            stacklevel=4,
+        )
+    return stages, blobs, motions
+
+
+def _sampled(
+    walk: tuple[list[Blob], NDArray[np.uint8]], sampled: set[int] | None, min_frames: int, rejections: Rejections
+) -> tuple[list[Blob], NDArray[np.uint8]]:
+    """The part of a walk that lies in the frames to take."""
+    if sampled is None:
+        return walk
+    bodies, silhouettes = walk
+    taken = [i for i, body in enumerate(bodies) if body.frame in sampled]
+    if len(taken) < min_frames <= len(bodies):
+        rejections[TOO_SHORT] += len(taken)
+    return [bodies[i] for i in taken], silhouettes[taken]
 
 
 def _reported(items: Iterable[Any], stage: str, total: int, progress: Progress) -> Iterator[Any]:
+    """Report the progress through items of which about `total` are expected."""
     progress(stage, 0, total)
     for done, item in enumerate(items, start=1):
         yield item
-        progress(stage, done, total)
+        progress(stage, done, max(done, total))
 
 
 def _walks(run: list[Blob], min_frames: int, rejections: Rejections) -> list[tuple[list[Blob], NDArray[np.uint8]]]:
@@ -267,10 +251,19 @@ def untorn_frames(silhouettes: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return covered >= CORE_COVERAGE
 
 
-def _track(name: str, blobs: list[Blob], silhouettes: NDArray[np.uint8]) -> Track:
+def _track(name: str, blobs: list[Blob], silhouettes: NDArray[np.uint8], motions: list[Motion | None]) -> Track:
     frames = np.array([b.frame for b in blobs], dtype=np.intp)
-    boxes = np.array([b.box for b in blobs], dtype=np.intp)
+    boxes = np.array([_box_in_frame(b, motions[b.frame]) for b in blobs], dtype=np.intp)
     return Track(name, frames, boxes, silhouettes)
+
+
+def _box_in_frame(blob: Blob, motion: Motion | None) -> tuple[int, int, int, int]:
+    if motion is None:
+        return blob.box
+    x, y, width, height = blob.box
+    middle = np.array([x + width / 2, y + height / 2, 1.0])
+    right, down = (motion.matrix @ middle - middle[:2]).round().astype(int)
+    return x + int(right), y + int(down), width, height
 
 
 def _smooth_outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -280,47 +273,3 @@ def _smooth_outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     soft = cv2.GaussianBlur(np.pad(mask, 4).astype(np.float32), (0, 0), OUTLINE_SIGMA)
     fine = cv2.resize(soft, None, fx=fineness, fy=fineness, interpolation=cv2.INTER_CUBIC)
     return np.asarray(fine > 0.5)
-
-
-def _refuse_if_taken(out: Path, overwrite: bool) -> None:
-    refuse_if_fixed(out)
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise FileExistsError(f"{out}: expected a folder or nothing there, got a file")
-    present = {p.name for p in out.iterdir()}
-    foreign = sorted(present - _files_of_earlier_output(out))
-    if foreign:
-        raise FileExistsError(f"{out}: expected an empty folder or an earlier output, got one with {foreign[0]} in it")
-    if present and not overwrite:
-        raise FileExistsError(
-            f"{out}: expected an empty folder, got an earlier output "
-            " (to replace it: overwrite=True, or --overwrite on the command line)"
-        )
-
-
-def _files_of_earlier_output(out: Path) -> set[str]:
-    try:
-        description = json.loads((out / TRACKS_JSON).read_text(encoding="utf-8"))
-        return {TRACKS_JSON, CONTACT_SHEET, *(track["file"] for track in description["tracks"])}
-    except (OSError, ValueError, LookupError, TypeError):
-        return set()
-
-
-def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
-    ok, data = opencv().imencode(".png", picture)
-    if not ok:
-        raise RuntimeError(f"{path}: the picture {list(picture.shape)} could not be encoded as PNG")
-    path.write_bytes(data.tobytes())
-
-
-def _description(footage: Footage, tracks: list[Track]) -> dict[str, Any]:
-    return {
-        "video": footage.path.name,
-        "num_frames": footage.num_frames,
-        "fps": footage.fps,
-        "tracks": [
-            {"name": t.name, "file": f"{t.name}.npz", "frames": t.frames.tolist(), "boxes_xywh": t.boxes.tolist()}
-            for t in tracks
-        ],
-    }

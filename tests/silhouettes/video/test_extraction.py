@@ -205,7 +205,7 @@ def test_failure_while_writing_leaves_the_earlier_output(
     def full(*args: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("hstl_fast.silhouettes.video.extraction._write_png", full)
+    monkeypatch.setattr("hstl_fast.silhouettes.video.output._write_png", full)
     with pytest.raises(OSError, match="no space left"):
         video_to_silhouettes(two_walkers, tmp_path / "out", overwrite=True)
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 pytest.importorskip("cv2")
 pytest.importorskip("edgefirst.tracker")
-from hstl_fast.silhouettes.video.foreground import BackgroundModel, training_indices
+from hstl_fast.silhouettes.video.foreground import BackgroundModel, Sampler, training_frames
 
 
 def test_background_model_tells_bodies_from_shadows_specks_and_lines() -> None:
@@ -29,9 +29,25 @@ def test_background_model_tells_bodies_from_shadows_specks_and_lines() -> None:
     np.testing.assert_array_equal(model.mask(frame), model.mask(frame))
 
 
+def sampled(num_frames: int, limit: int) -> list[int]:
+    """Indices that a sampler holds after so many frames, each of which says its index."""
+    sampler = Sampler(limit)
+    for i in range(num_frames):
+        if sampler.wants(i):
+            sampler.add(i, np.full((2, 2, 3), i % 256, np.uint8))
+    return [int(picture[0, 0, 0]) for picture in sampler.learnt().samples]
+
+
 def test_training_frames_are_spread_and_bounded() -> None:
-    indices = training_indices(10_000, 1000)
-    assert (indices[0], indices[-1], len(indices)) == (0, 9_999, 200)
-    assert len(training_indices(10_000, 100 * 2**20)) == 5
-    assert training_indices(7, 1000).tolist() == list(range(7))
-    assert len(training_indices(1, 2**40)) == 1
+    assert sampled(7, 200) == list(range(7))
+    assert sampled(1, 2) == [0]
+    assert sampled(250, 20) == list(range(0, 250, 16))
+    for count in (20, 21, 39, 200):
+        held = sampled(count, 20)
+        assert 10 <= len(held) <= 20
+        assert held[0] == 0
+        assert len(set(np.diff(held))) == 1
+
+
+def test_training_frames_fit_into_memory() -> None:
+    assert (training_frames(1000), training_frames(100 * 2**20), training_frames(2**40)) == (200, 5, 2)
