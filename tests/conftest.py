@@ -19,7 +19,7 @@ collect_ignore = [] if torch.cuda.is_available() or available.is_interpreted() e
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="also run the tests that take half a minute or more")
+    parser.addoption("--slow", action="store_true", help="also run the tests that take long")
     parser.addoption(
         "--device",
         choices=("cpu", "cuda"),
@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
         # Tests beside one another get one thread each, and so do the processes that they start.
         torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
     _give_compiled_kernels_a_place(config)
-    config.addinivalue_line("markers", "slow: takes half a minute or more; runs only with --slow")
+    config.addinivalue_line("markers", "slow: takes long; runs only with --slow")
 
 
 def _give_compiled_kernels_a_place(config: pytest.Config) -> None:

@@ -29,7 +29,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tests/backends/triton runs on the GPU")
-@pytest.mark.parametrize("kernels", ["arme", "not arme"])
+@pytest.mark.parametrize("kernels", ["arme", pytest.param("not arme", marks=pytest.mark.slow)])
 def test_the_kernels_in_the_interpreter(kernels: str, environment: dict[str, str], pytestconfig: pytest.Config) -> None:
     """In two parts, which may run beside one another."""
     slow = ["--slow"] if pytestconfig.getoption("slow") else []
@@ -62,6 +62,7 @@ for frames in (7, 8, 12, 31):
 """
 
 
+@pytest.mark.slow
 def test_other_lengths_compile_nothing_new(environment: dict[str, str]) -> None:
     environment.pop("TRITON_INTERPRET", None)
     subprocess.run([sys.executable, "-c", LENGTHS], env=environment, cwd=REPOSITORY, check=True)

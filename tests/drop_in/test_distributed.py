@@ -63,6 +63,7 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_before(
     tmp_path: Path, environment: dict[str, str], processes: list[subprocess.Popen[str]]
 ) -> None:

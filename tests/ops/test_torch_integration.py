@@ -64,7 +64,7 @@ def test_opcheck(case: Case, dtype: torch.dtype, native: str) -> None:
 
 COMPILERS = [
     ("cpu", "aot_eager"),
-    ("cpu", "inductor"),
+    pytest.param("cpu", "inductor", marks=pytest.mark.slow),
     ("reference", "aot_eager"),
     pytest.param("reference", "inductor", marks=pytest.mark.slow),
 ]

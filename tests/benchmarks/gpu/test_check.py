@@ -70,12 +70,14 @@ def test_every_test_is_a_row(tmp_path: Path) -> None:
     assert rows["wrong"]["errors"] == {"output": 0.5}
 
 
+@pytest.mark.slow
 def test_after_a_broken_device_a_new_process_goes_on(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, jobs.run_tests_that_break_the_device, ("right", "wrong", "raising"))
     assert statuses(rows) == {"right": "pass", "wrong": "fail", "raising": "fail"}
     assert (tmp_path / "log.txt").read_text().count("test session starts") == 2
 
 
+@pytest.mark.slow
 def test_the_stage_runs_the_tests_of_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_ADDOPTS", "--deselect=tests/gpu/test_operators.py")
     check.collected.cache_clear()

@@ -11,6 +11,7 @@ from benchmarks.gpu.stages import SHARES, STAGES, Setup
 from tests.benchmarks.gpu.helpers import CPU, rows_in, statuses
 
 
+@pytest.mark.slow
 def test_stages_that_need_programs(tmp_path: Path) -> None:
     arguments = ["--out", str(tmp_path), "--rehearse", "--stage", "micro", "ncu"]
     assert kit.main(arguments) == 0

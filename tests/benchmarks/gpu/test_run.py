@@ -39,6 +39,7 @@ def test_minutes_must_be_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 CHOSEN = ("--only", "arme 6-10 [5, 1, 3] 14x9x7 | float32")
 
 
+@pytest.mark.slow
 def test_a_run_is_continued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

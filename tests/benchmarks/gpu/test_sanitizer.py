@@ -57,6 +57,7 @@ def test_only_a_whole_run_without_reports_is_ok(
     assert (reason or "") in row.get("reason", "")
 
 
+@pytest.mark.slow
 def test_the_driver_is_run_under_the_tool() -> None:
     tool = programs.module("stand_ins", "compute-sanitizer")
     row = sanitizer.checked([*tool, "--tool", "memcheck"], "reference", CPU)

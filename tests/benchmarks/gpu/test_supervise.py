@@ -32,6 +32,7 @@ def test_rows_made_together_are_tried_alone_after_a_death(tmp_path: Path) -> Non
     assert rows["die-1"]["reason"] == "its process ended with exit code 7"
 
 
+@pytest.mark.slow
 def test_limits_of_a_row_and_of_the_stage(tmp_path: Path) -> None:
     rows = supervised(jobs.obey, [("hang-1", "a"), ("hang-2", "b")], tmp_path, limit=1, budget=60)
     assert rows["hang-1"] == {"status": "stopped", "reason": "stopped after 1 seconds, its limit"}

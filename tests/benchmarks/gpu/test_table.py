@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from benchmarks.gpu import (
@@ -14,6 +15,7 @@ from hstl_fast.ops import _dispatch
 from tests.benchmarks.gpu.helpers import CPU, rows_in, run, statuses
 
 
+@pytest.mark.slow
 def test_figures_and_peaks_reach_the_table(tmp_path: Path) -> None:
     assert run(tmp_path, "--stage", "bench", "--only", "peaks") == 0
     layer = next(w.name for w in suite.entries(tiny=True) if w.group == "arme forward and backward")

@@ -263,6 +263,7 @@ def test_missing_packages_name_the_extra(two_walkers: Path, monkeypatch: pytest.
         extract(two_walkers)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not STREET.is_file(), reason=f"street footage not found at {STREET} (set HSTL_FAST_TEST_VIDEO)")
 def test_street_footage(tmp_path: Path) -> None:
     summary = video_to_silhouettes(STREET, tmp_path / "street")

@@ -57,6 +57,7 @@ def protocol(
     return float(rates[~same].mean()), float(rates[same].mean())
 
 
+@pytest.mark.slow
 def test_energy_images_find_it_hard_across_views() -> None:
     """Mean over frames, nearest neighbour, 20 people (chance: 0.05), every second view, half of the takes."""
     probes = {"NM": ["nm-05"], "BG": ["bg-01"], "CL": ["cl-01"]}
