@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import fnmatch
-import importlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -17,6 +16,7 @@ from hstl_fast.data.layouts.base import Candidate
 from hstl_fast.data.layouts.pointers import without_pointers
 from hstl_fast.data.layouts.recognition import Recognised, descend, recognise
 from hstl_fast.data.layouts.walk import ARCHIVE_SUFFIXES, OTHER_MODALITY, Walk, composed
+from hstl_fast.data.packed import open_packed
 from hstl_fast.data.partitions import PARTITION_REASONS, compare, load_partition
 from hstl_fast.data.sequences import Item, Partition, Sequences
 from hstl_fast.names import one_of
@@ -167,8 +167,7 @@ def _packed(roots: list[Path]) -> Sequences:
     for suffixes, got in _OTHER_FILES.items():
         if roots[0].name.lower().endswith(suffixes):
             raise DataError(f"{roots[0]}: expected a data set, a sequence or a packed file, got {got}")
-    opened: Sequences = importlib.import_module("hstl_fast.data.packed").open_packed(roots[0])
-    return opened
+    return open_packed(roots[0])
 
 
 def _joined(roots: list[Path], layout: str, pattern: str | None) -> _Listing:
