@@ -56,7 +56,8 @@ class Augmentation:
         if not self.changes:
             return silhouettes
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(generator.integers(2**63)))
+            # torch.manual_seed would seed the generators of GPUs, too, which a training draws from.
+            torch.default_generator.manual_seed(int(generator.integers(2**63)))
             changed: Tensor = _transforms(self)(silhouettes[:, None] / 255)
         return changed[:, 0].mul(255).round().clamp(0, 255).to(torch.uint8)
 

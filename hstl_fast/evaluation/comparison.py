@@ -45,12 +45,12 @@ class Comparison:
     their product by s u more, the sum over parts by P u: u (2s + P + 9). A twentieth more covers products of roundings
     and the rounding of the bound itself.
 
-    The kernel adds 64 products in a row, these sums in a row, and squares in four vectors of at least four sums: s is
-    at most 72 + C / 16. torch may add in any order: s is C + 8.
+    The kernel adds 64 products in a row, these sums in a row, and squares in four vectors of at least 16 bytes: s is at
+    most 72 + C / 16, in float64 72 + C / 8. torch may add in any order: s is C + 8.
 
     Attributes:
         order: The rows of the gallery that are the columns of the blocks, int64 `[k]`.
-        bounds: How far any distance of a probe may be off, float64 `[n]`; infinite where distances overflow.
+        bounds: How far any distance of a probe may be off, float64 `[n]`; infinite where squares overflow.
     """
 
     def __init__(
@@ -62,7 +62,8 @@ class Comparison:
         self.order = torch.arange(len(gallery)) if order is None else torch.from_numpy(order.astype(np.int64))
         self.cosine = metric == "cosine"
         self._compute = implementation(self.probe)
-        self._centre = centre_of(self.gallery)
+        # The norms that may overflow are those from zero for the cosine, and those from the centre for differences.
+        self._centre = self.gallery.new_zeros(self.gallery.shape[1:]) if self.cosine else centre_of(self.gallery)
         largest = norms("gallery", self.gallery, self._centre, self._compute).numpy().max(initial=0)
         self.bounds = self._bounds(norms("probe", self.probe, self._centre, self._compute).numpy() + largest)
 
@@ -109,11 +110,11 @@ class Comparison:
         parts, channels = self.gallery.shape[1:]
         numbers = torch.finfo(self.probe.dtype)
         unit = 1.05 * numbers.eps / 2
-        terms = 72 + channels / 16 if self._compute is native else channels + 8
-        if self.cosine:
-            return np.full(len(together), unit * (2 * terms + parts + 9))
+        terms = 72 + channels * numbers.bits / 512 if self._compute is native else channels + 8
         least = 2 * math.sqrt(4 * channels * numbers.tiny)
         bounds: NDArray[np.float64] = unit * ((terms + 2) / math.sqrt(NEAR) + parts + 4) * together + least
+        if self.cosine:
+            bounds = np.full(len(together), unit * (2 * terms + parts + 9))
         # One part's norm is at most `parts` times the mean; the squares of two are added.
         bounds[~(parts * together < math.sqrt(numbers.max) / 2)] = math.inf
         return bounds

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from hstl_fast.ops._library import without_autocast
+
 # Share of |a|^2 + |b|^2 up to which a squared distance is computed from differences, as in csrc/cpu/distances.cpp.
 NEAR = 1 / 16
 # Values in the largest temporary tensor.
@@ -28,7 +30,8 @@ def part_distances(
         some = gallery[order[first : first + columns]]
         rows = max(1, _BLOCK // len(some))
         for start in range(0, len(probe), rows):
-            block = _block(probe[start : start + rows], some, centre, cosine)
+            with without_autocast(probe):
+                block = _block(probe[start : start + rows], some, centre, cosine)
             out[start : start + rows, first : first + columns] = block
 
 

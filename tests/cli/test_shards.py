@@ -1,5 +1,6 @@
 """`hstl-fast embed` on several processes, and completed after it was stopped: always the same file."""
 
+import errno
 import os
 import random
 import signal
@@ -160,6 +161,15 @@ def test_a_second_run_on_one_output_is_refused(data: Path, tmp_path: Path, monke
     monkeypatch.setattr(shards, "embed_chunk", meanwhile)
     run("embed", data, "-o", output)
     assert second == [f"Error: {output}: expected no other run that writes this file, got one that is at work"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
+
+
+def test_file_systems_without_locks(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", refuse)
+    run("embed", data, "-o", tmp_path / "out.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
 
 

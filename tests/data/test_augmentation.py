@@ -36,6 +36,12 @@ def test_changes_follow_from_the_generator_and_keep_the_body(walk: torch.Tensor,
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+def test_generators_of_gpus_are_left_alone(walk: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("kornia")
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("seeded"))
+    change(walk, affine=1.0)
+
+
 def test_a_flip_mirrors_columns(walk: torch.Tensor) -> None:
     pytest.importorskip("kornia")
     assert torch.equal(change(walk, flip=1.0), walk.flip(2))

@@ -44,6 +44,14 @@ def test_distances_are_means_over_parts(metric: str) -> None:
             assert distances[i, j].item() == pytest.approx(spelled_out(probe[i], gallery[j], metric), rel=1e-12)
 
 
+def test_autocast_changes_nothing() -> None:
+    torch.manual_seed(0)
+    probe, gallery = torch.randn(30, 2, 64), torch.randn(40, 2, 64)
+    expected = part_distances(probe, gallery)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert part_distances(probe, gallery).equal(expected)
+
+
 def test_small_distances_keep_their_digits() -> None:
     torch.manual_seed(0)
     x = 100 + torch.randn(30, 2, 64)

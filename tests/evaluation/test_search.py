@@ -46,6 +46,13 @@ def embeddings(seed: int, count: int, parts: int = 3, channels: int = 19) -> Arr
     return np.random.default_rng(seed).standard_normal((count, parts, channels), dtype=np.float32)
 
 
+def some_huge(seed: int, count: int) -> Array:
+    """Embeddings of which the squares of every other one overflow."""
+    vectors = embeddings(seed, count)
+    vectors[::2] *= np.float32(1e25)
+    return vectors
+
+
 def near_ties() -> tuple[Array, Array]:
     """Probes, and a gallery of pairs that differ by less than float32 distances can tell, and of duplicates."""
     probe, gallery = embeddings(0, 23), embeddings(1, 90)
@@ -64,6 +71,7 @@ CASES: dict[str, Callable[[], tuple[Array, Array]]] = {
     "around two points": lambda: (embeddings(0, 6) - 3000, np.concatenate([embeddings(1, 20) - 3000, near_ties()[1]])),
     "tiny": lambda: (embeddings(0, 6) * np.float32(1e-25), embeddings(1, 50) * np.float32(1e-25)),
     "overflowing": lambda: (embeddings(0, 6) * np.float32(1e25), embeddings(1, 50) * np.float32(1e25)),
+    "some overflowing": lambda: (some_huge(0, 6), some_huge(1, 50)),
     "all equal": lambda: (embeddings(0, 1).repeat(4, 0), embeddings(0, 1).repeat(30, 0)),
 }
 CLOSE_IN_COSINE = ("tiny", "one part", "far from zero", "around two points", "all equal")

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hstl_fast.silhouettes.extras import opencv
-from hstl_fast.silhouettes.video.rejections import TOO_SMALL, Rejections
 
 # The height of a body over its width lies between these: from a person seen from the side with legs together to a long
 # stride with swinging arms.
@@ -19,8 +18,6 @@ EMPTIEST = 0.2
 HOLE_SHARE = 0.04
 # The largest connected component of a body holds at least this share of it.
 WHOLENESS = 0.95
-# Blobs of at least this share of the smallest height are counted when they are left out.
-SMALL_SHARE = 0.5
 # Two blobs of neighbouring frames show one body when they share this much of the smaller one.
 CONTACT_SHARE = 0.3
 
@@ -58,16 +55,13 @@ class Blob:
         return self.box[3]
 
 
-def find_blobs(
-    mask: NDArray[np.bool_], frame: int, min_height: int, rejections: Rejections | None = None
-) -> list[Blob]:
+def find_blobs(mask: NDArray[np.bool_], frame: int, min_height: int) -> list[Blob]:
     """Find the blobs of a foreground mask.
 
     Args:
         mask: Foreground, bool `[H, W]`.
         frame: Index of the frame, which the blobs get.
         min_height: Smallest height to keep, in rows.
-        rejections: Counts blobs that are lower, but at least half as high and of a person's shape.
 
     Returns:
         The blobs; components that lie one above the other with a small gap are one blob.
@@ -78,8 +72,7 @@ def find_blobs(
     joined = cv2.dilate(moving, np.ones((reach, 1), np.uint8))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
     blobs = []
-    lowest = min_height if rejections is None else SMALL_SHARE * min_height
-    for label in np.flatnonzero(stats[:, cv2.CC_STAT_HEIGHT] >= lowest):
+    for label in np.flatnonzero(stats[:, cv2.CC_STAT_HEIGHT] >= min_height):
         if label == 0:
             continue
         x, y, width, height = (int(v) for v in stats[label, : cv2.CC_STAT_AREA])
@@ -87,8 +80,6 @@ def find_blobs(
         blob = _cut_out((labels[window] == label) & mask[window], (x, y), frame, mask.shape)
         if blob.height >= min_height:
             blobs.append(blob)
-        elif rejections is not None and blob.height >= lowest and blob.looks_like_a_body and not blob.touches_border:
-            rejections[TOO_SMALL] += 1
     return blobs
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hstl_fast.silhouettes.extras import opencv
 from hstl_fast.silhouettes.video.camera import Camera, judge_camera, small
 from hstl_fast.silhouettes.video.light import Light, cells, light_of, relit
-from hstl_fast.silhouettes.video.registration import Motion, Reference, registered
+from hstl_fast.silhouettes.video.registration import AGREEING, Motion, Reference, registered
 
 Picture = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -94,7 +94,8 @@ class Sampler:
             self._held[index] = picture
         if len(self._held) > self._limit:
             self._stride *= 2
-            self._held = {i: kept for i, kept in self._held.items() if i % self._stride == 0}
+            spread = {i: kept for i, kept in self._held.items() if i % self._stride == 0}
+            self._held = spread or dict(list(self._held.items())[::2])  # every other frame of the video may be black
             self._pairs = {i: kept for i, kept in self._pairs.items() if self._starts_pair(i)}
 
     def learnt(self) -> Learnt:
@@ -135,7 +136,7 @@ class Background:
         samples = learnt.samples
         self._reference: Reference | None = None
         if self.camera.trembles:
-            self._reference = Reference(samples[len(samples) // 2])
+            self._reference = _reference_among(samples)
             samples[:] = [there for there in map(self._registered, samples) if there is not None]
         reach = max(3, round(REACH * min_height)) if _colourless(samples) else None
         share = REGISTERED_SHARE if self.camera.trembles else BACKGROUND_SHARE
@@ -160,8 +161,18 @@ class Background:
         return Foreground(self._scenes[best].mask(frame, lights[best]), motion)
 
     def _registered(self, sample: Picture) -> Picture | None:
-        motion = self._reference.motion_of(sample) if self._reference else None
+        if self._reference is None:
+            return sample
+        motion = self._reference.motion_of(sample)
         return registered(sample, motion) if motion else None
+
+
+def _reference_among(samples: list[Picture]) -> Reference | None:
+    """The sample nearest to the middle that has enough features; a flash has none, and nothing would be left."""
+    middle = len(samples) // 2
+    nearest = sorted(range(len(samples)), key=lambda i: abs(i - middle))
+    references = (Reference(samples[i]) for i in nearest)
+    return next((reference for reference in references if reference.num_corners >= AGREEING), None)
 
 
 class _Scene:

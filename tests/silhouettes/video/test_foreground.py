@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 pytest.importorskip("cv2")
 pytest.importorskip("edgefirst.tracker")
-from hstl_fast.silhouettes.video.foreground import BackgroundModel, Sampler, training_frames
+from hstl_fast.silhouettes.video.foreground import Background, BackgroundModel, Learnt, Sampler, training_frames
 
 
 def test_background_model_tells_bodies_from_shadows_specks_and_lines() -> None:
@@ -47,6 +47,24 @@ def test_training_frames_are_spread_and_bounded() -> None:
         assert 10 <= len(held) <= 20
         assert held[0] == 0
         assert len(set(np.diff(held))) == 1
+
+
+def test_some_frames_are_held_where_every_other_one_is_black() -> None:
+    sampler = Sampler(20)
+    for i in range(1, 200, 2):
+        if sampler.wants(i):
+            sampler.add(i, np.zeros((2, 2, 3), np.uint8))
+    assert 10 <= len(sampler.learnt().samples) <= 20
+
+
+def test_trembling_footage_with_a_flash_in_the_middle() -> None:
+    rng = np.random.default_rng(0)
+    wall = np.kron(rng.integers(0, 255, (26, 34, 3), dtype=np.uint8), np.ones((10, 10, 1), np.uint8))
+    samples = [wall[y : y + 240, x : x + 320] for y, x in rng.integers(0, 7, (120, 2))]
+    samples[60] = np.full_like(samples[60], 255)
+    background = Background(Learnt(samples, []), 48)
+    assert background.camera.trembles
+    assert background.foreground(samples[0]).mask.mean() < 0.02
 
 
 def test_training_frames_fit_into_memory() -> None:
