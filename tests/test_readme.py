@@ -93,6 +93,9 @@ def check_data(names: dict[str, Any]) -> None:
     assert names["aligned"].shape == (2, 64, 64)
     assert dict(names["found"]).keys() == {f"walker{i}" for i in range(1, 7)}
     assert names["same"].names == ("walker6",)
+    assert names["shape"] == (8, 30, 64, 44)
+    assert names["people"] == sorted(names["people"], key=names["people"].index)
+    assert sum(names["lengths"]) == names["whole"].silhouettes.shape[1]
 
 
 def check_evaluation(names: dict[str, Any]) -> None:

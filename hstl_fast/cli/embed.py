@@ -10,6 +10,7 @@ from hstl_fast.cli.found import FoundOptions, finish_input, found_options, open_
 from hstl_fast.cli.options import choice, new_file
 from hstl_fast.cli.output import SomeFailed, only_first_process_prints, progress_bar, warn
 from hstl_fast.cli.shards import Task, embed_to_file
+from hstl_fast.data.found import counted
 from hstl_fast.data.partitions import PARTS, part_of
 from hstl_fast.data.sequences import Sequences
 from hstl_fast.distributed import Processes
@@ -55,7 +56,8 @@ def _embed(inputs: tuple[Path, ...], output: Path, part: str | None, found: Foun
     if embeddings is not None:
         count, parts, channels = embeddings.vectors.shape
         frames = embeddings.lengths.sum()
-        click.echo(f"{output}: {count} sequences, {frames} frames, {parts} parts x {channels} ({embeddings.preset})")
+        counts = f"{counted(count, 'sequence', 'sequences')}, {counted(int(frames), 'frame', 'frames')}"
+        click.echo(f"{output}: {counts}, {parts} parts x {channels} ({embeddings.preset})")
     _say_what_was_cut(left_out, settings)
     finish_input(tasks[0].sequences, left_out, found)
     if failures:

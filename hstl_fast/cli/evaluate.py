@@ -17,7 +17,7 @@ from hstl_fast.cli.options import choice, new_file
 from hstl_fast.cli.output import SomeFailed, progress_bar
 from hstl_fast.evaluation import METRICS, PROTOCOLS
 from hstl_fast.evaluation.pictures import SUFFIXES, draw_pictures, draw_sheet, picture_names, require_matplotlib
-from hstl_fast.evaluation.protocols import Outcome, Request, run_protocol
+from hstl_fast.evaluation.protocols import TAKERS, Outcome, Request, run_protocol
 from hstl_fast.files import atomic_file
 from hstl_fast.progress import Progress
 
@@ -82,7 +82,7 @@ def evaluate(
     are not public, --csv gets the competition's file. The network for data is the protocol's, unless --preset or
     --checkpoint names another.
     """
-    _check_options(protocol, csv_file, plot)
+    _check_options(protocol, csv_file, plot, {"probes": probes is not None, "cross_view": cross_view, "rerank": rerank})
     failures: list[str] = []
     found = FoundOptions.take(options)
     named = None if probes is None else read_probes(probes)
@@ -102,7 +102,11 @@ def evaluate(
         raise SomeFailed(failures)
 
 
-def _check_options(protocol: str, csv_file: Path | None, plot: Path | None) -> None:
+def _check_options(protocol: str, csv_file: Path | None, plot: Path | None, given: dict[str, bool]) -> None:
+    for option, takers in TAKERS.items():
+        if given[option] and protocol not in takers:
+            flag = f"--{option.replace('_', '-')}"
+            raise click.UsageError(f"{flag} is for {', '.join(takers)}; got --protocol {protocol}")
     if protocol == "grew" and csv_file is None:
         raise click.UsageError("grew has no public answers, so it writes the competition's file: name it with --csv")
     if protocol == "grew" and plot is not None:

@@ -115,6 +115,7 @@ def _of_data(
     if settings.checkpoint is None and settings.preset is None:
         settings = dataclasses.replace(settings, preset=PRESET[protocol])
     every = open_input(inputs, found)
+    _check_names(every.names)
     request = _with_probes(protocol, request, every.partition)
     chosen, notes = choose_test_set(every.items, protocol, every.partition)
     sequences = every.subset(chosen)
@@ -149,7 +150,7 @@ def _join(files: Sequence[Path]) -> Embeddings:
     names = tuple(name for each in loaded for name in each.names)
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ValueError(f"expected every sequence once; got {listed(twice)} more than once")
+        raise ValueError(f"expected every sequence once; these are there more than once: {listed(twice)}")
     if len(loaded) == 1:
         return loaded[0]
     return dataclasses.replace(
@@ -167,14 +168,18 @@ def _rows(embeddings: Embeddings, chosen: Sequence[int]) -> Embeddings:
     return dataclasses.replace(embeddings, vectors=vectors, names=names, lengths=lengths, fps=None)
 
 
-def _items(names: Sequence[str]) -> list[Item]:
-    parts = [name.split("/") for name in names]
-    short = [name for name, part in zip(names, parts, strict=True) if len(part) < 3 or "" in part[:3]]
+def _check_names(names: Sequence[str]) -> None:
+    short = [name for name in names if len(parts := name.split("/")) < 3 or "" in parts[:3]]
     if short:
         raise ValueError(
             "expected sequences named label/type/view, such as 075/nm-01/090; "
-            f"got {listed(short)} among {len(parts)} sequences"
+            f"{len(short)} of {len(names)} have other names: {listed(short)}"
         )
+
+
+def _items(names: Sequence[str]) -> list[Item]:
+    _check_names(names)
+    parts = [name.split("/") for name in names]
     return [Item(_composed(part[0]), part[1], part[2], name) for part, name in zip(parts, names, strict=True)]
 
 

@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 from hstl_fast.cli.output import print_table
+from hstl_fast.data.found import counted
 from hstl_fast.evaluation.protocols import Outcome
 from hstl_fast.evaluation.protocols.by_view import mean_over_gallery_views
 from hstl_fast.evaluation.published import PUBLISHED, SOURCE, TEST_PEOPLE, flat, published_results
@@ -79,9 +80,13 @@ def json_text(outcome: Outcome) -> str:
 
 def _heading(outcome: Outcome) -> str:
     counts = outcome.counts
-    parts = [f"{counts['people']} people, {counts['probes']} probes, {counts['gallery']} gallery sequences"]
-    if counts["probes_without_partner"] is not None:
-        parts.append(f"{counts['probes_without_partner']} probes without a partner")
+    nouns = {
+        "people": ("person", "people"),
+        "probes": ("probe", "probes"),
+        "gallery": ("gallery sequence", "gallery sequences"),
+        "probes_without_partner": ("probe without a partner", "probes without a partner"),
+    }
+    parts = [counted(number, *nouns[what]) for what, number in counts.items() if number is not None]
     return f"{outcome.title}: {', '.join(parts)}"
 
 

@@ -14,6 +14,7 @@ from hstl_fast.cli.found import FoundOptions, finish_input, found_options, open_
 from hstl_fast.cli.options import choice, new_file
 from hstl_fast.cli.output import SomeFailed, print_table, progress_bar, warn
 from hstl_fast.cli.ranked import Ranked, compared_rates, count_people, rank, rank_one, why_no_rank_one
+from hstl_fast.data.found import counted
 from hstl_fast.evaluation import METRICS, Embeddings, check_comparable, is_embedding_file, load_embeddings
 from hstl_fast.files import atomic_file
 from hstl_fast.network import Network
@@ -74,7 +75,8 @@ def identify(
             draft.write_bytes((json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
     print_table(["probe", "rank", "gallery", "distance"], [[p, str(r), g, f"{d:.6f}"] for p, r, g, d in ranking])
     for side, count in counts.items():
-        click.echo(f"{side}: {count['people']} people, {count['sequences']} sequences")
+        people, sequences = counted(count["people"], "person", "people"), count["sequences"]
+        click.echo(f"{side}: {people}, {counted(sequences, 'sequence', 'sequences')}")
     _say_what_is_in_both(ranked, unknown)
     if warning := compared_rates(known, unknown):
         warn(f"Warning: {warning}")

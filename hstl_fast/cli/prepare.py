@@ -11,6 +11,7 @@ import click
 from hstl_fast.cli.found import FoundOptions, found_options, open_input
 from hstl_fast.cli.output import SomeFailed, progress_bar, warn
 from hstl_fast.data import Packing, pack, verify_packed, write_report
+from hstl_fast.data.found import counted
 from hstl_fast.data.packed import open_packed
 from hstl_fast.data.sequences import Sequences
 from hstl_fast.silhouettes.folders import FILE_SUFFIXES
@@ -67,12 +68,16 @@ def _say(packing: Packing, sequences: Sequences, report: Path) -> None:
     ratio = packing.frames * _FRAME_BYTES / packing.num_bytes
     rate = (packing.frames - packing.reused_frames) / packing.seconds
     click.echo(
-        f"{packing.path}: {packing.sequences} sequences, {packing.frames} frames, {_size(packing.num_bytes)}, "
+        f"{packing.path}: {_counts(packing.sequences, packing.frames)}, {_size(packing.num_bytes)}, "
         f"{ratio:.1f} times smaller than its frames; {packing.seconds:.1f} s, {rate:.0f} frames a second"
     )
     reasons = by_reason([*sequences.left_out, *packing.left_out])
     listed = "; ".join(f"{count} x {reason}" for reason, count in reasons.items()) or "nothing"
     click.echo(f"Left out: {listed}; the report is {report}")
+
+
+def _counts(sequences: int, frames: int) -> str:
+    return f"{counted(sequences, 'sequence', 'sequences')}, {counted(frames, 'frame', 'frames')}"
 
 
 def _size(num_bytes: int) -> str:
@@ -90,5 +95,5 @@ def _verify(paths: tuple[Path, ...], output: Path | None) -> None:
     if damage:
         raise SomeFailed([f"{each.where}: {each.reason} ({each.detail})" for each in damage])
     packed = open_packed(paths[0])
-    counts = f"{len(packed)} sequences, {packed.total_frames} frames"
-    click.echo(f"{paths[0]}: {counts}, as they were written ({packed.digest})")
+    counts = _counts(len(packed), packed.total_frames)
+    click.echo(f"{paths[0]}: {counts}, nothing is damaged ({packed.digest})")

@@ -64,13 +64,14 @@ def summarise(sequences: Sequences, more: Iterable[LeftOut] = ()) -> list[str]:
     """
     found = describe(sequences, more)
     kinds = [("people", "person"), ("types", "type"), ("views", "view"), ("sequences", "sequence"), ("frames", "frame")]
-    counts = [_count(found[many], one, many) for many, one in kinds if found[many]]
+    counts = [counted(found[many], one, many) for many, one in kinds if found[many]]
     if found["sequences_of_unknown_people"]:
         counts.append(f"{found['sequences_of_unknown_people']} of the sequences of unknown people")
     lines = [f"{found['source']}: {', '.join(counts) or 'no sequences'} (layout {found['layout']})"]
     if found["partition"]:
         parts = [
-            f"{part} {_count(each['people'], 'person', 'people')}, {_count(each['sequences'], 'sequence', 'sequences')}"
+            f"{part} {counted(each['people'], 'person', 'people')}, "
+            f"{counted(each['sequences'], 'sequence', 'sequences')}"
             for part, each in found["partition"].items()
         ]
         lines.append(f"Partition: {'; '.join(parts)}")
@@ -143,5 +144,6 @@ def _parts(sequences: Sequences) -> dict[str, dict[str, int]] | None:
     return counts
 
 
-def _count(number: int, one: str, many: str) -> str:
+def counted(number: int, one: str, many: str) -> str:
+    """Write a number with its noun in the singular or the plural."""
     return f"{number} {one if number == 1 else many}"

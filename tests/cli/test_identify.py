@@ -53,6 +53,7 @@ def test_one_name_with_two_embeddings_is_said(tmp_path: Path) -> None:
     result = run("identify", "--gallery", gallery, "--probe", probe)
     assert "another embedding, ranked as different sequences: 1, such as a/1" in result.stdout
     assert "rank-1: 1 of 1" in result.stdout
+    assert "probe: 1 person, 1 sequence\n" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_packs_and_says_what_it_found(root: Path, tmp_path: Path) -> None:
     assert packed.partition is not None
     assert packed.partition.test == ("002", "003")
     assert np.array_equal(packed.read(0), walker(0, 6))
-    assert "5 sequences, 35 frames, as they were written (sha256:" in run("prepare", "--verify", path).stdout
+    assert "5 sequences, 35 frames, nothing is damaged (sha256:" in run("prepare", "--verify", path).stdout
 
 
 def test_a_pack_can_be_packed_and_says_what_was_left_out_of_it(root: Path, tmp_path: Path) -> None:

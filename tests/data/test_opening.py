@@ -248,7 +248,7 @@ def test_parts_of_a_data_set_are_no_people(tmp_path: Path) -> None:
     assert set(open_sequences(tmp_path, "folders").labels) == {"gallery", "probe"}
 
 
-@pytest.mark.parametrize("layout", ["casia-b", "gait3d", "sustech1k"])
+@pytest.mark.parametrize("layout", ["opengait", "casia-b", "gait3d", "sustech1k"])
 def test_a_root_that_is_too_low_is_refused(layout: str, roots: dict[str, Path], expected: object) -> None:
     root = roots[layout] / "data" / ("2D_Silhouettes" if layout == "gait3d" else "")
     person = min(path for path in root.iterdir() if path.is_dir())

@@ -33,7 +33,7 @@ def test_options_of_other_protocols(protocol: str) -> None:
     if protocol != "casia-b":
         assert refused(protocol, cross_view=True) == f"cross_view is for casia-b; got the protocol {protocol}"
     if not protocol.startswith("grew"):
-        message = f"rerank is for gait3d and grew-validation and grew; got the protocol {protocol}"
+        message = f"rerank is for gait3d, grew-validation, grew; got the protocol {protocol}"
         assert refused(protocol, rerank=True) == message
 
 

@@ -14,6 +14,11 @@ def _fits(leaf: Leaf) -> bool:
     return leaf.has((".pkl",)) and len(leaf.folders) == 3 and not sustech1k.LAYOUT.fits(leaf)
 
 
+def _of_one_person(leaf: Leaf) -> bool:
+    # A file with the name of its folder, the view, is what OpenGait alone writes.
+    return len(leaf.folders) == 2 and leaf.files == (f"{leaf.folders[-1]}.pkl",)
+
+
 def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
     for label, person in walk.folders(""):
         for kind, recording in walk.folders(person):
@@ -21,4 +26,11 @@ def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
                 yield from recordings(walk, label, kind, view, folder, pattern)
 
 
-LAYOUT = Layout("opengait", "001/nm-01/090/090.pkl", _fits, _candidates, takes_pattern=True)
+LAYOUT = Layout(
+    "opengait",
+    "001/nm-01/090/090.pkl",
+    _fits,
+    _candidates,
+    takes_pattern=True,
+    of_one_person=_of_one_person,
+)

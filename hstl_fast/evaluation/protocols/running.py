@@ -29,9 +29,8 @@ _FUNCTIONS: dict[str, tuple[_Select, _Evaluate]] = {
 }
 # The protocols that `evaluate` knows.
 PROTOCOLS = tuple(_FUNCTIONS)
-_TAKE_PROBES = ("gait3d",)
-_TAKE_CROSS_VIEW = ("casia-b",)
-_TAKE_RERANK = ("gait3d", "grew-validation", "grew")
+# The protocols that take an option which others do not.
+TAKERS = {"probes": ("gait3d",), "cross_view": ("casia-b",), "rerank": ("gait3d", "grew-validation", "grew")}
 _ONE_PERSON = (
     "All probes and all of the gallery show one person{name}: any ranking is right, so no percentage is stated."
 )
@@ -160,13 +159,10 @@ def _check_request(protocol: str, request: Request) -> None:
         )
     if request.metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}; got {request.metric!r}")
-    for what, given, takes in (
-        ("probes", request.probes is not None, _TAKE_PROBES),
-        ("cross_view", request.cross_view, _TAKE_CROSS_VIEW),
-        ("rerank", request.rerank, _TAKE_RERANK),
-    ):
-        if given and protocol not in takes:
-            raise ValueError(f"{what} is for {' and '.join(takes)}; got the protocol {protocol}")
+    given = {"probes": request.probes is not None, "cross_view": request.cross_view, "rerank": request.rerank}
+    for option, takers in TAKERS.items():
+        if given[option] and protocol not in takers:
+            raise ValueError(f"{option} is for {', '.join(takers)}; got the protocol {protocol}")
 
 
 def _names(probes: Iterable[str]) -> tuple[str, ...]:
