@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hstl_fast.data.chunks import CHUNK, CODEC, arrow
+from hstl_fast.data.lost import FEW_UNREADABLE, MOST_UNREADABLE
 from hstl_fast.data.pack_format import (
     END_OF_STREAM,
     FORMAT,
@@ -24,7 +25,7 @@ from hstl_fast.data.pack_format import (
     left_out_from,
     schema,
 )
-from hstl_fast.data.parts import Job, PackedRow, Record, batches, read_record
+from hstl_fast.data.parts import UNREADABLE, Job, PackedRow, Record, batches, read_record
 from hstl_fast.data.sequences import Item, Partition
 from hstl_fast.progress import Progress
 from hstl_fast.silhouettes.errors import SilhouetteError
@@ -101,7 +102,7 @@ def merge(job: Job, target: Path, progress: Progress) -> Merged:
         What it holds.
 
     Raises:
-        SilhouetteError: No sequence could be read.
+        SilhouetteError: No sequence could be read, or too few.
         OSError: The file cannot be written.
     """
     gathered = _gather(job)
@@ -161,7 +162,24 @@ def _gather(job: Job) -> _Gathered:
             f"{job.sequences.source}: expected sequences to pack, got {len(gathered.unreadable)} of which none can be "
             f"read; the first is {first.where}: {first.detail}"
         )
+    _refuse_too_few(job, gathered.unreadable)
     return gathered
+
+
+def _refuse_too_few(job: Job, left_out: list[LeftOut]) -> None:
+    unreadable = [each for each in left_out if each.reason == UNREADABLE]
+    total = len(job.sequences)
+    if len(unreadable) <= max(FEW_UNREADABLE, MOST_UNREADABLE * total):
+        return
+    # They may be readable when the same command is given again.
+    for part in range(job.num_parts):
+        record = read_record(job, part)
+        if record is None or any(each.reason == UNREADABLE for each in record.left_out):
+            job.record(part).unlink(missing_ok=True)
+    raise SilhouetteError(
+        f"{job.sequences.source}: expected to read all sequences but for a tenth at most, got {len(unreadable)} of "
+        f"{total} that cannot be read; nothing was replaced; the first is {unreadable[0].where}: {unreadable[0].detail}"
+    )
 
 
 def _write(job: Job, draft: Path, header: dict[str, Any], index: Index, progress: Progress) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hstl_fast.data.chunks import CHUNK, CODEC, LEVEL, arrow
+from hstl_fast.data.lost import LostSourceError, refuse_lost_folders
 from hstl_fast.data.merging import merge
 from hstl_fast.data.pack_format import FORMAT
 from hstl_fast.data.parts import BATCH_BYTES, Job, is_current, read_record, write_whole
@@ -73,7 +74,7 @@ def pack(
     the file.
 
     Args:
-        sequences: The data set. Those that cannot be read are left out.
+        sequences: The data set. Those that cannot be read are left out, if they are up to a tenth, or four.
         path: The file to write; an earlier one is replaced at the end.
         workers: Processes that read and compress; by default the cores this process may use.
         strict: Stop at a sequence that cannot be read, or of which frames are left out.
@@ -86,9 +87,9 @@ def pack(
 
     Raises:
         ValueError: There are no sequences, or an argument is out of its range.
-        SilhouetteError: A sequence cannot be read, and `strict` is given.
+        SilhouetteError: A sequence cannot be read, and `strict` is given; or more of them than are left out.
         BlockingIOError: Another process packs to the same path.
-        OSError: The disk is full or cannot be written; an earlier file stays.
+        OSError: The disk is full or cannot be written, or a sequence cannot be opened; an earlier file stays.
         RuntimeError: A process was killed, for example for want of memory.
         ImportError: pyarrow is missing, from the extra `[data]`.
     """
@@ -98,6 +99,7 @@ def pack(
     for name, value in (("workers", workers), ("part_size", part_size)):
         if value is not None and value < 1:
             raise ValueError(f"{name}: expected 1 or more, got {value}")
+    refuse_lost_folders(sequences)
     begun, target = time.perf_counter(), Path(os.path.realpath(path))
     if target.is_dir():
         raise IsADirectoryError(f"{path}: expected a file to write, got a folder")
@@ -148,9 +150,11 @@ def _errors_about(path: Path, target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         folder = parts_folder(target)
+        earlier = "; the earlier file is unchanged" if target.exists() else ""
+        kept = f"{folder} keeps what is done, so that the same command goes on from there"
+        if isinstance(error, LostSourceError):
+            raise LostSourceError(error.errno, f"{error.strerror}{earlier}; {kept}", error.filename) from error
         if error.errno in _FULL:
-            earlier = "; the earlier file is unchanged" if target.exists() else ""
-            kept = f"{folder} keeps what is done, so that the same command goes on from there"
             raise OSError(error.errno, f"{error.strerror} while packing{earlier}; {kept}", str(path)) from error
         if error.errno is not None and str(error.filename or "").startswith(str(folder)):
             raise OSError(error.errno, error.strerror, str(path)) from error

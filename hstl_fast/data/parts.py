@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from hstl_fast.data.chunks import SIZE, arrow, checksum, compress
 from hstl_fast.data.found import NOT_LOST
+from hstl_fast.data.lost import refuse_lost_frames, refuse_lost_sequence
 from hstl_fast.data.pack_format import END_OF_STREAM, PREFIX, left_out_text, schema
 from hstl_fast.data.sequences import Item, Sequences
 from hstl_fast.silhouettes.errors import SilhouetteError, reason_of
@@ -284,6 +285,7 @@ def _row(job: Job, index: int, record: Record) -> tuple[PackedRow, list[bytes]] 
         return None
     try:
         reading = job.sequences.reading(index)
+        refuse_lost_frames(item.name, reading.left_out)
         frames = _checked(reading.silhouettes)
         lost = [each for each in reading.left_out if each.reason not in NOT_LOST]
         if job.strict and lost:
@@ -291,6 +293,7 @@ def _row(job: Job, index: int, record: Record) -> tuple[PackedRow, list[bytes]] 
     except (ImportError, MemoryError):
         raise
     except Exception as error:  # one bad file of a million must not lose the others
+        refuse_lost_sequence(item.name, error)
         _leave_out(job, record, LeftOut(item.name, UNREADABLE, str(error) or reason_of(error)))
         return None
     chunks = list(compress(frames))

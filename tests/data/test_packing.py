@@ -5,6 +5,7 @@ import errno
 import json
 import multiprocessing
 import os
+import pickle
 import resource
 import shutil
 import signal
@@ -19,6 +20,7 @@ import pytest
 from hstl_fast.data import merging, open_packed, open_sequences, pack, verify_packed
 from hstl_fast.data.packing import parts_folder
 from hstl_fast.silhouettes.errors import SilhouetteError
+from hstl_fast.silhouettes.io import Reading
 from hstl_fast.silhouettes.left_out import LeftOut
 from tests.helpers.sequences import Drawn, Given, drawn
 
@@ -415,3 +417,55 @@ def test_very_long_sequences(tmp_path: Path) -> None:
     assert packed.num_frames(0) == 100_000
     assert np.array_equal(packed.read(0), frames)
     assert np.array_equal(packed.read_frames(0, np.arange(99_990, 100_000)), frames[-10:])
+
+
+def write_sequences(root: Path, count: int) -> None:
+    for k in range(count):
+        folder = root / f"{k:03}" / "nm-01" / "090"
+        folder.mkdir(parents=True)
+        (folder / "090.pkl").write_bytes(pickle.dumps(np.array(drawn(k, 6))))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_source_that_is_lost_leaves_the_earlier_file(workers: int, tmp_path: Path) -> None:
+    root, path = tmp_path / "data", tmp_path / "pack.arrow"
+    write_sequences(root, 12)
+    sequences = open_sequences(root)
+    pack(sequences, path)
+    earlier = path.read_bytes()
+    root.rename(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="expected to open the sequence ") as caught:
+        pack(sequences, path, part_size=SIZE, workers=workers)
+    assert "; the earlier file is unchanged; " in str(caught.value)
+    assert path.read_bytes() == earlier
+    (tmp_path / "elsewhere").rename(root)
+    assert pack(sequences, path, part_size=SIZE).sequences == 12
+
+
+def test_frames_of_a_lost_source_are_not_left_out(tmp_path: Path) -> None:
+    class Losing(Drawn):
+        def reading(self, index: int) -> Reading:
+            return Reading(drawn(0, 9), (LeftOut(str(tmp_path / "gone.png"), "frame that cannot be read"),))
+
+    with pytest.raises(OSError, match="expected to open the sequence 000/nm-01/000, got No such file"):
+        pack(Losing(3), tmp_path / "pack.arrow")
+    assert not records(tmp_path / "pack.arrow")
+
+
+def test_folders_that_were_lost_are_not_left_out(tmp_path: Path) -> None:
+    for detail, is_lost in (("Permission denied", False), ("Input/output error", True)):
+        sequences = Drawn(3, left_out=[LeftOut("data/001", "folder that cannot be opened", detail)])
+        with pytest.raises(OSError, match="expected to open all folders") if is_lost else contextlib.nullcontext():
+            pack(sequences, tmp_path / "pack.arrow")
+
+
+def test_more_than_a_tenth_that_cannot_be_read_is_refused(expected: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "pack.arrow"
+    path.write_bytes(b"earlier")
+    assert pack(Drawn(COUNT, unreadable=range(4)), tmp_path / "few.arrow").sequences == COUNT - 4
+    with pytest.raises(SilhouetteError, match="for a tenth at most, got 5 of 22 that cannot be read"):
+        pack(Drawn(COUNT, unreadable=range(5)), path, part_size=SIZE)
+    assert path.read_bytes() == b"earlier"
+    again = pack(Drawn(COUNT), path, part_size=SIZE)
+    assert again.reused == COUNT - 2 * SIZE
+    assert path.read_bytes() == expected
