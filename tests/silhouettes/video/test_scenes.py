@@ -12,6 +12,7 @@ from hstl_fast.silhouettes import SilhouetteError, extract
 from hstl_fast.silhouettes.video.blobs import Blob, find_blobs
 from hstl_fast.silhouettes.video.extraction import _walks
 from hstl_fast.silhouettes.video.rejections import MOTIONLESS, PAIR, RIGID, TOO_SMALL
+from hstl_fast.silhouettes.video.stages import Stages
 from hstl_fast.silhouettes.video.tracking import track_people
 from tests.silhouettes.video.scenes import Figure, Scene, approaching, box, drifting, switched, walker, write
 from tests.silhouettes.video.scoring import Score, score
@@ -23,9 +24,11 @@ MARGIN = 6
 
 def follow(scene: Scene, min_height: int = 48) -> tuple[list[list[Blob]], Counter[str]]:
     """Runs that are long enough, from perfect masks, and what was left out."""
-    rejections: Counter[str] = Counter()
-    blobs = [find_blobs(mask, t, min_height, rejections) for t, mask in enumerate(scene.masks())]
-    return [run for run in track_people(blobs, rejections) if len(run) >= MIN_FRAMES], rejections
+    stages, blobs = Stages(), []
+    for t, mask in enumerate(scene.masks()):
+        blobs.append(find_blobs(mask, t, min_height))
+        stages.see(mask, blobs[-1], min_height)
+    return [run for run in track_people(blobs, stages.rejections) if len(run) >= MIN_FRAMES], stages.rejections
 
 
 def tracked(scene: Scene, min_height: int = 48) -> tuple[Score, Counter[str]]:
@@ -94,7 +97,7 @@ def test_people_of_forty_pixels_are_found_when_they_are_looked_for() -> None:
     scene = Scene([walker(20, 100, 40, identity=5)], 60, (120, 160))
     got, rejections = tracked(scene, min_height=32)
     assert_found(scene, got)
-    assert TOO_SMALL not in rejections
+    assert not rejections[TOO_SMALL]
     got, rejections = tracked(scene)
     assert got.figures[0].frames == 0
     assert rejections[TOO_SMALL] >= 55
