@@ -4,8 +4,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from hstl_fast.ops._library import without_autocast
-
 # Share of |a|^2 + |b|^2 up to which a squared distance is computed from differences, as in csrc/cpu/distances.cpp.
 NEAR = 1 / 16
 # Values in the largest temporary tensor.
@@ -30,7 +28,7 @@ def part_distances(
         some = gallery[order[first : first + columns]]
         rows = max(1, _BLOCK // len(some))
         for start in range(0, len(probe), rows):
-            with without_autocast(probe):
+            with torch.autocast(probe.device.type, enabled=False):
                 block = _block(probe[start : start + rows], some, centre, cosine)
             out[start : start + rows, first : first + columns] = block
 
