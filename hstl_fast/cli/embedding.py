@@ -51,7 +51,7 @@ def _unknown(digest: str) -> None:
 def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a command with the options of a network, which it gets as the fields of `Settings`."""
     return several(
-        choice("--preset", PRESETS, help=f"Network; by default {DEFAULT_PRESET}."),
+        choice("--preset", PRESETS, help=f"Network; by default {DEFAULT_PRESET}, for evaluate that of the protocol."),
         click.option(
             "--checkpoint",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -127,7 +127,8 @@ def _of_data(
     if embeddings is None:
         raise SomeFailed(failures)
     by_name = {item.name: item for item in sequences.items}
-    return Chosen(embeddings, [by_name[name] for name in embeddings.names], request, notes)
+    absent = [] if every.partition is None else _mismatches(every.items, protocol, every.partition)
+    return Chosen(embeddings, [by_name[name] for name in embeddings.names], request, [*notes, *absent])
 
 
 def _with_probes(protocol: str, request: Request, partition: Partition | None) -> Request:

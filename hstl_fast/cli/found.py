@@ -36,6 +36,11 @@ class FoundOptions:
         """Take the values out of the keyword arguments that a command gets, and leave the others."""
         return cls(**{name: options.pop(name) for name in OPTION_NAMES})
 
+    def given(self) -> list[str]:
+        """Name the options that are given, as on a command line."""
+        usual = FoundOptions()
+        return [f"--{name}" for name in OPTION_NAMES if getattr(self, name) != getattr(usual, name)]
+
 
 def found_options(command: _Function) -> _Function:
     """Decorate a command with the options about finding data, which it gets as the fields of `FoundOptions`."""

@@ -102,6 +102,8 @@ def _embeddings(
         for path, side in to_embed.items():
             options = found if len(to_embed) == 1 else _reporting(found, side)
             sides[path] = _embed(path, network, settings, options, failures)
+    elif given := found.given():
+        raise click.UsageError(f"{', '.join(given)}: expected data to be embedded; both inputs hold embeddings already")
     return sides[gallery], sides[probe]
 
 

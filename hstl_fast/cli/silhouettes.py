@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from hstl_fast.cli.output import print_table, progress_bar
+from hstl_fast.data.found import counted
 from hstl_fast.silhouettes import SavedTrack, video_to_silhouettes
 
 
@@ -51,7 +52,8 @@ def silhouettes(
     if left_out:
         click.echo(f"left out (one for each frame): {', '.join(f'{n} {why}' for why, n in left_out.items())}")
     click.echo(
-        f"{summary.out_dir}: {len(summary.tracks)} tracks from {summary.num_frames} frames; see {summary.contact_sheet}"
+        f"{summary.out_dir}: {counted(len(summary.tracks), 'track', 'tracks')} from {summary.num_frames} frames; "
+        f"see {summary.contact_sheet}"
     )
 
 

@@ -22,6 +22,7 @@ _SIGNATURES = (
     (b"Rar!", "a RAR archive (unpack it first)"),
     (b"\x89HDF", "an HDF5 file"),
     (b"MATLAB 5.0", "a MATLAB file"),
+    (b"ARROW1", "an Arrow file (a packed file is opened alone)"),
 )
 _TEXT = frozenset(string.printable.encode("ascii"))
 

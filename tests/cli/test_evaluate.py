@@ -373,6 +373,16 @@ def test_silhouettes_are_embedded_by_the_protocols_network(tree: Path, tmp_path:
     assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
 
 
+def test_people_that_only_the_partition_has_are_named_alike_for_data_and_embeddings(tree: Path, tmp_path: Path) -> None:
+    run("embed", tree, "-o", tmp_path / "e.npz")
+    partition = tmp_path / "p.json"
+    partition.write_text('{"TRAIN_SET": [], "TEST_SET": ["075", "099"]}', encoding="utf-8")
+    for path in (tree, tmp_path / "e.npz"):
+        text = run("evaluate", "--protocol", "casia-b", path, "--partition", partition).stdout
+        assert "1 people in the data are in neither set of the partition: 076." in text
+        assert "1 of 2 people of the partition's TEST_SET are not in the data: 099." in text
+
+
 def test_sequences_that_cannot_be_read_are_listed_after_the_numbers(tree: Path) -> None:
     (tree / "075" / "nm-05" / "090" / "broken.npy").write_bytes(b"nonsense")
     result = run("evaluate", "--protocol", "casia-b", tree, exit_code=1)

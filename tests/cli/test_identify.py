@@ -78,6 +78,14 @@ def test_rank_one_is_printed_only_where_it_means_something(
     assert "%" not in result.stdout
 
 
+def test_options_of_data_are_refused_where_both_sides_are_embeddings(tmp_path: Path) -> None:
+    path = stored(tmp_path / "g.npz", ["a/1", "b/1"], [0, 1])
+    options = ["--strict", "--report", tmp_path / "r.txt"]
+    result = run("identify", "--gallery", path, "--probe", path, *options, exit_code=2)
+    assert "--strict, --report: expected data to be embedded; both inputs hold embeddings" in result.stderr
+    assert not (tmp_path / "r.txt").exists()
+
+
 def test_tracks_sorted_by_person_are_people(tmp_path: Path) -> None:
     gallery = stored(tmp_path / "g.npz", ["ann/street-track01", "bo/street-track02"], [0, 1])
     probe = stored(tmp_path / "p.npz", ["ann/park-track07"], [0.2])

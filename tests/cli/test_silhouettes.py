@@ -30,7 +30,7 @@ def test_passes_its_options_and_prints_the_tracks(tmp_path: Path, monkeypatch: p
     assert (seen["min_height"], seen["fps"]) == (20, 12.5)
     assert result.stdout.splitlines()[1].split() == ["track-01", "48", "10-57", "0.4-2.3"]
     assert "3 lower than min_height" in result.stdout
-    assert "1 tracks from 100 frames" in result.stdout
+    assert "1 track from 100 frames" in result.stdout
 
 
 def test_says_that_the_rate_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

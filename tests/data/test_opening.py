@@ -271,6 +271,14 @@ def test_nothing_to_open_is_refused(tmp_path: Path) -> None:
         open_together([])
 
 
+def test_a_packed_file_is_opened_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.arrow").write_bytes(b"ARROW1" + bytes(10))
+    touch(tmp_path, "ann/1.png")
+    sequences = open_together([tmp_path / "a.arrow", tmp_path / "ann"])
+    with pytest.raises(SilhouetteError, match=r"suffix \.arrow, an Arrow file \(a packed file is opened alone\)"):
+        sequences.read(sequences.names.index("a"))
+
+
 def test_a_file_is_one_sequence(tmp_path: Path) -> None:
     np.save(tmp_path / "ann.npy", walks()[1, "nm-01", 90])
     sequences = open_sequences(tmp_path / "ann.npy")
