@@ -149,7 +149,7 @@ def _join(files: Sequence[Path]) -> Embeddings:
     names = tuple(name for each in loaded for name in each.names)
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ValueError(f"expected every sequence once; got {listed(twice)} more than once")
+        raise ValueError(f"expected every sequence once; got {listed(twice)}, each in several places")
     if len(loaded) == 1:
         return loaded[0]
     return dataclasses.replace(

@@ -111,6 +111,7 @@ def test_no_file_is_written_over_what_is_read(root: Path, tmp_path: Path) -> Non
         ["prepare", path, "-o", tmp_path / "other", "--report", path],
         ["prepare", path, "-o", tmp_path / "other", "--partition", partition, "--report", partition],
         ["embed", path, "-o", tmp_path / "a.npz", "--report", path],
+        ["evaluate", "--protocol", "casia-b", path, "--partition", partition, "--json", partition],
     ):
         assert "expected a file of its own, got " in run(*arguments, exit_code=2).stderr
     assert (path.read_bytes(), partition.read_bytes()) == before
