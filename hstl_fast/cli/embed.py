@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from hstl_fast.cli.embedding import Settings, load_network, network_options
-from hstl_fast.cli.found import FoundOptions, finish_input, found_options, open_input
+from hstl_fast.cli.found import FoundOptions, finish_input, found_options, open_input, refuse_same
 from hstl_fast.cli.options import choice, new_file
 from hstl_fast.cli.output import SomeFailed, only_first_process_prints, progress_bar, warn
 from hstl_fast.cli.shards import Task, embed_to_file
@@ -37,7 +37,9 @@ def embed(inputs: tuple[Path, ...], output: Path, part: str | None, **options: A
     shares the work between processes, and writes the same file.
     """
     with only_first_process_prints():
-        _embed(inputs, output, part, FoundOptions.take(options), Settings(**options))
+        found = FoundOptions.take(options)
+        refuse_same(output, inputs, "--output")
+        _embed(inputs, output, part, found, Settings(**options))
 
 
 def _embed(inputs: tuple[Path, ...], output: Path, part: str | None, found: FoundOptions, settings: Settings) -> None:

@@ -12,7 +12,7 @@ import click
 from hstl_fast.cli.embedding import Settings, network_options
 from hstl_fast.cli.evaluation_data import Chosen, load_test_set, read_probes
 from hstl_fast.cli.evaluation_output import csv_text, json_text, print_outcome
-from hstl_fast.cli.found import FoundOptions, found_options
+from hstl_fast.cli.found import FoundOptions, found_options, refuse_same
 from hstl_fast.cli.options import choice, new_file
 from hstl_fast.cli.output import SomeFailed, progress_bar
 from hstl_fast.evaluation import METRICS, PROTOCOLS
@@ -85,6 +85,9 @@ def evaluate(
     _check_options(protocol, csv_file, plot, {"probes": probes is not None, "cross_view": cross_view, "rerank": rerank})
     failures: list[str] = []
     found = FoundOptions.take(options)
+    read = [path for path in (*inputs, probes, found.partition) if path is not None]
+    refuse_same(json_file, read, "--json")
+    refuse_same(csv_file, read, "--csv")
     named = None if probes is None else read_probes(probes)
     request = Request(metric, named, cross_view, rerank, plot is not None)
     chosen = load_test_set(inputs, protocol, request, found, Settings(**options), failures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from hstl_fast.data.found import check_nothing_left_out, summarise, write_report
 from hstl_fast.data.layouts import LAYOUTS
 from hstl_fast.data.opening import open_together
 from hstl_fast.data.sequences import Sequences
+from hstl_fast.silhouettes.folders import FILE_SUFFIXES, PICTURE_SUFFIXES
 from hstl_fast.silhouettes.left_out import LeftOut, by_reason
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -34,12 +36,40 @@ class FoundOptions:
     @classmethod
     def take(cls, options: dict[str, Any]) -> FoundOptions:
         """Take the values out of the keyword arguments that a command gets, and leave the others."""
-        return cls(**{name: options.pop(name) for name in OPTION_NAMES})
+        found = cls(**{name: options.pop(name) for name in OPTION_NAMES})
+        refuse_same(found.report, [found.partition] if found.partition else [], "--report")
+        return found
 
     def given(self) -> list[str]:
         """Name the options that are given, as on a command line."""
         usual = FoundOptions()
         return [f"--{name}" for name in OPTION_NAMES if getattr(self, name) != getattr(usual, name)]
+
+
+def refuse_same(written: Path | None, others: Sequence[Path], option: str) -> None:
+    """Refuse a file to write that is another file of the command as well.
+
+    Args:
+        written: The file to write, or None.
+        others: The other files.
+        option: The option that names the file to write.
+
+    Raises:
+        click.BadParameter: They are one file.
+    """
+    if written is not None and any(os.path.realpath(written) == os.path.realpath(other) for other in others):
+        raise click.BadParameter(f"expected a file of its own, got {str(written)!r} twice", param_hint=option)
+
+
+def _report_file(_: click.Context, __: click.Parameter, report: Path | None) -> Path | None:
+    """Refuse a report in place of data, or in no folder, before the work begins."""
+    if report is None:
+        return None
+    if report.suffix.lower() in (*FILE_SUFFIXES, *PICTURE_SUFFIXES, ".arrow"):
+        raise click.BadParameter(f"expected a name such as report.txt or report.json, got {str(report)!r}")
+    if not report.parent.is_dir():
+        raise click.BadParameter(f"the folder {str(report.parent)!r} does not exist")
+    return report
 
 
 def found_options(command: _Function) -> _Function:
@@ -60,6 +90,7 @@ def found_options(command: _Function) -> _Function:
             "--report",
             metavar="FILE",
             type=click.Path(dir_okay=False, path_type=Path),
+            callback=_report_file,
             help="List what was left out: text, or JSON if it ends in .json.",
         ),
     )(command)
@@ -78,8 +109,10 @@ def open_input(paths: Sequence[Path], options: FoundOptions | None = None, max_f
 
     Raises:
         DataError: A path cannot be opened, or something was left out and `--strict` is given.
+        click.BadParameter: The report is one of the paths.
     """
     options = options or FoundOptions()
+    refuse_same(options.report, paths, "--report")
     sequences = open_together(paths, options.layout, options.partition, pattern=options.pattern, max_frames=max_frames)
     print_found(sequences)
     if options.report is not None:

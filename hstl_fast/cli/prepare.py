@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hstl_fast.cli.found import FoundOptions, found_options, open_input
+from hstl_fast.cli.found import FoundOptions, found_options, open_input, refuse_same
 from hstl_fast.cli.output import SomeFailed, progress_bar, warn
 from hstl_fast.data import Packing, pack, verify_packed, write_report
 from hstl_fast.data.found import counted
@@ -41,7 +41,9 @@ def prepare(paths: tuple[Path, ...], output: Path | None, verifies: bool, worker
     if output is None:
         raise click.UsageError("expected -o PACK, the file to write, or --verify")
     _check_output(output)
+    refuse_same(output, paths, "--output")
     report = found.report or output.with_name(f"{output.name}.report.txt")
+    refuse_same(report, [output, *paths], "--report")
     sequences = open_input(paths, dataclasses.replace(found, report=None))
     try:
         with progress_bar() as advance:

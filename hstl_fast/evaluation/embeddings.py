@@ -229,5 +229,7 @@ def _check(path: str | os.PathLike[str], embeddings: Embeddings) -> None:
         raise ValueError(
             f"{path}: fps must be float64 [N], one rate per embedding; got {rates.dtype} {list(rates.shape)}"
         )
-    if not finite_rows(vectors).all():
-        raise ValueError(f"{path}: embeddings must be finite; got NaN or infinity")
+    finite = finite_rows(vectors)
+    if not finite.all():
+        name = embeddings.names[finite.argmin()]
+        raise ValueError(f"{path}: embeddings must be finite; got NaN or infinity in {(~finite).sum()}, such as {name}")

@@ -245,3 +245,11 @@ def test_failed_write_leaves_the_old_file(gallery: Path, tmp_path: Path, monkeyp
     assert "No space left on device" in result.stderr
     assert output.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gallery", "out.npz"]
+
+
+def test_the_output_is_no_input(tmp_path: Path) -> None:
+    path = tmp_path / "walk.npz"
+    np.savez(path, walker(0, 6))
+    before = path.read_bytes()
+    assert "expected a file of its own, got " in run("embed", path, "-o", path, exit_code=2).stderr
+    assert path.read_bytes() == before

@@ -89,6 +89,9 @@ def test_verify_lists_damage(root: Path, tmp_path: Path) -> None:
         (["IN", "-o", "."], "is a directory"),
         (["--verify", "IN", "-o", "pack.arrow"], "--verify: expected one packed file and no -o"),
         (["IN", "-o", "pack.arrow", "--workers", "0"], "0 is not in the range"),
+        (["IN", "-o", "pack", "--report", "pack"], "expected a file of its own, got 'pack' twice"),
+        (["IN", "-o", "pack", "--report", "a.pkl"], "expected a name such as report.txt or report.json, got 'a.pkl'"),
+        (["IN", "-o", "pack", "--report", "missing/report.txt"], "the folder 'missing' does not exist"),
     ],
 )
 def test_wrong_options(arguments: list[str], message: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +99,22 @@ def test_wrong_options(arguments: list[str], message: str, root: Path, monkeypat
     result = run("prepare", *(str(root) if each == "IN" else each for each in arguments), exit_code=2)
     assert message in result.stderr
     assert [path.name for path in root.parent.iterdir()] == ["data"]
+
+
+def test_no_file_is_written_over_what_is_read(root: Path, tmp_path: Path) -> None:
+    path, partition = tmp_path / "pack", tmp_path / "partition.json"
+    run("prepare", root, "-o", path)
+    partition.write_text(json.dumps({"TRAIN_SET": ["001"], "TEST_SET": ["002", "003"]}))
+    before = path.read_bytes(), partition.read_bytes()
+    for arguments in (
+        ["prepare", path, "-o", path],
+        ["prepare", path, "-o", tmp_path / "other", "--report", path],
+        ["prepare", path, "-o", tmp_path / "other", "--partition", partition, "--report", partition],
+        ["embed", path, "-o", tmp_path / "a.npz", "--report", path],
+        ["evaluate", "--protocol", "casia-b", path, "--partition", partition, "--json", partition],
+    ):
+        assert "expected a file of its own, got " in run(*arguments, exit_code=2).stderr
+    assert (path.read_bytes(), partition.read_bytes()) == before
 
 
 @pytest.mark.slow

@@ -345,3 +345,17 @@ def test_chosen_sequences_stay_what_they_are(
     for i, name in enumerate(sequences.names):
         assert sequences.path(i) == str(roots["opengait"] / "data" / name / f"{name[-3:]}.pkl")
         assert np.array_equal(sequences.read(i), expected["opengait"][name])
+
+
+def test_links_to_themselves_and_pipes_do_not_stop_the_others(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_pickle(root / "001" / "nm-01" / "090" / "090.pkl", walks()[1, "nm-01", 90])
+    (root / "self").symlink_to("self")
+    (root / "002" / "nm-01" / "090").mkdir(parents=True)
+    os.mkfifo(root / "002" / "nm-01" / "090" / "090.pkl")
+    sequences = open_sequences(root)
+    assert sequences.names == ("001/nm-01/090",)
+    assert {
+        ("self", finding.BROKEN_LINK),
+        ("002/nm-01/090/090.pkl", walk.STRAY_FILE),
+    } <= left_out(sequences, root)

@@ -80,7 +80,7 @@ def test_wrong_blocks_are_refused(tmp_path: Path, blocks: list[np.ndarray], sent
         ({"embeddings": np.zeros((3, 8), np.float32)}, r"float32 \[N, P, C\]; got float32 \[3, 8\]"),
         ({"embeddings": np.zeros((3, 2, 4))}, "got float64"),
         ({"embeddings": np.zeros((0, 2, 4), np.float32)}, r"got float32 \[0, 2, 4\]"),
-        ({"embeddings": np.full((3, 2, 4), np.nan, np.float32)}, "must be finite"),
+        ({"embeddings": np.full((3, 2, 4), np.nan, np.float32)}, f"infinity in 3, such as {example().names[0]}"),
         ({"fps": np.array([25.0])}, r"fps must be float64 \[N\], one rate per embedding; got float64 \[1\]"),
         ({"fps": np.array([25, 25, 25])}, "got int64"),
         ({"lengths": np.array([1, 2])}, "one name and one length per embedding"),

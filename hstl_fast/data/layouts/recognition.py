@@ -12,7 +12,7 @@ from hstl_fast.data.errors import DataError
 from hstl_fast.data.layouts import FOLDERS, TREES, gait3d
 from hstl_fast.data.layouts.base import Leaf
 from hstl_fast.data.layouts.walk import ARCHIVE_SUFFIXES, inside
-from hstl_fast.silhouettes.folders import FILE_SUFFIXES, PICTURE_SUFFIXES, hidden, is_picture
+from hstl_fast.silhouettes.folders import FILE_SUFFIXES, PICTURE_SUFFIXES, closed, hidden, is_picture
 
 # So many entries of a folder are looked at, so many folders at each depth are entered, and so many in all.
 _MOST_ENTRIES = 4096
@@ -137,7 +137,7 @@ def _look(folder: str) -> tuple[list[str], list[str]]:
             for entry in itertools.islice(listing, _MOST_ENTRIES):
                 if hidden(entry.name):
                     continue
-                if entry.is_dir():
+                if _is_folder(entry):
                     if not entry.is_symlink() or not inside(os.path.realpath(folder), os.path.realpath(entry.path)):
                         folders.append(entry.name)
                 elif len(files) < _MOST_FILES or entry.name.lower().endswith(PICTURE_SUFFIXES + FILE_SUFFIXES):
@@ -145,6 +145,13 @@ def _look(folder: str) -> tuple[list[str], list[str]]:
     except OSError:
         return [], []
     return sorted(folders), sorted(files)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _filled(folder: Path) -> list[str]:
@@ -245,7 +252,11 @@ def _descended(root: Path, folder: Path) -> tuple[str, ...]:
 def _instead(root: Path) -> str:
     folders, files = _look(str(root))
     if not folders and not files:
-        return "an empty folder"
+        try:
+            with os.scandir(root):
+                return "an empty folder"
+        except OSError as error:
+            return closed(error)
     archives = [name for name in files if name.lower().endswith(ARCHIVE_SUFFIXES)]
     if archives:
         return f"{len(archives)} archives such as {archives[0]}; unpack them first"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
 from hstl_fast.silhouettes.finding import BROKEN_LINK, EMPTY_FOLDER, LINK_ABOVE, LINK_TWICE, NO_SILHOUETTES
@@ -96,7 +96,9 @@ class Walk:
                     anything = True
                     path = f"{folder}/{entry.name}" if folder else entry.name
                     is_folder = entry.is_dir() if not entry.is_symlink() else self._follows(entry, folder, path)
-                    if is_folder is not None:
+                    if is_folder is False and not entry.is_file():
+                        self.leave_out(path, STRAY_FILE, "a pipe, a socket or a device")
+                    elif is_folder is not None:
                         found.append(Entry(entry.name, path, is_folder))
         except OSError as error:
             self.leave_out(folder, CLOSED, error.strerror or str(error))
@@ -188,12 +190,15 @@ class Walk:
 
     def _follows(self, entry: os.DirEntry[str], folder: str, path: str) -> bool | None:
         """Whether a link leads to a folder; None, and a record, where it is not followed."""
-        with suppress(OSError):
-            if not entry.is_dir():
-                if entry.is_file():
-                    return False
-                self.leave_out(path, BROKEN_LINK)
-                return None
+        try:
+            is_folder = entry.is_dir()
+            if not is_folder and entry.is_file():
+                return False
+        except OSError as error:
+            is_folder = error.errno != errno.ELOOP
+        if not is_folder:
+            self.leave_out(path, BROKEN_LINK)
+            return None
         target = os.path.realpath(entry.path)
         here = os.path.realpath(self.whole(folder))
         if inside(here, target):
