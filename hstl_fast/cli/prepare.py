@@ -41,7 +41,7 @@ def prepare(paths: tuple[Path, ...], output: Path | None, verifies: bool, worker
     if output is None:
         raise click.UsageError("expected -o PACK, the file to write, or --verify")
     _check_output(output)
-    refuse_same(output, paths, "--output")
+    refuse_same(output, [*paths, *([found.partition] if found.partition else [])], "--output")
     report = found.report or output.with_name(f"{output.name}.report.txt")
     refuse_same(report, [output, *paths], "--report")
     sequences = open_input(paths, dataclasses.replace(found, report=None))

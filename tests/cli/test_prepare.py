@@ -108,6 +108,7 @@ def test_no_file_is_written_over_what_is_read(root: Path, tmp_path: Path) -> Non
     before = path.read_bytes(), partition.read_bytes()
     for arguments in (
         ["prepare", path, "-o", path],
+        ["prepare", path, "-o", partition, "--partition", partition],
         ["prepare", path, "-o", tmp_path / "other", "--report", path],
         ["prepare", path, "-o", tmp_path / "other", "--partition", partition, "--report", partition],
         ["embed", path, "-o", tmp_path / "a.npz", "--report", path],
