@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hstl_fast.evaluation import evaluate
 from hstl_fast.evaluation.protocols import Request, select_sequences
@@ -35,6 +36,14 @@ def test_options_of_other_protocols(protocol: str) -> None:
     if not protocol.startswith("grew"):
         message = f"rerank is for gait3d, grew-validation, grew; got the protocol {protocol}"
         assert refused(protocol, rerank=True) == message
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_tensors_are_taken_as_they_come_from_a_network(dtype: torch.dtype) -> None:
+    views = ["000", "015", "015", "000"]
+    expected = evaluate("oumvlp", VECTORS, LABELS, TYPES, views)
+    tensor = torch.from_numpy(VECTORS).to(dtype).requires_grad_()
+    assert evaluate("oumvlp", tensor, LABELS, TYPES, views) == expected
 
 
 @pytest.mark.parametrize("name", ["labels", "types", "views"])

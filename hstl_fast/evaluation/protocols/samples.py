@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 # So many names stand in a message; the others are counted.
@@ -60,6 +61,8 @@ def check_samples(vectors: Any, labels: Sequence[str], types: Sequence[str], vie
         ValueError: There are no embeddings, their shape or their values cannot be used, or their names as in
             `check_names`.
     """
+    if isinstance(vectors, torch.Tensor) and vectors.is_floating_point():
+        vectors = vectors.detach().float().cpu()
     array = np.asarray(vectors)
     if array.ndim != 3 or array.dtype.kind != "f" or 0 in array.shape:
         raise ValueError(
