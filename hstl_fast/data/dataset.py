@@ -104,10 +104,15 @@ class EvaluationData(Dataset[RaggedBatch]):
 
     Args:
         sequences: The data set.
-        max_frames: Longest sequence; of a longer one the first frames are taken. None takes all.
+        max_frames: Longest sequence, 1 or more; of a longer one the first frames are taken. None takes all.
+
+    Raises:
+        ValueError: `max_frames` is below 1.
     """
 
     def __init__(self, sequences: Sequences, max_frames: int | None = None) -> None:
+        if max_frames is not None and max_frames < 1:
+            raise ValueError(f"max_frames must be at least 1, or None for all; got {max_frames}")
         self.sequences, self.max_frames = sequences, max_frames
 
     def __len__(self) -> int:

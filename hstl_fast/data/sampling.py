@@ -44,7 +44,7 @@ class IdentityBalancedSampler(Sampler[list[Pick]]):
         labels: The person of each sequence.
         people: People in a batch (P), 2 or more.
         sequences: Sequences of each of them (K), 1 or more.
-        seed: Seed of all random numbers, 0 or more.
+        seed: Seed of all random numbers, 0 to 2**64 - 1.
         steps: Number of the last step, exclusive.
         first_step: Number of the first step; a training that goes on begins where it stopped.
         rank: Number of this process.
@@ -143,9 +143,9 @@ def _check_batch(available: int, people: int, sequences: int) -> None:
 
 
 def _check_range(seed: int, steps: int, first_step: int) -> None:
-    if seed < 0 or not 0 <= first_step <= steps:
+    if not 0 <= seed < 2**64 or not 0 <= first_step <= steps:
         raise ValueError(
-            "seed must be at least 0 and first_step in 0..steps; "
+            "seed must be in 0..2**64 - 1 and first_step in 0..steps; "
             f"got seed {seed}, first_step {first_step}, steps {steps}"
         )
 

@@ -109,6 +109,11 @@ def test_evaluation_takes_the_first_frames_of_long_sequences() -> None:
     assert np.array_equal(first, Numbered().read(2)[:10, :, 10:54])
 
 
+def test_no_frames_to_evaluate() -> None:
+    with pytest.raises(ValueError, match="max_frames must be at least 1, or None for all; got 0"):
+        EvaluationData(Numbered(), max_frames=0)
+
+
 def test_a_window_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="got 31 frames in a stretch of 30"):
         TrainingData(Numbered(), Window(31, 30))
