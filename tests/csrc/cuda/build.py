@@ -16,7 +16,7 @@ import subprocess
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -149,6 +149,10 @@ def cuda_module(*extra: str, name: str = "emulated._cuda") -> ModuleType:
     return load(build(cuda_sources(), extra), name)
 
 
+# Gives back the stacks of the changed module that was made last.
+_releases: list[Callable[[], None]] = []
+
+
 def mutated(source: str, old: str, new: str, *extra: str) -> ModuleType:
     """hstl_fast._cuda with one change.
 
@@ -166,7 +170,13 @@ def mutated(source: str, old: str, new: str, *extra: str) -> ModuleType:
         shutil.copytree(ROOT / "csrc", csrc)
         change(csrc / "cuda" / source, old, new)
         library = build(cuda_sources(csrc), extra, csrc)
-        return load(library, f"{library.stem}._cuda")
+        module = load(library, f"{library.stem}._cuda")
+        # A module stays in the process for good, and so would the stacks of its threads.
+        while _releases:
+            _releases.pop()()
+        if hasattr(module, "shim"):
+            _releases.append(module.shim.release_stacks)
+        return module
 
 
 def change(path: Path, old: str, new: str) -> None:

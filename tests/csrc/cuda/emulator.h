@@ -100,6 +100,10 @@ extern Block block;
 // Lets others run until the current thread is made ready.
 void suspend(State state, const char* what, Where where);
 void make_ready(Thread* thread);
+
+// Gives back the stacks of threads, each of which takes two of the 65530 mappings that a process may have; no launch
+// may be running.
+void release_stacks();
 uint64_t random_bits();
 
 // Calls work(arguments by lane, mask) once all lanes of the mask have come here, in the last of them.

@@ -127,9 +127,9 @@ void entry() {
 // ---- stacks
 
 constexpr size_t kStack = 128 * 1024;
+unsigned char* stacks[kMostThreads];
 
 unsigned char* stack_of(int index) {
-  static unsigned char* stacks[kMostThreads];
   unsigned char*& stack = stacks[index];
   if (stack == nullptr) {
     size_t guard = size_t(sysconf(_SC_PAGESIZE));
@@ -273,6 +273,14 @@ void whole_warp(Op op, void* argument, Where where, void (*work)(void* const*, u
   if (block.warp[block.current->warp].lanes != 0xffffffffu)
     fail(where, "%s needs all 32 lanes of the warp", name_of(op));
   together(op, 0xffffffffu, argument, where, work);
+}
+
+void release_stacks() {
+  size_t guard = size_t(sysconf(_SC_PAGESIZE));
+  for (unsigned char*& stack : stacks) {
+    if (stack != nullptr) munmap(stack - guard, guard + kStack);
+    stack = nullptr;
+  }
 }
 
 void run_grid(const char* name, void (*call)(const void*, const void*), const void* kernel, const void* parameters,

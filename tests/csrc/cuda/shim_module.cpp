@@ -62,6 +62,7 @@ py::dict report(bool clear) {
 void bind(py::module_& module) {
   py::module_ emulator = module.def_submodule("shim", "The emulator that the kernels run in.");
   emulator.def("options", set_options);
+  emulator.def("release_stacks", release_stacks);
   emulator.def("report", report, py::kw_only(), py::arg("clear") = true);
 }
 
