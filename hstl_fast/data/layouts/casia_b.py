@@ -19,11 +19,7 @@ def _of_one_person(leaf: Leaf) -> bool:
 
 
 def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
-    for label, person in walk.folders("", PERSON):
-        for kind, recording in walk.folders(person, KIND):
-            for view, folder in walk.folders(recording, VIEW):
-                if walk.has_frames(folder):
-                    yield Candidate(label, kind, view, folder)
+    yield from (Candidate(*each) for each in walk.views(PERSON, KIND, VIEW) if walk.has_frames(each[-1]))
 
 
 LAYOUT = Layout("casia-b", "001/nm-01/090/001-nm-01-090-001.png", _fits, _candidates, of_one_person=_of_one_person)

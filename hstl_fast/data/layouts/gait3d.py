@@ -21,11 +21,7 @@ def _of_one_person(leaf: Leaf) -> bool:
 
 
 def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
-    for label, person in walk.folders("", PERSON):
-        for camera, recording in walk.folders(person, CAMERA):
-            for sequence, folder in walk.folders(recording, SEQUENCE):
-                if walk.has_frames(folder):
-                    yield Candidate(label, camera, sequence, folder)
+    yield from (Candidate(*each) for each in walk.views(PERSON, CAMERA, SEQUENCE) if walk.has_frames(each[-1]))
 
 
 LAYOUT = Layout(

@@ -20,10 +20,8 @@ def _of_one_person(leaf: Leaf) -> bool:
 
 
 def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
-    for label, person in walk.folders(""):
-        for kind, recording in walk.folders(person):
-            for view, folder in walk.folders(recording):
-                yield from recordings(walk, label, kind, view, folder, pattern)
+    for each in walk.views():
+        yield from recordings(walk, *each, pattern)
 
 
 LAYOUT = Layout(

@@ -31,10 +31,8 @@ def _has_modalities(leaf: Leaf, place: str) -> bool:
 
 
 def _candidates(walk: Walk, pattern: str | None) -> Iterator[Candidate]:
-    for label, person in walk.folders("", PERSON):
-        for kind, recording in walk.folders(person, KIND):
-            for view, folder in walk.folders(recording, VIEW):
-                yield from recordings(walk, label, kind, view, folder, pattern)
+    for each in walk.views(PERSON, KIND, VIEW):
+        yield from recordings(walk, *each, pattern)
 
 
 LAYOUT = Layout(

@@ -18,6 +18,8 @@ STRAY_FILE = "file beside the sequences"
 ARCHIVE = "archive that is not unpacked"
 OTHER_FOLDER = "folder of another name"
 CLOSED = "folder that cannot be opened"
+# A pattern that every name fits.
+ANY = r"(?s:.+)"
 OTHER_MODALITY = "other modality (kinds of files)"
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
 # More kinds of names than a data set has modalities are names of another kind, and are counted together.
@@ -107,7 +109,23 @@ class Walk:
             self.leave_out(folder, EMPTY_FOLDER)
         return sorted(found)
 
-    def folders(self, folder: str, pattern: str = r"(?s:.+)") -> Iterator[tuple[str, str]]:
+    def views(self, person: str = ANY, kind: str = ANY, view: str = ANY) -> Iterator[tuple[str, str, str, str]]:
+        """List the folders three levels below the root, of a person, a recording and a view, by their names.
+
+        Args:
+            person: What the names of the first level have to fit, a regular expression.
+            kind: What those of the second level have to fit.
+            view: What those of the third level have to fit.
+
+        Yields:
+            The three names, and the folder's path.
+        """
+        for label, of_person in self.folders("", person):
+            for recording, of_recording in self.folders(of_person, kind):
+                for camera, folder in self.folders(of_recording, view):
+                    yield label, recording, camera, folder
+
+    def folders(self, folder: str, pattern: str = ANY) -> Iterator[tuple[str, str]]:
         """List the folders in a folder whose names fit; everything else in it is recorded.
 
         Args:
