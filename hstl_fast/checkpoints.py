@@ -1,6 +1,7 @@
 """Reading and writing of checkpoints in the released form, with the state of their optimiser.
 
-A released `.pt` file is a dict with `model`, `optimizer`, `scheduler` and `iteration`.
+A released `.pt` file is a dict with `model`, `optimizer`, `scheduler` and `iteration`. Ours also hold `network`, the
+fields of the `HSTLConfig`, since a network need not be a published one, and `training`, what a training goes on from.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Checkpoint:
         optimizer: A state for the same optimiser over `model.parameters()`; None if there was none or it was malformed.
         scheduler: The scheduler's state as stored, or None.
         iteration: The number of training steps.
+        training: What a training has stored beside the network to go on from here, or None.
         not_carried: A sentence for everything in the file that has no place here.
     """
 
@@ -37,6 +39,7 @@ class Checkpoint:
     optimizer: dict[str, Any] | None = None
     scheduler: dict[str, Any] | None = None
     iteration: int = 0
+    training: dict[str, Any] | None = None
     not_carried: list[str] = field(default_factory=list)
 
 
@@ -57,7 +60,7 @@ def load_checkpoint(path: str | os.PathLike[str], preset: str | None = None) -> 
     """
     content = read(path)
     model = model_in(content, path, preset, HSTL)
-    found = Checkpoint(model, scheduler=content.get("scheduler"))
+    found = Checkpoint(model, scheduler=content.get("scheduler"), training=content.get("training"))
     if isinstance(content.get("iteration"), int):
         found.iteration = content["iteration"]
     if content.get("optimizer") is not None:
@@ -71,6 +74,7 @@ def save_checkpoint(
     optimizer: Mapping[str, Any] | None = None,
     scheduler: Mapping[str, Any] | None = None,
     iteration: int = 0,
+    training: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint in the released form, whole or not at all.
 
@@ -80,6 +84,7 @@ def save_checkpoint(
         optimizer: The `state_dict()` of an optimiser over `model.parameters()`.
         scheduler: The scheduler's `state_dict()`.
         iteration: The number of training steps.
+        training: What a training needs besides to go on from here: plain numbers, texts, lists, dicts and tensors.
 
     Raises:
         OSError: The file cannot be written.
@@ -90,6 +95,8 @@ def save_checkpoint(
         "optimizer": None if optimizer is None else official_optimizer_state(optimizer, model),
         "scheduler": None if scheduler is None else dict(scheduler),
         "iteration": iteration,
+        "network": model.config.to_dict(),
+        "training": None if training is None else dict(training),
     }
     with atomic_file(Path(path)) as draft:
         torch.save(content, draft)

@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 import torch
 
-from hstl_fast.models import HSTL, PRESETS
+from hstl_fast.models import HSTL, PRESETS, HSTLConfig
+
+# The name of a network that is none of the published ones.
+CUSTOM = "custom"
 
 
 class Network(NamedTuple):
@@ -15,7 +18,7 @@ class Network(NamedTuple):
 
     Attributes:
         model: The network.
-        preset: A key of `hstl_fast.PRESETS`.
+        preset: A key of `hstl_fast.PRESETS`, or "custom" for a network of another shape.
         weights: `sha256:<digest of the checkpoint file>`, or `seed:<number>` for untrained weights.
     """
 
@@ -65,8 +68,9 @@ class Network(NamedTuple):
 
 
 def _preset_of(model: HSTL) -> str:
-    return next(
-        name
-        for name, config in PRESETS.items()
-        if replace(config, num_classes=model.config.num_classes) == model.config
-    )
+    same = (name for name, config in PRESETS.items() if _with_classes_of(config, model) == model.config)
+    return next(same, CUSTOM)
+
+
+def _with_classes_of(config: HSTLConfig, model: HSTL) -> HSTLConfig:
+    return replace(config, num_classes=model.config.num_classes)

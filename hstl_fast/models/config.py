@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
-from hstl_fast.names import one_of
+from hstl_fast.names import did_you_mean, one_of
 
 # The size of a silhouette that the network sees.
 ROWS, COLUMNS = 64, 44
@@ -74,6 +75,65 @@ class HSTLConfig:
         """Length C of a part's embedding."""
         return self.stages[-1].channels[-1]
 
+    def with_splits(self, splits: Sequence[Sequence[int]]) -> HSTLConfig:
+        """Give the network other regions, such as those of a hierarchy that was found from data.
+
+        Args:
+            splits: A split for each stage, coarse to fine, in any unit of equal strips of the body: all sum to one
+                number, which divides the rows of the feature maps. Each refines the one before.
+
+        Returns:
+            The same network with these splits, in rows.
+
+        Raises:
+            ValueError: There is not one split for each stage, they do not sum to one number that divides the rows, or a
+                boundary of one is missing in the next.
+        """
+        if len(splits) != len(self.stages):
+            raise ValueError(f"splits must be one for each of the {len(self.stages)} stages, got {len(splits)}")
+        check_splits(splits, self.rows)
+        scale = self.rows // sum(splits[0])
+        stages = (Stage(tuple(scale * h for h in split), s.channels) for split, s in zip(splits, self.stages))
+        return replace(self, stages=tuple(stages))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the network by lists, dicts and plain numbers, as JSON and checkpoints hold it.
+
+        Returns:
+            The fields by name; `from_dict` reads them.
+        """
+        return {
+            "stem": list(self.stem),
+            "stages": [{name: list(values) for name, values in asdict(stage).items()} for stage in self.stages],
+            "pool": self.pool,
+            "strips": self.strips,
+            "num_classes": self.num_classes,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> HSTLConfig:
+        """Read what `to_dict` has written.
+
+        Args:
+            content: The fields by name.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            ValueError: A field is missing, unknown or out of range; the message names it.
+        """
+        _check_fields("network", content, ("stem", "stages", "pool", "strips", "num_classes"))
+        if not isinstance(content["pool"], bool):
+            raise ValueError(f"pool must be true or false, got {content['pool']!r}")
+        stages = []
+        for i, stage in enumerate(_listed("stages", content["stages"])):
+            _check_fields(f"stages[{i}]", stage, ("split", "channels"))
+            split, channels = (_listed(f"stages[{i}].{name}", stage[name]) for name in ("split", "channels"))
+            stages.append(Stage(split, channels))
+        stem = _listed("stem", content["stem"])
+        return cls(stem, tuple(stages), content["pool"], content["strips"], content["num_classes"])
+
     def convolutions(self, frames: int) -> list[Convolution]:
         """List the ARME layers in the order of computation.
 
@@ -119,6 +179,51 @@ class Convolution(NamedTuple):
     split: tuple[int, ...]
     frames: int
     columns: int
+
+
+def check_splits(splits: Sequence[Sequence[int]], rows: int) -> None:
+    """Check that splits are cuts of one tree: each refines the one before.
+
+    Args:
+        splits: Coarse to fine, in any unit of equal strips.
+        rows: Rows of the feature maps that they will cut.
+
+    Raises:
+        ValueError: The splits do not sum to one number that divides the rows, or a boundary of one is missing in the
+            next.
+    """
+    for i, split in enumerate(splits):
+        if not split or not all(is_count(h) for h in split):
+            raise ValueError(f"splits[{i}] must be positive counts of strips, got {list(split)}")
+        if sum(split) != sum(splits[0]) or rows % sum(split):
+            raise ValueError(
+                f"splits[{i}] must sum to the same number as the others, a divisor of {rows} rows; "
+                f"got {list(split)}, which sums to {sum(split)}"
+            )
+        if i and not set(_boundaries(splits[i - 1])) <= set(_boundaries(split)):
+            raise ValueError(
+                f"splits[{i}] must have every boundary of splits[{i - 1}]; "
+                f"got {list(split)} after {list(splits[i - 1])}"
+            )
+
+
+def _boundaries(split: Sequence[int]) -> list[int]:
+    return [sum(split[:i]) for i in range(1, len(split))]
+
+
+def _listed(name: str, values: object) -> tuple[Any, ...]:
+    if not isinstance(values, (list, tuple)):
+        raise ValueError(f"{name} must be a list, got {values!r}")
+    return tuple(values)
+
+
+def _check_fields(name: str, content: object, fields: tuple[str, ...]) -> None:
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{name} must be fields by name, got {content!r}")
+    for unknown in (str(key) for key in content if key not in fields):
+        raise ValueError(f"{name} must hold {', '.join(fields)}; got {unknown!r}{did_you_mean(unknown, fields)}")
+    if missing := [field for field in fields if field not in content]:
+        raise ValueError(f"{name} must hold {', '.join(fields)}; {', '.join(missing)} is missing")
 
 
 def is_count(value: object) -> bool:

@@ -117,7 +117,8 @@ def model_in(
     """Make the model in a checkpoint's content.
 
     Args:
-        content: As `read` returns it.
+        content: As `read` returns it. Where it holds `network`, the fields of an `HSTLConfig`, it is that network: the
+            rows of regions cannot be told from the tensors.
         path: The file, for messages.
         preset: The network's name; None finds it from the tensors' shapes.
         build: Makes a model of a configuration.
@@ -131,7 +132,10 @@ def model_in(
     named = None if preset is None else preset_config(preset)
     state_dict = content["model"]
     try:
-        config = _recognised(state_dict) if named is None else _with_classes(named, state_dict)
+        if named is None and content.get("network") is not None:
+            config = HSTLConfig.from_dict(content["network"])
+        else:
+            config = _recognised(state_dict) if named is None else _with_classes(named, state_dict)
         model = build(config)
         load_official(model.state_dict(), state_dict, config)  # type: ignore[attr-defined]
     except ValueError as fault:

@@ -1,0 +1,1 @@
+"""The hierarchy of body regions, found from data. Needs the extra `[hierarchy]`."""
