@@ -122,7 +122,7 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class MachineConfig:
-    """Where and how the training is computed.
+    """The devices and number formats of the training.
 
     Attributes:
         accelerator: As Lightning Fabric takes it: "auto", "cpu", "cuda" and others.
@@ -145,7 +145,7 @@ class MachineConfig:
 
 @dataclass(frozen=True)
 class SavingConfig:
-    """What is written during the training.
+    """The files that are written during the training.
 
     Attributes:
         every: Steps between checkpoints; there is always one at the end.
@@ -191,7 +191,7 @@ class TrainingConfig:
         loss: The losses.
         optimizer: The optimiser.
         schedule: Steps and learning rates.
-        machine: Where and how it is computed.
+        machine: Devices and number formats.
         saving: What is written.
         evaluation: Evaluation during the training.
     """
