@@ -26,6 +26,16 @@ def kornia() -> Any:
     return _load("kornia.augmentation", "Kornia", "random changes of silhouettes", "train")
 
 
+def fabric() -> Any:
+    """Import `lightning_fabric`."""
+    return _load("lightning_fabric", "Lightning Fabric", "trainings", "train")
+
+
+def tensorboard() -> Any:
+    """Import `torch.utils.tensorboard`."""
+    return _load("torch.utils.tensorboard", "TensorBoard", "logs for TensorBoard (saving.tensorboard)", "train")
+
+
 def _load(module: str, package: str, purpose: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)

@@ -12,6 +12,8 @@ from hstl_fast.training.config import (
     ScheduleConfig,
     TrainingConfig,
 )
+from hstl_fast.training.fit import fit
+from hstl_fast.training.watcher import Status, TrainingError, TrainingStopped, TrainingWarning, Watcher
 
 __all__ = [
     "BatchConfig",
@@ -23,5 +25,11 @@ __all__ = [
     "OptimizerConfig",
     "SavingConfig",
     "ScheduleConfig",
+    "Status",
     "TrainingConfig",
+    "TrainingError",
+    "TrainingStopped",
+    "TrainingWarning",
+    "Watcher",
+    "fit",
 ]
