@@ -1,4 +1,4 @@
-"""What a training tells its caller while it runs."""
+"""The methods through which a training tells its caller how it goes on."""
 
 from __future__ import annotations
 
