@@ -12,6 +12,7 @@ from hstl_fast.training.config import (
     ScheduleConfig,
     TrainingConfig,
 )
+from hstl_fast.training.plain import config_dict, config_from_dict
 
 __all__ = [
     "BatchConfig",
@@ -24,4 +25,6 @@ __all__ = [
     "SavingConfig",
     "ScheduleConfig",
     "TrainingConfig",
+    "config_dict",
+    "config_from_dict",
 ]
