@@ -13,6 +13,7 @@ from hstl_fast.training.config import (
     TrainingConfig,
 )
 from hstl_fast.training.fit import fit
+from hstl_fast.training.plain import config_dict, config_from_dict
 from hstl_fast.training.watcher import Status, TrainingError, TrainingStopped, TrainingWarning, Watcher
 
 __all__ = [
@@ -31,5 +32,7 @@ __all__ = [
     "TrainingStopped",
     "TrainingWarning",
     "Watcher",
+    "config_dict",
+    "config_from_dict",
     "fit",
 ]
