@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from hstl_fast.checkpoints import load_weights
 from hstl_fast.data import TrainingData
 from hstl_fast.models import HSTL, HSTLConfig
 from hstl_fast.ops._dispatch import use_backend
@@ -16,11 +17,12 @@ from hstl_fast.progress import Progress, silent
 from hstl_fast.training import folder, state
 from hstl_fast.training.batch_norm import use_global_batch_norm
 from hstl_fast.training.config import TrainingConfig
-from hstl_fast.training.differences import differences, plain
+from hstl_fast.training.differences import differences
 from hstl_fast.training.loop import Evaluate, Loop, Parts
 from hstl_fast.training.module import TrainingModule
 from hstl_fast.training.optimization import make_optimizer, make_scheduler, restore_rates
 from hstl_fast.training.people import network_of, open_training_data
+from hstl_fast.training.plain import config_dict
 from hstl_fast.training.processes import Processes, launch
 from hstl_fast.training.watcher import TrainingError, Watcher
 
@@ -110,8 +112,7 @@ def _parts(
     if saved is not None:
         _check_fits(saved, shape, data, config)
     torch.manual_seed(config.seed)
-    model = HSTL(shape) if saved is None else saved.checkpoint.model
-    model.train()
+    model = _model(config, shape, data, saved).train()
     if processes.size > 1 and config.machine.sync_batch_norm:
         use_global_batch_norm(model)
     if config.machine.compile:
@@ -124,6 +125,14 @@ def _parts(
     return Parts(config, processes, data, module, wrapped, optimizer, stepper, scheduler, watcher, progress, evaluate)
 
 
+def _model(config: TrainingConfig, shape: HSTLConfig, data: TrainingData, saved: state.Found | None) -> HSTL:
+    if saved is not None:
+        return saved.checkpoint.model
+    if config.network.start is not None:
+        return load_weights(config.network.start, shape, config.network.new_classifier, data.classes)
+    return HSTL(shape)
+
+
 def _restore(parts: Parts, saved: state.Found) -> None:
     """Set everything but the network to what the checkpoint holds, and say which configuration it goes on with."""
     checkpoint = saved.checkpoint
@@ -134,7 +143,7 @@ def _restore(parts: Parts, saved: state.Found) -> None:
     if parts.processes.scaler is not None and training["scaler"] is not None:
         parts.processes.scaler.load_state_dict(training["scaler"])
     state.restore_generators(training["generators"])
-    found = differences(training["config"], plain(parts.config))
+    found = differences(training["config"], config_dict(parts.config))
     if found and parts.processes.is_first:
         parts.watcher.on_notice(f"{saved.path}: the training goes on with other settings: {'; '.join(found)}")
 

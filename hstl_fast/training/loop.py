@@ -21,9 +21,9 @@ from hstl_fast.training import folder, state
 from hstl_fast.training.batch_norm import plain_batch_norm
 from hstl_fast.training.clock import Clock
 from hstl_fast.training.config import TrainingConfig
-from hstl_fast.training.differences import plain
 from hstl_fast.training.log import Log, peak_memory
 from hstl_fast.training.module import TrainingModule
+from hstl_fast.training.plain import config_dict
 from hstl_fast.training.processes import Processes
 from hstl_fast.training.stopping import Stopping, outlive_signals
 from hstl_fast.training.watch import Watch, first_fault, gradient_norm
@@ -235,7 +235,7 @@ class Loop:
     def _write_checkpoint(self) -> None:
         parts = self._parts
         training = {
-            "config": plain(parts.config),
+            "config": config_dict(parts.config),
             "classes": list(parts.data.classes),
             "generators": state.generators(),
             "scaler": None if parts.processes.scaler is None else parts.processes.scaler.state_dict(),

@@ -24,15 +24,10 @@ class TrainingModule(nn.Module):
         model: The network; its classifier is replaced by an unused one where the cross entropy is left out.
         loss: Weights and parameters of the losses; a weight of zero leaves a loss out.
         processes: Number of processes whose gradients are averaged. The triplet loss is that of their batches together.
-
-    Raises:
-        ValueError: All losses are left out.
     """
 
     def __init__(self, model: HSTL, loss: LossConfig, processes: int = 1) -> None:
         super().__init__()
-        if not loss.triplet and not loss.cross_entropy:
-            raise ValueError("loss: expected a triplet loss or a cross entropy with a weight above 0, got 0 for both")
         self.model, self.loss, self.processes = model, loss, processes
         # Called with the name of each stage of `forward` when it has ended.
         self.mark: Callable[[str], None] = _ignore
