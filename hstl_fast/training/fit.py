@@ -7,8 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hstl_fast.checkpoints import load_weights
 from hstl_fast.data import TrainingData
 from hstl_fast.models import HSTL, HSTLConfig
@@ -76,7 +74,7 @@ def run(config: TrainingConfig, progress: Progress, watcher: Watcher, evaluate: 
     with ExitStack() as stack:
         processes = stack.enter_context(launch(config.machine))
         stack.enter_context(use_backend(config.machine.backend))
-        stack.enter_context(torch.random.fork_rng())
+        stack.enter_context(state.seeded(config.seed))
         data = processes.together(lambda: open_training_data(config))
         assert data is not None
         processes.together(lambda: stack.enter_context(folder.locked(output)), first_only=True)
@@ -111,7 +109,6 @@ def _parts(
     shape = network_of(config.network, len(data.classes))
     if saved is not None:
         _check_fits(saved, shape, data, config)
-    torch.manual_seed(config.seed)
     model = _model(config, shape, data, saved).train()
     if processes.size > 1 and config.machine.sync_batch_norm:
         use_global_batch_norm(model)

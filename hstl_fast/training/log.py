@@ -30,7 +30,9 @@ class Log:
         self._output, self._every, self._watcher = output, every, watcher
         self._sums: dict[str, float] = {}
         self._count = 0
-        self._seconds, self._started = 0.0, time.perf_counter()
+        lines = folder.read_lines(output / folder.LOG)
+        self._seconds = max((line.get("seconds", 0.0) for line in lines), default=0.0)
+        self._started = time.perf_counter()
         self._board = _board(output, step) if tensorboard else None
 
     def state(self) -> dict[str, Any]:
@@ -39,7 +41,7 @@ class Log:
         Returns:
             Plain numbers by name; `restore` reads them.
         """
-        return {"sums": dict(self._sums), "count": self._count, "seconds": self.seconds}
+        return {"sums": dict(self._sums), "count": self._count}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where another process stopped.
@@ -48,11 +50,10 @@ class Log:
             state: What `state` returned.
         """
         self._sums, self._count = dict(state["sums"]), state["count"]
-        self._seconds, self._started = state["seconds"], time.perf_counter()
 
     @property
     def seconds(self) -> float:
-        """The time of the training so far, in all processes that went on with it."""
+        """The time of the training so far, that of processes before this one up to their last lines."""
         return self._seconds + time.perf_counter() - self._started
 
     def add(self, values: Mapping[str, float]) -> None:

@@ -267,12 +267,10 @@ class Loop:
     def _evaluate_here(self) -> None:
         parts = self._parts
         assert parts.evaluate is not None
-        before = state.generators()
-        with plain_batch_norm(parts.model), torch.random.fork_rng():
+        with plain_batch_norm(parts.model), state.seeded(parts.config.seed):
             parts.model.eval()
             results = parts.evaluate(parts.model, parts.config, self._step)
         parts.model.train()
-        state.restore_generators(before)
         self._log.evaluation(self._step, results)
 
 

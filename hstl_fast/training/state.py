@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,6 +74,26 @@ def read(path: Path) -> Found:
     if checkpoint.not_carried:
         raise TrainingError(f"{path}: {'; '.join(checkpoint.not_carried)}")
     return Found(path, checkpoint)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the generators of random numbers for a while; those of the caller go on after it as if nothing had been.
+
+    Args:
+        seed: The seed.
+
+    Yields:
+        Nothing.
+    """
+    before = generators()
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - the global one
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        restore_generators(before)
 
 
 def generators() -> dict[str, Any]:

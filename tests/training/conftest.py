@@ -22,7 +22,7 @@ from hstl_fast.training import (
 from tests.helpers import datasets
 
 Configure = Callable[..., TrainingConfig]
-NETWORK = {"stem": [4], "stages": [{"split": [40, 24], "channels": [4]}], "pool": False, "strips": 4}
+NETWORK = {"stem": [4], "stages": [{"split": [20, 12], "channels": [4]}], "pool": True, "strips": 4}
 # The walkers of `datasets`: two learn, one is left for a test.
 TRAIN, TEST = ("001", "002"), ("075",)
 
