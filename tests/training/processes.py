@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -60,3 +61,25 @@ def wait_for(condition: Callable[[], bool], process: ForkServerProcess) -> None:
         assert process.is_alive(), f"the training ended with exit code {process.exitcode}"
         assert time.monotonic() < end
         time.sleep(0.002)
+
+
+def variables_of_torchrun(rank: int, size: int, port: int) -> dict[str, str]:
+    """The environment that torchrun gives to a process."""
+    return {
+        "TORCHELASTIC_RUN_ID": "none",
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+
+def free_port() -> int:
+    """A port that no program uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
