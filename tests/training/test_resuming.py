@@ -93,12 +93,12 @@ def test_killed_twice(configure: Configure, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_killed_ten_times_at_random(configure: Configure, tmp_path: Path) -> None:
-    settings = {"schedule__steps": 200, "saving__every": 8, "saving__log_every": 1, "data__workers": 1}
+    settings = {"schedule__steps": 200, "saving__every": 8, "saving__log_every": 1}
     whole = fit(configure(output=str(tmp_path / "whole"), **settings))
-    config, moments = configure(**settings), random.Random(5)
-    for step in sorted(moments.sample(range(1, 195), 10)):
-        with training(config) as process:
+    moments = random.Random(5)
+    for i, step in enumerate(sorted(moments.sample(range(1, 195), 10))):
+        with training(configure(**settings, data__workers=int(i % 5 == 3))) as process:
             wait_for(lambda step=step: last_line(tmp_path / "run") >= step, process)
             time.sleep(moments.uniform(0, 0.02))
     assert 150 < last_line(tmp_path / "run") < 200
-    assert_same_training(fit(config), whole)
+    assert_same_training(fit(configure(**settings)), whole)
