@@ -13,6 +13,7 @@ from hstl_fast.training.config import (
     TrainingConfig,
 )
 from hstl_fast.training.plain import config_dict, config_from_dict
+from hstl_fast.training.yaml_files import load_config, to_yaml
 
 __all__ = [
     "BatchConfig",
@@ -27,4 +28,6 @@ __all__ = [
     "TrainingConfig",
     "config_dict",
     "config_from_dict",
+    "load_config",
+    "to_yaml",
 ]

@@ -141,20 +141,17 @@ def got(value: object) -> str:
         return "null" if value is None or value else "nothing"
     if isinstance(value, Mapping):
         return f"fields by name ({', '.join(map(str, value)) or 'none'})"
-    written = repr([_bare(each) for each in value]) if isinstance(value, (list, tuple)) else repr(_bare(value))
+    written = f"[{', '.join(map(_written, value))}]" if isinstance(value, (list, tuple)) else _written(value)
     return written if len(written) <= _LONGEST_QUOTE else f"{written[: _LONGEST_QUOTE - 3]}..."
 
 
-def _bare(value: object) -> object:
-    """A value as `repr` is to show it: a number that was written without quotes without them."""
-    if isinstance(value, Plain):
-        for read in (_integer, _number):
-            try:
-                return read(value)
-            except (TypeError, ValueError):
-                continue
+def _written(value: object) -> str:
+    """A value as it was written; other text than numbers gets quotes."""
+    if isinstance(value, Plain) and _NUMBER.fullmatch(value):
         return str(value)
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, str):
+        return repr(str(value))
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def typed(path: str, annotation: str, value: object) -> Any:

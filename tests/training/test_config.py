@@ -46,7 +46,10 @@ WRONG: list[tuple[Callable[[], object], str]] = [
     (lambda: EvaluationConfig(protocol="grew"), "evaluation.protocol: expected one of casia-b, oumvlp, gait3d, grew-v"),
     (lambda: EvaluationConfig(max_frames=0), "evaluation.max_frames: expected a whole number of at least 1; got 0"),
     (lambda: DataConfig(layout="casiab"), "got 'casiab'; did you mean 'casia-b'?"),
-    (lambda: DataConfig(augmentation={"flip": 1}), "data.augmentation: expected an object of Augmentation, got fields by name"),
+    (
+        lambda: DataConfig(augmentation={"flip": 1}),
+        "data.augmentation: expected an object of Augmentation, got fields by name",
+    ),
     (lambda: TrainingConfig(batch=None), "batch: expected an object of BatchConfig, got null"),
 ]
 
