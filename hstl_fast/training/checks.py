@@ -27,7 +27,7 @@ TRAINING_PROTOCOLS = tuple(name for name in PROTOCOLS if name != "grew")
 _LARGEST_SEED = 2**63 - 1
 _NULL = ("", "~", "null", "Null", "NULL")
 _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-_INTEGER = re.compile(r"[+-]?(0|[1-9][0-9_]{0,17})")
+_INTEGER = re.compile(r"[+-]?(0|[1-9][0-9_]{0,30})")
 _NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _DEVICES = re.compile(r"auto|[1-9]\d*|\d+(,\d+)+,?|\d+,")
 _LONGEST_QUOTE = 60

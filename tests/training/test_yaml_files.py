@@ -194,7 +194,7 @@ def test_a_wrong_override_is_named(override: str, message: str) -> None:
         ("a: \x07\n", ": expected YAML, got what is none ("),
         ("? [a, b]\n: 1\n", ", line 1: expected a name as key, got a sequence"),
         ("batch: &a [*a]\n", ": expected a configuration, got YAML that is nested too deeply"),
-        ("a: " + "[" * 400, ": expected a configuration, got YAML that is nested too deeply"),
+        ("a: " + "[" * 600 + "]" * 600, ": expected a configuration, got YAML that is nested too deeply"),
         ("seed: &a [1, 1]\nb: &b [*a, *a]\n" + "".join(
             f"{chr(97 + i)}: &{chr(97 + i)} [{', '.join([f'*{chr(96 + i)}'] * 9)}]\n" for i in range(2, 12)
         ), ": expected a configuration, got more than 10000 values"),
