@@ -132,7 +132,8 @@ def _with_probes(protocol: str, request: Request, partition: Partition | None) -
     try:
         return with_probes(protocol, request, partition)
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        message = f"{protocol} needs the list of its probes: --probes FILE, or a --partition with PROBE_SET"
+        raise click.UsageError(message) from error
 
 
 def _join(files: Sequence[Path]) -> Embeddings:

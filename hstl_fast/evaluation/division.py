@@ -76,7 +76,7 @@ def with_probes(protocol: str, request: Request, partition: Partition | None) ->
     if request.probes is not None or protocol not in TAKERS["probes"]:
         return request
     if partition is None or not partition.probes:
-        raise ValueError(f"{protocol} needs the list of its probes: --probes FILE, or a --partition with PROBE_SET")
+        raise ValueError(f"{protocol} needs the list of its probes: expected a partition with PROBE_SET, got none")
     return replace(request, probes=partition.probes)
 
 
