@@ -112,7 +112,11 @@ def load_official(tensors: Mapping[str, Tensor], state_dict: Mapping[str, Tensor
 
 
 def model_in(
-    content: Mapping[str, Any], path: str | os.PathLike[str], preset: str | None, build: Callable[[HSTLConfig], _Model]
+    content: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    preset: str | None,
+    build: Callable[[HSTLConfig], _Model],
+    expected: HSTLConfig | None = None,
 ) -> _Model:
     """Make the model in a checkpoint's content.
 
@@ -122,6 +126,7 @@ def model_in(
         path: The file, for messages.
         preset: The network's name; None finds it from the tensors' shapes.
         build: Makes a model of a configuration.
+        expected: A network that the tensors are taken for, if they fit it and the file does not say which it is.
 
     Returns:
         The model, with the checkpoint's tensors.
@@ -135,7 +140,7 @@ def model_in(
         if named is None and content.get("network") is not None:
             config = HSTLConfig.from_dict(content["network"])
         else:
-            config = _recognised(state_dict) if named is None else _with_classes(named, state_dict)
+            config = _recognised(state_dict, expected) if named is None else _with_classes(named, state_dict)
         model = build(config)
         load_official(model.state_dict(), state_dict, config)  # type: ignore[attr-defined]
     except ValueError as fault:
@@ -169,7 +174,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
-def _recognised(state_dict: Mapping[str, Tensor]) -> HSTLConfig:
+def _recognised(state_dict: Mapping[str, Tensor], expected: HSTLConfig | None) -> HSTLConfig:
+    if expected is not None and not _faults(state_dict, _with_classes(expected, state_dict)):
+        return _with_classes(expected, state_dict)
     candidates = [_with_classes(PRESETS[name], state_dict) for name in ("casia-b", "oumvlp", "gait3d")]
     matches = [sum(_fits(state_dict, slot) for slot in slots(config)) for config in candidates]
     best = max(range(len(candidates)), key=matches.__getitem__)
