@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -89,7 +90,7 @@ def evaluate_model(model: HSTL, config: TrainingConfig, step: int, progress: Pro
     }
 
 
-def describe_evaluation(evaluation: dict[str, Any]) -> str:
+def describe_evaluation(evaluation: Mapping[str, Any]) -> str:
     """Say in one line what an evaluation found.
 
     Args:

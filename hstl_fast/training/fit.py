@@ -24,6 +24,7 @@ from hstl_fast.training.people import network_of, open_training_data
 from hstl_fast.training.plain import config_dict
 from hstl_fast.training.processes import Processes, launch
 from hstl_fast.training.watcher import TrainingError, Watcher
+from hstl_fast.training.yaml_files import write_config
 
 
 def fit(config: TrainingConfig, progress: Progress = silent, watcher: Watcher | None = None) -> Path:
@@ -88,6 +89,7 @@ def run(config: TrainingConfig, progress: Progress, watcher: Watcher, evaluate: 
             _restore(parts, saved)
         if processes.is_first:
             folder.cut_back(output, step)
+            write_config(output / folder.CONFIG, config)
         if step >= config.schedule.steps and saved is not None:
             watcher.on_notice(f"{saved.path}: all {config.schedule.steps} steps were made before")
             return saved.path
