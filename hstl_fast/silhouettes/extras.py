@@ -26,6 +26,11 @@ def kornia() -> Any:
     return _load("kornia.augmentation", "Kornia", "random changes of silhouettes", "train")
 
 
+def pyyaml() -> Any:
+    """Import `yaml`."""
+    return _load("yaml", "PyYAML", "YAML files", "train")
+
+
 def fabric() -> Any:
     """Import `lightning_fabric`."""
     return _load("lightning_fabric", "Lightning Fabric", "trainings", "train")

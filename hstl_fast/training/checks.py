@@ -27,7 +27,7 @@ TRAINING_PROTOCOLS = tuple(name for name in PROTOCOLS if name != "grew")
 _LARGEST_SEED = 2**63 - 1
 _NULL = ("", "~", "null", "Null", "NULL")
 _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-_INTEGER = re.compile(r"[+-]?(0|[1-9][0-9_]{0,17})")
+_INTEGER = re.compile(r"[+-]?(0|[1-9][0-9_]{0,30})")
 _NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _DEVICES = re.compile(r"auto|[1-9]\d*|\d+(,\d+)+,?|\d+,")
 _LONGEST_QUOTE = 60
@@ -141,20 +141,17 @@ def got(value: object) -> str:
         return "null" if value is None or value else "nothing"
     if isinstance(value, Mapping):
         return f"fields by name ({', '.join(map(str, value)) or 'none'})"
-    written = repr([_bare(each) for each in value]) if isinstance(value, (list, tuple)) else repr(_bare(value))
+    written = f"[{', '.join(map(_written, value))}]" if isinstance(value, (list, tuple)) else _written(value)
     return written if len(written) <= _LONGEST_QUOTE else f"{written[: _LONGEST_QUOTE - 3]}..."
 
 
-def _bare(value: object) -> object:
-    """A value as `repr` is to show it: a number that was written without quotes without them."""
-    if isinstance(value, Plain):
-        for read in (_integer, _number):
-            try:
-                return read(value)
-            except (TypeError, ValueError):
-                continue
+def _written(value: object) -> str:
+    """A value as it was written; other text than numbers gets quotes."""
+    if isinstance(value, Plain) and _NUMBER.fullmatch(value):
         return str(value)
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, str):
+        return repr(str(value))
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def typed(path: str, annotation: str, value: object) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
@@ -88,40 +88,55 @@ def config_from_dict(content: Mapping[str, Any], source: str = "") -> TrainingCo
     Raises:
         ValueError: A key is unknown, whose nearest one is named, or a value has a wrong type or is out of range.
     """
-    return with_values(TrainingConfig(), dict(flat(content, source)))
+    return with_values(TrainingConfig(), dict(flat(content, lambda path: source)))
 
 
-def flat(content: Mapping[str, Any], source: str = "") -> Iterator[tuple[str, Given]]:
+def flat(content: Mapping[str, Any], where: Callable[[str], str]) -> Iterator[tuple[str, Given]]:
     """List the values of a dict of sections by their paths.
 
     Args:
         content: The sections by name.
-        source: Where the content comes from.
+        where: Tells where a path stands, for messages.
 
     Yields:
         Pairs of a path such as `schedule.steps` and the value.
 
     Raises:
-        ValueError: A key is unknown, or a section is no dict.
+        ValueError: A key is unknown, stands twice, or a section is no dict.
     """
     known = {field.path for field in all_fields()}
     sections = {path[:i] for path in known for i, letter in enumerate(path) if letter == "."}
-    pending = [("", content)]
+    seen: set[str] = set()
+    pending: list[tuple[str, Mapping[str, Any]]] = [("", content)]
     while pending:
         prefix, section = pending.pop()
         for key, value in section.items():
             path = f"{prefix}{key}"
             if path in sections:
-                if is_null(value):
-                    continue
-                if not isinstance(value, Mapping):
-                    problem = f"{path}: expected fields by name, got {got(value)}"
-                    raise ValueError(f"{source}: {problem}" if source else problem)
-                pending.append((f"{path}.", value))
-            elif path in known:
-                yield path, Given(value, source)
+                if isinstance(value, Mapping):
+                    pending.append((f"{path}.", value))
+                elif not is_null(value):
+                    raise ValueError(located(where(path), f"{path}: expected fields by name, got {got(value)}"))
+            elif path not in known:
+                raise unknown(path, where(path))
+            elif path in seen:
+                raise ValueError(located(where(path), f"{path}: expected one value, got two"))
             else:
-                raise unknown(path, source)
+                seen.add(path)
+                yield path, Given(value, where(path))
+
+
+def located(where: str, problem: str) -> str:
+    """Put the place of a problem before it.
+
+    Args:
+        where: The place; empty where there is nothing to say.
+        problem: The sentence.
+
+    Returns:
+        The message.
+    """
+    return f"{where}: {problem}" if where else problem
 
 
 def unknown(path: str, where: str) -> ValueError:
@@ -138,8 +153,7 @@ def unknown(path: str, where: str) -> ValueError:
     leaf = path.rpartition(".")[2]
     same = [name for name in known if name.rpartition(".")[2] == leaf]
     hint = f"; did you mean {same[0]!r}?" if same else _near(path, known)
-    problem = f"{path}: expected a field of the configuration, got none of that name{hint}"
-    return ValueError(f"{where}: {problem}" if where else problem)
+    return ValueError(located(where, f"{path}: expected a field of the configuration, got none of that name{hint}"))
 
 
 def _near(path: str, known: list[str]) -> str:
@@ -171,7 +185,7 @@ def with_values(config: TrainingConfig, values: Mapping[str, Given]) -> Training
         return _replaced(config, "", converted)  # type: ignore[no-any-return]
     except ConfigError as error:
         where = values[error.path].where if error.path in values else ""
-        raise ValueError(f"{where}: {error}" if where else str(error)) from None
+        raise ValueError(located(where, str(error))) from None
 
 
 def _replaced(section: Any, prefix: str, values: Mapping[str, Any]) -> Any:
