@@ -82,15 +82,19 @@ def _fta(c: int, m: int) -> Iterator[Slot]:
 
 
 def to_official(tensors: Mapping[str, Tensor], config: HSTLConfig) -> dict[str, Tensor]:
-    """Copies of a model's `state_dict()` under the released names, in their order.
+    """Copies of a model's tensors under the released names, in their order.
 
     Raises:
-        ValueError: a module was replaced by one without the released network's tensors.
+        ValueError: a tensor has another shape than the released network's.
     """
-    lacking = [slot.name for slot in slots(config) if slot.name not in tensors]
-    if lacking:
-        raise ValueError(f"the model must have all tensors of the released network, it lacks {listed(lacking)}")
-    return {slot.key: tensors[slot.name][slot.index].reshape(slot.shape).clone() for slot in slots(config)}
+    official = {}
+    for slot in slots(config):
+        try:
+            official[slot.key] = tensors[slot.name][slot.index].reshape(slot.shape).clone()
+        except (IndexError, RuntimeError):
+            shape = list(tensors[slot.name].shape)
+            raise ValueError(f"{slot.name} must have the shape that the model's config gives, got {shape}") from None
+    return official
 
 
 def load_official(tensors: Mapping[str, Tensor], state_dict: Mapping[str, Tensor], config: HSTLConfig) -> None:
