@@ -16,6 +16,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from hstl_fast._torch_private import hooks_of, pruned_by
 from hstl_fast.models.prefixes import unwrapped_name
 from hstl_fast.models.released import listed
 
@@ -83,7 +84,7 @@ def _folded(module: nn.Module | None, attribute: str) -> tuple[Tensor | None, tu
     if parametrize.is_parametrized(module, attribute):
         with _in_evaluation(module):
             return getattr(module, attribute), (f"parametrizations.{attribute}.",)
-    for hook in module._forward_pre_hooks.values():
+    for hook in hooks_of(module):
         compute = _computation(hook, attribute)
         if compute is not None:
             return compute(module), tuple(f"{attribute}_{part}" for part in ("orig", "mask", "g", "v", "u"))
@@ -91,7 +92,7 @@ def _folded(module: nn.Module | None, attribute: str) -> tuple[Tensor | None, tu
 
 
 def _computation(hook: Any, attribute: str) -> Any:
-    if isinstance(hook, BasePruningMethod) and hook._tensor_name == attribute:
+    if isinstance(hook, BasePruningMethod) and pruned_by(hook) == attribute:
         return hook.apply_mask
     if isinstance(hook, (WeightNorm, SpectralNorm)) and hook.name == attribute:
         if isinstance(hook, WeightNorm):
