@@ -23,6 +23,9 @@ _OURS = ("network", "training")
 # torch's safe unpickler says by one of these that it met an object it will not make.
 _REFUSED_CODE = ("GLOBAL", "Trying to call reduce", "Can only create new object", "Can only build")
 _WAY_OUT = "torch.save({'model': model.state_dict()}, path) where it was written stores the tensors alone"
+_SINCE = ", since that runs code"
+# Pickles of protocol 3 and above; torch.save writes protocol 2, in an archive or after a number of its own.
+_PICKLE = re.compile(b"\x80[\x03-\x09]")
 # AveragedModel's count of models.
 _COUNT = "n_averaged"
 
@@ -69,13 +72,17 @@ def read(path: str | os.PathLike[str]) -> Content:
     if Path(path).is_dir():
         raise IsADirectoryError(f"{name}: {_about_folder(Path(path))}")
     with Path(path).open("rb") as file:
+        if _PICKLE.match(beginning := file.read(64)):
+            raise ValueError(
+                f"{name}: is a pickle that torch.save did not write; it is never loaded{_SINCE}; {_WAY_OUT}"
+            )
+        file.seek(0)
         try:
             loaded = torch.load(file, map_location="cpu", weights_only=True)
         except MemoryError:
             raise
         except Exception as fault:  # broken files make torch stumble in many ways, all of them the file's fault
-            file.seek(0)
-            raise ValueError(f"{name}: {_about_file(file.read(64), str(fault))}") from None
+            raise ValueError(f"{name}: {_about_file(beginning, str(fault))}") from None
     try:
         return _content(loaded)
     except ValueError as fault:
@@ -106,7 +113,7 @@ def _about_file(beginning: bytes, fault: str) -> str:
         what = f", such as {found[1].rstrip('.,')}" if found else ""
         return (
             "holds pickled objects other than tensors and plain containers (a whole model, perhaps)"
-            f"{what}; they are never loaded, since that runs code; {_WAY_OUT}"
+            f"{what}; they are never loaded{_SINCE}; {_WAY_OUT}"
         )
     return "is truncated or not a file written by torch.save"
 
