@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hstl_fast.models.config import PRESETS, HSTLConfig
 from hstl_fast.models.config import preset as preset_config
-from hstl_fast.models.released import CLASSIFIER, faults, fits, load_official, slots
+from hstl_fast.models.released import CLASSIFIER, faults, fits, load_official, own_shapes, slots
 from hstl_fast.models.released_files import Content
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -69,7 +69,7 @@ def model_in(
         ValueError: The tensors are another network's; the message names the file.
     """
     named = None if preset is None else preset_config(preset)
-    network = _Tensors(content.model, build)
+    network = _Tensors(content.model)
     try:
         if content.network is not None:
             config = _described(content.network, network)
@@ -91,17 +91,13 @@ def model_in(
 class _Tensors:
     """The tensors of a network, in released or own names."""
 
-    def __init__(self, tensors: Mapping[str, Any], build: Callable[[HSTLConfig], nn.Module]) -> None:
+    def __init__(self, tensors: Mapping[str, Any]) -> None:
         self._tensors = tensors
-        self._build = build
         self._is_own = has_own_names(tensors)
 
     def shapes(self, config: HSTLConfig) -> dict[str, tuple[int, ...]]:
         """The shapes by name that a network has."""
-        if not self._is_own:
-            return {slot.key: slot.shape for slot in slots(config)}
-        with torch.device("meta"):
-            return {name: tuple(value.shape) for name, value in self._build(config).state_dict().items()}
+        return own_shapes(config) if self._is_own else {slot.key: slot.shape for slot in slots(config)}
 
     def faults(self, config: HSTLConfig) -> list[str]:
         """What does not fit a network."""

@@ -20,12 +20,16 @@ CLASSIFIER = "Head1.fc_bin"
 
 @dataclass(frozen=True)
 class Slot:
-    """One released tensor: its key and shape, and where it lives in ours, `state_dict()[name][index]`."""
+    """One released tensor: its key and shape, and where it lives in ours, `state_dict()[name][index]`.
+
+    Ours lacks the last `ones` dimensions, which are 1.
+    """
 
     key: str
     shape: tuple[int, ...]
     name: str
     index: tuple[int, ...] = ()
+    ones: int = 0
 
 
 def slots(config: HSTLConfig) -> list[Slot]:
@@ -63,16 +67,24 @@ def _slots(config: HSTLConfig) -> Iterator[Slot]:
 def _astp(key: str, i: int, pool: tuple[int, int | None, tuple[int, ...]]) -> Iterator[Slot]:
     c_in, c_out, split = pool
     for r in range(len(split)):
-        yield Slot(f"{key}.hpp.{r}.p", (1,), f"pools.{i}.p", (r,))
+        yield Slot(f"{key}.hpp.{r}.p", (1,), f"pools.{i}.p", (r,), ones=1)
     if c_out is not None:
-        yield Slot(f"{key}.proj.conv.weight", (c_out, c_in, 1, 1), f"pools.{i}.proj")
+        yield Slot(f"{key}.proj.conv.weight", (c_out, c_in, 1, 1), f"pools.{i}.proj", ones=2)
 
 
 def _fta(c: int, m: int) -> Iterator[Slot]:
     for r in range(m):
         for k in range(2):
-            yield Slot(f"fta.mma.{r}.fcs.{k}.weight", (c, c, 1), "fta.weight", (r, k))
+            yield Slot(f"fta.mma.{r}.fcs.{k}.weight", (c, c, 1), "fta.weight", (r, k), ones=1)
             yield Slot(f"fta.mma.{r}.fcs.{k}.bias", (c,), "fta.bias", (r, k))
+
+
+def own_shapes(config: HSTLConfig) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors in our `state_dict()` by name."""
+    shapes = {}
+    for slot in slots(config):  # those of the last region come last
+        shapes[slot.name] = (*(i + 1 for i in slot.index), *slot.shape[: len(slot.shape) - slot.ones])
+    return shapes
 
 
 def to_official(tensors: Mapping[str, Tensor], config: HSTLConfig) -> dict[str, Tensor]:

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from hstl_fast import HSTL, PRESETS
+from hstl_fast import HSTL, PRESETS, HSTLConfig
 from hstl_fast.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from hstl_fast.models.released import own_shapes
 from tests.helpers.tiny import TINY, differing, silhouettes, tiny_model
 
 PREFIXES = [
@@ -163,6 +164,13 @@ def test_names_of_two_networks_are_refused(tmp_path: Path) -> None:
         HSTL.from_official_checkpoint(path)
 
 
+@pytest.mark.parametrize("config", [TINY, *PRESETS.values()], ids=["tiny", *PRESETS])
+def test_shapes_of_own_names(config: HSTLConfig) -> None:
+    with torch.device("meta"):
+        expected = HSTL(config).state_dict()
+    assert own_shapes(config) == {name: tuple(value.shape) for name, value in expected.items()}
+
+
 def test_own_names_must_be_complete(own: dict[str, torch.Tensor], tmp_path: Path) -> None:
     read = HSTL.from_official_checkpoint
     lacking = {name: value for name, value in own.items() if name != "strips.p"}
@@ -203,7 +211,7 @@ class TestNetworks:
         ("change", "sentence"),
         [
             ({"colour": 3}, r"network must hold stem, stages, pool, strips, num_classes; got 'colour'"),
-            ({"strip": 8}, r"network must hold stem, .*; got 'strip', did you mean 'strips'"),
+            ({"strip": 8}, r"network must hold stem, .*; got 'strip'; did you mean 'strips'"),
             ({"num_classes": 4}, r"its tensors are not those of the network that it describes: Head1\.fc_bin must"),
             ({"strips": 8}, r"its tensors are not those of the network that it describes: Head0\.fc_bin must"),
             ({"num_classes": 10**15}, r"its tensors are not those of the network that it describes"),
