@@ -10,6 +10,7 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from hstl_fast.training import TrainingConfig, fit
 
@@ -83,3 +84,21 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def in_processes(size: int, check: Callable[[], None], port: int) -> None:
+    """Call a function in several processes that share a process group."""
+    started = [_context.Process(target=_in_group, args=(rank, size, port, check)) for rank in range(size)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(_SECONDS)
+        process.kill()
+    assert [process.exitcode for process in started] == [0] * size
+
+
+def _in_group(rank: int, size: int, port: int, check: Callable[[], None]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
+    check()
+    dist.destroy_process_group()
