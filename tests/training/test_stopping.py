@@ -1,9 +1,11 @@
 """Trainings that are stopped by signals, and folders that another training writes into."""
 
+import multiprocessing
 import os
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,6 @@ import torch
 from hstl_fast.training import Status, TrainingStopped, TrainingWarning, Watcher, fit, folder
 from hstl_fast.training.stopping import Stopping
 from tests.training.conftest import Configure
-from tests.training.processes import training
 
 
 class Signalling(Watcher):
@@ -79,9 +80,21 @@ def test_a_folder_that_this_process_writes_into(configure: Configure) -> None:
         fit(config)
 
 
+def hold(output: Path, ready: Any, end: Any) -> None:
+    """Write into a folder until it is told to end."""
+    with folder.locked(output):
+        ready.set()
+        end.wait(60)
+
+
 def test_a_folder_that_another_process_writes_into(configure: Configure, tmp_path: Path) -> None:
-    config = configure(schedule__steps=1)
-    with folder.locked(tmp_path / "run"), training(config) as process:
-        process.join(60)
-        assert process.exitcode == 1
-    assert not folder.checkpoints_in(tmp_path / "run")
+    context = multiprocessing.get_context("fork")
+    ready, end = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(tmp_path / "run", ready, end))
+    process.start()
+    assert ready.wait(60)
+    with pytest.raises(RuntimeError, match="run: expected a folder that no other training writes into, got one that"):
+        fit(configure())
+    end.set()
+    process.join()
+    assert fit(configure(schedule__steps=1)).exists()
