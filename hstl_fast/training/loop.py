@@ -112,14 +112,7 @@ class Loop:
         try:
             with Stopping() as stopping:
                 self._evaluate_what_is_missing()
-                stop = False
-                batches = self._batches()
-                self._clock.start()
-                for batch in batches:
-                    stop = self._make_step(batch, stopping)
-                    if stop:
-                        break
-                    self._clock.start()
+                self._make_steps(stopping)
                 if self._last != self._path:
                     self._save()
         finally:
@@ -159,6 +152,17 @@ class Loop:
         batches = iter(loader)
         torch.set_rng_state(before)
         return batches
+
+    def _make_steps(self, stopping: Stopping) -> None:
+        batches = self._batches()
+        try:
+            self._clock.start()
+            for batch in batches:
+                if self._make_step(batch, stopping):
+                    break
+                self._clock.start()
+        finally:
+            del batches  # and with it the processes that read, which an exception would keep otherwise
 
     def _make_step(self, batch: TrainingBatch, stopping: Stopping) -> bool:
         """Make a step, write what is due after it, and return whether to stop."""
