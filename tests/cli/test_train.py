@@ -24,6 +24,7 @@ from tests.training.helpers import small_network, write_data
 
 ROOT = Path(__file__).parents[2]
 SHORT = ("--steps", 4, "--batch", "3x2", "--workers", 0, "batch.frames=4", "batch.stretch=4", "saving.tensorboard=no")
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def arguments(data: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The arguments of a short training into the folder `run` beside its data."""
-    for name in command._RANKS:
+    for name in RANKS:
         monkeypatch.delenv(name, raising=False)
     given = {"--data": data / "data", "--partition": data / "partition.json", "--network": data / "network.json"}
     return ["train", *(each for pair in given.items() for each in pair), *SHORT, "--accelerator", "cpu"]
@@ -177,7 +178,7 @@ def test_a_training_that_was_stopped(
     assert result.stderr.endswith("The training was stopped after 3 of 4 steps; the same command goes on from there.\n")
 
 
-@pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
+@pytest.mark.parametrize("variable", RANKS)
 def test_other_processes_print_nothing(
     arguments: list[object],
     no_training: list[TrainingConfig],
