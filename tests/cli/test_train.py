@@ -192,6 +192,25 @@ def test_other_processes_print_nothing(
     assert run(*arguments, "-o", tmp_path, "a=b", exit_code=1).output == ""
 
 
+@pytest.mark.parametrize(("error", "text"), [(ValueError, ""), (RuntimeError, "Error in process 1: out of memory\n")])
+def test_another_process_says_what_the_first_cannot_know(
+    arguments: list[object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    error: type[Exception],
+    text: str,
+) -> None:
+    def fit(*_: object, **__: object) -> None:
+        raise error("out of\nmemory")
+
+    monkeypatch.setattr(command, "fit", fit)
+    monkeypatch.setattr(sys, "__stderr__", sys.stderr)
+    monkeypatch.setenv("RANK", "1")
+    assert run(*arguments, "-o", tmp_path, exit_code=1).output == ""
+    assert capfd.readouterr().err == text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_leave_a_checkpoint(arguments: list[object], tmp_path: Path, number: signal.Signals) -> None:
