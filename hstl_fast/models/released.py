@@ -117,6 +117,9 @@ def load_official(tensors: Mapping[str, Tensor], state_dict: Mapping[str, Tensor
     lacking = [slot.name for slot in slots(config) if slot.name not in tensors]
     if lacking:
         raise ValueError(f"the model must have all tensors of the released network, it lacks {listed(lacking)}")
+    for slot in slots(config):
+        if hasattr(tensors[slot.name], "full_tensor") or tensors[slot.name].is_meta:
+            raise ValueError(f"the model must hold whole tensors to load into, {slot.name} is sharded or on no device")
     with torch.no_grad():
         for slot in slots(config):
             target = tensors[slot.name][slot.index]
