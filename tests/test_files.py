@@ -2,13 +2,17 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hstl_fast.files import atomic_file, atomic_folder
+from hstl_fast import files
+from hstl_fast.files import atomic_file, atomic_folder, remove_abandoned
 
 
 def write(path: Path) -> None:
@@ -99,3 +103,94 @@ def test_other_errors_keep_their_own_path(tmp_path: Path) -> None:
 def test_a_long_name_is_written(tmp_path: Path) -> None:
     write(tmp_path / ("n" * 250))
     assert [path.name for path in tmp_path.iterdir()] == ["n" * 250]
+
+
+# Writes half of a file, says so, and waits.
+HALF = """
+import runpy, sys, time
+from pathlib import Path
+atomic_file = runpy.run_path(sys.argv[2])["atomic_file"]
+with atomic_file(Path(sys.argv[1])) as draft:
+    draft.write_text("half")
+    print("written", flush=True)
+    time.sleep(60)
+"""
+
+
+def half_written(path: Path) -> subprocess.Popen[str]:
+    """A process that has written half of the file's successor."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HALF, str(path), files.__file__], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "written\n"
+    return process
+
+
+def test_what_killed_processes_leave_is_removed_and_what_others_write_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    (other := tmp_path / ".file.draft-of-mine").mkdir()
+    live, killed = half_written(path), half_written(path)
+    try:
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        assert len(list(tmp_path.iterdir())) == 4
+        remove_abandoned(path)
+        assert path.read_text() == "old"
+        (draft,) = (folder / "file" for folder in tmp_path.iterdir() if folder not in (path, other))
+        assert draft.read_text() == "half"
+    finally:
+        live.kill()
+        live.wait()
+    remove_abandoned(tmp_path / "other")
+    assert draft.exists()
+    remove_abandoned(path)
+    assert sorted(tmp_path.iterdir()) == [other, path]
+
+
+def test_what_another_machine_leaves_is_removed_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    monkeypatch.setattr(files.platform, "node", lambda: "another")
+    process = half_written(path)
+    process.kill()
+    process.wait()
+    (folder,) = tmp_path.iterdir()
+    remove_abandoned(path)
+    assert folder.exists()
+    for each in (*folder.iterdir(), folder):
+        os.utime(each, (0, 0))
+    remove_abandoned(path)
+    assert not folder.exists()
+
+
+def test_a_durable_file_is_on_the_disk_before_it_replaces_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, seen = tmp_path / "file", []
+    path.write_text("old")
+    synchronise = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        seen.append((str(Path(f"/proc/self/fd/{descriptor}").readlink()), path.read_text()))
+        synchronise(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with atomic_file(path, durable=True) as draft:
+        draft.write_text("new")
+    assert seen == [(str(draft), "old"), (str(tmp_path), "new")]
+
+
+def test_a_disk_that_is_full_at_last_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space left on device") as caught, atomic_file(path, durable=True) as draft:
+        draft.write_text("new")
+    assert caught.value.filename == str(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -15,6 +15,7 @@ from hstl_fast.backends import ON_GPUS
 from hstl_fast.models import cuda_graphs, released
 from hstl_fast.models.config import FEWEST_FRAMES, ROWS, HSTLConfig, is_count, preset
 from hstl_fast.models.cpu_plan import PlannedMaps
+from hstl_fast.models.effective import effective_tensors
 from hstl_fast.models.eligibility import (
     backend_with_support,
     backends_of_layers,
@@ -175,13 +176,17 @@ class HSTL(Layer):
     def official_state_dict(self) -> dict[str, Tensor]:
         """Copy this model's tensors under the names of the released checkpoints.
 
+        Parametrised, pruned and normed weights are folded; those of a model under `fully_shard` are gathered, and all
+        its processes have to call this alike.
+
         Returns:
             The tensors by their released names, in the released order.
 
         Raises:
-            ValueError: A module was replaced by one without the released network's tensors.
+            ValueError: The model lacks tensors of the released network or has others, or they have other shapes.
         """
-        return released.to_official(self.state_dict(), self.config)
+        names = [slot.name for slot in released.slots(self.config)]
+        return released.to_official(effective_tensors(self, names), self.config)
 
     def load_official_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load tensors with the released names; nothing is loaded if anything is wrong.

@@ -82,15 +82,19 @@ def _fta(c: int, m: int) -> Iterator[Slot]:
 
 
 def to_official(tensors: Mapping[str, Tensor], config: HSTLConfig) -> dict[str, Tensor]:
-    """Copies of a model's `state_dict()` under the released names, in their order.
+    """Copies of a model's tensors under the released names, in their order.
 
     Raises:
-        ValueError: a module was replaced by one without the released network's tensors.
+        ValueError: a tensor has another shape than the released network's.
     """
-    lacking = [slot.name for slot in slots(config) if slot.name not in tensors]
-    if lacking:
-        raise ValueError(f"the model must have all tensors of the released network, it lacks {listed(lacking)}")
-    return {slot.key: tensors[slot.name][slot.index].reshape(slot.shape).clone() for slot in slots(config)}
+    official = {}
+    for slot in slots(config):
+        try:
+            official[slot.key] = tensors[slot.name][slot.index].reshape(slot.shape).clone()
+        except (IndexError, RuntimeError):
+            shape = list(tensors[slot.name].shape)
+            raise ValueError(f"{slot.name} must have the shape that the model's config gives, got {shape}") from None
+    return official
 
 
 def load_official(tensors: Mapping[str, Tensor], state_dict: Mapping[str, Tensor], config: HSTLConfig) -> None:
@@ -112,7 +116,11 @@ def load_official(tensors: Mapping[str, Tensor], state_dict: Mapping[str, Tensor
 
 
 def model_in(
-    content: Mapping[str, Any], path: str | os.PathLike[str], preset: str | None, build: Callable[[HSTLConfig], _Model]
+    content: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    preset: str | None,
+    build: Callable[[HSTLConfig], _Model],
+    expected: HSTLConfig | None = None,
 ) -> _Model:
     """Make the model in a checkpoint's content.
 
@@ -122,6 +130,7 @@ def model_in(
         path: The file, for messages.
         preset: The network's name; None finds it from the tensors' shapes.
         build: Makes a model of a configuration.
+        expected: A network that the tensors are taken for, if they fit it and the file does not say which it is.
 
     Returns:
         The model, with the checkpoint's tensors.
@@ -135,7 +144,7 @@ def model_in(
         if named is None and content.get("network") is not None:
             config = HSTLConfig.from_dict(content["network"])
         else:
-            config = _recognised(state_dict) if named is None else _with_classes(named, state_dict)
+            config = _recognised(state_dict, expected) if named is None else _with_classes(named, state_dict)
         model = build(config)
         load_official(model.state_dict(), state_dict, config)  # type: ignore[attr-defined]
     except ValueError as fault:
@@ -169,7 +178,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
-def _recognised(state_dict: Mapping[str, Tensor]) -> HSTLConfig:
+def _recognised(state_dict: Mapping[str, Tensor], expected: HSTLConfig | None) -> HSTLConfig:
+    if expected is not None and not _faults(state_dict, _with_classes(expected, state_dict)):
+        return _with_classes(expected, state_dict)
     candidates = [_with_classes(PRESETS[name], state_dict) for name in ("casia-b", "oumvlp", "gait3d")]
     matches = [sum(_fits(state_dict, slot) for slot in slots(config)) for config in candidates]
     best = max(range(len(candidates)), key=matches.__getitem__)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 import hstl_fast
-from hstl_fast import HSTL, checkpoints, losses
+from hstl_fast import HSTL, losses
+from hstl_fast.checkpoints.optimizer_state import BUFFERS
+from hstl_fast.models import released
 from tests.conftest import skip_without_binary
 from tests.golden import recipe
 from tests.helpers.networks import narrow_model, walkers
@@ -116,8 +118,8 @@ def test_training_in_float64(preset: str, backend: str) -> None:
 
     (passed.triplet + passed.cross_entropy).backward()
     parameters = dict(passed.model.named_parameters())
-    slots = {slot.key: slot for slot in checkpoints.slots(passed.model.config)}
-    assert len(golden["parameter_names"]) == len(slots) - len(checkpoints.BUFFERS)
+    slots = {slot.key: slot for slot in released.slots(passed.model.config)}
+    assert len(golden["parameter_names"]) == len(slots) - len(BUFFERS)
     for key, norm, projection in zip(golden["parameter_names"], golden["grad_norm"], golden["grad_probe"]):
         slot = slots[key]
         gradient = parameters[slot.name].grad[slot.index].reshape(slot.shape)
