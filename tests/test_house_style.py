@@ -18,6 +18,7 @@ from hstl_fast import (
     checkpoints,
     data,
     distributed,
+    embedding,
     evaluation,
     export,
     files,
@@ -31,9 +32,10 @@ from hstl_fast import (
     reference,
     silhouettes,
 )
-from hstl_fast.evaluation import curves, pictures, protocols, published, reranking, search
+from hstl_fast.evaluation import curves, division, pictures, protocols, published, reranking, search
 from hstl_fast.ops import _dispatch
 from hstl_fast.silhouettes import walkers
+from hstl_fast.training import checks, config, evaluating, plain, yaml_files
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 450
@@ -50,8 +52,10 @@ def checked() -> list[str]:
 def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     native = [backends.package(name) for name in backends.NATIVE]
     modules = (hstl_fast, functional, losses, checkpoints, export, silhouettes, walkers, data, evaluation, files, names)
-    evaluations = (curves, pictures, protocols, published, reranking, search)
-    for module in (*modules, *evaluations, distributed, progress, reference, layout, _dispatch, backends, *native):
+    evaluations = (curves, division, pictures, protocols, published, reranking, search)
+    training = (checks, config, evaluating, plain, yaml_files)
+    others = (distributed, embedding, progress, reference, layout, _dispatch, backends)
+    for module in (*modules, *evaluations, *training, *others, *native):
         listed = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
         for name in listed:
             value = getattr(module, name)

@@ -28,6 +28,7 @@ ORDER = (
     ("models",),
     ("drop_in", "checkpoints", "export", "info"),
     ("network",),
+    ("embedding",),
     ("hierarchy", "training"),
     ("demo",),
     ("cli",),

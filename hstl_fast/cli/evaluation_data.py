@@ -6,7 +6,7 @@ import dataclasses
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,18 +16,20 @@ import numpy as np
 from hstl_fast.cli.embedding import Settings, embed_sequences, load_network
 from hstl_fast.cli.found import FoundOptions, finish_input, open_input
 from hstl_fast.cli.output import SomeFailed
-from hstl_fast.data.errors import DataError
-from hstl_fast.data.partitions import load_partition, published_partition, sequence_key
+from hstl_fast.data.partitions import load_partition
 from hstl_fast.data.sequences import Item, Partition
 from hstl_fast.evaluation import Embeddings, check_comparable, is_embedding_file, load_embeddings
-from hstl_fast.evaluation.protocols import Request, select_sequences
-from hstl_fast.evaluation.published import TEST_PEOPLE
+from hstl_fast.evaluation.division import (
+    PRESET,
+    check_sequence_names,
+    choose_test_set,
+    held_out,
+    listed,
+    mismatches,
+    with_probes,
+)
+from hstl_fast.evaluation.protocols import Request
 from hstl_fast.silhouettes.left_out import LeftOut
-
-# The network that belongs to each protocol's data, where neither an option nor a checkpoint names one.
-PRESET = {"casia-b": "casia-b", "oumvlp": "oumvlp", "gait3d": "gait3d", "grew-validation": "grew", "grew": "grew"}
-_GREW_PROBE = "probe"
-_LISTED = 5
 
 
 class Chosen(NamedTuple):
@@ -100,7 +102,7 @@ def _of_files(files: Sequence[Path], protocol: str, request: Request, found: Fou
     chosen, notes = choose_test_set(items, protocol, partition)
     if len(chosen) < len(items):
         embeddings = _rows(embeddings, chosen)
-    absent = [] if partition is None else _mismatches(items, protocol, partition)
+    absent = [] if partition is None else mismatches(items, protocol, partition)
     return Chosen(embeddings, [items[i] for i in chosen], request, [*notes, *absent])
 
 
@@ -115,29 +117,23 @@ def _of_data(
     if settings.checkpoint is None and settings.preset is None:
         settings = dataclasses.replace(settings, preset=PRESET[protocol])
     every = open_input(inputs, found)
-    _check_names(every.names)
-    request = _with_probes(protocol, request, every.partition)
-    chosen, notes = choose_test_set(every.items, protocol, every.partition)
-    sequences = every.subset(chosen)
-    select_sequences(protocol, sequences.labels, sequences.types, sequences.views, request)
+    chosen = held_out(every, protocol, _with_probes(protocol, request, every.partition))
     left_out: list[LeftOut] = []
-    embeddings, failed = embed_sequences(load_network(settings), sequences, settings, left_out)
+    embeddings, failed = embed_sequences(load_network(settings), chosen.sequences, settings, left_out)
     failures += failed
     finish_input(every, left_out, found)
     if embeddings is None:
         raise SomeFailed(failures)
-    by_name = {item.name: item for item in sequences.items}
-    absent = [] if every.partition is None else _mismatches(every.items, protocol, every.partition)
-    return Chosen(embeddings, [by_name[name] for name in embeddings.names], request, [*notes, *absent])
+    by_name = {item.name: item for item in chosen.sequences.items}
+    return Chosen(embeddings, [by_name[name] for name in embeddings.names], chosen.request, list(chosen.notes))
 
 
 def _with_probes(protocol: str, request: Request, partition: Partition | None) -> Request:
-    """The options with the probes of the partition, where the user names none and the protocol takes a list."""
-    if request.probes is not None or protocol != "gait3d":
-        return request
-    if partition is None or not partition.probes:
-        raise click.UsageError("gait3d needs the list of its probes: --probes FILE, or a --partition with PROBE_SET")
-    return dataclasses.replace(request, probes=partition.probes)
+    try:
+        return with_probes(protocol, request, partition)
+    except ValueError as error:
+        message = f"{protocol} needs the list of its probes: --probes FILE, or a --partition with PROBE_SET"
+        raise click.UsageError(message) from error
 
 
 def _join(files: Sequence[Path]) -> Embeddings:
@@ -169,95 +165,10 @@ def _rows(embeddings: Embeddings, chosen: Sequence[int]) -> Embeddings:
     return dataclasses.replace(embeddings, vectors=vectors, names=names, lengths=lengths, fps=None)
 
 
-def _check_names(names: Sequence[str]) -> None:
-    short = [name for name in names if len(parts := name.split("/")) < 3 or "" in parts[:3]]
-    if short:
-        raise ValueError(
-            "expected sequences named label/type/view, such as 075/nm-01/090; "
-            f"{len(short)} of {len(names)} have other names: {listed(short)}"
-        )
-
-
 def _items(names: Sequence[str]) -> list[Item]:
-    _check_names(names)
+    check_sequence_names(names)
     parts = [name.split("/") for name in names]
     return [Item(_composed(part[0]), part[1], part[2], name) for part, name in zip(parts, names, strict=True)]
-
-
-def choose_test_set(items: Sequence[Item], protocol: str, partition: Partition | None) -> tuple[list[int], list[str]]:
-    """Choose the sequences of the test set.
-
-    Args:
-        items: What is known of each sequence.
-        protocol: The protocol.
-        partition: The division of the data set, or None for the published rule where there is one.
-
-    Returns:
-        The numbers of the sequences of the test set, increasing, and a sentence if others were left out.
-
-    Raises:
-        ValueError: The partition names nobody who is in the data.
-    """
-    rule = "the partition"
-    if partition is None:
-        partition, rule = _published(protocol, {item.label for item in items}), "the published rule"
-    if partition is None:
-        return list(range(len(items))), []
-    wanted = _wanted(protocol, partition)
-    chosen = [i for i, item in enumerate(items) if item.label in wanted]
-    if partition.gallery:
-        named = {*partition.gallery, *partition.probes}
-        chosen = [i for i in chosen if sequence_key(items[i]) in named]
-    if not chosen:
-        raise ValueError(
-            f"none of the {len(partition.test)} people of the partition's TEST_SET is in the data: "
-            f"expected {listed(partition.test)}; got {listed(item.label for item in items)}"
-        )
-    if len(chosen) == len(items):
-        return chosen, []
-    people = {items[i].label for i in chosen}
-    others = {item.label for item in items} - people
-    return chosen, [
-        f"Test set by {rule}: {len(chosen)} sequences of {len(people)} people are evaluated; left out are "
-        f"{len(items) - len(chosen)} sequences, among them all of {len(others)} people."
-    ]
-
-
-def _wanted(protocol: str, partition: Partition) -> set[str]:
-    # The probes of GREW's test set have no names, and some partition files do not list what stands for one.
-    return {*partition.test, *([_GREW_PROBE] if protocol == "grew" else [])}
-
-
-def _published(protocol: str, people: set[str]) -> Partition | None:
-    """The published division, where the protocol has a rule and people for training are among the data.
-
-    Small data sets may number their people as OUMVLP does: for these the rule is used only where there are more people
-    than its test set has.
-    """
-    if protocol not in ("casia-b", "oumvlp") or (protocol == "oumvlp" and len(people) <= TEST_PEOPLE[protocol]):
-        return None
-    try:
-        partition = published_partition(protocol, people)
-    except DataError:
-        return None
-    everybody = len(partition.train) + len(partition.test) == len(people)
-    return partition if everybody and partition.train and partition.test else None
-
-
-def _mismatches(items: Sequence[Item], protocol: str, partition: Partition) -> list[str]:
-    """Sentences about people whom only the partition or only the data have."""
-    people = {item.label for item in items}
-    unnamed = people - _wanted(protocol, partition) - set(partition.train)
-    absent = set(partition.test) - people
-    notes = []
-    if unnamed:
-        notes.append(f"{len(unnamed)} people in the data are in neither set of the partition: {listed(unnamed)}.")
-    if absent:
-        notes.append(
-            f"{len(absent)} of {len(partition.test)} people of the partition's TEST_SET are not in the data: "
-            f"{listed(absent)}."
-        )
-    return notes
 
 
 def read_probes(path: Path) -> tuple[str, ...]:
@@ -285,12 +196,6 @@ def read_probes(path: Path) -> tuple[str, ...]:
     if not isinstance(document, list) or not document or not all(isinstance(name, str) for name in document):
         raise ValueError(f"{path}: expected names of probes, in PROBE_SET, as a JSON list, or one a line; got none")
     return tuple(_composed(name) for name in document)
-
-
-def listed(names: Iterable[str]) -> str:
-    """Join the first few names, and count the others."""
-    known = sorted(set(names))
-    return ", ".join(known[:_LISTED]) + (f" and {len(known) - _LISTED} more" if len(known) > _LISTED else "")
 
 
 def _json(content: bytes) -> Any:

@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hstl_fast
-from hstl_fast.cli.embedding import Chunk, Settings, chosen_backend, chunk_count, describe, embed_chunk
+from hstl_fast.cli.embedding import Settings, chosen_backend
 from hstl_fast.data.sequences import Sequences
 from hstl_fast.distributed import Processes
+from hstl_fast.embedding import Chunk, chunk_count, describe, embed_chunk
 from hstl_fast.evaluation import Embeddings, write_embeddings
 from hstl_fast.files import atomic_file, replace_file
 from hstl_fast.network import Network
@@ -160,7 +161,7 @@ def _embed_units(folder: Path, task: Task, processes: Processes, progress: Progr
             def known(digest: str, stored: Chunk | None = stored) -> Chunk | None:
                 return stored if stored is not None and stored.digest == digest else None
 
-            chunk = embed_chunk(task.network, task.sequences, number, task.settings, known)
+            chunk = embed_chunk(task.network.model, task.sequences, number, task.settings.max_frames, known)
             if known(chunk.digest) is None:
                 _save(_file(folder, number), chunk)
             failures += [(number, i, sentence) for i, sentence in enumerate(chunk.failures)]

@@ -26,6 +26,11 @@ def kornia() -> Any:
     return _load("kornia.augmentation", "Kornia", "random changes of silhouettes", "train")
 
 
+def pyyaml() -> Any:
+    """Import `yaml`."""
+    return _load("yaml", "PyYAML", "YAML files", "train")
+
+
 def _load(module: str, package: str, purpose: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)

@@ -12,6 +12,9 @@ from hstl_fast.training.config import (
     ScheduleConfig,
     TrainingConfig,
 )
+from hstl_fast.training.evaluating import check_evaluation, describe_evaluation, evaluate_model
+from hstl_fast.training.plain import config_dict, config_from_dict
+from hstl_fast.training.yaml_files import load_config, to_yaml
 
 __all__ = [
     "BatchConfig",
@@ -24,4 +27,11 @@ __all__ = [
     "SavingConfig",
     "ScheduleConfig",
     "TrainingConfig",
+    "check_evaluation",
+    "config_dict",
+    "config_from_dict",
+    "describe_evaluation",
+    "evaluate_model",
+    "load_config",
+    "to_yaml",
 ]

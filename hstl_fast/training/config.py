@@ -2,17 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import ClassVar
 
 from hstl_fast.data.augmentation import Augmentation
 from hstl_fast.models.config import preset
+from hstl_fast.training.checks import KINDS, OPTIMIZERS, PRECISIONS, ConfigError, checked, got
 
-PRECISIONS = ("float32", "bfloat16", "float16")
-OPTIMIZERS = ("adam", "sgd")
+__all__ = [
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "BatchConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "LossConfig",
+    "MachineConfig",
+    "NetworkConfig",
+    "OptimizerConfig",
+    "SavingConfig",
+    "ScheduleConfig",
+    "TrainingConfig",
+]
+
+
+class Section:
+    """A part of the configuration: its values are checked when it is made, and become plain Python objects.
+
+    Raises:
+        ConfigError: A field has a wrong type, or is out of range; a ValueError that names the field by its whole path.
+    """
+
+    NAME: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):  # type: ignore[arg-type]
+            path = f"{self.NAME}.{each.name}" if self.NAME else each.name
+            value = getattr(self, each.name)
+            if each.type in KINDS:
+                object.__setattr__(self, each.name, checked(path, str(each.type), value))
+            elif type(value).__name__ != each.type:
+                raise ConfigError(path, f"expected an object of {each.type}, got {got(value)}")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Check what depends on several fields."""
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Section):
     """The sequences to learn from.
 
     Attributes:
@@ -24,6 +61,8 @@ class DataConfig:
         augmentation: Random changes of the silhouettes.
     """
 
+    NAME: ClassVar[str] = "data"
+
     path: str = ""
     layout: str = "auto"
     partition: str | None = None
@@ -32,7 +71,7 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
+class NetworkConfig(Section):
     """The network to train.
 
     Attributes:
@@ -43,6 +82,8 @@ class NetworkConfig:
         new_classifier: Whether the classifier of `start` is replaced by a random one for the people of the data.
     """
 
+    NAME: ClassVar[str] = "network"
+
     preset: str = "casia-b"
     file: str | None = None
     hierarchy: str | None = None
@@ -51,7 +92,7 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
-class BatchConfig:
+class BatchConfig(Section):
     """The batch of a step, over all processes together.
 
     Attributes:
@@ -61,14 +102,22 @@ class BatchConfig:
         stretch: Consecutive frames among which they are chosen, in order; as many as `frames` for consecutive frames.
     """
 
+    NAME: ClassVar[str] = "batch"
+
     people: int = 8
     sequences: int = 8
     frames: int = 30
     stretch: int = 30
 
+    def _check_together(self) -> None:
+        if self.stretch < self.frames:
+            raise ConfigError(
+                "batch.stretch", f"expected at least as many as batch.frames ({self.frames}); got {self.stretch}"
+            )
+
 
 @dataclass(frozen=True)
-class LossConfig:
+class LossConfig(Section):
     """The losses; training minimises `triplet * triplet loss + cross_entropy * cross entropy`.
 
     Attributes:
@@ -79,15 +128,21 @@ class LossConfig:
         smoothing: Label smoothing of the cross entropy.
     """
 
+    NAME: ClassVar[str] = "loss"
+
     triplet: float = 1.0
     margin: float = 0.2
     cross_entropy: float = 1.0
     scale: float = 1.0
     smoothing: float = 0.0
 
+    def _check_together(self) -> None:
+        if self.triplet == self.cross_entropy == 0:
+            raise ConfigError("loss.triplet", "expected a weight above 0 here or in loss.cross_entropy; both are 0")
+
 
 @dataclass(frozen=True)
-class OptimizerConfig:
+class OptimizerConfig(Section):
     """The optimiser.
 
     Attributes:
@@ -97,6 +152,8 @@ class OptimizerConfig:
         momentum: Momentum of SGD.
     """
 
+    NAME: ClassVar[str] = "optimizer"
+
     name: str = "adam"
     lr: float = 1e-4
     weight_decay: float = 5e-4
@@ -104,7 +161,7 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class ScheduleConfig:
+class ScheduleConfig(Section):
     """The steps of the training and its learning rates.
 
     Attributes:
@@ -114,6 +171,8 @@ class ScheduleConfig:
         warmup: Steps over which the learning rate rises linearly from near 0; 0 for none.
     """
 
+    NAME: ClassVar[str] = "schedule"
+
     steps: int = 90_000
     milestones: tuple[int, ...] = (70_000,)
     factor: float = 0.1
@@ -121,7 +180,7 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
-class MachineConfig:
+class MachineConfig(Section):
     """The devices and number formats of the training.
 
     Attributes:
@@ -134,6 +193,8 @@ class MachineConfig:
         sync_batch_norm: Whether batch norm takes the statistics of the batch of all processes together.
     """
 
+    NAME: ClassVar[str] = "machine"
+
     accelerator: str = "auto"
     devices: str = "auto"
     nodes: int = 1
@@ -144,7 +205,7 @@ class MachineConfig:
 
 
 @dataclass(frozen=True)
-class SavingConfig:
+class SavingConfig(Section):
     """The files that are written during the training.
 
     Attributes:
@@ -154,6 +215,8 @@ class SavingConfig:
         tensorboard: Whether the log is written for TensorBoard, too.
     """
 
+    NAME: ClassVar[str] = "saving"
+
     every: int = 1_000
     keep: int = 3
     log_every: int = 100
@@ -161,7 +224,7 @@ class SavingConfig:
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Section):
     """Evaluation during the training.
 
     Attributes:
@@ -171,6 +234,8 @@ class EvaluationConfig:
         max_frames: Longest sequence; None for whole sequences.
     """
 
+    NAME: ClassVar[str] = "evaluation"
+
     every: int = 0
     protocol: str | None = None
     metric: str = "euclidean"
@@ -178,7 +243,7 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Section):
     """Everything that a training depends on.
 
     Attributes:

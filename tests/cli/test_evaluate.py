@@ -14,7 +14,7 @@ from hstl_fast.cli import evaluation_data
 from hstl_fast.cli.embedding import Settings
 from hstl_fast.cli.found import FoundOptions
 from hstl_fast.data import Item, Sequences
-from hstl_fast.evaluation import Embeddings, evaluate, save_embeddings
+from hstl_fast.evaluation import Embeddings, division, evaluate, save_embeddings
 from hstl_fast.evaluation.protocols import Request
 from tests.cli.helpers import run, walker
 from tests.golden import recipe
@@ -287,10 +287,10 @@ def test_files_that_are_no_partition(tmp_path: Path, content: str) -> None:
 def test_oumvlp_is_divided_by_its_rule_where_there_are_too_many_people() -> None:
     people = [f"{n:05}" for n in range(1, 10308)]
     items = [Item(person, "00", "000", f"{person}/00/000") for person in people]
-    chosen, notes = evaluation_data.choose_test_set(items, "oumvlp", None)
+    chosen, notes = division.choose_test_set(items, "oumvlp", None)
     assert {items[i].label for i in chosen} == {*people[1::2], "10307"}
     assert len(notes) == 1
-    assert evaluation_data.choose_test_set(items[:5000], "oumvlp", None) == (list(range(5000)), [])
+    assert division.choose_test_set(items[:5000], "oumvlp", None) == (list(range(5000)), [])
 
 
 def test_a_partition_may_name_the_gallery(tmp_path: Path) -> None:
@@ -400,7 +400,7 @@ def test_the_protocol_chooses_the_network(monkeypatch: pytest.MonkeyPatch, tree:
 
     monkeypatch.setattr(evaluation_data, "embed_sequences", embed)
     monkeypatch.setattr(evaluation_data, "load_network", lambda settings: None)
-    monkeypatch.setattr(evaluation_data, "select_sequences", lambda *arguments: None)
+    monkeypatch.setattr(division, "select_sequences", lambda *arguments: None)
     for protocol in ("oumvlp", "grew-validation", "gait3d"):
         settings, request = Settings(None, None, None, None, 9), Request(probes=("a-b-c",))
         with pytest.raises(Exception, match="nothing"):

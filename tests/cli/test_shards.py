@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hstl_fast import HSTL
-from hstl_fast.cli import embedding, shards
+from hstl_fast import HSTL, embedding
+from hstl_fast.cli import shards
 from hstl_fast.distributed import Processes
 from tests.cli.helpers import run, walker
 
