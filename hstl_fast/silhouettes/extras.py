@@ -31,6 +31,16 @@ def pyyaml() -> Any:
     return _load("yaml", "PyYAML", "YAML files", "train")
 
 
+def fabric() -> Any:
+    """Import `lightning_fabric`."""
+    return _load("lightning_fabric", "Lightning Fabric", "trainings", "train")
+
+
+def tensorboard() -> Any:
+    """Import `torch.utils.tensorboard`."""
+    return _load("torch.utils.tensorboard", "TensorBoard", "logs for TensorBoard (saving.tensorboard)", "train")
+
+
 def _load(module: str, package: str, purpose: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)

@@ -1,0 +1,46 @@
+"""A training from its beginning to its end: what it writes, and that one which was stopped comes to the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hstl_fast import HSTL
+from hstl_fast.checkpoints import load_checkpoint
+from hstl_fast.training import fit
+from tests.training.conftest import Configure
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_writes_checkpoints_and_a_log(configure: Configure, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    last = fit(configure(), lambda *called: seen.append(called))
+    assert last == tmp_path / "run/checkpoints/step-00000006.pt"
+    assert isinstance(HSTL.from_official_checkpoint(last), HSTL)
+    assert seen[-1] == ("training", 6, 6)
+    assert [path.name for path in sorted(last.parent.iterdir())] == [f"step-0000000{i}.pt" for i in (2, 4, 6)]
+    assert [line["step"] for line in lines(tmp_path / "run/log.jsonl")] == [2, 4, 6]
+    assert load_checkpoint(last).training["classes"] == ["001", "002"]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(path).model.state_dict()
+
+
+def losses(path: Path) -> list[tuple[int, float, float]]:
+    return [(line["step"], line["loss"], line["lr"]) for line in lines(path)]
+
+
+def test_a_training_that_was_stopped_comes_to_the_same(configure: Configure, tmp_path: Path) -> None:
+    whole = fit(configure(output=str(tmp_path / "whole"), saving__log_every=3))
+    first = fit(configure(saving__log_every=3, schedule__steps=4))
+    assert first.name == "step-00000004.pt"
+    with pytest.warns(match="schedule.steps: 4 before, 6 now"):
+        again = fit(configure(saving__log_every=3))
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(again).values(), strict=True))
+    assert losses(tmp_path / "whole/log.jsonl") == losses(tmp_path / "run/log.jsonl")
