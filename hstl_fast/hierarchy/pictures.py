@@ -27,7 +27,7 @@ _STYLE = {"font.size": 9, "axes.titlesize": 10, "svg.hashsalt": "hstl_fast", "sv
 _CUTS = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", ":"), ("#CC79A7", "-."), ("#000000", (0, (1, 3))))
 _TREE = "#444444"
 # Inches, and the height of the axes as a share.
-_SIZE, _HEIGHT = (7.6, 4.6), 0.77
+_SIZE, _HEIGHT = (7.6, 4.8), 0.74
 # So many strips fit a label each.
 _LABELLED = 16
 
@@ -59,11 +59,9 @@ def draw_hierarchy(hierarchy: Hierarchy, average: NDArray[np.float64] | None = N
         body, tree = figure.add_axes((0.09, 0.13, width, _HEIGHT)), figure.add_axes((0.47, 0.13, 0.51, _HEIGHT))
         _draw_body(body, hierarchy, average)
         _draw_tree(tree, hierarchy)
-        figure.text(0.09, 0.945, _title(hierarchy), fontsize=10, parse_math=False)
+        figure.text(0.09, 0.955, _title(hierarchy), fontsize=10, parse_math=False)
         if hierarchy.clusters:
-            figure.legend(
-                loc="upper right", bbox_to_anchor=(0.985, 0.995), ncols=len(hierarchy.clusters), frameon=False
-            )
+            figure.legend(loc="upper right", bbox_to_anchor=(0.99, 0.955), ncols=len(hierarchy.clusters), frameon=False)
         file = io.BytesIO()
         metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix, {})
         figure.savefig(file, format=suffix[1:], dpi=150, metadata=metadata)
@@ -104,7 +102,7 @@ def _draw_body(axes: Axes, hierarchy: Hierarchy, average: NDArray[np.float64] | 
             axes.axhline(end / hierarchy.strips, linewidth=2, **_style_of_cut(i))
             drawn.add(end)
     axes.set_xticks([])
-    axes.set_xlabel("average silhouette, boundaries of the cuts")
+    axes.set_xlabel("average silhouette and cuts")
     axes.set_yticks(np.linspace(0, 1, 9))
     axes.set_yticklabels([f"{share:.3f}" for share in np.linspace(0, 1, 9)])
     axes.set_ylabel("share of body height, from the head")

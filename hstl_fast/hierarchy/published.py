@@ -65,10 +65,10 @@ def compare_with_published(hierarchy: Hierarchy) -> list[Comparison]:
 def _compared(hierarchy: Hierarchy, preset: str) -> Comparison:
     published = published_splits(preset)
     counts = [len(split) for split in published]
-    chance = [1 / comb(hierarchy.strips - 1, count - 1) for count in counts]
     if max(counts) > hierarchy.strips:
         return Comparison(preset, published, None, [False] * len(counts), [0] * len(counts), [0.0] * len(counts))
     found = hierarchy.splits(counts)
+    chance = [1 / comb(hierarchy.strips - 1, count - 1) for count in counts]
     pairs = [(_boundaries(one), _boundaries(other)) for one, other in zip(published, found, strict=True)]
     shared = [len(one & other) for one, other in pairs]
     return Comparison(preset, published, found, [one == other for one, other in pairs], shared, chance)
