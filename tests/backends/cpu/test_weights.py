@@ -1,6 +1,6 @@
 """Prepacked weights are cached in evaluation, are never those of other values, and are not seen from outside.
 
-tests/models/test_stale.py changes the weights of whole networks in every way that PyTorch does not notice.
+tests/models/test_stale_answers.py changes the weights of whole networks in every way that PyTorch does not notice.
 """
 
 import copy
