@@ -18,7 +18,7 @@ namespace hstl {
 // fields finds an argument that was added, removed, renamed or moved. It does not find one that keeps its name and
 // place and gets another type, layout in memory or meaning, nor a changed layout of prepacked weights: raise the number
 // for every change.
-constexpr int kInterface = 9;
+constexpr int kInterface = 10;
 
 // The algorithm of a convolution: direct, or Winograd with tiles of 4 x 4 positions and so many frames.
 constexpr int kDirect = 0;
@@ -418,6 +418,17 @@ struct MaxPoolSupport {
   HSTL_FUNCTION("max_pool_support", y, x, frames, h, w)
 };
 
+// ---- checksums
+
+// 128 bits of each piece of memory, by which a change is noticed; the same for any number of threads and on every
+// instruction set.
+struct Checksum {
+  uint64_t* digests;         // [k, 2]
+  IntList addresses, sizes;  // [k], sizes in bytes
+  int threads;
+  HSTL_FUNCTION("checksum", digests, addresses, sizes, threads)
+};
+
 // ---- tables of functions
 
 // The functions of one algorithm of the region-wise convolution.
@@ -466,6 +477,7 @@ struct Tables {
   Operators<float> float32;
   Operators<double> float64;
   Supports supports;
+  void (*checksum)(const Checksum&);
 };
 
 // The files with operators: F.cpp has a function fill_F that puts its functions into the tables. csrc/build.py compiles
@@ -478,6 +490,7 @@ struct Tables {
   X(arme_winograd)             \
   X(arme_winograd_wgrad)       \
   X(astp)                      \
+  X(checksum)                  \
   X(distances)                 \
   X(fta)                       \
   X(head)                      \
@@ -489,6 +502,7 @@ struct Tables {
 template <class T>
 const Operators<T>& operators();
 const Supports& supports();
+void checksum(const Checksum& a);
 
 // Name of the i-th instruction set that this machine runs, best first; null past the last.
 const char* instruction_set_name(int i);

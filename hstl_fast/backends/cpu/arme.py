@@ -13,7 +13,7 @@ from hstl_fast.backends.cpu import library
 from hstl_fast.backends.cpu.algorithm import DIRECT, TILES, TRAINING_TILES, resolve
 from hstl_fast.backends.cpu.allocator import allocate_map
 from hstl_fast.backends.cpu.calls import Memory, NativeCall, NativeCallWithWorkspace, contiguous
-from hstl_fast.backends.cpu.weights import prepacked_weights
+from hstl_fast.backends.cpu.weights import Request, prepacked_weights
 from hstl_fast.layout import computing_dtype, dense, frames_of, is_native_map
 
 
@@ -55,7 +55,7 @@ class ForwardCall(NativeCallWithWorkspace):
     name: ClassVar[str] = "arme_forward"
     y: Memory | None
     x: Memory
-    prepacked: Tensor
+    prepacked: Tensor | None
     workspace: Memory | None
     supports: Supports
     sizes: Sizes
@@ -94,7 +94,7 @@ class SilhouettesForwardCall(NativeCallWithWorkspace):
     name: ClassVar[str] = "silhouettes_forward"
     y: Memory
     silhouettes: Tensor
-    prepacked: Tensor
+    prepacked: Tensor | None
     workspace: Memory | None
     support: Tensor
     seq_lens: list[int]
@@ -188,7 +188,7 @@ def forward(
     method = _method(algorithm, negative_slope, x_, sizes, TRAINING_TILES if training else TILES)
     n, _, t, h, w = x.shape
     y = allocate_map(x_, n, sizes.c_out, t, h, w)
-    prepacked = prepacked_weights(weights, x_.dtype, split, method.algorithm, cache=cache_weights)
+    prepacked = prepacked_weights(Request(weights, x_.dtype, split, method.algorithm), cache=cache_weights)
     ForwardCall(y, x_, prepacked, None, _supports(x_support, y_support), sizes, method).run()
     return y.to(x.dtype)
 
@@ -212,7 +212,8 @@ def dgrad(
     method = _method(algorithm, negative_slope, g, sizes, TILES)
     n, _, t, h, w = grad.shape
     gx = allocate_map(g, n, sizes.c_in, t, h, w)
-    prepacked = prepacked_weights(weights, dtype, split, method.algorithm, transposed=True, cache=False)
+    request = Request(weights, dtype, split, method.algorithm)
+    prepacked = prepacked_weights(request, transposed=True, cache=False)
     supports = _supports(x_support, y_support)
     DgradCall(gx, g, _signs(y, dtype, negative_slope), prepacked, None, supports, sizes, method).run()
     return gx.to(grad.dtype)
