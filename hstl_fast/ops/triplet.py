@@ -37,7 +37,6 @@ def _fake(embeddings: Tensor, labels: Tensor, margin: float, with_gradient: bool
     return embeddings.new_empty((), dtype=dtype), embeddings.new_empty(shape, dtype=dtype)
 
 
-@torch.library.impl("hstl_fast::triplet_loss", "CompositeExplicitAutograd", lib=LIBRARY)
 def _compute(embeddings: Tensor, labels: Tensor, margin: float, with_gradient: bool) -> tuple[Tensor, Tensor]:
     n, parts, _ = embeddings.shape
     result_dtype, dtype = _result_dtype(embeddings), _computing_dtype(embeddings)
@@ -46,7 +45,7 @@ def _compute(embeddings: Tensor, labels: Tensor, margin: float, with_gradient: b
     size = _BYTES_ON_CPU if embeddings.device.type == "cpu" else _BYTES_ON_ACCELERATOR
     step = max(1, size // max(1, n * n * dtype.itemsize))
     with torch.no_grad(), without_autocast(embeddings):
-        groups = _Groups.of(labels.to(embeddings.device))
+        groups = _Groups.of(labels, embeddings.device)
         for start in range(0, parts, step):
             chunk = slice(start, start + step)
             x = embeddings[:, chunk].index_select(0, groups.order).transpose(0, 1).to(dtype)  # p n c
@@ -54,6 +53,9 @@ def _compute(embeddings: Tensor, labels: Tensor, margin: float, with_gradient: b
             if found is not None:
                 gradient[:, chunk] = (found / parts).transpose(0, 1).index_select(0, groups.places).to(result_dtype)
     return losses.mean().to(result_dtype), gradient
+
+
+torch.library.impl("hstl_fast::triplet_loss", "CompositeExplicitAutograd", _compute, lib=LIBRARY)
 
 
 class _Groups(NamedTuple):
@@ -73,9 +75,8 @@ class _Groups(NamedTuple):
     active: list[int]
 
     @classmethod
-    def of(cls, labels: Tensor) -> _Groups:
-        """Group the sequences; labels on an accelerator are waited for."""
-        device = labels.device
+    def of(cls, labels: Tensor, device: torch.device) -> _Groups:
+        """Group the sequences for embeddings on `device`; labels on an accelerator are waited for."""
         _, identity, counts = torch.unique(labels.cpu(), return_inverse=True, return_counts=True)
         by_size = counts.argsort(descending=True, stable=True)
         order = by_size.argsort()[identity].argsort(stable=True)
