@@ -15,12 +15,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from hstl_fast.checkpoints.optimizer_state import load_optimizer_state, official_optimizer_state
+from hstl_fast.checkpoints.optimizer_state import (
+    load_optimizer_state,
+    official_optimizer_state,
+    own_optimizer_state,
+)
 from hstl_fast.checkpoints.plain import plain
 from hstl_fast.checkpoints.wrappers import once, unwrapped
 from hstl_fast.checkpoints.writing import write
 from hstl_fast.models import HSTL
-from hstl_fast.models.released import model_in, read
+from hstl_fast.models.recognition import has_own_names, model_in
+from hstl_fast.models.released import listed
+from hstl_fast.models.released_files import read
 
 
 @dataclass
@@ -45,12 +51,12 @@ class Checkpoint:
 
 
 def load_checkpoint(path: str | os.PathLike[str], preset: str | None = None) -> Checkpoint:
-    """Read a released checkpoint without running any code from it.
+    """Read a checkpoint without running any code from it.
 
     Args:
-        path: The file.
-        preset: The published network that it holds. None finds it from the tensors' shapes; `grew` has the shape of
-            `oumvlp` and must be named. The number of identities is always found.
+        path: The file, as `HSTL.from_official_checkpoint` takes it.
+        preset: The published network that it holds. None takes what the file says, or else finds it from the tensors'
+            shapes; `grew` has the shape of `oumvlp` and must be named. The number of identities is always found.
 
     Returns:
         The model, and what else the file holds.
@@ -60,12 +66,18 @@ def load_checkpoint(path: str | os.PathLike[str], preset: str | None = None) -> 
         ValueError: The file is truncated, holds pickled code, is another network's checkpoint or lacks keys.
     """
     content = read(path)
-    model = model_in(content, path, preset, HSTL)
-    found = Checkpoint(model, scheduler=content.get("scheduler"), training=content.get("training"))
-    if isinstance(content.get("iteration"), int):
-        found.iteration = content["iteration"]
-    if content.get("optimizer") is not None:
-        found.optimizer, found.not_carried = load_optimizer_state(content["optimizer"], model)
+    found = Checkpoint(model_in(content, path, preset, HSTL), iteration=content.iteration)
+    if content.optimizer is not None:
+        load = own_optimizer_state if has_own_names(content.model) else load_optimizer_state
+        found.optimizer, found.not_carried = load(content.optimizer, found.model)
+    for name in ("scheduler", "training"):
+        value = getattr(content, name)
+        if value is None or isinstance(value, dict):
+            setattr(found, name, value)
+        else:
+            found.not_carried.append(f"{name}: must be a dict, got {type(value).__name__}")
+    if content.others:
+        found.not_carried.append(f"no place here for {listed(content.others)}")
     return found
 
 

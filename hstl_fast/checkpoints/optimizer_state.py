@@ -51,6 +51,32 @@ def load_optimizer_state(state: Mapping[str, Any], model: HSTL) -> tuple[dict[st
     return numbered(state, order, carried, list(parameters)), left
 
 
+def own_optimizer_state(state: Mapping[str, Any], model: HSTL) -> tuple[dict[str, Any] | None, list[str]]:
+    """Check the state of an optimiser over our own parameters, as a loop of somebody's own stores it.
+
+    Args:
+        state: The optimiser's `state_dict()`.
+        model: The network.
+
+    Returns:
+        As `load_optimizer_state` does.
+    """
+    parameters = dict(model.named_parameters())
+    try:
+        groups = named_groups(state, list(parameters))
+    except ValueError as fault:
+        return None, [f"optimizer: {fault}"]
+    entries, left = named_entries(state, groups), []
+    for name, entry in list(entries.items()):
+        for key, value in entry.items():
+            shape = list(parameters[name].shape)
+            if not _is_scalar(value) and not (_is_dense(value) and list(value.shape) == shape):
+                left.append(f"optimizer: {name}: {key} must have the shape {shape}, got {shape_of(value)}")
+                entries.pop(name, None)
+    order = [[name for name in parameters if name in group] for group in map(set, groups)]
+    return numbered(state, order, entries, list(parameters)), left
+
+
 def official_optimizer_state(state: torch.optim.Optimizer | Mapping[str, Any], model: HSTL) -> dict[str, Any]:
     """Translate the state of an optimiser over `model.parameters()` for the released network's parameters.
 
@@ -81,9 +107,8 @@ def official_optimizer_state(state: torch.optim.Optimizer | Mapping[str, Any], m
         if slot.name in entries
     }
     order = [[key for key, slot in official.items() if slot.name in group] for group in map(set, groups)]
-    return numbered(
-        {**content, "param_groups": plain(content["param_groups"], "optimizer")}, order, parts, list(official)
-    )
+    options = {"param_groups": plain(content["param_groups"], "optimizer['param_groups']")}
+    return numbered(options, order, parts, list(official))
 
 
 def _owners(group: Sequence[str], official: Mapping[str, Slot], model: HSTL) -> list[str]:
@@ -128,13 +153,13 @@ def _stacked(
     present = [slot.key for slot, entry in zip(own, entries) if entry]
     if not present:
         return {}
-    keys = set().union(*entries)
+    keys = {key: None for entry in entries for key in entry}  # in the order of the file
     for slot, entry in zip(own, entries):
-        if keys - set(entry):
-            left.append(f"optimizer: {own[0].name}: {slot.key} lacks {', '.join(sorted(keys - set(entry)))}")
+        if lacking := [key for key in keys if key not in entry]:
+            left.append(f"optimizer: {own[0].name}: {slot.key} lacks {', '.join(sorted(lacking))}")
             return {}
     stacked: dict[str, Any] = {}
-    for key in sorted(keys):
+    for key in keys:
         values = [entry[key] for entry in entries]
         if all(_is_scalar(value) for value in values):
             stacked[key] = _copied(values[0])

@@ -16,7 +16,6 @@ from hstl_fast.files import atomic_file, remove_abandoned
 
 # The disk, the quota or the largest size of a file is exhausted.
 _FULL = (errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []))
-_MEGABYTE = 1_000_000
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
@@ -82,10 +81,13 @@ def _saying_the_size(path: Path, content: Mapping[str, Any]) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        needed = f"the checkpoint takes {_bytes_in(content) / _MEGABYTE:.1f} MB"
-        raise OSError(
-            error.errno, f"{os.strerror(error.errno)}, {needed}, the earlier file stays", str(path)
-        ) from error
+        size = _size(_bytes_in(content))
+        sentence = f"{os.strerror(error.errno)}; the checkpoint takes {size}, an earlier one stays as it is"
+        raise OSError(error.errno, sentence, str(path)) from error
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
 def _bytes_in(value: Any) -> int:

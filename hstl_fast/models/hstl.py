@@ -27,6 +27,8 @@ from hstl_fast.models.eligibility import (
 from hstl_fast.models.feature_maps import EagerMaps, FeatureMaps
 from hstl_fast.models.inputs import batches, check_clips, check_silhouettes, pack, repeated
 from hstl_fast.models.long_clips import FRAMES_OF_A_WINDOW, Maximum, WindowMaps, embeddings_of_maxima, windows
+from hstl_fast.models.recognition import model_in
+from hstl_fast.models.released_files import read
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
 from hstl_fast.ops._checks import Lengths
 from hstl_fast.ops._library import without_autocast
@@ -206,23 +208,26 @@ class HSTL(Layer):
 
     @classmethod
     def from_official_checkpoint(cls, path: str | os.PathLike[str], preset: str | None = None) -> HSTL:
-        """Make the model in a released `.pt` file; the number of identities is found from the tensors' shapes.
+        """Make the model in a checkpoint's file; the number of identities is found from the tensors' shapes.
 
-        No code from the file is run.
+        The file is in the released form, ours or not, a Lightning checkpoint, or a bare `state_dict()`; its tensors
+        have the released names or those of `HSTL.state_dict()`, also behind `module.`, `_orig_mod.`, `model.`,
+        `network.` and `backbone.`. No code from the file is run.
 
         Args:
             path: The file.
-            preset: The network; None finds it from the shapes. `oumvlp` and `grew` have one shape: it is `oumvlp`
-                unless "grew" is named.
+            preset: The network; None takes what the file says, or else finds it from the shapes. `oumvlp` and `grew`
+                have one shape: it is `oumvlp` unless "grew" is named.
 
         Returns:
             The model.
 
         Raises:
             OSError: The file cannot be opened.
-            ValueError: The file is not such a checkpoint.
+            ValueError: The file is not such a checkpoint, or not of `preset`; the message says what it holds, or what
+                to do.
         """
-        return released.model_in(released.read(path), path, preset, cls)
+        return model_in(read(path), path, preset, cls)
 
     def _embedded(self, clips: list[Tensor], longest: int) -> Tensor:
         """`[N, P, C]` of one batch; a clip of more than `longest` frames is computed in windows."""
