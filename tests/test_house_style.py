@@ -35,7 +35,7 @@ from hstl_fast import (
 from hstl_fast.evaluation import curves, division, pictures, protocols, published, reranking, search
 from hstl_fast.ops import _dispatch
 from hstl_fast.silhouettes import walkers
-from hstl_fast.training import checks, config, evaluating, plain, yaml_files
+from hstl_fast.training import checks, config, evaluating, opengait, plain, yaml_files
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 450
@@ -53,7 +53,7 @@ def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     native = [backends.package(name) for name in backends.NATIVE]
     modules = (hstl_fast, functional, losses, checkpoints, export, silhouettes, walkers, data, evaluation, files, names)
     evaluations = (curves, division, pictures, protocols, published, reranking, search)
-    training = (checks, config, evaluating, plain, yaml_files)
+    training = (checks, config, evaluating, opengait, plain, yaml_files)
     others = (distributed, embedding, progress, reference, layout, _dispatch, backends)
     for module in (*modules, *evaluations, *training, *others, *native):
         listed = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])

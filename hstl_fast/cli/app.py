@@ -20,6 +20,7 @@ from hstl_fast.cli.info import info
 from hstl_fast.cli.output import warn
 from hstl_fast.cli.prepare import prepare
 from hstl_fast.cli.silhouettes import silhouettes
+from hstl_fast.cli.train import train
 from hstl_fast.cli.tune import tune
 from hstl_fast.silhouettes import SilhouetteWarning
 
@@ -71,7 +72,7 @@ def program(debug: bool) -> None:
     """Gait recognition with HSTL: who walks here, judged by silhouettes alone."""
 
 
-for command in (demo, info, silhouettes, prepare, embed, identify, evaluate, hierarchy, bench, tune):
+for command in (demo, info, silhouettes, prepare, embed, identify, evaluate, train, hierarchy, bench, tune):
     program.add_command(command)
 
 

@@ -43,13 +43,16 @@ class SomeFailed(click.ClickException):
 
 
 @contextmanager
-def only_first_process_prints() -> Iterator[None]:
-    """Print nothing in this block where torchrun started several processes and this is not the first of them.
+def only_first_process_prints(rank: int | None = None) -> Iterator[None]:
+    """Print nothing in this block where several processes work together and this is not the first of them.
 
     An error of such a process ends it with exit code 1; those that work together hear of it by `Processes.together`.
+
+    Args:
+        rank: The number of this process; None takes it from the variables of torchrun.
     """
     try:
-        rank, _ = rank_and_size()
+        rank = rank_and_size()[0] if rank is None else rank
     except ValueError:  # `Processes.join` says so
         rank = 0
     if not rank:

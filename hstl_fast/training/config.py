@@ -273,6 +273,24 @@ class TrainingConfig(Section):
     saving: SavingConfig = field(default_factory=SavingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences about values that have no effect together with others."""
+        steps, found = self.schedule.steps, []
+        unreached = [milestone for milestone in self.schedule.milestones if milestone >= steps]
+        if unreached:
+            found.append(
+                f"schedule.milestones: {', '.join(map(str, unreached))} of {list(self.schedule.milestones)} "
+                f"{'is' if len(unreached) == 1 else 'are'} not reached in schedule.steps={steps}"
+            )
+        if self.schedule.warmup >= steps:
+            found.append(f"schedule.warmup: {self.schedule.warmup} steps do not end in schedule.steps={steps}")
+        if self.evaluation.every > steps:
+            found.append(f"evaluation.every: {self.evaluation.every} is not reached in schedule.steps={steps}")
+        if self.network.new_classifier and self.network.start is None:
+            found.append("network.new_classifier: has no effect without network.start")
+        return tuple(found)
+
     @classmethod
     def from_preset(cls, name: str) -> TrainingConfig:
         """Make the configuration that a published network was trained with.

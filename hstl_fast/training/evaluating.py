@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 import hstl_fast
-from hstl_fast.data import open_sequences, published_partition, with_partition
-from hstl_fast.data.sequences import Sequences
+from hstl_fast.data.errors import DataError
 from hstl_fast.embedding import embed_all
 from hstl_fast.evaluation.division import PROTOCOL_OF, HeldOut, held_out
 from hstl_fast.evaluation.protocols import Request, run_protocol
 from hstl_fast.evaluation.published import flat
 from hstl_fast.models import HSTL
 from hstl_fast.progress import Progress, silent
-from hstl_fast.training.config import DataConfig, TrainingConfig
+from hstl_fast.training.config import TrainingConfig
+from hstl_fast.training.people import open_divided
 
-# Layouts whose publishers divide the people by a rule.
-_DIVIDED_BY_RULE = ("casia-b", "oumvlp", "grew")
 # The number that stands for an evaluation, as `flat` names it.
 _SCORES = {"casia-b": ("mean", "rank1"), "oumvlp": ("all_probes", "rank1")}
 _RANK_ONE = ("", "rank1")
@@ -91,7 +90,7 @@ def evaluate_model(model: HSTL, config: TrainingConfig, step: int, progress: Pro
     }
 
 
-def describe_evaluation(evaluation: dict[str, Any]) -> str:
+def describe_evaluation(evaluation: Mapping[str, Any]) -> str:
     """Say in one line what an evaluation found.
 
     Args:
@@ -115,16 +114,12 @@ def _protocol(config: TrainingConfig) -> str:
 
 
 def _held_out(config: TrainingConfig) -> HeldOut:
-    return held_out(_divided(config.data), _protocol(config), Request(config.evaluation.metric))
-
-
-def _divided(data: DataConfig) -> Sequences:
-    sequences = open_sequences(data.path, data.layout, data.partition)
-    if sequences.partition is None and sequences.layout in _DIVIDED_BY_RULE:
-        return with_partition(sequences, published_partition(sequences.layout, sequences.labels))
+    sequences = open_divided(config.data)
     if sequences.partition is None:
-        raise ValueError(f"{data.path}: expected a partition (data.partition) with TEST_SET to evaluate, got none")
-    return sequences
+        raise DataError(
+            f"{config.data.path}: expected a partition (data.partition) with TEST_SET to evaluate, got none"
+        )
+    return held_out(sequences, _protocol(config), Request(config.evaluation.metric))
 
 
 def _some(failures: list[str]) -> str:

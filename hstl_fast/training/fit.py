@@ -16,6 +16,7 @@ from hstl_fast.training import folder, state
 from hstl_fast.training.batch_norm import use_global_batch_norm
 from hstl_fast.training.config import TrainingConfig
 from hstl_fast.training.differences import differences
+from hstl_fast.training.evaluating import check_evaluation, evaluate_model
 from hstl_fast.training.loop import Evaluate, Loop, Parts
 from hstl_fast.training.module import TrainingModule
 from hstl_fast.training.optimization import make_optimizer, make_scheduler, restore_rates
@@ -23,6 +24,7 @@ from hstl_fast.training.people import network_of, open_training_data
 from hstl_fast.training.plain import config_dict
 from hstl_fast.training.processes import Processes, launch
 from hstl_fast.training.watcher import TrainingError, Watcher
+from hstl_fast.training.yaml_files import write_config
 
 
 def fit(config: TrainingConfig, progress: Progress = silent, watcher: Watcher | None = None) -> Path:
@@ -49,7 +51,7 @@ def fit(config: TrainingConfig, progress: Progress = silent, watcher: Watcher | 
         TrainingStopped: A signal came; the same call goes on.
         RuntimeError: Another process failed, or another training writes into the folder.
     """
-    return run(config, progress, watcher or Watcher(), None)
+    return run(config, progress, watcher or Watcher(), evaluate_model)
 
 
 def run(config: TrainingConfig, progress: Progress, watcher: Watcher, evaluate: Evaluate | None) -> Path:
@@ -77,6 +79,8 @@ def run(config: TrainingConfig, progress: Progress, watcher: Watcher, evaluate: 
         stack.enter_context(state.seeded(config.seed))
         data = processes.together(lambda: open_training_data(config))
         assert data is not None
+        if evaluate is not None:
+            processes.together(lambda: check_evaluation(config), first_only=True)
         processes.together(lambda: stack.enter_context(folder.locked(output)), first_only=True)
         saved = _saved(processes, output, watcher)
         parts = _parts(config, processes, data, saved, (progress, watcher, evaluate))
@@ -85,6 +89,7 @@ def run(config: TrainingConfig, progress: Progress, watcher: Watcher, evaluate: 
             _restore(parts, saved)
         if processes.is_first:
             folder.cut_back(output, step)
+            write_config(output / folder.CONFIG, config)
         if step >= config.schedule.steps and saved is not None:
             watcher.on_notice(f"{saved.path}: all {config.schedule.steps} steps were made before")
             return saved.path

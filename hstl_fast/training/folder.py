@@ -12,7 +12,7 @@ from typing import Any
 
 from hstl_fast.files import atomic_file
 
-LOG, EVALUATION = "log.jsonl", "evaluation.jsonl"
+LOG, EVALUATION, CONFIG = "log.jsonl", "evaluation.jsonl", "config.yaml"
 _PREFIX, _SUFFIX = "step-", ".pt"
 # The folders that this process trains in: a lock on a file keeps out other processes only.
 _in_use: set[str] = set()

@@ -125,10 +125,12 @@ class Loop:
         finally:
             self._log.close()
         if self._step < steps:
-            raise TrainingStopped(
+            stopped = TrainingStopped(
                 f"stopped{_by(stopping)} after {self._step} of {steps} steps; the checkpoint {self._path} is written, "
                 "and the same command goes on from there"
             )
+            stopped.signal = stopping.signal
+            raise stopped
         return self._path
 
     @property

@@ -15,6 +15,7 @@ from hstl_fast.data import (
     published_partition,
     with_partition,
 )
+from hstl_fast.data.sequences import Sequences
 from hstl_fast.models import PRESETS, HSTLConfig
 from hstl_fast.training.config import DataConfig, NetworkConfig, TrainingConfig
 
@@ -35,7 +36,7 @@ def open_training_data(config: TrainingConfig) -> TrainingData:
         DataError: There is no data set, no partition of it, or no sequence of its training people.
         ValueError: The window does not fit, or there are fewer people than in a batch.
     """
-    sequences = part_of(_divided(config.data), "train")
+    sequences = part_of(open_divided(config.data), "train")
     augmentation = config.data.augmentation if config.data.augmentation.changes else None
     window = Window(config.batch.frames, config.batch.stretch)
     found = TrainingData(sequences, window, augmentation)
@@ -47,7 +48,18 @@ def open_training_data(config: TrainingConfig) -> TrainingData:
     return found
 
 
-def _divided(data: DataConfig) -> Any:
+def open_divided(data: DataConfig) -> Sequences:
+    """Open a data set with its partition, or else with the published one where the layout has a rule.
+
+    Args:
+        data: The data of the configuration.
+
+    Returns:
+        All sequences.
+
+    Raises:
+        DataError: There is no data set, or the partition file is none.
+    """
     sequences = open_sequences(data.path, data.layout, data.partition)
     if sequences.partition is None and sequences.layout in _DIVIDED_BY_RULE:
         return with_partition(sequences, published_partition(sequences.layout, sequences.labels))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from signal import Signals
 from typing import Any, NamedTuple
 
 
@@ -16,7 +17,13 @@ class TrainingError(RuntimeError):
 
 
 class TrainingStopped(RuntimeError):
-    """A training that a signal has stopped; its checkpoint is written, and the same call goes on from there."""
+    """A training that a signal has stopped; its checkpoint is written, and the same call goes on from there.
+
+    Attributes:
+        signal: The signal; None where it came to another process.
+    """
+
+    signal: Signals | None = None
 
 
 class Status(NamedTuple):

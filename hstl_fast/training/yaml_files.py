@@ -11,6 +11,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hstl_fast.files import atomic_file
 from hstl_fast.silhouettes import extras
 from hstl_fast.training.checks import Plain, is_null
 from hstl_fast.training.config import TrainingConfig
@@ -229,6 +230,22 @@ def to_yaml(config: TrainingConfig) -> str:
         ImportError: PyYAML is missing, from the extra `[train]`.
     """
     return "\n".join(_written(config, 0)) + "\n"
+
+
+def write_config(path: Path, config: TrainingConfig) -> None:
+    """Write a configuration to a file, atomically.
+
+    Args:
+        path: The file; an earlier one is replaced.
+        config: The configuration.
+
+    Raises:
+        OSError: The file cannot be written.
+        ImportError: PyYAML is missing, from the extra `[train]`.
+    """
+    text = to_yaml(config)
+    with atomic_file(path) as draft:
+        draft.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _written(section: Any, depth: int) -> Iterator[str]:

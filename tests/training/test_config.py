@@ -16,6 +16,7 @@ from hstl_fast.training import (
     EvaluationConfig,
     LossConfig,
     MachineConfig,
+    NetworkConfig,
     OptimizerConfig,
     SavingConfig,
     ScheduleConfig,
@@ -109,3 +110,18 @@ def test_what_a_file_must_not_hold(content: dict, message: str) -> None:
         config_from_dict(content, "c.pt")
     assert str(error.value).startswith("c.pt: ")
     assert message in str(error.value)
+
+
+def test_values_without_effect_are_remarked() -> None:
+    assert TrainingConfig().remarks == ()
+    schedule, network = (
+        ScheduleConfig(steps=100, milestones=(50, 100, 200), warmup=100),
+        NetworkConfig(new_classifier=True),
+    )
+    config = TrainingConfig(schedule=schedule, network=network, evaluation=EvaluationConfig(every=101))
+    assert config.remarks == (
+        "schedule.milestones: 100, 200 of [50, 100, 200] are not reached in schedule.steps=100",
+        "schedule.warmup: 100 steps do not end in schedule.steps=100",
+        "evaluation.every: 101 is not reached in schedule.steps=100",
+        "network.new_classifier: has no effect without network.start",
+    )
