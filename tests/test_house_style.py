@@ -22,6 +22,7 @@ from hstl_fast import (
     export,
     files,
     functional,
+    hierarchy,
     layout,
     losses,
     names,
@@ -32,6 +33,7 @@ from hstl_fast import (
     silhouettes,
 )
 from hstl_fast.evaluation import curves, pictures, protocols, published, reranking, search
+from hstl_fast.hierarchy import clustering, feature_sets, text
 from hstl_fast.ops import _dispatch
 from hstl_fast.silhouettes import walkers
 
@@ -51,6 +53,7 @@ def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     native = [backends.package(name) for name in backends.NATIVE]
     modules = (hstl_fast, functional, losses, checkpoints, export, silhouettes, walkers, data, evaluation, files, names)
     evaluations = (curves, pictures, protocols, published, reranking, search)
+    modules += (hierarchy, clustering, feature_sets, text)
     for module in (*modules, *evaluations, distributed, progress, reference, layout, _dispatch, backends, *native):
         listed = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
         for name in listed:
@@ -60,7 +63,7 @@ def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
                 yield f"{module.__name__}.{name}", value
     for layer in (nn.ARME, nn.ASTP, nn.StripPool, nn.FTA, nn.SeparateFCs):
         yield f"{layer.__name__}.forward", layer.forward
-    for kind in (HSTL, distributed.Processes, options.Option):
+    for kind in (HSTL, distributed.Processes, options.Option, hierarchy.Hierarchy):
         for name, value in vars(kind).items():
             method = getattr(value, "__func__", value)  # of a class method
             if inspect.isfunction(method) and not name.startswith("_"):

@@ -1,4 +1,4 @@
-"""Clustering of strips: planted trees are found, clusters are contiguous, and distances are what the linkages define."""
+"""Clustering of strips: planted trees are found, clusters are contiguous, distances are those of the linkages."""
 
 from itertools import pairwise
 
