@@ -266,18 +266,16 @@ def resampled(noise: float, people: int = 10, each: int = 2) -> StripFeatures:
 
 
 def test_bootstrap_counts_the_samples_with_the_same_cut() -> None:
-    pytest.importorskip("sklearn", reason="needs the extra [hierarchy]")
     clear, unclear = resampled(0.01), resampled(2.0)
-    tree = body_hierarchy(clear, clusters=[1, 2, 4, 8])
+    tree = body_hierarchy(clear, "average", clusters=[1, 2, 4, 8])
     drawn = bootstrap(tree, clear, 50)
     assert (drawn.resamples, drawn.unit) == (50, "sequences")
     assert drawn.shares[0] == drawn.shares[1] == drawn.shares[3] == 1
     assert drawn.shares[2] < 1
     assert bootstrap(tree, clear, 50) == drawn
-    blurred = bootstrap(body_hierarchy(unclear, clusters=[2]), unclear, 50)
-    assert 0 < blurred.shares[0] < 1
-    by_people = bootstrap(body_hierarchy(unclear, clusters=[2]), unclear, 200, unit="people").shares[0]
-    by_sequences = bootstrap(body_hierarchy(unclear, clusters=[2]), unclear, 200).shares[0]
+    blurred = body_hierarchy(unclear, "average", clusters=[2])
+    by_sequences, by_people = (bootstrap(blurred, unclear, unit=unit).shares[0] for unit in ("sequences", "people"))
+    assert 0 < by_sequences < 1
     assert by_people != by_sequences
 
 
