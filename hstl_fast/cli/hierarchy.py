@@ -28,7 +28,7 @@ from hstl_fast.hierarchy import (
     compare_with_published,
     strip_features,
 )
-from hstl_fast.hierarchy.measuring import NOT_FINITE, TOO_SHORT, UNREADABLE
+from hstl_fast.hierarchy.measuring import UNREADABLE
 from hstl_fast.hierarchy.pictures import SUFFIXES, draw_hierarchy, require_matplotlib
 from hstl_fast.hierarchy.stability import UNITS
 from hstl_fast.hierarchy.text import DISCLAIMER, describe_comparison, describe_splits, draw_text
@@ -147,16 +147,18 @@ def hierarchy(
     sequences = open_input(inputs, found)
     sequences = sequences if part is None else part_of(sequences, part)
     features = _measured(sequences, settings)
+    finish_input(sequences, features.left_out, found)
     tree = body_hierarchy(features, settings.linkage, settings.metric, settings.clusters)
     if settings.bootstrap:
         drawn = bootstrap(tree, features, settings.bootstrap, unit=settings.resample, seed=settings.seed)
         tree = replace(tree, bootstrap=drawn)
     _write(tree, features, output, picture)
-    _print(tree, features)
-    finish_input(sequences, features.left_out, found)
-    lost = [each for each in features.left_out if each.reason in (UNREADABLE, TOO_SHORT, NOT_FINITE)]
-    if any(each.reason == UNREADABLE for each in lost):
-        raise SomeFailed([f"{each.where}: {each.detail or each.reason}" for each in lost])
+    _print(tree)
+    if output is not None:
+        click.echo(f"\n{output}: splits {tree.splits()}")
+    failures = [f"{each.where}: {each.detail}" for each in features.left_out if each.reason == UNREADABLE]
+    if failures:
+        raise SomeFailed(failures)
 
 
 def _check(settings: _Settings) -> None:
@@ -197,9 +199,9 @@ def _write(tree: Hierarchy, features: StripFeatures, output: Path | None, pictur
             draft.write_bytes(drawn)
 
 
-def _print(tree: Hierarchy, features: StripFeatures) -> None:
+def _print(tree: Hierarchy) -> None:
     counts = f"{counted(tree.sequences, 'sequence', 'sequences')}, {counted(tree.frames, 'frame', 'frames')}"
-    click.echo(f"{features.name} features of {tree.strips} strips, {tree.linkage} linkage, {tree.metric} distance")
+    click.echo(f"{tree.features} features of {tree.strips} strips, {tree.linkage} linkage, {tree.metric} distance")
     click.echo(f"measured on {counts}\n")
     for line in [*draw_text(tree), "", *describe_splits(tree)]:
         click.echo(line)

@@ -14,8 +14,10 @@ from numpy.typing import ArrayLike
 
 from hstl_fast.hierarchy.clustering import LINKAGES, METRICS, Merge
 from hstl_fast.hierarchy.measuring import FEATURES, StripFeatures, strip_features
+from hstl_fast.hierarchy.pictures import draw_hierarchy
 from hstl_fast.hierarchy.published import Comparison, compare_with_published, published_splits
 from hstl_fast.hierarchy.stability import bootstrap
+from hstl_fast.hierarchy.text import draw_text
 from hstl_fast.hierarchy.tree import Bootstrap, Hierarchy, cluster
 
 __all__ = [
@@ -30,6 +32,8 @@ __all__ = [
     "body_hierarchy",
     "bootstrap",
     "compare_with_published",
+    "draw_hierarchy",
+    "draw_text",
     "published_splits",
     "strip_features",
 ]

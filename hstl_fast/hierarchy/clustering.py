@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 LINKAGES = ("ward", "average", "complete", "single")
 METRICS = ("euclidean", "cosine", "correlation")
-# Distances that agree to so many decimals of the largest feature are ties, on every machine; the pair that is nearest
-# to the head then merges first.
-_DECIMALS = 10
+# Features are rounded to multiples of the largest by this, so that trees do not hang on the rounding of a machine.
+_GRID = 2.0**-32
+# Distances that agree to within this are ties; the largest feature is 1.
+_TIE = 1e-9
 _COMBINE: dict[str, Callable[[NDArray[np.float64]], Any]] = {"average": np.mean, "complete": np.max, "single": np.min}
 
 
@@ -54,8 +55,7 @@ def merge_neighbours(features: NDArray[np.float64], linkage: str, metric: str) -
         The `strips - 1` merges in their order.
     """
     largest = np.abs(features).max(initial=0) or 1.0
-    # Equal up to rounding is equal.
-    scaled = (features / largest).round(_DECIMALS)
+    scaled = (features / largest / _GRID).round() * _GRID
     found = _by_ward(scaled) if linkage == "ward" else _by_pairs(_distances(scaled, metric), linkage)
     unit = largest if metric == "euclidean" else 1.0
     merges: list[Merge] = []
@@ -94,7 +94,8 @@ def _by_pairs(distances: NDArray[np.float64], linkage: str) -> list[tuple[int, i
     while len(borders) > 2:
         triples = list(zip(borders, borders[1:], borders[2:]))
         between = [combine(distances[start:border, border:stop]) for start, border, stop in triples]
-        nearest = int(np.argmin(np.round(between, _DECIMALS)))
+        # The first of those that are equally near.
+        nearest = int(np.argmax(np.array(between) <= min(between) + _TIE))
         found.append((*triples[nearest], float(between[nearest])))
         borders.remove(triples[nearest][1])
     return found

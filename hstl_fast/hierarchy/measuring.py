@@ -135,7 +135,7 @@ def _measure(
         raise ValueError(f"model is for the features 'network', got it with {features!r}")
     by_silhouettes = {"motion": feature_sets.motion, "shape": feature_sets.shape, "coherence": feature_sets.coherence}
     measure = by_silhouettes[features]
-    return lambda clip: measure(clip / 255, strips), 1 if features == "shape" else FEWEST_FRAMES_FOR_MOTION
+    return lambda clip: measure(clip, strips), 1 if features == "shape" else FEWEST_FRAMES_FOR_MOTION
 
 
 def _with_a_body(silhouettes: NDArray[np.uint8], name: str, left_out: list[LeftOut]) -> NDArray[np.uint8]:

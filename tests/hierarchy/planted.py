@@ -6,7 +6,7 @@ import numpy as np
 
 from hstl_fast.hierarchy.feature_sets import Floats
 
-# Ward's distance of two clusters of 8 strips together is up to twice that of their means: each level stands out by more.
+# Ward's distance of two clusters of 8 strips is up to twice that of their means: each level stands out by more.
 _FACTOR = 4.0
 
 

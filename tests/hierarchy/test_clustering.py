@@ -1,4 +1,4 @@
-"""Clustering of strips: planted trees are found, clusters are contiguous, and distances are what the linkages define."""
+"""Clustering of strips: planted trees are found, clusters are contiguous, distances are those of the linkages."""
 
 from itertools import pairwise
 
@@ -142,12 +142,17 @@ def test_a_tie_merges_nearest_to_the_head() -> None:
     for linkage in ("average", "complete", "single"):
         tree = body_hierarchy(features, linkage)
         assert [merge.border for merge in tree.merges] == [1, 2, 3, 5, 6, 7, 4]
-    # The rounding of thirds does not decide.
-    thirds = np.array([[0.0], [1 / 3], [2 / 3], [1.0]])
-    for linkage in ("ward", "average"):
-        expected = body_hierarchy([[0], [1], [2], [3]], linkage)
-        assert [merge[:3] for merge in body_hierarchy(thirds, linkage).merges] == [m[:3] for m in expected.merges]
-        assert body_hierarchy(thirds * 3, linkage).merges == expected.merges
+
+
+@each_linkage
+def test_rounding_does_not_decide(linkage: str) -> None:
+    """Tenths are equally far apart, but their differences as floating-point numbers are not."""
+    draw = np.random.default_rng(0)
+    expected = [merge[:3] for merge in body_hierarchy(np.arange(16)[:, None] / 10, linkage).merges]
+    assert linkage == "ward" or expected[0] == (0, 1, 2)
+    for _ in range(10):
+        rounded = np.arange(16)[:, None] / 10 * (1 + 1e-15 * draw.standard_normal((16, 1)))
+        assert [merge[:3] for merge in body_hierarchy(rounded, linkage).merges] == expected
 
 
 @each_linkage

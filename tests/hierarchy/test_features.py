@@ -10,9 +10,9 @@ import hstl_fast
 from hstl_fast import HSTL
 from hstl_fast.data import DataError
 from hstl_fast.data.sequences import Item, Sequences
-from hstl_fast.hierarchy import FEATURES, StripFeatures, body_hierarchy, bootstrap, strip_features
+from hstl_fast.hierarchy import FEATURES, StripFeatures, body_hierarchy, bootstrap, feature_sets, strip_features
 from hstl_fast.hierarchy import network_rows as network_rows_module
-from hstl_fast.hierarchy.feature_sets import Floats, coherence, motion, series_of, shape
+from hstl_fast.hierarchy.feature_sets import coherence, motion, series_of, shape
 from hstl_fast.hierarchy.measuring import UNREADABLE
 from hstl_fast.hierarchy.network_rows import NetworkRows
 from hstl_fast.silhouettes.io import Reading
@@ -40,14 +40,14 @@ def clip(*frames: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def x() -> Floats:
-    return clip_of_walker(40).numpy() / 255
+def walk() -> np.ndarray:
+    return clip_of_walker(40).numpy()
 
 
-def test_series_are_what_they_are_called(x: Floats) -> None:
-    x = x[:4].copy()
-    x[1, 16:24] = 0
-    series = series_of(x, 8)
+def test_series_are_what_they_are_called(walk: np.ndarray) -> None:
+    clip = walk[:4].copy()
+    clip[1, 16:24] = 0
+    series, x = series_of(clip, 8), clip / 255
     for t, s in itertools.product(range(4), range(8)):
         strip = x[t, 8 * s : 8 * s + 8]
         assert series.mass[t, s] == pytest.approx(strip.mean())
@@ -59,23 +59,35 @@ def test_series_are_what_they_are_called(x: Floats) -> None:
             assert series.centre[t, s] == pytest.approx((centre - 21.5) / 44)
     assert series.mass[1, 2] == series.width[1, 2] == 0
     assert series.centre[1, 2] == pytest.approx(series.centre[[0, 2, 3], 2].mean())
+    for t, s in itertools.product(range(3), range(8)):
+        expected = np.abs(x[t + 1] - x[t])[8 * s : 8 * s + 8].mean()
+        assert series.change[t, s] == pytest.approx(expected)
 
 
-def test_shape_is_the_strips_row_of_the_average_silhouette(x: Floats) -> None:
-    average = x.mean(axis=0)
+@pytest.mark.parametrize("frames", [1, 7, 39, 40])
+def test_a_long_clip_is_measured_block_by_block(frames: int, walk: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = series_of(walk, 8)
+    monkeypatch.setattr(feature_sets, "FRAMES_OF_A_BLOCK", frames)
+    for values, expected in zip(series_of(walk, 8), whole, strict=True):
+        assert values.shape == expected.shape
+        assert np.allclose(values, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_shape_is_the_strips_row_of_the_average_silhouette(walk: np.ndarray) -> None:
+    average = walk.mean(axis=0) / 255
     for s, k in itertools.product(range(16), range(11)):
-        assert shape(x, 16)[s, k] == pytest.approx(average[4 * s : 4 * s + 4, 4 * k : 4 * k + 4].mean())
+        assert shape(walk, 16)[s, k] == pytest.approx(average[4 * s : 4 * s + 4, 4 * k : 4 * k + 4].mean())
 
 
-def moving(t: int, *, legs: float = 6.0, period: float = 12.0, arms: float = 0.0) -> Floats:
+def moving(t: int, *, legs: float = 6.0, period: float = 12.0, arms: float = 0.0) -> np.ndarray:
     """A bar of 64 rows whose lowest quarter widens and narrows, and whose third quarter moves as a whole."""
-    x = np.zeros((t, 64, 44))
+    x = np.zeros((t, 64, 44), np.uint8)
     columns = np.arange(44)
     for i in range(t):
         wave = np.sin(2 * np.pi * i / period)
-        x[i, :48] = abs(columns - 21.5) < 6
-        x[i, 32:48] = abs(columns - 21.5 - arms * wave) < 6
-        x[i, 48:] = abs(columns - 21.5) < 10 + legs * wave
+        x[i, :48] = 255 * (abs(columns - 21.5) < 6)
+        x[i, 32:48] = 255 * (abs(columns - 21.5 - arms * wave) < 6)
+        x[i, 48:] = 255 * (abs(columns - 21.5) < 10 + legs * wave)
     return x
 
 
@@ -102,9 +114,9 @@ def test_motion_tells_a_rhythm_from_noise() -> None:
     assert motion(noise, 8)[2, 1] == pytest.approx(motion(noise, 8)[6, 1], abs=1e-9)
 
 
-def test_coherence_is_the_mean_of_three_correlations(x: Floats) -> None:
-    series = series_of(x, 8)
-    found = coherence(x, 8)
+def test_coherence_is_the_mean_of_three_correlations(walk: np.ndarray) -> None:
+    series = series_of(walk, 8)[:3]
+    found = coherence(walk, 8)
     for a, b in itertools.combinations(range(8), 2):
         pairs = [(values[:, a], values[:, b]) for values in series]
         expected = [np.corrcoef(*pair)[0, 1] if pair[0].std() > 0 < pair[1].std() else 0 for pair in pairs]
@@ -116,16 +128,17 @@ def test_coherence_is_the_mean_of_three_correlations(x: Floats) -> None:
 @pytest.mark.parametrize("measure", [motion, shape, coherence])
 def test_what_is_empty_or_still_is_finite(measure: object) -> None:
     assert callable(measure)
-    empty, still, one_strip = np.zeros((9, 64, 44)), np.ones((9, 64, 44)), np.zeros((9, 64, 44))
-    one_strip[3:, 20, 7] = 1
-    for x in (empty, still, one_strip, moving(8), moving(8, legs=0)):
+    empty = np.zeros((9, 64, 44), np.uint8)
+    still, one_strip = empty + 255, empty.copy()
+    one_strip[3:, 20, 7] = 255
+    for clip in (empty, still, one_strip, moving(8), moving(8, legs=0)):
         for strips in (2, 8, 64):
-            assert np.isfinite(measure(x, strips)).all()
+            assert np.isfinite(measure(clip, strips)).all()
 
 
 def test_alike_strips_have_alike_features() -> None:
     """The planted motion of the legs is found as a region."""
-    data = InMemory({f"{i}/a": (255 * np.pad(moving(40, period=10 + i), ((0, 0), (0, 0), (10, 10)))) for i in range(4)})
+    data = InMemory({f"{i}/a": np.pad(moving(40, period=10 + i), ((0, 0), (0, 0), (10, 10))) for i in range(4)})
     for features in ("motion", "shape", "coherence"):
         tree = body_hierarchy(strip_features(data, features), "average", clusters=[2])
         assert tree.splits() == [[6, 2]], features
@@ -253,18 +266,16 @@ def resampled(noise: float, people: int = 10, each: int = 2) -> StripFeatures:
 
 
 def test_bootstrap_counts_the_samples_with_the_same_cut() -> None:
-    pytest.importorskip("sklearn", reason="needs the extra [hierarchy]")
     clear, unclear = resampled(0.01), resampled(2.0)
-    tree = body_hierarchy(clear, clusters=[1, 2, 4, 8])
+    tree = body_hierarchy(clear, "average", clusters=[1, 2, 4, 8])
     drawn = bootstrap(tree, clear, 50)
     assert (drawn.resamples, drawn.unit) == (50, "sequences")
     assert drawn.shares[0] == drawn.shares[1] == drawn.shares[3] == 1
     assert drawn.shares[2] < 1
     assert bootstrap(tree, clear, 50) == drawn
-    blurred = bootstrap(body_hierarchy(unclear, clusters=[2]), unclear, 50)
-    assert 0 < blurred.shares[0] < 1
-    by_people = bootstrap(body_hierarchy(unclear, clusters=[2]), unclear, 200, unit="people").shares[0]
-    by_sequences = bootstrap(body_hierarchy(unclear, clusters=[2]), unclear, 200).shares[0]
+    blurred = body_hierarchy(unclear, "average", clusters=[2])
+    by_sequences, by_people = (bootstrap(blurred, unclear, unit=unit).shares[0] for unit in ("sequences", "people"))
+    assert 0 < by_sequences < 1
     assert by_people != by_sequences
 
 
