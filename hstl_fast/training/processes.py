@@ -154,7 +154,7 @@ def launch(machine: MachineConfig) -> Iterator[Processes]:
         accelerator=accelerator,
         devices=layout.devices,
         num_nodes=layout.nodes,
-        strategy=_strategy(machine, layout),
+        strategy=_strategy(layout),
         **_precision(machine, accelerator, scaler),
     )
     was_initialised = _is_initialised()
@@ -218,13 +218,12 @@ def _started() -> tuple[str, Layout] | None:
     return None
 
 
-def _strategy(machine: MachineConfig, layout: Layout) -> Any:
+def _strategy(layout: Layout) -> Any:
     if layout.processes == 1:
         return "auto"
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    # Statistics of the batch of all processes are the same in all; others are those of the first process.
-    return DDPStrategy(timeout=TIMEOUT, broadcast_buffers=not machine.sync_batch_norm, gradient_as_bucket_view=True)
+    return DDPStrategy(timeout=TIMEOUT, gradient_as_bucket_view=True)
 
 
 def _precision(machine: MachineConfig, accelerator: str, scaler: torch.amp.GradScaler | None) -> dict[str, Any]:

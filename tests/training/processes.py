@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from hstl_fast.training import TrainingConfig, fit
 
@@ -60,3 +62,43 @@ def wait_for(condition: Callable[[], bool], process: ForkServerProcess) -> None:
         assert process.is_alive(), f"the training ended with exit code {process.exitcode}"
         assert time.monotonic() < end
         time.sleep(0.002)
+
+
+def variables_of_torchrun(rank: int, size: int, port: int) -> dict[str, str]:
+    """The environment that torchrun gives to a process."""
+    return {
+        "TORCHELASTIC_RUN_ID": "none",
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+
+def free_port() -> int:
+    """A port that no program uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def in_processes(size: int, check: Callable[[], None], port: int) -> None:
+    """Call a function in several processes that share a process group."""
+    started = [_context.Process(target=_in_group, args=(rank, size, port, check)) for rank in range(size)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(_SECONDS)
+        process.kill()
+    assert [process.exitcode for process in started] == [0] * size
+
+
+def _in_group(rank: int, size: int, port: int, check: Callable[[], None]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
+    check()
+    dist.destroy_process_group()

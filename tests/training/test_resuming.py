@@ -1,5 +1,7 @@
 """Trainings that are killed at any moment and go on: they come to what one comes to that nobody disturbed."""
 
+import io
+import itertools
 import os
 import random
 import signal
@@ -8,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from hstl_fast.training import TrainingConfig, fit, folder
@@ -49,20 +52,21 @@ def assert_same_training(first: Path, second: Path) -> None:
     assert losses(first.parents[1]) == losses(second.parents[1])
 
 
-def newest(output: Path) -> int:
-    """The step of the newest checkpoint."""
-    return max((int(path.stem[5:]) for path in folder.checkpoints_in(output)), default=0)
+def last_line(output: Path) -> int:
+    """The step of the last line of the log."""
+    return max((line["step"] for line in folder.read_lines(output / "log.jsonl")), default=0)
 
 
 def die_while_writing() -> None:
     """Let the process be killed when it has written half of its next checkpoint but one."""
-    save, written = torch.save, []
+    save, count = torch.save, itertools.count(1)
 
-    def half(content: Any, path: Path) -> None:
-        save(content, path)
-        written.append(path)
-        if len(written) == 2:
-            os.truncate(path, path.stat().st_size // 2)
+    def half(content: Any, file: Any) -> None:
+        whole = io.BytesIO()
+        save(content, whole)
+        is_second = next(count) == 2
+        file.write(whole.getvalue()[: whole.tell() // (1 + is_second)])
+        if is_second:
             os.kill(os.getpid(), signal.SIGKILL)
 
     torch.save = half
@@ -92,17 +96,12 @@ def test_killed_twice(configure: Configure, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_killed_ten_times_at_random(configure: Configure, tmp_path: Path) -> None:
-    settings = {"schedule__steps": 200, "saving__every": 10, "saving__log_every": 7, "data__workers": 2}
+    settings = {"schedule__steps": 200, "saving__every": 8, "saving__log_every": 1}
     whole = fit(configure(output=str(tmp_path / "whole"), **settings))
-    config = configure(**settings)
-    output, moments = tmp_path / "run", random.Random(5)
-    made, seen = 0, set()
-    for _ in range(10):
-        with training(config) as process:
-            # At least a checkpoint further than before, then anywhere within about the next.
-            wait_for(lambda: newest(output) > made, process)
-            time.sleep(moments.uniform(0, 0.5))
-        made = newest(output)
-        seen.add(made)
-    assert len(seen) == 10
-    assert_same_training(fit(config), whole)
+    moments = random.Random(5)
+    for i, step in enumerate(sorted(moments.sample(range(1, 195), 10))):
+        with training(configure(**settings, data__workers=int(i % 5 == 3))) as process:
+            wait_for(lambda step=step: last_line(tmp_path / "run") >= step, process)
+            time.sleep(moments.uniform(0, 0.02))
+    assert 150 < last_line(tmp_path / "run") < 200
+    assert_same_training(fit(configure(**settings)), whole)

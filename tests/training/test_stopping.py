@@ -1,0 +1,100 @@
+"""Trainings that are stopped by signals, and folders that another training writes into."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hstl_fast.training import Status, TrainingStopped, TrainingWarning, Watcher, fit, folder
+from hstl_fast.training.stopping import Stopping
+from tests.training.conftest import Configure
+
+
+class Signalling(Watcher):
+    """Sends a signal to this process in a step."""
+
+    def __init__(self, number: int, step: int) -> None:
+        self.number, self.step = number, step
+
+    def on_step(self, status: Status) -> None:
+        if status.step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_training_after_its_step(number: signal.Signals, configure: Configure, tmp_path: Path) -> None:
+    config = configure()
+    before = signal.getsignal(number)
+    with pytest.raises(TrainingStopped, match=f"stopped by {number.name} after 4 of 6 steps") as raised:
+        fit(config, watcher=Signalling(number, 3))
+    assert raised.value.signal == number
+    assert signal.getsignal(number) == before
+    assert folder.checkpoints_in(tmp_path / "run")[0].name == "step-00000004.pt"
+    whole = fit(configure(output=str(tmp_path / "whole")))
+    expected = torch.load(whole, weights_only=True)["model"]
+    for name, tensor in torch.load(fit(config), weights_only=True)["model"].items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_the_second_signal_acts_at_once() -> None:
+    with Stopping() as stopping:
+        signal.raise_signal(signal.SIGINT)
+        assert stopping.signal == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_signals_are_left_alone_in_other_threads() -> None:
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def enter() -> None:
+        with Stopping():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+class Greedy(Watcher):
+    """Begins a second training in the folder of the first."""
+
+    def __init__(self, config: object) -> None:
+        self.config = config
+
+    def on_step(self, status: Status) -> None:
+        with pytest.raises(RuntimeError, match="expected a folder that no other training writes into"):
+            fit(self.config)
+
+
+def test_a_folder_that_this_process_writes_into(configure: Configure) -> None:
+    config = configure(schedule__steps=1)
+    fit(config, watcher=Greedy(config))
+    with pytest.warns(TrainingWarning, match="all 1 steps were made before"):
+        fit(config)
+
+
+def hold(output: Path, ready: Any, end: Any) -> None:
+    """Write into a folder until it is told to end."""
+    with folder.locked(output):
+        ready.set()
+        end.wait(60)
+
+
+def test_a_folder_that_another_process_writes_into(configure: Configure, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    ready, end = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(tmp_path / "run", ready, end))
+    process.start()
+    assert ready.wait(60)
+    with pytest.raises(RuntimeError, match="run: expected a folder that no other training writes into, got one that"):
+        fit(configure())
+    end.set()
+    process.join()
+    assert fit(configure(schedule__steps=1)).exists()
