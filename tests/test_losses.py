@@ -138,7 +138,9 @@ def test_triplet_gradient_may_be_left_out_or_taken_twice() -> None:
     (3 * loss).backward(retain_graph=True)
     (2 * loss).backward()
     torch.testing.assert_close(embeddings.grad, 5 * of_package(embeddings.detach(), LABELS)[1])
-    with pytest.raises(RuntimeError, match="first derivatives only"):
+    with pytest.raises(
+        RuntimeError, match=r"triplet_loss has first derivatives only .* use hstl_fast\.reference\.triplet_loss"
+    ):
         torch.autograd.grad(losses.triplet_loss(embeddings, LABELS), embeddings, create_graph=True)
 
 
@@ -185,21 +187,36 @@ def test_triplet_loss_is_deterministic() -> None:
         torch.set_num_threads(threads)
 
 
+class Watch(TorchDispatchMode):
+    """Notes the inputs of batched matrix products and the sizes of all results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: list[torch.dtype] = []
+        self.sizes: list[int] = []
+
+    def __torch_dispatch__(
+        self, function: Any, _: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
+    ) -> Any:
+        if function is torch.ops.aten.bmm.default:
+            self.types.extend(argument.dtype for argument in arguments)
+        result = function(*arguments, **(keywords or {}))
+        results = result if isinstance(result, tuple) else (result,)
+        self.sizes.extend(x.numel() for x in results if isinstance(x, Tensor))
+        return result
+
+
 def test_matrix_products_are_computed_in_float64() -> None:
     """Settings such as `torch.set_float32_matmul_precision` let accelerators multiply float32 in narrower types."""
-    types: list[torch.dtype] = []
-
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(
-            self, function: Any, _: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
-        ) -> Any:
-            if function is torch.ops.aten.bmm.default:
-                types.extend(argument.dtype for argument in arguments)
-            return function(*arguments, **(keywords or {}))
-
-    with Watch(), torch.autocast("cpu", dtype=torch.bfloat16):
+    with Watch() as watch, torch.autocast("cpu", dtype=torch.bfloat16):
         triplet._compute(normal(6, 3, 4).float(), LABELS, 0.2, with_gradient=True)
-    assert types == 4 * [torch.float64]
+    assert watch.types == 4 * [torch.float64]
+
+
+def test_no_tensor_holds_all_triplets() -> None:
+    with Watch() as watch:
+        triplet._compute(normal(40, 3, 4), torch.arange(40) % 5, 0.2, with_gradient=True)
+    assert max(watch.sizes) == 3 * 40 * 40
 
 
 def test_triplet_loss_is_zero_where_no_term_counts() -> None:

@@ -15,13 +15,17 @@ from torch import Tensor
 
 from hstl_fast import reference
 from hstl_fast._torch_private import under_transforms
-from hstl_fast.ops._autograd import first_derivative_only, pad_with_none
+from hstl_fast.ops._autograd import pad_with_none
 from hstl_fast.ops._library import LIBRARY, TAGS, without_autocast
 
 # Bytes of a tensor of anchors and negatives of the parts that are computed together, if one part needs no more: few
 # enough for a processor's cache, and enough to occupy an accelerator.
 _BYTES_ON_CPU, _BYTES_ON_ACCELERATOR = 4 << 20, 64 << 20
 
+_FIRST_DERIVATIVE_ONLY = (
+    "triplet_loss has first derivatives only (no create_graph=True); for second derivatives use "
+    "hstl_fast.reference.triplet_loss"
+)
 # The gradient is that of the loss with respect to the embeddings, and empty unless it is wanted.
 LIBRARY.define(
     "triplet_loss(Tensor embeddings, Tensor labels, float margin, bool with_gradient)"
@@ -138,8 +142,9 @@ class _TripletLoss(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            raise RuntimeError(_FIRST_DERIVATIVE_ONLY)
         (gradient,) = ctx.saved_tensors
         return pad_with_none(ctx, (gradient * grad).to(ctx.dtype))
 
