@@ -49,8 +49,8 @@ _FIELDS = {
     "seed": "seed",
     "evaluate_every": "evaluation.every",
 }
-# The variables in which launchers number the processes, in the order in which Lightning looks at them.
-_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+# The variables in which launchers other than torchrun number processes and machines.
+_RANKS = ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -119,9 +119,10 @@ def train(
 
 
 def _rank() -> int:
-    """The number of this process among those that torchrun, SLURM or Lightning has started."""
-    found = next((os.environ[name] for name in _RANKS if os.environ.get(name)), "0")
-    return int(found) if found.isdecimal() else 0
+    """A number that is 0 in the first of the processes that torchrun, SLURM or Lightning has started only."""
+    names = ("RANK",) if os.environ.get("RANK") else _RANKS
+    found = (os.environ.get(name, "") for name in names)
+    return max(int(number) if number.isdecimal() else 0 for number in found)
 
 
 def _values(file: Path, is_named: bool) -> dict[str, Given]:

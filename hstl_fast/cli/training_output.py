@@ -98,8 +98,9 @@ def watch(config: TrainingConfig) -> Iterator[TerminalWatcher]:
         yield TerminalWatcher(config, _Lines())
         return
     columns = (TextColumn("Step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[text]}"))
-    # Other lines, which go to standard output, stand above the live one.
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # Lines to a terminal stand above the live one; those to a file stay there.
+    above = sys.stdout.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=above) as bar:
         task = bar.add_task("", total=config.schedule.steps, text="")
         yield TerminalWatcher(config, lambda status, text: bar.update(task, completed=status.step, text=text))
 

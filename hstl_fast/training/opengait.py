@@ -167,8 +167,9 @@ class _Importer:
         default = _DEFAULTS.get(key, default)
         return None if default is None else Given(default, f"{self._document.source}, OpenGait's default")
 
-    def _look(self, key: str) -> Any:
-        return self._left.get(key, _DEFAULTS.get(key))
+    def _look(self, key: str) -> str:
+        """The text of a value, which stays to be taken."""
+        return str(self._left.get(key, _DEFAULTS.get(key)))
 
     def _read(self, key: str, annotation: str, default: Any = None) -> Any:
         """Take a value and convert it; None where there is none."""
@@ -185,13 +186,13 @@ class _Importer:
 
     def _data(self) -> None:
         key = "data_cfg.dataset_name"
-        name = "".join(letter for letter in str(self._look(key)).lower() if letter.isalnum())
+        name = "".join(letter for letter in self._look(key).lower() if letter.isalnum())
         if name in _PRESETS:
             self._left.pop(key)
             self._set("network.preset", _PRESETS[name], key)
         key = "evaluator_cfg.metric"
         if self._look(key) in _METRICS:
-            self._set("evaluation.metric", _METRICS[self._left.pop(key)], key)
+            self._set("evaluation.metric", _METRICS[str(self._left.pop(key))], key)
         key = "evaluator_cfg.sampler.frames_all_limit"
         if key in self._left and (limit := self._read(key, "int")) > 0:
             self._set("evaluation.max_frames", limit, key)
@@ -236,7 +237,7 @@ class _Importer:
 
     def _optimizer(self) -> None:
         key = "optimizer_cfg.solver"
-        solver = _SOLVERS.get(str(self._look(key)))
+        solver = _SOLVERS.get(self._look(key))
         if solver is not None:
             self._left.pop(key, None)
             self._set("optimizer.name", solver, key)

@@ -197,6 +197,8 @@ def test_parts_of_a_file(tmp_path: Path, text: str, field: str, value: object) -
         ("trainer_cfg: {restore_hint: 400}", "trainer_cfg.restore_hint=400: a training goes on from the newest"),
         ("trainer_cfg: {sampler: {sample_type: unfixed_ordered}}", "sample_type=unfixed_ordered: batch.frames frames"),
         ("trainer_cfg: {transform: [{type: NoOperation}]}", "trainer_cfg.transform[0].type=NoOperation: data.augment"),
+        ("evaluator_cfg: {metric: [a]}", "evaluator_cfg.metric=[a]: an evaluation needs no more than data, protocol"),
+        ("evaluator_cfg: 3", "evaluator_cfg=3: an evaluation needs no more than data, protocol and metric"),
         ("trainer_cfg: {}\nextra: 'a b'", "extra='a b': there is no such setting"),
     ],
 )
