@@ -114,6 +114,16 @@ def test_motion_tells_a_rhythm_from_noise() -> None:
     assert motion(noise, 8)[2, 1] == pytest.approx(motion(noise, 8)[6, 1], abs=1e-9)
 
 
+def test_the_time_for_a_clip_grows_with_its_length_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    lags, lagged = [], feature_sets._lagged
+    monkeypatch.setattr(feature_sets, "_lagged", lambda width, lag: (lags.append(lag), lagged(width, lag))[1])
+    assert np.isfinite(motion(np.tile(moving(60), (4, 1, 1)), 8)).all()
+    assert lags == list(range(4, 65))
+    lags.clear()
+    motion(moving(20), 8)
+    assert lags == list(range(4, 11))
+
+
 def test_coherence_is_the_mean_of_three_correlations(walk: np.ndarray) -> None:
     series = series_of(walk, 8)[:3]
     found = coherence(walk, 8)
