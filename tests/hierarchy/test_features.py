@@ -1,5 +1,6 @@
 """Features of strips: each is what its formula says, whatever is empty, and in whatever order the data come."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -160,19 +161,22 @@ def model() -> HSTL:
     return narrow_model("oumvlp", divisor=8)
 
 
-def test_network_compares_the_rows_of_the_stem(model: HSTL) -> None:
-    silhouettes = clip_of_walker(20)
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_network_compares_the_rows_of_the_map_that_the_network_computes(model: HSTL, stage: int) -> None:
+    silhouettes, maps, model = clip_of_walker(20), [], copy.deepcopy(model).double()
+    layer = (model.stages[stage - 1] if stage else model.stem)[-1]
+    hook = layer.register_forward_hook(lambda _, __, output: maps.append(output))
     with torch.no_grad(), hstl_fast.use_backend("reference"):
-        y = (silhouettes[None, None] / 255).float()
-        for layer in model.stem:
-            y = layer(y)
-    rows = y[0].double().numpy().reshape(*y.shape[1:3], 8, 8, 44).mean(axis=(3, 4))
+        model(silhouettes[None])
+    hook.remove()
+    ((y,),) = maps  # c t h w
+    strips = y.numpy().reshape(*y.shape[:2], 8, y.shape[2] // 8, y.shape[3])
+    rows = strips.mean(axis=(3, 4))
     z = (rows - rows.mean(axis=(1, 2), keepdims=True)) / rows.std(axis=(1, 2), keepdims=True)
     vectors = z.transpose(2, 0, 1).reshape(8, -1)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    found = NetworkRows(model)(silhouettes.numpy(), 8)
-    # float32 activations, of which float64 makes the cosines.
-    assert np.allclose(found, vectors @ vectors.T, atol=1e-4)
+    found = NetworkRows(model, stage)(silhouettes.numpy(), 8)
+    assert np.allclose(found, vectors @ vectors.T, rtol=0, atol=1e-9)
     assert np.allclose(np.diagonal(found), 1)
 
 
