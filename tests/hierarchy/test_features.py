@@ -232,9 +232,19 @@ def test_what_cannot_be_measured_is_left_out_and_counted() -> None:
         ("d", "too few frames with a body", "0, expected at least 8"),
     ]
     assert found.labels == ("a", "b", "e")
+    seen = [each[:, :, 10:54].mean(axis=0) / 255 for each in (clip(12), dark[[0, 1, 2, *range(6, 12)]], clip(9))]
+    assert np.allclose(found.average, np.mean(seen, axis=0))
     assert (found.sequences, found.frames) == (3, 12 + 9 + 9)
     assert steps == [("measuring strips", i, 5) for i in range(1, 6)]
     assert strip_features(data, "shape").sequences == 4
+
+
+def test_a_network_that_computes_nan_finds_nothing(model: HSTL) -> None:
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        broken.stem[0].weight[0, 0] = float("nan")
+    with pytest.raises(DataError, match="got none; the last, a: features that are not finite"):
+        strip_features(InMemory({"a": clip(9)}), "network", model=broken)
 
 
 def test_unreadable_sequences_are_named() -> None:
