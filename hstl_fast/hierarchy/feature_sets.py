@@ -21,7 +21,8 @@ SHAPE_BINS = 11
 FEWEST_FRAMES_FOR_MOTION = 8
 # So many frames of a clip are floating-point numbers at a time.
 FRAMES_OF_A_BLOCK = 256
-_SHORTEST_LAG = 4
+# Lags at which a step is looked for, in frames; at 60 frames a second a step takes 30 to 40.
+_SHORTEST_LAG, _LONGEST_LAG = 4, 64
 # From here on a pixel is part of the body where its outline is measured.
 _INSIDE = 0.5
 # Spreads below this are rounding.
@@ -173,7 +174,7 @@ def _rhythm(width: Floats) -> Floats:
     A step takes the number of frames at which the correlations of all strips, weighted by their variances, have their
     highest peak.
     """
-    lags = range(_SHORTEST_LAG, len(width) // 2 + 1)
+    lags = range(_SHORTEST_LAG, min(len(width) // 2, _LONGEST_LAG) + 1)
     pairs = [_lagged(width, lag) for lag in lags]
     sums = [covariance.sum() / max(scale.sum(), _NOTHING) for covariance, scale in pairs]
     peaks = [i for i in range(1, len(sums) - 1) if sums[i - 1] < sums[i] >= sums[i + 1]]

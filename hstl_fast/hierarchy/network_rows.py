@@ -46,10 +46,13 @@ class NetworkRows:
 
         Returns:
             `[strips, strips]`: the cosines of the strips' activations over channels and frames, each a mean over the
-            rows and columns of the strip, each channel standardised over the strips and frames of the sequence.
+            rows and columns of the strip, each channel standardised over the strips and frames of the sequence. NaN
+            where an activation is not finite.
         """
         pieces = np.array_split(silhouettes, -(-len(silhouettes) // FRAMES_OF_A_PIECE))
         activations = np.concatenate([self._activations(torch.as_tensor(piece), strips) for piece in pieces])
+        if not np.isfinite(activations).all():
+            return np.full((strips, strips), np.nan)
         t, c, _ = activations.shape
         by_channel = standardised(activations.transpose(2, 0, 1).reshape(strips * t, c))
         return cosines(by_channel.reshape(strips, t * c))

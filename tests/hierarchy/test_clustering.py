@@ -149,7 +149,8 @@ def test_rounding_does_not_decide(linkage: str) -> None:
     """Tenths are equally far apart, but their differences as floating-point numbers are not."""
     draw = np.random.default_rng(0)
     expected = [merge[:3] for merge in body_hierarchy(np.arange(16)[:, None] / 10, linkage).merges]
-    assert linkage == "ward" or expected[0] == (0, 1, 2)
+    if linkage == "single":
+        assert expected == [(0, border, border + 1) for border in range(1, 16)]
     for _ in range(10):
         rounded = np.arange(16)[:, None] / 10 * (1 + 1e-15 * draw.standard_normal((16, 1)))
         assert [merge[:3] for merge in body_hierarchy(rounded, linkage).merges] == expected

@@ -1,5 +1,6 @@
 """Features of strips: each is what its formula says, whatever is empty, and in whatever order the data come."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -114,6 +115,16 @@ def test_motion_tells_a_rhythm_from_noise() -> None:
     assert motion(noise, 8)[2, 1] == pytest.approx(motion(noise, 8)[6, 1], abs=1e-9)
 
 
+def test_the_time_for_a_clip_grows_with_its_length_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    lags, lagged = [], feature_sets._lagged
+    monkeypatch.setattr(feature_sets, "_lagged", lambda width, lag: (lags.append(lag), lagged(width, lag))[1])
+    assert np.isfinite(motion(np.tile(moving(60), (4, 1, 1)), 8)).all()
+    assert lags == list(range(4, 65))
+    lags.clear()
+    motion(moving(20), 8)
+    assert lags == list(range(4, 11))
+
+
 def test_coherence_is_the_mean_of_three_correlations(walk: np.ndarray) -> None:
     series = series_of(walk, 8)[:3]
     found = coherence(walk, 8)
@@ -150,19 +161,22 @@ def model() -> HSTL:
     return narrow_model("oumvlp", divisor=8)
 
 
-def test_network_compares_the_rows_of_the_stem(model: HSTL) -> None:
-    silhouettes = clip_of_walker(20)
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_network_compares_the_rows_of_the_map_that_the_network_computes(model: HSTL, stage: int) -> None:
+    silhouettes, maps, model = clip_of_walker(20), [], copy.deepcopy(model).double()
+    layer = (model.stages[stage - 1] if stage else model.stem)[-1]
+    hook = layer.register_forward_hook(lambda _, __, output: maps.append(output))
     with torch.no_grad(), hstl_fast.use_backend("reference"):
-        y = (silhouettes[None, None] / 255).float()
-        for layer in model.stem:
-            y = layer(y)
-    rows = y[0].double().numpy().reshape(*y.shape[1:3], 8, 8, 44).mean(axis=(3, 4))
+        model(silhouettes[None])
+    hook.remove()
+    ((y,),) = maps  # c t h w
+    strips = y.numpy().reshape(*y.shape[:2], 8, y.shape[2] // 8, y.shape[3])
+    rows = strips.mean(axis=(3, 4))
     z = (rows - rows.mean(axis=(1, 2), keepdims=True)) / rows.std(axis=(1, 2), keepdims=True)
     vectors = z.transpose(2, 0, 1).reshape(8, -1)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    found = NetworkRows(model)(silhouettes.numpy(), 8)
-    # float32 activations, of which float64 makes the cosines.
-    assert np.allclose(found, vectors @ vectors.T, atol=1e-4)
+    found = NetworkRows(model, stage)(silhouettes.numpy(), 8)
+    assert np.allclose(found, vectors @ vectors.T, rtol=0, atol=1e-9)
     assert np.allclose(np.diagonal(found), 1)
 
 
@@ -218,9 +232,19 @@ def test_what_cannot_be_measured_is_left_out_and_counted() -> None:
         ("d", "too few frames with a body", "0, expected at least 8"),
     ]
     assert found.labels == ("a", "b", "e")
+    seen = [each[:, :, 10:54].mean(axis=0) / 255 for each in (clip(12), dark[[0, 1, 2, *range(6, 12)]], clip(9))]
+    assert np.allclose(found.average, np.mean(seen, axis=0))
     assert (found.sequences, found.frames) == (3, 12 + 9 + 9)
     assert steps == [("measuring strips", i, 5) for i in range(1, 6)]
     assert strip_features(data, "shape").sequences == 4
+
+
+def test_a_network_that_computes_nan_finds_nothing(model: HSTL) -> None:
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        broken.stem[0].weight[0, 0] = float("nan")
+    with pytest.raises(DataError, match="got none; the last, a: features that are not finite"):
+        strip_features(InMemory({"a": clip(9)}), "network", model=broken)
 
 
 def test_unreadable_sequences_are_named() -> None:
