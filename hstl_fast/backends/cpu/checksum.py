@@ -22,7 +22,7 @@ def checksums(tensors: Sequence[Tensor]) -> list[bytes]:
     Returns:
         16 bytes for each; the same for any number of threads.
     """
-    digests = torch.empty((len(tensors), 2), dtype=torch.int64)
+    digests = torch.empty((len(tensors), 2), dtype=torch.int64, device="cpu")
     addresses, sizes = [t.data_ptr() for t in tensors], [t.nbytes for t in tensors]
     library.require_cpu().checksum(digests.data_ptr(), addresses, sizes, torch.get_num_threads())
     return [digest.numpy().tobytes() for digest in digests]
