@@ -115,6 +115,11 @@ def hooks_of(module: nn.Module) -> list[Any]:
     return [hook for name in names for hook in vars(module)[name].values()]
 
 
+def pruned_by(hook: object) -> str | None:
+    """The name of the tensor that a hook of `torch.nn.utils.prune` masks (without the name: none)."""
+    return getattr(hook, "_tensor_name", None)
+
+
 def with_children(module: _Module, children: dict[str, nn.Module | None]) -> _Module:
     """A copy of `module` that holds other modules, and shares parameters, buffers and hooks with it."""
     copied = type(module).__new__(type(module))  # copy.copy refuses parametrized modules

@@ -1,13 +1,13 @@
 """A model together with what names its preset and its weights, so that results say what computed them."""
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from hstl_fast.models import HSTL, PRESETS, HSTLConfig
+from hstl_fast.models import HSTL
+from hstl_fast.models.recognition import preset_of
 
 # The name of a network that is none of the published ones.
 CUSTOM = "custom"
@@ -37,7 +37,8 @@ class Network(NamedTuple):
 
         Args:
             path: The `.pt` file.
-            preset: The preset of the checkpoint; None finds it from the shapes of the weights.
+            preset: The preset of the checkpoint, or "custom"; None takes what the file says, or else finds it from the
+                shapes of the weights.
 
         Returns:
             The network; its weights are named by the SHA-256 digest of the file.
@@ -45,9 +46,12 @@ class Network(NamedTuple):
         Raises:
             ValueError: The file is no checkpoint of HSTL, or not one of `preset`.
         """
-        model = HSTL.from_official_checkpoint(path, preset)
+        model = HSTL.from_official_checkpoint(path, None if preset == CUSTOM else preset)
+        found = preset_of(model.config) or CUSTOM
+        if preset == CUSTOM != found:
+            raise ValueError(f"{path}: holds the network {found}, not a custom one")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return cls(model, preset or _preset_of(model), f"sha256:{digest}")
+        return cls(model, preset or found, f"sha256:{digest}")
 
     @classmethod
     def from_seed(cls, preset: str, seed: int) -> "Network":
@@ -65,12 +69,3 @@ class Network(NamedTuple):
             # The classifier is no part of an embedding, and as large as the rest of the network for many identities.
             model = HSTL.from_preset(preset, num_classes=1)
         return cls(model, preset, f"seed:{seed}")
-
-
-def _preset_of(model: HSTL) -> str:
-    same = (name for name, config in PRESETS.items() if _with_classes_of(config, model) == model.config)
-    return next(same, CUSTOM)
-
-
-def _with_classes_of(config: HSTLConfig, model: HSTL) -> HSTLConfig:
-    return replace(config, num_classes=model.config.num_classes)

@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hstl_fast.checkpoints.groups import named_entries, named_groups, numbered
+from hstl_fast.checkpoints.plain import plain
 from hstl_fast.models import HSTL
-from hstl_fast.models.released import Slot, shape_of, slots
+from hstl_fast.models.prefixes import unwrapped_name
+from hstl_fast.models.released import Slot, listed, shape_of, slots
 
 # The tensors of the released network that are no parameters.
 BUFFERS = ("Bn.running_mean", "Bn.running_var", "Bn.num_batches_tracked")
@@ -18,106 +21,130 @@ BUFFERS = ("Bn.running_mean", "Bn.running_var", "Bn.num_batches_tracked")
 def load_optimizer_state(state: Mapping[str, Any], model: HSTL) -> tuple[dict[str, Any] | None, list[str]]:
     """Translate the state of an optimiser over the released network's parameters.
 
-    The released optimiser numbers its parameters in the order of the released names. Tensors of a parameter's shape
-    are stacked over regions like the parameters; a parameter whose state is incomplete or misshaped starts afresh.
+    The released optimiser numbers its parameters in the order of the released names; several groups, or one of some of
+    the parameters, need the names as `param_names`. Tensors of a parameter's shape are stacked over regions like the
+    parameters; a parameter whose state is incomplete or misshaped starts afresh.
 
     Args:
         state: The released optimiser's `state_dict()`.
         model: The network.
 
     Returns:
-        A `state_dict()` for the same optimiser over `model.parameters()`, and a sentence for everything left behind.
-        The first is None if anything that holds the tensors has the wrong type.
+        A `state_dict()` for the same optimiser over `model.parameters()`, each group in their order, and a sentence for
+        everything left behind. The first is None if it cannot be told which parameters the state belongs to.
     """
-    fault = _malformed(state)
-    if fault:
+    official = {slot.key: slot for slot in slots(model.config) if slot.key not in BUFFERS}
+    try:
+        groups = named_groups(state, list(official))
+        order = [_owners(group, official, model) for group in groups]
+    except ValueError as fault:
         return None, [f"optimizer: {fault}"]
-    official = [slot for slot in slots(model.config) if slot.key not in BUFFERS]
-    numbers = {slot.key: i for i, slot in enumerate(official)}
-    groups = state["param_groups"]
-    if len(groups) != 1 or len(groups[0].get("params", ())) != len(official):
-        sizes = [len(group.get("params", ())) for group in groups]
-        return None, [f"optimizer: expected one group of {len(official)} parameters, got groups of {sizes}"]
-    kept = _numbered(state, groups[0]["params"])
-    carried: dict[int, dict[str, Any]] = {}
+    kept = named_entries(state, groups)
+    parameters = {unwrapped_name(name): parameter for name, parameter in model.named_parameters()}
+    carried: dict[str, dict[str, Any]] = {}
     left: list[str] = []
-    for i, (name, parameter) in enumerate(model.named_parameters()):
-        own = [slot for slot in official if slot.name == name]
-        entries = [kept.get(numbers[slot.key], {}) for slot in own]
-        stacked = _stacked(own, entries, parameter, left)
+    for name in (name for group in order for name in group):
+        own = [slot for slot in official.values() if slot.name == name]
+        stacked = _stacked(own, [kept.get(slot.key, {}) for slot in own], parameters[name], left)
         if stacked:
-            carried[i] = stacked
-    return {"state": carried, "param_groups": [_regrouped(groups[0], len(list(model.parameters())))]}, left
+            carried[name] = stacked
+    return numbered(state, order, carried, list(parameters)), left
 
 
-def official_optimizer_state(state: Mapping[str, Any], model: HSTL) -> dict[str, Any]:
-    """Translate the state of an optimiser over `model.parameters()` for the released network's parameters.
+def own_optimizer_state(state: Mapping[str, Any], model: HSTL) -> tuple[dict[str, Any] | None, list[str]]:
+    """Check the state of an optimiser over our own parameters, as a loop of somebody's own stores it.
 
     Args:
         state: The optimiser's `state_dict()`.
         model: The network.
 
     Returns:
-        The `state_dict()` of the same optimiser over the released network's parameters.
-
-    Raises:
-        ValueError: The optimiser is not over all of the model's parameters in one group, or its state has more than
-            numbers and tensors of its parameters' shapes.
+        As `load_optimizer_state` does.
     """
     parameters = dict(model.named_parameters())
-    names = list(parameters)
-    groups = state["param_groups"]
-    if len(groups) != 1 or len(groups[0]["params"]) != len(names):
-        sizes = [len(group["params"]) for group in groups]
-        raise ValueError(f"optimizer must hold one group of the model's {len(names)} parameters, got groups of {sizes}")
-    kept = _numbered(state, groups[0]["params"])
-    numbers = {name: i for i, name in enumerate(names)}
-    official = [slot for slot in slots(model.config) if slot.key not in BUFFERS]
-    return {
-        "state": {
-            i: {
-                key: _part(slot, key, value, parameters[slot.name].shape)
-                for key, value in kept[numbers[slot.name]].items()
-            }
-            for i, slot in enumerate(official)
-            if numbers[slot.name] in kept
-        },
-        "param_groups": [_regrouped(groups[0], len(official))],
+    try:
+        groups = named_groups(state, list(parameters))
+    except ValueError as fault:
+        return None, [f"optimizer: {fault}"]
+    entries, left = named_entries(state, groups), []
+    for name, entry in list(entries.items()):
+        for key, value in entry.items():
+            shape = list(parameters[name].shape)
+            if not _is_scalar(value) and not (_is_dense(value) and list(value.shape) == shape):
+                left.append(f"optimizer: {name}: {key} must have the shape {shape}, got {shape_of(value)}")
+                entries.pop(name, None)
+    order = [[name for name in parameters if name in group] for group in map(set, groups)]
+    return numbered(state, order, entries, list(parameters)), left
+
+
+def official_optimizer_state(state: torch.optim.Optimizer | Mapping[str, Any], model: HSTL) -> dict[str, Any]:
+    """Translate the state of an optimiser over `model.parameters()` for the released network's parameters.
+
+    Args:
+        state: The optimiser, or its `state_dict()`. Several groups, or one of some of the parameters, can be told from
+            the optimiser itself, or if it was made of `model.named_parameters()`; each group is in their order.
+        model: The network. If it is sharded by `fully_shard`, all its processes call this alike.
+
+    Returns:
+        The `state_dict()` of the same optimiser over the released network's parameters. Its groups hold `param_names`,
+        except where one group holds all parameters.
+
+    Raises:
+        ValueError: It cannot be told which parameters the state belongs to, they are not the released network's, or the
+            state has more than numbers and tensors of its parameters' shapes.
+    """
+    parameters = {unwrapped_name(name): parameter for name, parameter in model.named_parameters()}
+    official = {slot.key: slot for slot in slots(model.config) if slot.key not in BUFFERS}
+    try:
+        content, groups = _with_names(state, model, list(parameters))
+        _check_translatable(groups, list(parameters), {slot.name for slot in official.values()})
+    except ValueError as fault:
+        raise ValueError(f"optimizer {fault}") from None
+    entries = plain(named_entries(content, groups), "optimizer['state']")
+    parts = {
+        key: {what: _part(slot, what, value, parameters[slot.name].shape) for what, value in entries[slot.name].items()}
+        for key, slot in official.items()
+        if slot.name in entries
     }
+    order = [[key for key, slot in official.items() if slot.name in group] for group in map(set, groups)]
+    options = {"param_groups": plain(content["param_groups"], "optimizer['param_groups']")}
+    return numbered(options, order, parts, list(official))
 
 
-def _malformed(state: object) -> str | None:
-    """Return what has the wrong type in an optimiser's state, down to its entries' names; None if nothing has."""
-    if not isinstance(state, Mapping):
-        return f"must be a dict, got {type(state).__name__}"
-    groups, entries = state.get("param_groups"), state.get("state")
-    if groups is None or (isinstance(groups, (list, tuple)) and not groups):
-        return "has no param_groups"
-    if not isinstance(groups, (list, tuple)) or not all(isinstance(group, Mapping) for group in groups):
-        return "param_groups must be a list of dicts"
-    if not all(_are_numbers(group.get("params", ())) for group in groups):
-        return "the params of a group must be a list of the parameters' numbers"
-    if entries is None:
-        return None
-    if not isinstance(entries, Mapping) or not all(isinstance(entry, Mapping) for entry in entries.values()):
-        return "state must be a dict of dicts"
-    if not all(isinstance(key, str) for entry in entries.values() for key in entry):
-        return "the state of a parameter must have strings as keys"
-    return None
+def _owners(group: Sequence[str], official: Mapping[str, Slot], model: HSTL) -> list[str]:
+    """Return our parameters, in their order, of a group of released ones."""
+    inside = set(group)
+    names = {official[key].name for key in group}
+    for slot in official.values():
+        if slot.name in names and slot.key not in inside:
+            raise ValueError(f"{slot.key} must be in the group of the other regions of {slot.name}")
+    return [name for name, _ in model.named_parameters() if unwrapped_name(name) in names]
 
 
-def _are_numbers(params: object) -> bool:
-    return isinstance(params, (list, tuple)) and all(isinstance(number, int) for number in params)
+def _with_names(
+    state: torch.optim.Optimizer | Mapping[str, Any], model: HSTL, names: Sequence[str]
+) -> tuple[Mapping[str, Any], list[list[str]]]:
+    """Return an optimiser's state, and the names of our parameters in each of its groups."""
+    if not isinstance(state, torch.optim.Optimizer):
+        return state, named_groups(state, names)
+    content = state.state_dict()
+    by_identity = {id(parameter): name for name, parameter in zip(names, model.parameters())}
+    groups = [[by_identity.get(id(p)) for p in group["params"]] for group in state.param_groups]
+    known = [[name for name in group if name is not None] for group in groups]
+    # The parameters may be those that `model` is a copy of, as an average is.
+    return content, known if known == groups else named_groups(content, names)
 
 
-def _numbered(state: Mapping[str, Any], params: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Return the entries by the parameters' positions in their group, whatever numbers the file gave them."""
-    entries = state.get("state") or {}
-    return {position: entries[number] for position, number in enumerate(params) if number in entries}
-
-
-def _regrouped(group: Mapping[str, Any], count: int) -> dict[str, Any]:
-    return {**{key: value for key, value in group.items() if key != "param_names"}, "params": list(range(count))}
+def _check_translatable(groups: Sequence[Sequence[str]], names: Sequence[str], released: set[str]) -> None:
+    for group in groups:
+        if foreign := [name for name in group if name not in released]:
+            raise ValueError(
+                f"must be over tensors of the released network, got {listed(foreign)}; leave it out, or take the "
+                "parametrisation off first"
+            )
+        places = [names.index(name) for name in group]
+        if places != sorted(places):
+            raise ValueError("must hold the parameters of a group in the order of model.parameters(), got another")
 
 
 def _stacked(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from hstl_fast.models import HSTL, HSTLConfig
 from hstl_fast.models.config import is_count
-from hstl_fast.models.released import model_in, read
+from hstl_fast.models.recognition import model_in
+from hstl_fast.models.released_files import read
 from hstl_fast.nn import SeparateFCs
 
 
@@ -48,7 +49,7 @@ def load_weights(
     known, wanted = model.config.num_classes, config.num_classes
     if known != wanted:
         raise ValueError(f"{name}: its classifier is for {known} people, the data has {wanted}; {way_out}")
-    stored = _classes_of(content)
+    stored = _classes_of(content.training)
     if classes is not None and stored is not None and list(classes) != stored:
         example = next(f"{a!r}, but {b!r} in the data" for a, b in zip(stored, classes, strict=False) if a != b)
         raise ValueError(f"{name}: its classifier is for other people ({example}); {way_out}")
@@ -90,7 +91,6 @@ def _differences(got: HSTLConfig, expected: HSTLConfig) -> list[str]:
     ]
 
 
-def _classes_of(content: dict[str, Any]) -> list[Any] | None:
-    training = content.get("training")
-    classes = training.get("classes") if isinstance(training, dict) else None
-    return classes if isinstance(classes, list) else None
+def _classes_of(training: Any) -> list[Any] | None:
+    classes = training.get("classes") if isinstance(training, Mapping) else None
+    return list(classes) if isinstance(classes, (list, tuple)) else None

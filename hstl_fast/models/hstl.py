@@ -15,6 +15,7 @@ from hstl_fast.backends import ON_GPUS
 from hstl_fast.models import cuda_graphs, released
 from hstl_fast.models.config import FEWEST_FRAMES, ROWS, HSTLConfig, is_count, preset
 from hstl_fast.models.cpu_plan import PlannedMaps
+from hstl_fast.models.effective import effective_tensors
 from hstl_fast.models.eligibility import (
     backend_with_support,
     backends_of_layers,
@@ -25,6 +26,8 @@ from hstl_fast.models.eligibility import (
 from hstl_fast.models.feature_maps import EagerMaps, FeatureMaps
 from hstl_fast.models.inputs import batches, check_clips, check_silhouettes, pack, repeated
 from hstl_fast.models.long_clips import FRAMES_OF_A_WINDOW, Maximum, WindowMaps, embeddings_of_maxima, windows
+from hstl_fast.models.recognition import model_in
+from hstl_fast.models.released_files import read
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
 from hstl_fast.ops._checks import Lengths
 from hstl_fast.ops._library import without_autocast
@@ -175,13 +178,17 @@ class HSTL(Layer):
     def official_state_dict(self) -> dict[str, Tensor]:
         """Copy this model's tensors under the names of the released checkpoints.
 
+        Parametrised, pruned and normed weights are folded; those of a model under `fully_shard` are gathered, and all
+        its processes have to call this alike.
+
         Returns:
             The tensors by their released names, in the released order.
 
         Raises:
-            ValueError: A module was replaced by one without the released network's tensors.
+            ValueError: The model lacks tensors of the released network or has others, or they have other shapes.
         """
-        return released.to_official(self.state_dict(), self.config)
+        names = [slot.name for slot in released.slots(self.config)]
+        return released.to_official(effective_tensors(self, names), self.config)
 
     def load_official_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load tensors with the released names; nothing is loaded if anything is wrong.
@@ -196,23 +203,26 @@ class HSTL(Layer):
 
     @classmethod
     def from_official_checkpoint(cls, path: str | os.PathLike[str], preset: str | None = None) -> HSTL:
-        """Make the model in a released `.pt` file; the number of identities is found from the tensors' shapes.
+        """Make the model in a checkpoint's file; the number of identities is found from the tensors' shapes.
 
-        No code from the file is run.
+        The file is in the released form, ours or not, a Lightning checkpoint, or a bare `state_dict()`; its tensors
+        have the released names or those of `HSTL.state_dict()`, also behind `module.`, `_orig_mod.`, `model.`,
+        `network.` and `backbone.`. No code from the file is run.
 
         Args:
             path: The file.
-            preset: The network; None finds it from the shapes. `oumvlp` and `grew` have one shape: it is `oumvlp`
-                unless "grew" is named.
+            preset: The network; None takes what the file says, or else finds it from the shapes. `oumvlp` and `grew`
+                have one shape: it is `oumvlp` unless "grew" is named.
 
         Returns:
             The model.
 
         Raises:
             OSError: The file cannot be opened.
-            ValueError: The file is not such a checkpoint.
+            ValueError: The file is not such a checkpoint, or not of `preset`; the message says what it holds, or what
+                to do.
         """
-        return released.model_in(released.read(path), path, preset, cls)
+        return model_in(read(path), path, preset, cls)
 
     def _embedded(self, clips: list[Tensor], longest: int) -> Tensor:
         """`[N, P, C]` of one batch; a clip of more than `longest` frames is computed in windows."""

@@ -5,33 +5,31 @@ Where the released model keeps one tensor per region, ours keeps one tensor stac
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hstl_fast.models.config import PRESETS, HSTLConfig
-from hstl_fast.models.config import preset as preset_config
+from hstl_fast.models.config import HSTLConfig
+from hstl_fast.models.prefixes import split_prefix
 
 CLASSIFIER = "Head1.fc_bin"
-# torch's safe unpickler says by one of these that it met an object it will not make.
-REFUSED_CODE = ("GLOBAL", "Trying to call reduce", "Can only create new object", "Can only build")
-
-_Model = TypeVar("_Model")
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One released tensor: its key and shape, and where it lives in ours, `state_dict()[name][index]`."""
+    """One released tensor: its key and shape, and where it lives in ours, `state_dict()[name][index]`.
+
+    Ours lacks the last `ones` dimensions, which are 1.
+    """
 
     key: str
     shape: tuple[int, ...]
     name: str
     index: tuple[int, ...] = ()
+    ones: int = 0
 
 
 def slots(config: HSTLConfig) -> list[Slot]:
@@ -69,28 +67,40 @@ def _slots(config: HSTLConfig) -> Iterator[Slot]:
 def _astp(key: str, i: int, pool: tuple[int, int | None, tuple[int, ...]]) -> Iterator[Slot]:
     c_in, c_out, split = pool
     for r in range(len(split)):
-        yield Slot(f"{key}.hpp.{r}.p", (1,), f"pools.{i}.p", (r,))
+        yield Slot(f"{key}.hpp.{r}.p", (1,), f"pools.{i}.p", (r,), ones=1)
     if c_out is not None:
-        yield Slot(f"{key}.proj.conv.weight", (c_out, c_in, 1, 1), f"pools.{i}.proj")
+        yield Slot(f"{key}.proj.conv.weight", (c_out, c_in, 1, 1), f"pools.{i}.proj", ones=2)
 
 
 def _fta(c: int, m: int) -> Iterator[Slot]:
     for r in range(m):
         for k in range(2):
-            yield Slot(f"fta.mma.{r}.fcs.{k}.weight", (c, c, 1), "fta.weight", (r, k))
+            yield Slot(f"fta.mma.{r}.fcs.{k}.weight", (c, c, 1), "fta.weight", (r, k), ones=1)
             yield Slot(f"fta.mma.{r}.fcs.{k}.bias", (c,), "fta.bias", (r, k))
 
 
+def own_shapes(config: HSTLConfig) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors in our `state_dict()` by name."""
+    shapes = {}
+    for slot in slots(config):  # those of the last region come last
+        shapes[slot.name] = (*(i + 1 for i in slot.index), *slot.shape[: len(slot.shape) - slot.ones])
+    return shapes
+
+
 def to_official(tensors: Mapping[str, Tensor], config: HSTLConfig) -> dict[str, Tensor]:
-    """Copies of a model's `state_dict()` under the released names, in their order.
+    """Copies of a model's tensors under the released names, in their order.
 
     Raises:
-        ValueError: a module was replaced by one without the released network's tensors.
+        ValueError: a tensor has another shape than the released network's.
     """
-    lacking = [slot.name for slot in slots(config) if slot.name not in tensors]
-    if lacking:
-        raise ValueError(f"the model must have all tensors of the released network, it lacks {listed(lacking)}")
-    return {slot.key: tensors[slot.name][slot.index].reshape(slot.shape).clone() for slot in slots(config)}
+    official = {}
+    for slot in slots(config):
+        try:
+            official[slot.key] = tensors[slot.name][slot.index].reshape(slot.shape).clone()
+        except (IndexError, RuntimeError):
+            shape = list(tensors[slot.name].shape)
+            raise ValueError(f"{slot.name} must have the shape that the model's config gives, got {shape}") from None
+    return official
 
 
 def load_official(tensors: Mapping[str, Tensor], state_dict: Mapping[str, Tensor], config: HSTLConfig) -> None:
@@ -99,9 +109,11 @@ def load_official(tensors: Mapping[str, Tensor], state_dict: Mapping[str, Tensor
     Raises:
         ValueError: something does not fit exactly; nothing has been copied then.
     """
-    faults = _faults(state_dict, config)
-    if faults:
-        raise ValueError(f"state_dict does not fit this HSTL model: {'; '.join(faults)}")
+    found = faults(state_dict, {slot.key: slot.shape for slot in slots(config)})
+    if found:
+        prefixes = {split_prefix(str(name))[0] for name in state_dict} - {""}
+        hint = f"; take the prefix {min(prefixes)!r} off the names" if prefixes else ""
+        raise ValueError(f"state_dict does not fit this HSTL model: {'; '.join(found)}{hint}")
     lacking = [slot.name for slot in slots(config) if slot.name not in tensors]
     if lacking:
         raise ValueError(f"the model must have all tensors of the released network, it lacks {listed(lacking)}")
@@ -111,106 +123,23 @@ def load_official(tensors: Mapping[str, Tensor], state_dict: Mapping[str, Tensor
             target.copy_(state_dict[slot.key].reshape(target.shape))
 
 
-def model_in(
-    content: Mapping[str, Any],
-    path: str | os.PathLike[str],
-    preset: str | None,
-    build: Callable[[HSTLConfig], _Model],
-    expected: HSTLConfig | None = None,
-) -> _Model:
-    """Make the model in a checkpoint's content.
-
-    Args:
-        content: As `read` returns it. Where it holds `network`, the fields of an `HSTLConfig`, it is that network: the
-            rows of regions cannot be told from the tensors.
-        path: The file, for messages.
-        preset: The network's name; None finds it from the tensors' shapes.
-        build: Makes a model of a configuration.
-        expected: A network that the tensors are taken for, if they fit it and the file does not say which it is.
-
-    Returns:
-        The model, with the checkpoint's tensors.
-
-    Raises:
-        ValueError: The tensors are another network's; the message names the file.
-    """
-    named = None if preset is None else preset_config(preset)
-    state_dict = content["model"]
-    try:
-        if named is None and content.get("network") is not None:
-            config = HSTLConfig.from_dict(content["network"])
-        else:
-            config = _recognised(state_dict, expected) if named is None else _with_classes(named, state_dict)
-        model = build(config)
-        load_official(model.state_dict(), state_dict, config)  # type: ignore[attr-defined]
-    except ValueError as fault:
-        raise ValueError(f"{os.fspath(path)}: {fault}") from None
-    return model
+def fits(value: object, shape: tuple[int, ...]) -> bool:
+    """Whether a value is a tensor of this shape."""
+    return isinstance(value, Tensor) and not value.is_nested and tuple(value.shape) == shape
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of a released checkpoint, without running any code from it.
-
-    Returns:
-        A dict with `model` and, in most files, `optimizer`, `scheduler` and `iteration`.
-
-    Raises:
-        OSError: the file cannot be opened.
-        ValueError: naming the file, if it is truncated, holds pickled code or is no checkpoint.
-    """
-    name = os.fspath(path)
-    with Path(path).open("rb") as file:
-        try:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as fault:  # broken files make torch stumble in many ways, all of them the file's fault
-            if any(sign in str(fault) for sign in REFUSED_CODE):
-                what = "holds pickled objects other than tensors and plain containers; they are never loaded"
-            else:
-                what = "is truncated or not a file written by torch.save"
-            raise ValueError(f"{name}: {what}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("model"), Mapping):
-        got = sorted(map(str, content))[:8] if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{name}: must be a dict with model, optimizer, scheduler and iteration, got {got}")
-    return content
-
-
-def _recognised(state_dict: Mapping[str, Tensor], expected: HSTLConfig | None) -> HSTLConfig:
-    if expected is not None and not _faults(state_dict, _with_classes(expected, state_dict)):
-        return _with_classes(expected, state_dict)
-    candidates = [_with_classes(PRESETS[name], state_dict) for name in ("casia-b", "oumvlp", "gait3d")]
-    matches = [sum(_fits(state_dict, slot) for slot in slots(config)) for config in candidates]
-    best = max(range(len(candidates)), key=matches.__getitem__)
-    total = len(slots(candidates[best]))
-    if 2 * matches[best] < total:
-        example = next(iter(state_dict), None)
-        raise ValueError(f"is not the checkpoint of an HSTL network (its first key is {example!r})")
-    return candidates[best]
-
-
-def _with_classes(config: HSTLConfig, state_dict: Mapping[str, Tensor]) -> HSTLConfig:
-    classifier = state_dict.get(CLASSIFIER)
-    if isinstance(classifier, Tensor) and classifier.dim() == 3 and classifier.shape[2] > 0:
-        return replace(config, num_classes=classifier.shape[2])
-    return config
-
-
-def _fits(state_dict: Mapping[str, Tensor], slot: Slot) -> bool:
-    value = state_dict.get(slot.key)
-    return isinstance(value, Tensor) and tuple(value.shape) == slot.shape
-
-
-def _faults(state_dict: Mapping[str, Tensor], config: HSTLConfig) -> list[str]:
-    expected = {slot.key: slot.shape for slot in slots(config)}
-    missing = [key for key in expected if key not in state_dict]
-    unexpected = [str(key) for key in state_dict if key not in expected]
+def faults(state_dict: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """What is missing, unexpected or misshaped in tensors that should have these names and shapes."""
+    missing = [name for name in shapes if name not in state_dict]
+    unexpected = [str(name) for name in state_dict if name not in shapes]
     misshaped = [
-        f"{slot.key} must have the shape {list(slot.shape)}, got {shape_of(state_dict[slot.key])}"
-        for slot in slots(config)
-        if slot.key in state_dict and not _fits(state_dict, slot)
+        f"{name} must have the shape {list(shape)}, got {shape_of(state_dict[name])}"
+        for name, shape in shapes.items()
+        if name in state_dict and not fits(state_dict[name], shape)
     ]
-    faults = [f"missing {listed(missing)}"] if missing else []
-    faults += [f"unexpected {listed(unexpected)}"] if unexpected else []
-    return faults + ([listed(misshaped, "; ")] if misshaped else [])
+    found = [f"missing {listed(missing)}"] if missing else []
+    found += [f"unexpected {listed(unexpected)}"] if unexpected else []
+    return found + ([listed(misshaped, "; ")] if misshaped else [])
 
 
 def shape_of(value: object) -> object:

@@ -6,18 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from hstl_fast import HSTL, HSTLConfig
+from hstl_fast import HSTL
 from hstl_fast.checkpoints import load_checkpoint, load_weights, save_checkpoint, with_new_classifier
-from hstl_fast.models import Stage
+from tests.helpers.tiny import TINY, differing, tiny_model
 
-TINY = HSTLConfig((4,), (Stage((40, 24), (4,)), Stage((40, 24), (4,))), pool=False, strips=4, num_classes=3)
 PEOPLE = ["001", "002", "005"]
 
 
 @pytest.fixture(scope="module")
 def model() -> HSTL:
-    torch.manual_seed(0)
-    return HSTL(TINY)
+    return tiny_model()
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +23,6 @@ def path(model: HSTL, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("start") / "a.pt"
     save_checkpoint(path, model, training={"classes": PEOPLE})
     return path
-
-
-def differing(a: HSTL, b: HSTL) -> list[str]:
-    """The names of the tensors that differ in any bit."""
-    return [name for name, value in a.state_dict().items() if not torch.equal(value, b.state_dict()[name])]
 
 
 def test_the_people_of_the_classifier_are_read_back(path: Path) -> None:
