@@ -51,14 +51,21 @@ def _unknown(digest: str) -> None:
 def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a command with the options of a network, which it gets as the fields of `Settings`."""
     return several(
-        choice("--preset", PRESETS, help=f"Network; by default {DEFAULT_PRESET}, for evaluate that of the protocol."),
+        choice(
+            "--preset",
+            PRESETS,
+            help="Network; with neither this nor --checkpoint nor --seed, the one that comes along, trained on rendered "
+            "walkers; for evaluate that of the protocol.",
+        ),
         click.option(
             "--checkpoint",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
             help="Released or trained weights (.pt); it also tells the preset.",
         ),
         click.option(
-            "--seed", type=click.IntRange(0, 2**63 - 1), help=f"Seed of untrained weights; by default {DEFAULT_SEED}."
+            "--seed",
+            type=click.IntRange(0, 2**63 - 1),
+            help=f"Seed of untrained weights of --preset; by default {DEFAULT_SEED}, {DEFAULT_PRESET}.",
         ),
         choice("--backend", BACKENDS, help="What computes the layers; by default auto."),
         click.option(
@@ -71,7 +78,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_network(settings: Settings) -> Network:
-    """Load the network that the options select; a warning says where its weights are untrained.
+    """Load the network that the options select; a warning says where its weights know nothing about people.
 
     Raises:
         click.UsageError: The options contradict each other.
@@ -81,6 +88,12 @@ def load_network(settings: Settings) -> Network:
         if settings.seed is not None:
             raise click.UsageError("--seed is for untrained weights; it cannot be combined with --checkpoint")
         return Network.from_checkpoint(settings.checkpoint, settings.preset)
+    if settings.preset is None and settings.seed is None:
+        warn(
+            "No --checkpoint: the weights are those that come along, trained on rendered walkers alone. "
+            "Results are repeatable but say little about people."
+        )
+        return Network.shipped()
     preset = settings.preset or DEFAULT_PRESET
     seed = DEFAULT_SEED if settings.seed is None else settings.seed
     warn(

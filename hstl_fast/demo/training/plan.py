@@ -46,7 +46,7 @@ class Plan:
 
     train: int = 60
     test: int = 24
-    views: tuple[int, ...] = (36, 72, 108, 144)
+    views: tuple[int, ...] = (54, 90, 126, 162)
     frames: int = 30
     steps: int = 300
     seed: int = 2023
