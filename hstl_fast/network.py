@@ -36,14 +36,19 @@ class Network(NamedTuple):
         """Whether the weights are random."""
         return self.weights.startswith("seed:")
 
+    @property
+    def knows_walkers_only(self) -> bool:
+        """Whether it is the network that the package brings along, which was trained on rendered walkers."""
+        return self.preset == SHIPPED
+
     @classmethod
     def from_checkpoint(cls, path: Path, preset: str | None = None) -> "Network":
         """Read a released or trained checkpoint.
 
         Args:
             path: The `.pt` file.
-            preset: The preset of the checkpoint, "walkers" or "custom"; None takes what the file says, or else finds it from the
-                shapes of the weights.
+            preset: The preset of the checkpoint, "walkers" or "custom"; None takes what the file says, or else
+                finds it from the shapes of the weights.
 
         Returns:
             The network; its weights are named by the SHA-256 digest of the file.

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hstl_fast import HSTL
-from hstl_fast.network import Network
+from hstl_fast.checkpoints import save_checkpoint
+from hstl_fast.network import SHIPPED_FILE, Network
 
 
 def test_a_seed_gives_the_same_weights_and_leaves_the_generator_alone() -> None:
@@ -31,3 +32,24 @@ def test_a_checkpoint_is_named_by_its_digest(preset: str | None, tmp_path: Path)
     assert network.weights == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
     assert not network.untrained
     assert network.model.config.num_classes == 2
+
+
+def test_the_network_that_comes_along_is_known_by_its_file(tmp_path: Path) -> None:
+    network = Network.shipped()
+    assert network.preset == "walkers"
+    assert network.knows_walkers_only
+    assert not network.untrained
+    copy = tmp_path / "renamed.pt"
+    copy.write_bytes(SHIPPED_FILE.read_bytes())
+    for preset in (None, "walkers"):
+        assert Network.from_checkpoint(copy, preset)[1:] == network[1:]
+    with pytest.raises(ValueError, match=r"renamed\.pt: holds the network walkers, not a custom one"):
+        Network.from_checkpoint(copy, "custom")
+
+
+def test_another_network_of_the_same_shape_is_not_taken_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.pt"
+    save_checkpoint(path, HSTL(Network.shipped().model.config))
+    assert Network.from_checkpoint(path).preset == "custom"
+    with pytest.raises(ValueError, match=r"mine\.pt: holds the network custom, not that of walkers\.pt"):
+        Network.from_checkpoint(path, "walkers")

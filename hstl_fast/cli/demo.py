@@ -123,3 +123,5 @@ def _print_identification(findings: Findings) -> None:
     click.echo(f"rank-1: {hits(findings.answers)}" + (f" ({'; '.join(by_kind)})" if len(by_kind) > 1 else ""))
     if findings.untrained:
         click.echo("The weights are untrained: this shows who is shaped alike, not what trained weights can do.")
+    elif findings.network.knows_walkers_only:
+        click.echo("The weights were trained on other rendered walkers: they know nothing about people.")

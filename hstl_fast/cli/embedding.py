@@ -54,8 +54,8 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
         choice(
             "--preset",
             PRESETS,
-            help="Network; with neither this nor --checkpoint nor --seed, the one that comes along, trained on rendered "
-            "walkers; for evaluate that of the protocol.",
+            help="Network with random weights, for evaluate that of the protocol; the others take the network that comes "
+            "along, trained on rendered walkers, without this, --checkpoint and --seed.",
         ),
         click.option(
             "--checkpoint",

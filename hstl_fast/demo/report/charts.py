@@ -28,7 +28,8 @@ def loss_chart(name: str, losses: Sequence[float], level: tuple[float, str]) -> 
     return f"""<div class="chart"><h3>{name}<span>{losses[0]:.3f} → {smooth[-1]:.3f}</span></h3>
 <div class="plot"><span class="top">{top:.2g}</span><span class="zero">0</span>
 <svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">
-<polyline class="raw" points="{_points(losses, top)}"/><polyline class="mean" points="{_points(smooth, top)}"/>
+<polyline fill="none" class="raw" points="{_points(losses, top)}"/>
+<polyline fill="none" class="mean" points="{_points(smooth, top)}"/>
 <line class="level" x1="0" x2="100" y1="{_height(value, top)}" y2="{_height(value, top)}"/></svg></div>
 <p class="ticks"><span>step 1</span><span>dashed: {meaning}</span><span>step {len(losses)}</span></p></div>"""
 
@@ -90,7 +91,7 @@ def _brackets(hierarchy: Hierarchy) -> list[str]:
         (upper, left), (lower, right) = places[merge.start], places.pop(merge.border)
         x = _along(hierarchy, merge.height)
         points = f"{left:.2f},{upper:.2f} {x:.2f},{upper:.2f} {x:.2f},{lower:.2f} {right:.2f},{lower:.2f}"
-        found.append(f'<polyline points="{points}"/>')
+        found.append(f'<polyline fill="none" points="{points}"/>')
         places[merge.start] = (upper + lower) / 2, x
     return found
 

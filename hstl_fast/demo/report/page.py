@@ -145,6 +145,11 @@ def _notes(findings: Findings) -> str:
             "shows who is shaped alike in these pictures, not what trained weights can do. Agreement and speed are "
             "measured all the same."
         )
+    elif network.knows_walkers_only:
+        notes.append(
+            "The weights are those that come along. They were trained on rendered walkers, others than those that are "
+            "rendered here, by <code>hstl-fast demo --train</code>. On people their answers mean little."
+        )
     else:
         notes.append(f"The weights are those of the checkpoint with the digest {escape(network.weights[:23])}….")
     return "".join(f'<p class="note">{note}</p>' for note in notes)

@@ -1,7 +1,7 @@
 """`python -m hstl_fast.demo.training FILE.pt`: make the checkpoint that the package brings along anew.
 
-It is the training of `hstl-fast demo --train`. Another processor rounds otherwise and comes to other weights, whose rates
-differ a little.
+It is the training of `hstl-fast demo --train`. Another processor rounds otherwise and comes to other weights, whose
+rates differ a little.
 """
 
 import argparse

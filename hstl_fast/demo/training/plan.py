@@ -36,7 +36,7 @@ class Plan:
         frames: Frames of each sequence.
         steps: Steps of the training.
         seed: Seed of the initial weights and of the batches.
-        population: Seed of the walkers.
+        population: Seed of the walkers; not that of `walkers.render`, whose people thus stay unseen.
         backend: What computes the layers in the training.
         network: The network; its regions are replaced by those of the hierarchy.
         people: Walkers in a batch.
@@ -48,9 +48,9 @@ class Plan:
     test: int = 24
     views: tuple[int, ...] = (54, 90, 126, 162)
     frames: int = 30
-    steps: int = 300
+    steps: int = 200
     seed: int = 2023
-    population: int = 2023
+    population: int = 1
     backend: str = "auto"
     network: HSTLConfig = field(default=NETWORK)
     people: int = 8
