@@ -82,7 +82,7 @@ def of_step(workload: Workload, implementation: Implementation) -> int:
 
 
 def growth(call: Callable[[], object]) -> int:
-    """Bytes that this process grows by, at most, during a call."""
+    """Bytes that this process grows by, at most, during the call."""
     _return_free_memory()
     PEAK_RESET.write_text("5")
     before = _status("VmRSS")
