@@ -70,10 +70,19 @@ def test_float16_goes_on_with_its_scaler(configure: Configure, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_a_compiled_network(configure: Configure, tmp_path: Path) -> None:
+def test_a_compiled_network(configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The compiler traces the network; generating code for what it has found takes minutes.
+    compile_with = torch.nn.Module.compile
+    compiled: list[torch.nn.Module] = []
+
+    def trace(model: torch.nn.Module) -> None:
+        compiled.append(model)
+        compile_with(model, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", trace)
     fit(configure(output=str(tmp_path / "eager"), schedule__steps=2, saving__log_every=1))
     last = fit(configure(machine__compile=True, schedule__steps=2, saving__log_every=1))
+    assert [type(model) for model in compiled] == [HSTL]
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "eager"), rel=1e-4)
     assert isinstance(HSTL.from_official_checkpoint(last), HSTL)
 
