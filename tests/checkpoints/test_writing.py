@@ -1,6 +1,7 @@
 """Whatever happens while a checkpoint is written, the earlier one stays and nothing is left beside it."""
 
 import errno
+import io
 import os
 import re
 import signal
@@ -67,6 +68,31 @@ def test_a_full_disk_leaves_the_earlier_one(
     with pytest.raises(OSError, match=r"; the checkpoint takes \d+\.\d kB, an earlier one stays as it is") as caught:
         save_checkpoint(path, model, iteration=2)
     assert (caught.value.errno, caught.value.filename) == (getattr(errno, code), str(path))
+    monkeypatch.undo()
+    check_that_the_earlier_one_stays(path, model)
+
+
+class FullForAMoment(io.FileIO):
+    """A file on a disk that is full at the second write, and has space again at the third."""
+
+    writes = 0
+
+    def write(self, data: Any) -> int:
+        self.writes += 1
+        if self.writes == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
+def test_a_gap_in_the_file_is_no_checkpoint(path: Path, model: HSTL, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Path.open
+
+    def open_draft(self: Path, mode: str = "r", **options: Any) -> Any:
+        return FullForAMoment(self, "w") if mode == "wb" else opened(self, mode, **options)
+
+    monkeypatch.setattr(Path, "open", open_draft)
+    with pytest.raises(OSError, match=r"No space left on device; the checkpoint takes \d+\.\d kB"):
+        save_checkpoint(path, model, iteration=2)
     monkeypatch.undo()
     check_that_the_earlier_one_stays(path, model)
 
