@@ -61,6 +61,8 @@ def only_first_process_prints(rank: int | None = None) -> Iterator[None]:
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         try:
             yield
+        except click.exceptions.Exit:
+            raise
         except Exception as error:
             raise click.exceptions.Exit(1) from error
 

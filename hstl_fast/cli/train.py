@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from hstl_fast.cli.output import only_first_process_prints, warn
 from hstl_fast.cli.training_output import watch
 from hstl_fast.data.found import check_nothing_left_out, write_report
 from hstl_fast.data.sequences import Sequences
+from hstl_fast.distributed import ProcessError
 from hstl_fast.environment import BACKEND
 from hstl_fast.evaluation.division import PROTOCOL_OF
 from hstl_fast.models.config import PRESETS
-from hstl_fast.training import TrainingConfig, TrainingStopped, fit, to_yaml
+from hstl_fast.training import TrainingConfig, TrainingError, TrainingStopped, fit, to_yaml
 from hstl_fast.training.checks import ACCELERATORS, LAYOUT_NAMES, PRECISIONS, Plain
 from hstl_fast.training.folder import checkpoints_in
 from hstl_fast.training.opengait import is_opengait, opengait_values
@@ -51,6 +53,8 @@ _FIELDS = {
 }
 # The variables in which launchers other than torchrun number processes and machines.
 _RANKS = ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+# Errors that the first process has, too, or hears of.
+_SAID_BY_THE_FIRST = (ValueError, TrainingError, ProcessError, ImportError)
 _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -157,7 +161,7 @@ def _train(config: TrainingConfig, strict: bool, report: Path | None) -> None:
         raise click.UsageError("expected data to learn from: --data PATH, or data.path in a configuration")
     if not config.output:
         raise click.UsageError("expected a folder of the training: --output FOLDER, or output in a configuration")
-    sequences = _find(config, strict, report) if _rank() == 0 else None
+    sequences = _find(config, strict, report if _rank() == 0 else None)
     if before := checkpoints_in(Path(config.output)):
         warn(f"{config.output}: going on from {before[0].name}")
     try:
@@ -166,12 +170,20 @@ def _train(config: TrainingConfig, strict: bool, report: Path | None) -> None:
     except TrainingStopped as stopped:
         warn(f"The training was {stopped}.")
         raise click.exceptions.Exit(1 if stopped.signal is None else 128 + stopped.signal) from stopped
+    except _SAID_BY_THE_FIRST:
+        raise
+    except Exception as error:
+        if rank := _rank():
+            # The first process cannot know this, and prints no more than that it lost another one.
+            click.echo(f"Error in process {rank}: {' '.join(str(error).split())}", file=sys.__stderr__)
+        raise
     click.echo(f"{last}: {config.schedule.steps} steps")
-    if sequences is not None and sequences.partition is not None and sequences.partition.test:
+    if sequences.partition is not None and sequences.partition.test:
         click.echo(f"Evaluate it: {_evaluation_command(config, last)}")
 
 
 def _find(config: TrainingConfig, strict: bool, report: Path | None) -> Sequences:
+    """Open the data, in all processes, so that none waits for another one that cannot."""
     sequences = open_divided(config.data)
     print_found(sequences)
     if report is not None:

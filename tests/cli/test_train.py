@@ -192,6 +192,25 @@ def test_other_processes_print_nothing(
     assert run(*arguments, "-o", tmp_path, "a=b", exit_code=1).output == ""
 
 
+@pytest.mark.parametrize(("error", "text"), [(ValueError, ""), (RuntimeError, "Error in process 1: out of memory\n")])
+def test_another_process_says_what_the_first_cannot_know(
+    arguments: list[object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    error: type[Exception],
+    text: str,
+) -> None:
+    def fit(*_: object, **__: object) -> None:
+        raise error("out of\nmemory")
+
+    monkeypatch.setattr(command, "fit", fit)
+    monkeypatch.setattr(sys, "__stderr__", sys.stderr)
+    monkeypatch.setenv("RANK", "1")
+    assert run(*arguments, "-o", tmp_path, exit_code=1).output == ""
+    assert capfd.readouterr().err == text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_leave_a_checkpoint(arguments: list[object], tmp_path: Path, number: signal.Signals) -> None:
@@ -208,6 +227,38 @@ def test_signals_leave_a_checkpoint(arguments: list[object], tmp_path: Path, num
     assert f"The training was stopped by {number.name} after " in errors
     assert "goes on from there." in errors
     assert len(list((tmp_path / "run" / "checkpoints").glob("step-*.pt"))) == 1
+
+
+@pytest.mark.slow
+def test_two_processes_print_and_evaluate_as_one(arguments: list[object], tmp_path: Path) -> None:
+    words = [*arguments, "-o", tmp_path / "run", "--evaluate-every", 4]
+    program = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "hstl_fast",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*program, *map(str, words)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    evaluation, last, advice = done.stdout.splitlines()
+    assert evaluation.startswith("Step 4, casia-b: ")
+    assert last == f"{tmp_path}/run/checkpoints/step-00000004.pt: 4 steps"
+    run(*shlex.split(advice.removeprefix("Evaluate it: "))[1:], "--json", tmp_path / "out.json")
+    (line,) = (tmp_path / "run" / "evaluation.jsonl").read_text().splitlines()
+    assert json.loads(line)["results"] == json.loads((tmp_path / "out.json").read_text())["results"]
 
 
 CONFIG = load_config(overrides=["batch.people=2", "batch.sequences=5", "batch.frames=30"])

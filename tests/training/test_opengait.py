@@ -122,6 +122,30 @@ def test_takes_what_means_the_same(tmp_path: Path) -> None:
     )
 
 
+RELEASED = """
+data_cfg: {dataset_name: CASIA-B}
+loss_cfg:
+  - {type: TripletLoss, margin: 0.2}
+  - {type: CrossEntropyLoss, scale: 1, label_smooth: false}
+optimizer_cfg: {solver: Adam, lr: 1e-4, weight_decay: 5e-4}
+scheduler_cfg: {scheduler: MultiStepLR, gamma: 0.1, milestones: [70000]}
+trainer_cfg:
+  enable_float16: true
+  sync_BN: true
+  total_iter: 90000
+  sampler: {batch_size: [8, 8], frames_num_fixed: 30, frames_skip_num: 0, sample_type: fixed_ordered}
+"""
+
+
+def test_the_settings_of_the_paper_are_those_of_the_preset(tmp_path: Path) -> None:
+    config, not_taken = imported(tmp_path, RELEASED)
+    preset = TrainingConfig.from_preset("casia-b")
+    for section in ("network", "batch", "loss", "optimizer", "schedule", "evaluation"):
+        assert getattr(config, section) == getattr(preset, section), section
+    assert config.machine == MachineConfig(precision="float16")
+    assert not_taken == ()
+
+
 def test_names_everything_else(tmp_path: Path) -> None:
     _, not_taken = imported(tmp_path, GAIT3D)
     keys = [sentence.partition("=")[0] for sentence in not_taken]

@@ -77,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("yaml")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(config=configs())
 def test_what_is_written_reads_back_equal(folder: Path, config: TrainingConfig) -> None:
     path = folder / "config.yaml"
