@@ -120,7 +120,7 @@ IMPLEMENTATIONS = {
 
 
 def check() -> dict[str, str | None]:
-    """What is wrong with each implementation, on a batch that the definition affords in float64."""
+    """The fault of each implementation, or None, on a batch that the definition affords in float64."""
     embeddings, labels = Size(8, 6, 3, 64).batch()
     expected = by_autograd(reference.triplet_loss, embeddings.double(), labels)
     found = {name: errors(each.compute(embeddings, labels), expected) for name, each in IMPLEMENTATIONS.items()}
