@@ -2,8 +2,8 @@
 
     python -m benchmarks.training.demo_reference --seeds 2023 2024 2025 --keep /tmp/demo
 
-The trainings of a seed follow one another, so that a machine that is busy for a while falls on one of them: run it on an
-idle machine. A training that was interrupted goes on in the folder of `--keep`.
+The trainings follow one another, so that whatever else runs for a while slows one of them: run it on an idle machine. A
+training that was interrupted goes on in the folder of `--keep`.
 """
 
 import argparse
