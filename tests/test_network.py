@@ -3,11 +3,15 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from hstl_fast import HSTL
+from hstl_fast.checkpoints import save_checkpoint
+from hstl_fast.evaluation.embeddings import Embeddings, check_comparable
 from hstl_fast.network import Network
+from tests.helpers.tiny import TINY, silhouettes, tiny_model
 
 
 def test_a_seed_gives_the_same_weights_and_leaves_the_generator_alone() -> None:
@@ -31,3 +35,32 @@ def test_a_checkpoint_is_named_by_its_digest(preset: str | None, tmp_path: Path)
     assert network.weights == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
     assert not network.untrained
     assert network.model.config.num_classes == 2
+
+
+def test_a_custom_network_is_named_so(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    save_checkpoint(path, tiny_model())
+    for preset in (None, "custom"):
+        network = Network.from_checkpoint(path, preset)
+        assert (network.preset, network.model.config) == ("custom", TINY)
+    with pytest.raises(ValueError, match=r"weights\.pt: holds the network of stem \[4\], .* not gait3d$"):
+        Network.from_checkpoint(path, "gait3d")
+
+
+def test_a_published_network_is_no_custom_one(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    save_checkpoint(path, HSTL.from_preset("casia-b", num_classes=2))
+    with pytest.raises(ValueError, match=r"weights\.pt: holds the network casia-b, not a custom one$"):
+        Network.from_checkpoint(path, "custom")
+
+
+def test_two_custom_networks_are_never_compared(tmp_path: Path) -> None:
+    found = []
+    for seed in (0, 1):
+        save_checkpoint(tmp_path / f"{seed}.pt", tiny_model(seed))
+        network = Network.from_checkpoint(tmp_path / f"{seed}.pt")
+        vectors = network.model.embed([silhouettes(1)[0]]).numpy()
+        found.append(Embeddings(vectors, ("a",), np.array([3]), network.preset, network.weights, "0"))
+    check_comparable(found[0], found[0])
+    with pytest.raises(ValueError, match="gallery and probe must have the same weights to be compared; got sha256:"):
+        check_comparable(*found)

@@ -153,13 +153,13 @@ def _stacked(
     present = [slot.key for slot, entry in zip(own, entries) if entry]
     if not present:
         return {}
-    keys = set().union(*entries)
+    keys = {key: None for entry in entries for key in entry}  # in the order of the file
     for slot, entry in zip(own, entries):
-        if keys - set(entry):
-            left.append(f"optimizer: {own[0].name}: {slot.key} lacks {', '.join(sorted(keys - set(entry)))}")
+        if lacking := [key for key in keys if key not in entry]:
+            left.append(f"optimizer: {own[0].name}: {slot.key} lacks {', '.join(sorted(lacking))}")
             return {}
     stacked: dict[str, Any] = {}
-    for key in sorted(keys):
+    for key in keys:
         values = [entry[key] for entry in entries]
         if all(_is_scalar(value) for value in values):
             stacked[key] = _copied(values[0])

@@ -38,12 +38,12 @@ def effective_tensors(model: nn.Module, names: Iterable[str]) -> dict[str, Tenso
     Raises:
         ValueError: A tensor is missing, or the model has others; the message names them.
     """
-    names = list(names)
+    names = list(dict.fromkeys(names))
     state = {unwrapped_name(name): value for name, value in model.state_dict().items()}
     modules = {unwrapped_name(name + ".")[:-1]: module for name, module in model.named_modules()}
     found: dict[str, Tensor] = {}
     others = set(state) - set(names)
-    for name in dict.fromkeys(names):
+    for name in names:
         owner, _, attribute = name.rpartition(".")
         value, sources = _folded(modules.get(owner), attribute)
         value = state.get(name, value)
@@ -51,7 +51,10 @@ def effective_tensors(model: nn.Module, names: Iterable[str]) -> dict[str, Tenso
             found[name] = whole(value)
             others -= {other for other in others if other.removeprefix(f"{owner}.").startswith(sources)}
     if lacking := [name for name in names if name not in found]:
-        raise ValueError(f"the model must have all tensors of the released network, it lacks {listed(lacking)}")
+        instead = f" and has {listed(sorted(others))}" if others else ""
+        raise ValueError(
+            f"the model must have all tensors of the released network, it lacks {listed(lacking)}{instead}"
+        )
     if others:
         raise ValueError(
             f"the model must have the tensors of the released network only, it also has {listed(sorted(others))}; "

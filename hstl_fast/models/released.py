@@ -117,6 +117,9 @@ def load_official(tensors: Mapping[str, Tensor], state_dict: Mapping[str, Tensor
     lacking = [slot.name for slot in slots(config) if slot.name not in tensors]
     if lacking:
         raise ValueError(f"the model must have all tensors of the released network, it lacks {listed(lacking)}")
+    for slot in slots(config):
+        if hasattr(tensors[slot.name], "full_tensor") or tensors[slot.name].is_meta:
+            raise ValueError(f"the model must hold whole tensors to load into, {slot.name} is sharded or on no device")
     with torch.no_grad():
         for slot in slots(config):
             target = tensors[slot.name][slot.index]
@@ -129,7 +132,7 @@ def fits(value: object, shape: tuple[int, ...]) -> bool:
 
 
 def faults(state_dict: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """What is missing, unexpected or misshaped in tensors that should have these names and shapes."""
+    """Sentences about the missing, unexpected and misshaped among tensors that should have these names and shapes."""
     missing = [name for name in shapes if name not in state_dict]
     unexpected = [str(name) for name in state_dict if name not in shapes]
     misshaped = [

@@ -140,7 +140,7 @@ def test_a_checkpoint_survives_saving(tmp_path: Path) -> None:
 @each_optimizer
 def test_every_optimizer_survives_saving(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = HSTL.from_preset("casia-b", 3)
+    model = HSTL(SMALL)
     optimizer = OPTIMIZERS[kind](list(model.parameters()))
     steps(optimizer, gradients_of(model, 1)[1])
     checkpoints.save_checkpoint(tmp_path / "a.pt", model, optimizer.state_dict())
@@ -212,10 +212,11 @@ def test_what_cannot_be_carried_is_reported() -> None:
     ],
 )
 def test_a_malformed_optimizer_leaves_the_model(fault: Any, sentence: str, tmp_path: Path) -> None:
-    model = HSTL.from_preset("casia-b", 3)
+    model = HSTL(SMALL)
     if isinstance(fault, dict) and "state" in fault:
         fault = {**torch.optim.Adam(released_parameters(model)).state_dict(), **fault}
-    torch.save({"model": model.official_state_dict(), "optimizer": fault}, tmp_path / "a.pt")
+    content = {"model": model.official_state_dict(), "optimizer": fault, "network": SMALL.to_dict()}
+    torch.save(content, tmp_path / "a.pt")
     found = checkpoints.load_checkpoint(tmp_path / "a.pt")
     assert found.optimizer is None
     assert found.not_carried == [f"optimizer: {sentence}"]

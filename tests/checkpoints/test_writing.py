@@ -1,6 +1,7 @@
 """Whatever happens while a checkpoint is written, the earlier one stays and nothing is left beside it."""
 
 import errno
+import io
 import os
 import re
 import signal
@@ -71,6 +72,31 @@ def test_a_full_disk_leaves_the_earlier_one(
     check_that_the_earlier_one_stays(path, model)
 
 
+class FullForAMoment(io.FileIO):
+    """A file on a disk that is full at the second write, and has space again at the third."""
+
+    writes = 0
+
+    def write(self, data: Any) -> int:
+        self.writes += 1
+        if self.writes == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
+def test_a_gap_in_the_file_is_no_checkpoint(path: Path, model: HSTL, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Path.open
+
+    def open_draft(self: Path, mode: str = "r", **options: Any) -> Any:
+        return FullForAMoment(self, "w") if mode == "wb" else opened(self, mode, **options)
+
+    monkeypatch.setattr(Path, "open", open_draft)
+    with pytest.raises(OSError, match=r"No space left on device; the checkpoint takes \d+\.\d kB"):
+        save_checkpoint(path, model, iteration=2)
+    monkeypatch.undo()
+    check_that_the_earlier_one_stays(path, model)
+
+
 def test_other_errors_stay_what_they_are(path: Path, model: HSTL, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -109,7 +135,7 @@ for iteration in range(1, 1000):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.0, 0.003, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08])
+@pytest.mark.parametrize("seconds", [0.003, 0.02, 0.04, 0.06])
 def test_killed_while_writing_the_last_written_one_is_there(seconds: float, path: Path, model: HSTL) -> None:
     command = [sys.executable, "-c", SAVING, str(path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
