@@ -30,8 +30,8 @@ def clear_caches() -> None:
     """Free everything that the package keeps for the next call; the next call makes it again.
 
     These are the prepacked weights of evaluation, the free memory of the native allocator, and on a GPU the tables of
-    the kernels and the CUDA graphs of all models. Call it after weights were changed behind PyTorch's back, through
-    `weight.data` or a NumPy array, where only a sample of values is compared; and before parameters are swapped by
+    the kernels and the CUDA graphs of all models. No answer depends on it: what is kept is used only for weights whose
+    bytes are still those that it was made from. Call it to free memory, and before parameters are swapped by
     `torch.utils.swap_tensors`, which the weak references of the cache forbid.
     """
     for cache in reversed(_caches.values()):  # the allocator, registered first, gets back what the others hold

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hstl_fast.ops import triplet
+
 # The types of embeddings; a position in this list stands for a type in messages between processes.
 _TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -17,7 +19,19 @@ def triplet_loss(embeddings: Tensor, labels: Tensor, margin: float = 0.2) -> Ten
 
     For every part, this is the mean of the terms `max(0, d(anchor, positive) - d(anchor, negative) + margin)` that are
     not zero (0 if all are), over all anchors, all positives (the anchor itself among them) and all negatives; then the
-    mean over parts is taken. `d` is the Euclidean distance. Identities may have unequal numbers of sequences.
+    mean over parts is taken. `d` is the Euclidean distance. Identities may have unequal numbers of sequences; a batch
+    of one identity has no negatives, and a loss of 0. `hstl_fast.reference.triplet_loss` is the definition in a few
+    lines of plain torch.
+
+    Memory beside the embeddings is that of their gradient and some tensors `[N, N]`, never that of all triplets.
+
+    Distances are computed in float64 (float32 on MPS) as `sqrt(max(0, |x|^2 + |y|^2 - 2xy))`, whatever torch's settings
+    for matrix products: loss and gradient are those of the definition in float64, rounded. A squared distance below
+    `eps C (|x|^2 + |y|^2)`, which is its rounding error, counts as 0; the gradient of a distance of 0 is 0. An
+    embedding that is not finite makes the loss NaN, and the gradients of all embeddings of its part.
+
+    Equal input gives the same bits in every call with the same number of threads on the CPU. Only first derivatives are
+    computed. Labels on an accelerator are waited for; labels on the CPU beside embeddings on an accelerator are not.
 
     Args:
         embeddings: `[N, P, C]`.
@@ -25,19 +39,14 @@ def triplet_loss(embeddings: Tensor, labels: Tensor, margin: float = 0.2) -> Ten
         margin: How much farther than a positive a negative is to be.
 
     Returns:
-        A scalar, computed in float32 at least.
+        A scalar, float32, or float64 for float64 embeddings.
 
     Raises:
         ValueError: The embeddings or the labels have another shape, or the labels are no integers.
     """
     _check_embeddings(embeddings)
     _check_labels(labels, embeddings.shape[0])
-    distance = _distances(_wide(embeddings).transpose(0, 1))  # p n n
-    same = labels[:, None] == labels[None, :]
-    terms = (distance[:, :, :, None] - distance[:, :, None, :] + margin).relu()  # p anchor positive negative
-    terms = terms * (same[:, :, None] & ~same[:, None, :])
-    counts = (terms > 0).sum((1, 2, 3))
-    return (terms.sum((1, 2, 3)) / counts.clamp(min=1)).mean()
+    return triplet.triplet_loss(embeddings, labels, margin)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, scale: float = 1.0, smoothing: float = 0.0) -> Tensor:
@@ -142,18 +151,6 @@ def _gather(rows: Tensor, counts: list[int]) -> Tensor:
     gathered = rows.new_empty(len(counts), *padded.shape)
     dist.all_gather(list(gathered.unbind()), padded)
     return torch.cat([found[:n] for found, n in zip(gathered, counts)])
-
-
-def _distances(x: Tensor) -> Tensor:
-    """Return Euclidean distances `[P, N, N]` of `x` `[P, N, C]`; a distance of exactly zero has gradient 0, not NaN.
-
-    The distance of a sequence to itself is set to 0, for the root and its gradient would magnify its rounding error.
-    """
-    norms = x.square().sum(-1)
-    with torch.autocast(x.device.type, enabled=False):
-        squared = (norms[:, :, None] + norms[:, None, :] - 2 * x @ x.transpose(1, 2)).relu()
-    apart = (squared > 0) & ~torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
-    return torch.where(apart, squared, 1.0).sqrt() * apart
 
 
 def _check_embeddings(embeddings: Tensor) -> None:

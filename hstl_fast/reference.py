@@ -197,6 +197,37 @@ def fta_lengths(seq_lens: Sequence[int]) -> list[int]:
     return [(t - 3) // 3 + 1 for t in seq_lens]
 
 
+def triplet_loss(embeddings: Tensor, labels: Tensor, margin: float = 0.2) -> Tensor:
+    """Compute the batch-all triplet loss from a tensor of all triplets `[P, N, N, N]`.
+
+    Args:
+        embeddings: `[N, P, C]`.
+        labels: Integers `[N]`.
+        margin: How much farther than a positive a negative is to be.
+
+    Returns:
+        A scalar, float32 for anything narrower than float64.
+    """
+    distance = _distances(_wide(embeddings).transpose(0, 1))  # p n n
+    same = labels[:, None] == labels[None, :]
+    terms = (distance[:, :, :, None] - distance[:, :, None, :] + margin).relu()  # p anchor positive negative
+    terms = terms * (same[:, :, None] & ~same[:, None, :])
+    counts = (terms > 0).sum((1, 2, 3))
+    return (terms.sum((1, 2, 3)) / counts.clamp(min=1)).mean()
+
+
+def _distances(x: Tensor) -> Tensor:
+    """Euclidean distances `[P, N, N]` of `x` `[P, N, C]`; a distance of exactly zero has gradient 0, not NaN.
+
+    The distance of a sequence to itself is set to 0, for the root and its gradient would magnify its rounding error.
+    """
+    norms = x.square().sum(-1)
+    with torch.autocast(x.device.type, enabled=False):
+        squared = (norms[:, :, None] + norms[:, None, :] - 2 * x @ x.transpose(1, 2)).relu()
+    alike = (squared == 0) | torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+    return squared.masked_fill(alike, 1.0).sqrt().masked_fill(alike, 0.0)
+
+
 def _gated(a: Tensor, b: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     wide_a, wide_b = _wide(a), _wide(b)
     z = (wide_a + wide_b).mean((3, 4))  # n c t

@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -138,3 +139,14 @@ def native() -> str:
     if reason is not None:
         pytest.skip(reason)
     return "cpu"
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    """A process group of torch.distributed that has this process alone."""
+    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+        pytest.skip("this torch has no gloo")
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    gc.collect()  # wrapped models in cycles would keep gloo's threads until the interpreter ends, which may abort it
+    torch.distributed.destroy_process_group()

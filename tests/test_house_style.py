@@ -23,6 +23,7 @@ from hstl_fast import (
     export,
     files,
     functional,
+    hierarchy,
     layout,
     losses,
     names,
@@ -33,6 +34,7 @@ from hstl_fast import (
     silhouettes,
 )
 from hstl_fast.evaluation import curves, division, pictures, protocols, published, reranking, search
+from hstl_fast.hierarchy import clustering, feature_sets, text
 from hstl_fast.ops import _dispatch
 from hstl_fast.silhouettes import walkers
 from hstl_fast.training import checks, config, evaluating, opengait, plain, yaml_files
@@ -54,8 +56,9 @@ def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     modules = (hstl_fast, functional, losses, checkpoints, export, silhouettes, walkers, data, evaluation, files, names)
     evaluations = (curves, division, pictures, protocols, published, reranking, search)
     training = (checks, config, evaluating, opengait, plain, yaml_files)
+    hierarchies = (hierarchy, clustering, feature_sets, text)
     others = (distributed, embedding, progress, reference, layout, _dispatch, backends)
-    for module in (*modules, *evaluations, *training, *others, *native):
+    for module in (*modules, *evaluations, *training, *hierarchies, *others, *native):
         listed = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
         for name in listed:
             value = getattr(module, name)
@@ -64,7 +67,7 @@ def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
                 yield f"{module.__name__}.{name}", value
     for layer in (nn.ARME, nn.ASTP, nn.StripPool, nn.FTA, nn.SeparateFCs):
         yield f"{layer.__name__}.forward", layer.forward
-    for kind in (HSTL, distributed.Processes, options.Option):
+    for kind in (HSTL, distributed.Processes, options.Option, hierarchy.Hierarchy):
         for name, value in vars(kind).items():
             method = getattr(value, "__func__", value)  # of a class method
             if inspect.isfunction(method) and not name.startswith("_"):

@@ -1,15 +1,12 @@
 """The loss of the global batch: every process holds a part of it, and all compute what one process would."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from hstl_fast.losses import all_processes, triplet_loss
+from tests.helpers.processes import run_two
 
 LABELS = torch.tensor([4, 4, 9, 9, 2, 4, 9])
 GLOBAL = """
@@ -49,33 +46,13 @@ def batch() -> torch.Tensor:
     return torch.randn(7, 3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 4
 
 
-@pytest.fixture
-def one_process() -> Iterator[None]:
-    """A process group of this process alone."""
-    if not dist.is_available() or not dist.is_gloo_available():
-        pytest.skip("this torch has no gloo")
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
-
-
-@pytest.fixture
-def processes() -> Iterator[list[subprocess.Popen[str]]]:
-    """Children started by a test, ended with it."""
-    started: list[subprocess.Popen[str]] = []
-    yield started
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
 def test_one_process_without_a_group_keeps_its_own() -> None:
     embeddings, labels = all_processes(batch(), LABELS)
     assert torch.equal(embeddings, batch())
     assert labels is LABELS
 
 
-@pytest.mark.usefixtures("one_process")
+@pytest.mark.usefixtures("process_group")
 def test_a_group_of_one_process_gives_the_gradient_of_its_own_batch() -> None:
     alone, grouped = batch().requires_grad_(), batch().requires_grad_()
     triplet_loss(alone, LABELS).backward()
@@ -90,17 +67,6 @@ def test_a_group_of_one_process_gives_the_gradient_of_its_own_batch() -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_compute_the_loss_of_the_global_batch(
-    tmp_path: Path, environment: dict[str, str], processes: list[subprocess.Popen[str]]
-) -> None:
-    if not dist.is_available() or not dist.is_gloo_available():
-        pytest.skip("this torch has no gloo")
-    for rank in range(2):
-        command = [sys.executable, "-c", GLOBAL, str(rank), str(tmp_path / "store")]
-        processes.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        )
-    for process in processes:
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
-        assert out.strip() == "equal"
+@pytest.mark.usefixtures("process_group")  # which skips where there is no gloo
+def test_two_processes_compute_the_loss_of_the_global_batch(tmp_path: Path, environment: dict[str, str]) -> None:
+    assert run_two(GLOBAL, tmp_path / "store", environment) == ["equal\n", "equal\n"]

@@ -10,7 +10,7 @@ import torch
 from hstl_fast import HSTL
 from hstl_fast.checkpoints import save_checkpoint
 from hstl_fast.evaluation.embeddings import Embeddings, check_comparable
-from hstl_fast.network import Network
+from hstl_fast.network import SHIPPED_FILE, Network
 from tests.helpers.tiny import TINY, silhouettes, tiny_model
 
 
@@ -64,3 +64,24 @@ def test_two_custom_networks_are_never_compared(tmp_path: Path) -> None:
     check_comparable(found[0], found[0])
     with pytest.raises(ValueError, match="gallery and probe must have the same weights to be compared; got sha256:"):
         check_comparable(*found)
+
+
+def test_the_network_that_comes_along_is_known_by_its_file(tmp_path: Path) -> None:
+    network = Network.shipped()
+    assert network.preset == "walkers"
+    assert network.knows_walkers_only
+    assert not network.untrained
+    copy = tmp_path / "renamed.pt"
+    copy.write_bytes(SHIPPED_FILE.read_bytes())
+    for preset in (None, "walkers"):
+        assert Network.from_checkpoint(copy, preset)[1:] == network[1:]
+    with pytest.raises(ValueError, match=r"renamed\.pt: holds the network walkers, not a custom one"):
+        Network.from_checkpoint(copy, "custom")
+
+
+def test_another_network_of_the_same_shape_is_not_taken_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.pt"
+    save_checkpoint(path, HSTL(Network.shipped().model.config))
+    assert Network.from_checkpoint(path).preset == "custom"
+    with pytest.raises(ValueError, match=r"mine\.pt: holds the network custom, not that of walkers\.pt"):
+        Network.from_checkpoint(path, "walkers")

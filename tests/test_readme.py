@@ -103,11 +103,19 @@ def check_evaluation(names: dict[str, Any]) -> None:
     assert 0 <= names["found"]["results"]["NM"]["rank1"] <= 100
 
 
+def check_hierarchy(names: dict[str, Any]) -> None:
+    assert [stage.split for stage in names["model"].config.stages] == [
+        tuple(8 * strips for strips in split) for split in names["splits"]
+    ]
+    assert len(names["shares"]) == 2
+
+
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
     "README.md": check_readme,
     "docs/python.md": check_python,
     "docs/data.md": check_data,
     "docs/evaluation.md": check_evaluation,
+    "docs/hierarchy.md": check_hierarchy,
 }
 
 

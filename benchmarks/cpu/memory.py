@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,10 +78,15 @@ def of_step(workload: Workload, implementation: Implementation) -> int:
         release = getattr(network, "release", None)
         if release is not None:
             release()
-        _return_free_memory()
-        PEAK_RESET.write_text("5")
-        before = _status("VmRSS")
-        workload.step(network, inputs)
+        return growth(lambda: workload.step(network, inputs))
+
+
+def growth(call: Callable[[], object]) -> int:
+    """Bytes that this process grows by, at most, during the call."""
+    _return_free_memory()
+    PEAK_RESET.write_text("5")
+    before = _status("VmRSS")
+    call()
     return max(0, _status("VmHWM") - before)
 
 

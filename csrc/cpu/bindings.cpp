@@ -50,6 +50,7 @@ template <class T> void run(const PairDistances<T>& a) { operators<T>().pair_dis
 static void run(const GrowSupport& a) { supports().grow(a); }
 static void run(const WindowSupport& a) { supports().window(a); }
 static void run(const MaxPoolSupport& a) { supports().max_pool(a); }
+static void run(const Checksum& a) { checksum(a); }
 // clang-format on
 
 }  // namespace hstl
@@ -116,7 +117,7 @@ PYBIND11_MODULE(_cpu, m) {
                SilhouettesForward, LeakyBackward, FrameMaximum, FrameMaximumBackward, FrameMaximumBackwardAdd,
                AstpWorkspace, AstpForward, AstpBackward, FtaWorkspace, FtaForward, FtaBackward, MaxPool, Head,
                PartDistancesWorkspace, PartDistances, PairDistances>(m, fields);
-  define_untyped<GrowSupport, WindowSupport, MaxPoolSupport>(m, fields);
+  define_untyped<GrowSupport, WindowSupport, MaxPoolSupport, Checksum>(m, fields);
   m.attr("fields") = fields;  // names of every function's arguments, in order
   m.def("instruction_sets", &instruction_sets, "Instruction sets that this machine runs, best first.");
   m.def("instruction_set", &hstl::instruction_set, "The instruction set in use.");

@@ -103,6 +103,8 @@ const Operators<double>& operators<double>() {
 
 const Supports& supports() { return in_use().tables.supports; }
 
+void checksum(const Checksum& a) { in_use().tables.checksum(a); }
+
 bool built_with_openmp() {
 #ifdef _OPENMP
   return true;

@@ -18,7 +18,7 @@ namespace hstl {
 // fields finds an argument that was added, removed, renamed or moved. It does not find one that keeps its name and
 // place and gets another type, layout in memory or meaning, nor a changed layout of prepacked weights: raise the number
 // for every change.
-constexpr int kInterface = 9;
+constexpr int kInterface = 10;
 
 // The algorithm of a convolution: direct, or Winograd with tiles of 4 x 4 positions and so many frames.
 constexpr int kDirect = 0;
@@ -77,8 +77,8 @@ struct ArmeWgradWorkspace {
 
 // y = leaky(conv3d of every region with its own weights, zero padding 1 around region and sequence), 0 outside its
 // support. In the Winograd domain also, where asked for, the maximum over the frames of each sequence, and the 2x2
-// spatial maximum of every frame, for which regions and width have to be even. Where the algorithm is direct, y is all
-// there is.
+// spatial maximum of every frame, for which regions and width have to be even, and the checksum of the weights that
+// were prepacked. Where the algorithm is direct, y is all there is.
 template <class T>
 struct ArmeForward {
   T* y;                      // [F, H, W, c_out], or null where only the maxima are wanted
@@ -93,10 +93,13 @@ struct ArmeForward {
   int algorithm;
   int itemsize;
   int threads;
-  T* maximum;     // [N, H, W, c_out] or null
-  T* max_pooled;  // [F, H / 2, W / 2, c_out] or null
+  T* maximum;           // [N, H, W, c_out] or null
+  T* max_pooled;        // [F, H / 2, W / 2, c_out] or null
+  const void* weights;  // [weights_bytes], read for the digest only
+  int64_t weights_bytes;
+  uint64_t* digest;  // [2] as of checksum, or null
   HSTL_FUNCTION("arme_forward", y, x, prepacked, workspace, x_support, y_support, seq_lens, split, w, c_in, c_out,
-                negative_slope, algorithm, itemsize, threads, maximum, max_pooled)
+                negative_slope, algorithm, itemsize, threads, maximum, max_pooled, weights, weights_bytes, digest)
 };
 
 // The direct forward of silhouettes, which are 0..1 as x / 255, and are their own support.
@@ -418,6 +421,17 @@ struct MaxPoolSupport {
   HSTL_FUNCTION("max_pool_support", y, x, frames, h, w)
 };
 
+// ---- checksums
+
+// 128 bits of each piece of memory, by which a change is noticed; the same for any number of threads and on every
+// instruction set.
+struct Checksum {
+  uint64_t* digests;         // [k, 2]
+  IntList addresses, sizes;  // [k], sizes in bytes
+  int threads;
+  HSTL_FUNCTION("checksum", digests, addresses, sizes, threads)
+};
+
 // ---- tables of functions
 
 // The functions of one algorithm of the region-wise convolution.
@@ -466,6 +480,7 @@ struct Tables {
   Operators<float> float32;
   Operators<double> float64;
   Supports supports;
+  void (*checksum)(const Checksum&);
 };
 
 // The files with operators: F.cpp has a function fill_F that puts its functions into the tables. csrc/build.py compiles
@@ -478,6 +493,7 @@ struct Tables {
   X(arme_winograd)             \
   X(arme_winograd_wgrad)       \
   X(astp)                      \
+  X(checksum)                  \
   X(distances)                 \
   X(fta)                       \
   X(head)                      \
@@ -489,6 +505,7 @@ struct Tables {
 template <class T>
 const Operators<T>& operators();
 const Supports& supports();
+void checksum(const Checksum& a);
 
 // Name of the i-th instruction set that this machine runs, best first; null past the last.
 const char* instruction_set_name(int i);

@@ -14,6 +14,7 @@ from hstl_fast.cli.bench import bench
 from hstl_fast.cli.demo import demo
 from hstl_fast.cli.embed import embed
 from hstl_fast.cli.evaluate import evaluate
+from hstl_fast.cli.hierarchy import hierarchy
 from hstl_fast.cli.identify import identify
 from hstl_fast.cli.info import info
 from hstl_fast.cli.output import warn
@@ -71,7 +72,7 @@ def program(debug: bool) -> None:
     """Gait recognition with HSTL: who walks here, judged by silhouettes alone."""
 
 
-for command in (demo, info, silhouettes, prepare, embed, identify, evaluate, train, bench, tune):
+for command in (demo, info, silhouettes, prepare, embed, identify, evaluate, train, hierarchy, bench, tune):
     program.add_command(command)
 
 

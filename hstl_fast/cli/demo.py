@@ -1,4 +1,4 @@
-"""`hstl-fast demo`: the native kernels beside plain PyTorch on some walkers, with a report."""
+"""`hstl-fast demo`: the native kernels beside plain PyTorch on some walkers, or a training, with a report."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import hstl_fast.info
 from hstl_fast.cli.embedding import Settings, load_network, network_options
 from hstl_fast.cli.options import new_file
 from hstl_fast.cli.output import print_table, progress_bar
+from hstl_fast.cli.training_demo import TrainingOptions, train, training_options
 from hstl_fast.demo.report.page import page
 from hstl_fast.demo.runs import LARGEST_DIFFERENCE, Findings, chosen_backend, find_out, hits
 from hstl_fast.demo.scene import Scene, filmed, rendered
@@ -44,13 +45,21 @@ _CONTEXT = {"default_map": {"max_frames": _MOST_FRAMES}}
     type=new_file(".html"),
     help="Report to write.",
 )
+@training_options
 @network_options
 def demo(video: Path | None, identities: int | None, output: Path, **options: Any) -> None:
     """Embed walks in plain PyTorch and by the native kernels, compare results and times, and say who is who.
 
     Without --video the walkers are rendered. All of it is also in the report, one HTML file that needs no network.
+
+    With --train, render a data set, find a hierarchy of body regions in it, train a small network, and evaluate it on
+    walkers that it has not seen.
     """
+    options, wanted = TrainingOptions.take(options)
     settings = Settings(**options)
+    if wanted is not None:
+        train(wanted, settings, output)
+        return
     backend = settings.backend or BACKEND.value()
     chosen_backend(backend)
     network = load_network(settings)
@@ -114,3 +123,5 @@ def _print_identification(findings: Findings) -> None:
     click.echo(f"rank-1: {hits(findings.answers)}" + (f" ({'; '.join(by_kind)})" if len(by_kind) > 1 else ""))
     if findings.untrained:
         click.echo("The weights are untrained: this shows who is shaped alike, not what trained weights can do.")
+    elif findings.network.knows_walkers_only:
+        click.echo("The weights were trained on other rendered walkers: they know nothing about people.")

@@ -37,14 +37,21 @@ class Settings:
 def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a command with the options of a network, which it gets as the fields of `Settings`."""
     return several(
-        choice("--preset", PRESETS, help=f"Network; by default {DEFAULT_PRESET}, for evaluate that of the protocol."),
+        choice(
+            "--preset",
+            PRESETS,
+            help="Network with random weights, for evaluate that of the protocol; the others take the network that comes "
+            "along, trained on rendered walkers, without this, --checkpoint and --seed.",
+        ),
         click.option(
             "--checkpoint",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
             help="Released or trained weights (.pt); it also tells the preset.",
         ),
         click.option(
-            "--seed", type=click.IntRange(0, 2**63 - 1), help=f"Seed of untrained weights; by default {DEFAULT_SEED}."
+            "--seed",
+            type=click.IntRange(0, 2**63 - 1),
+            help=f"Seed of untrained weights of --preset; by default {DEFAULT_SEED}, {DEFAULT_PRESET}.",
         ),
         choice("--backend", BACKENDS, help="What computes the layers; by default auto."),
         click.option(
@@ -57,7 +64,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_network(settings: Settings) -> Network:
-    """Load the network that the options select; a warning says where its weights are untrained.
+    """Load the network that the options select; a warning says where its weights know nothing about people.
 
     Raises:
         click.UsageError: The options contradict each other.
@@ -67,6 +74,12 @@ def load_network(settings: Settings) -> Network:
         if settings.seed is not None:
             raise click.UsageError("--seed is for untrained weights; it cannot be combined with --checkpoint")
         return Network.from_checkpoint(settings.checkpoint, settings.preset)
+    if settings.preset is None and settings.seed is None:
+        warn(
+            "No --checkpoint: the weights are those that come along, trained on rendered walkers alone. "
+            "Results are repeatable but say little about people."
+        )
+        return Network.shipped()
     preset = settings.preset or DEFAULT_PRESET
     seed = DEFAULT_SEED if settings.seed is None else settings.seed
     warn(

@@ -17,7 +17,7 @@ from hstl_fast.cli.ranked import Ranked, compared_rates, count_people, rank, ran
 from hstl_fast.data.found import counted
 from hstl_fast.evaluation import METRICS, Embeddings, check_comparable, is_embedding_file, load_embeddings
 from hstl_fast.files import atomic_file
-from hstl_fast.network import Network
+from hstl_fast.network import Network, shipped_weights
 from hstl_fast.silhouettes.left_out import LeftOut
 
 _INPUT = click.Path(exists=True, path_type=Path)
@@ -117,6 +117,8 @@ def _reporting(found: FoundOptions, side: str) -> FoundOptions:
 def _like(embeddings: Embeddings, settings: Settings) -> Settings:
     if settings.checkpoint is None and settings.seed is None and embeddings.untrained:
         settings = dataclasses.replace(settings, seed=int(embeddings.weights.removeprefix("seed:")))
+    if settings.checkpoint is None and embeddings.weights == shipped_weights():
+        return settings
     if settings.checkpoint is None and not embeddings.untrained:
         raise click.UsageError(
             f"the embeddings were made with a checkpoint ({embeddings.weights}); pass it as --checkpoint"

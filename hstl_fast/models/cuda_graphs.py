@@ -55,7 +55,7 @@ class CacheKey(NamedTuple):
     """The conditions under which a captured graph may be replayed, besides its size.
 
     Attributes:
-        model: the addresses of the weights, and the options of the layers.
+        model: the addresses of the weights, whose values a graph reads at every replay, and the options of the layers.
         arithmetic: the precision and autocast that torch is set to, and the backends of the layers.
     """
 
@@ -65,16 +65,22 @@ class CacheKey(NamedTuple):
 
 def cache_key(model: nn.Module, device: torch.device, backends: Hashable = ()) -> CacheKey:
     """The key for a model as it is now and would compute now on `device` by these backends."""
-    tensors = [*model.parameters(), *model.buffers()]
+    tensors = [*model.parameters(), *model.buffers(), *_plain_tensors(model)]
     memory = tuple((t.data_ptr(), t.dtype, t.device, t.shape, t.stride()) for t in tensors)
     options = tuple(_options(module) for module in model.modules())
     autocast = torch.get_autocast_dtype(DEVICE_TYPE) if torch.is_autocast_enabled(DEVICE_TYPE) else None
     return CacheKey((memory, options), (autocast, gpu.precision(device), _precision_of_products(), backends))
 
 
+def _plain_tensors(model: nn.Module) -> list[Tensor]:
+    """The tensors that are neither parameters nor buffers, such as a weight that was replaced by a plain tensor."""
+    return [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+
+
 def _options(module: nn.Module) -> Hashable:
     split = getattr(module, "split", None)
-    return split and tuple(split), getattr(module, "negative_slope", None), getattr(module, "eps", None)
+    names = ("negative_slope", "eps", "bins", "config")
+    return split and tuple(split), *(getattr(module, name, None) for name in names)
 
 
 def _precision_of_products() -> str:

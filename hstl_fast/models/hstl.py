@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hstl_fast._torch_private import register_namedtuple
 from hstl_fast.backends import ON_GPUS
 from hstl_fast.models import cuda_graphs, released
+from hstl_fast.models.both_outputs import reach_all_parameters
 from hstl_fast.models.config import FEWEST_FRAMES, ROWS, HSTLConfig, is_count, preset
 from hstl_fast.models.cpu_plan import PlannedMaps
 from hstl_fast.models.effective import effective_tensors
@@ -109,6 +110,10 @@ class HSTL(Layer):
         One frame becomes three of it, two frames become 0, 1, 0, 1, because FTA needs three. Every sequence gets what
         it would get alone, except that batch norm in training mode sees the whole batch.
 
+        Where torch.distributed is initialised, an output that the loss is not computed from has a gradient of zero, not
+        None, so that DistributedDataParallel finds a gradient for every parameter. An optimiser with weight decay or
+        momentum then moves the classifier even under a loss of embeddings alone, unless the classifier is frozen.
+
         Args:
             silhouettes: `[N, T, 64, 44]`, uint8 0..255 or floating 0..1; with `seq_lens`, `[1, sum(seq_lens), 64, 44]`,
                 packed along T, and N is the number of lengths.
@@ -123,7 +128,7 @@ class HSTL(Layer):
         silhouettes, lengths = check_silhouettes(silhouettes, seq_lens, self.check_input)
         embeddings = self._embeddings(silhouettes, lengths, self.norm.training)
         with without_autocast(embeddings):
-            return HSTLOutput(embeddings, self.classifier(embeddings))
+            return HSTLOutput(*reach_all_parameters(embeddings, self.classifier(embeddings)))
 
     @torch.no_grad()
     def embed(self, clips: Iterable[Any], max_frames: int | None = None) -> Tensor:

@@ -15,13 +15,13 @@ from hstl_fast._torch_private import constant_when_compiled
 LIBRARY = torch.library.Library("hstl_fast", "DEF")
 
 # torch.compile may not put the operators into a CUDA graph: the kernels' tables are made when they are first needed,
-# and kept outside the graph's memory. The tag is newer than torch 2.6.
-_TAGS = tuple(filter(None, [getattr(torch.Tag, "cudagraph_unsafe", None)]))
+# and kept outside the graph's memory; the triplet loss waits for labels. The tag is newer than torch 2.6.
+TAGS = tuple(filter(None, [getattr(torch.Tag, "cudagraph_unsafe", None)]))
 
 
 def define(schema: str) -> None:
     """Declare a private operator; its last argument names the backend that computes it."""
-    LIBRARY.define(schema, tags=_TAGS)
+    LIBRARY.define(schema, tags=TAGS)
     name = schema.split("(")[0]
     torch.library.impl(f"hstl_fast::{name}", ("CPU", "CUDA"), functools.partial(_compute, name), lib=LIBRARY)
 

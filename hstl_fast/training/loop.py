@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from hstl_fast import checkpoints
 from hstl_fast.data import IdentityBalancedSampler, TrainingBatch, TrainingData, Workers, training_loader
+from hstl_fast.distributed import ProcessError
 from hstl_fast.models import HSTL
 from hstl_fast.progress import Progress
 from hstl_fast.training import folder, state
@@ -24,7 +25,7 @@ from hstl_fast.training.config import TrainingConfig
 from hstl_fast.training.log import Log, peak_memory
 from hstl_fast.training.module import TrainingModule
 from hstl_fast.training.plain import config_dict
-from hstl_fast.training.processes import Processes
+from hstl_fast.training.processes import Processes, is_lost_connection
 from hstl_fast.training.stopping import Stopping, outlive_signals
 from hstl_fast.training.watch import Watch, first_fault, gradient_norm
 from hstl_fast.training.watcher import Status, TrainingError, TrainingStopped, Watcher
@@ -107,21 +108,22 @@ class Loop:
         Raises:
             TrainingError: A loss or gradient is not finite.
             TrainingStopped: A signal came.
+            ProcessError: Another process has ended.
         """
         steps = self._parts.config.schedule.steps
         try:
             with Stopping() as stopping:
                 self._evaluate_what_is_missing()
-                stop = False
-                batches = self._batches()
-                self._clock.start()
-                for batch in batches:
-                    stop = self._make_step(batch, stopping)
-                    if stop:
-                        break
-                    self._clock.start()
+                self._make_steps(stopping)
                 if self._last != self._path:
                     self._save()
+        except RuntimeError as error:
+            if not is_lost_connection(error):
+                raise
+            raise ProcessError(
+                f"step {self._step}: another process has ended or cannot be reached; {self._where_to_go_on()}, and the "
+                f"same command goes on from there ({' '.join(str(error).split())})"
+            ) from error
         finally:
             self._log.close()
         if self._step < steps:
@@ -159,6 +161,17 @@ class Loop:
         batches = iter(loader)
         torch.set_rng_state(before)
         return batches
+
+    def _make_steps(self, stopping: Stopping) -> None:
+        batches = self._batches()
+        try:
+            self._clock.start()
+            for batch in batches:
+                if self._make_step(batch, stopping):
+                    break
+                self._clock.start()
+        finally:
+            del batches  # and with it the processes that read, which an exception would keep otherwise
 
     def _make_step(self, batch: TrainingBatch, stopping: Stopping) -> bool:
         """Make a step, write what is due after it, and return whether to stop."""
@@ -200,8 +213,12 @@ class Loop:
             (loss if parts.processes.scaler is None else parts.processes.scaler.scale(loss)).backward()
 
         where = first_fault(parts.module, compute)
-        last = "there is no checkpoint yet" if self._last is None else f"the last good checkpoint is {self._last}"
-        raise TrainingError(f"step {self._step}: {fault}; {where}; nothing of this step is saved, {last}")
+        raise TrainingError(
+            f"step {self._step}: {fault}; {where}; nothing of this step is saved, {self._where_to_go_on()}"
+        )
+
+    def _where_to_go_on(self) -> str:
+        return "there is no checkpoint yet" if self._last is None else f"the last good checkpoint is {self._last}"
 
     def _write_what_is_due(self, losses: dict[str, float], lr: float, frames: int) -> None:
         parts, steps = self._parts, self._parts.config.schedule.steps

@@ -167,6 +167,18 @@ def launch(machine: MachineConfig) -> Iterator[Processes]:
             dist.destroy_process_group()
 
 
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Return whether an error says that another process has ended or does not answer.
+
+    Args:
+        error: An error of a collective operation, or another one.
+
+    Returns:
+        Whether it is one of torch's backends of collectives.
+    """
+    return _is_initialised() and (isinstance(error, dist.DistError) or "gloo" in str(error).lower())
+
+
 def _is_initialised() -> bool:
     return dist.is_available() and dist.is_initialized()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SECONDS_TO_GO_ON = 10.0
 
 
 class Stopping:
@@ -44,14 +46,20 @@ class Stopping:
 
 
 def outlive_signals(worker: int) -> None:
-    """Let a process that reads for a loader go on after the first signal, which is meant for the training.
+    """Let a process that reads for a loader go on for a while after a signal, which is meant for the training.
+
+    Ctrl-C, and what ends the job of a cluster, reach these processes, too, and the training would fail in its last step
+    for want of them.
 
     Args:
         worker: The number of the process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _ignore_once)
+    signal.signal(signal.SIGTERM, _end_soon)
 
 
-def _ignore_once(number: int, frame: FrameType | None) -> None:
+def _end_soon(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)
+    end = threading.Timer(_SECONDS_TO_GO_ON, os._exit, [0])
+    end.daemon = True
+    end.start()

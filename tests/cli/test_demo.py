@@ -258,6 +258,6 @@ def test_as_a_process_with_the_full_network(tmp_path: Path) -> None:
     output = tmp_path / "report.html"
     result = process("demo", "--identities", 2, "--max-frames", 6, "-o", output)
     assert result.returncode == 0, result.stderr
-    assert "the weights of casia-b are untrained (random, seed 2023)" in result.stderr
+    assert "trained on rendered walkers alone" in result.stderr
     assert "2 rendered walkers: 10 sequences, 60 frames" in result.stdout
     Page(output.read_text(encoding="utf-8"))

@@ -7,24 +7,37 @@ import numpy as np
 import pytest
 import torch
 
-from hstl_fast import HSTL, __version__, checkpoints
+from hstl_fast import HSTL, PRESETS, __version__, checkpoints
 from hstl_fast.evaluation import load_embeddings
+from hstl_fast.network import Network
 from tests.cli.helpers import run, walker
 
 
 def test_writes_embeddings_names_lengths_and_metadata(gallery: Path, tmp_path: Path) -> None:
     output = tmp_path / "gallery.npz"
     result = run("embed", gallery, "-o", output)
-    assert "untrained" in result.stderr
+    assert "trained on rendered walkers alone" in result.stderr
     assert "3 sequences, 24 frames" in result.stdout
+    shipped = Network.shipped()
     with np.load(output, allow_pickle=False) as file:
         assert sorted(file) == ["embeddings", "lengths", "metadata", "names"]
-        assert file["embeddings"].shape == (3, 73, 128)
+        assert file["embeddings"].shape == (3, shipped.model.config.parts, shipped.model.config.channels)
         assert file["embeddings"].dtype == np.float32
         assert list(file["names"]) == ["person-0", "person-1", "person-2"]
         assert list(file["lengths"]) == [9, 1, 14]
         metadata = json.loads(str(file["metadata"]))
-    assert metadata == {"preset": "casia-b", "weights": "seed:2023", "version": __version__}
+    assert metadata == {"preset": "walkers", "weights": shipped.weights, "version": __version__}
+
+
+def test_preset_and_seed_choose_random_weights(gallery: Path, tmp_path: Path) -> None:
+    chosen = {("--seed", 2023): "casia-b", ("--preset", "gait3d"): "gait3d"}
+    for number, (option, preset) in enumerate(chosen.items()):
+        output = tmp_path / f"{number}.npz"
+        result = run("embed", gallery / "person-1.npy", "-o", output, *option)
+        assert f"the weights of {preset} are untrained (random, seed 2023)" in result.stderr
+        embeddings = load_embeddings(output)
+        assert (embeddings.preset, embeddings.weights) == (preset, "seed:2023")
+        assert embeddings.vectors.shape[1:] == (PRESETS[preset].parts, PRESETS[preset].channels)
 
 
 def test_ragged_batch_equals_one_by_one(gallery: Path, tmp_path: Path) -> None:

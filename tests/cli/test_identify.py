@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hstl_fast.evaluation import Embeddings, load_embeddings, save_embeddings
+from hstl_fast.network import SHIPPED_FILE, Network
 from tests.cli.helpers import run
 
 
@@ -127,7 +128,11 @@ def test_lists_are_ordered_and_written_alike(gallery: Path, probe: Path, tmp_pat
         rows = list(csv.DictReader(file))
     document = json.loads((tmp_path / "out.json").read_text())
     assert [row["rank"] for row in rows] == ["1", "2", "1", "2"]
-    assert (document["preset"], document["weights"], document["metric"]) == ("casia-b", "seed:2023", "euclidean")
+    assert (document["preset"], document["weights"], document["metric"]) == (
+        "walkers",
+        Network.shipped().weights,
+        "euclidean",
+    )
     assert document["rank_1"]["probes"] == 2
     flat = [(p["probe"], m["rank"], m["gallery"], m["distance"]) for p in document["probes"] for m in p["matches"]]
     assert flat == [(r["probe"], int(r["rank"]), r["gallery"], float(r["distance"])) for r in rows]
@@ -174,13 +179,30 @@ def test_no_usable_side(gallery: Path, tmp_path: Path) -> None:
 
 
 def test_other_weights_are_refused(gallery: Path, probe: Path, tmp_path: Path) -> None:
-    run("embed", gallery, "-o", tmp_path / "g.npz")
+    run("embed", gallery, "-o", tmp_path / "g.npz", "--seed", 2)
     run("embed", probe, "-o", tmp_path / "seed.npz", "--seed", 1)
     run("embed", probe, "-o", tmp_path / "preset.npz", "--preset", "gait3d")
-    for other, what in (("seed", "the same weights"), ("preset", "the same preset")):
+    run("embed", probe, "-o", tmp_path / "shipped.npz")
+    for other, what in (("seed", "the same weights"), ("preset", "the same preset"), ("shipped", "the same preset")):
         result = run("identify", "--gallery", tmp_path / "g.npz", "--probe", tmp_path / f"{other}.npz", exit_code=1)
         assert what in result.stderr
     result = run("identify", "--gallery", tmp_path / "g.npz", "--probe", probe, "--preset", "gait3d", exit_code=1)
+    assert "the same preset" in result.stderr
+
+
+def test_embeddings_of_the_network_that_comes_along_need_no_checkpoint(
+    gallery: Path, probe: Path, tmp_path: Path
+) -> None:
+    run("embed", gallery, "-o", tmp_path / "g.npz")
+    run("embed", probe, "-o", tmp_path / "p.npz")
+    printed = [
+        run("identify", "--gallery", tmp_path / "g.npz", "--probe", other).stdout
+        for other in (probe, tmp_path / "p.npz")
+    ]
+    assert printed[0] == printed[1]
+    result = run("identify", "--gallery", tmp_path / "g.npz", "--probe", probe, "--checkpoint", SHIPPED_FILE)
+    assert result.stdout == printed[0]
+    result = run("identify", "--gallery", tmp_path / "g.npz", "--probe", probe, "--seed", 1, exit_code=1)
     assert "the same preset" in result.stderr
 
 

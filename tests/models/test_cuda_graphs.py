@@ -199,11 +199,22 @@ def tf32() -> Iterator[None]:
     convolutions.allow_tf32, products.allow_tf32 = before
 
 
+def _plain(model: nn.Module) -> None:
+    weight = model.weight.detach().clone()
+    del model.weight
+    model.weight = weight
+
+
+def _other_plain(model: nn.Module) -> None:
+    model.plain = torch.ones(3)
+
+
 class Layer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.negative_slope, self.split = 0.01, [2, 1]
+        self.negative_slope, self.split, self.bins = 0.01, [2, 1], 4
         self.weight = nn.Parameter(torch.ones(2, 3))
+        self.plain = torch.ones(3)
         self.norm = nn.BatchNorm1d(3)
 
 
@@ -221,6 +232,9 @@ def _add(model: Layer) -> None:
         (lambda model: model.double(), True),
         (lambda model: setattr(model, "weight", nn.Parameter(torch.ones(2, 3))), True),
         (lambda model: setattr(model.norm, "running_mean", torch.ones(3)), True),
+        (_plain, True),
+        (_other_plain, True),
+        (lambda model: setattr(model, "bins", 2), True),
         (lambda model: setattr(model, "negative_slope", 0.2), True),
         (lambda model: setattr(model.norm, "eps", 1.0), True),
         (lambda model: setattr(model, "split", [1, 2]), True),
@@ -235,6 +249,9 @@ def _add(model: Layer) -> None:
         "double",
         "weight",
         "buffer",
+        "plain weight",
+        "other plain tensor",
+        "bins",
         "slope",
         "eps",
         "split",
@@ -247,7 +264,7 @@ def test_what_a_graph_would_not_see_is_part_of_its_settings(
     change: Callable[[Layer], object], is_seen: bool, tf32: None
 ) -> None:
     model = Layer()
-    before, kept_alive = cuda_graphs.cache_key(model, CPU), [*model.parameters(), *model.buffers()]
+    before, kept_alive = cuda_graphs.cache_key(model, CPU), [*model.parameters(), *model.buffers(), model.plain]
     change(model)
     assert (cuda_graphs.cache_key(model, CPU) != before) == is_seen
     assert kept_alive

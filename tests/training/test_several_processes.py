@@ -10,7 +10,7 @@ import torch
 from hstl_fast.training import TrainingConfig, fit, folder
 from tests.helpers.bounds import NETWORK, distance, rounding
 from tests.training.conftest import Configure
-from tests.training.processes import free_port, training, variables_of_torchrun
+from tests.training.processes import free_port, training, variables_of_torchrun, wait_for
 
 STEPS, LR, ADAM_EPS = 20, 1e-2, 1e-8
 
@@ -59,3 +59,18 @@ def test_two_processes_train_as_one(optimizer: str, configure: Configure, tmp_pa
         assert ours["step"] == other["step"]
         for loss in ("loss", "triplet", "cross_entropy"):
             assert abs(ours[loss] - other[loss]) < bound * other[loss]
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_does_not_leave_the_other_waiting(configure: Configure, tmp_path: Path) -> None:
+    config = configure(machine__devices="auto", schedule__steps=100_000, saving__every=5)
+    port, begun = free_port(), folder.checkpoint_path(tmp_path / "run", 5)
+    with (
+        training(config, variables=variables_of_torchrun(0, 2, port)) as first,
+        training(config, variables=variables_of_torchrun(1, 2, port)) as second,
+    ):
+        wait_for(begun.exists, first)
+        second.kill()
+        first.join(60)
+        assert first.exitcode == 1
+    assert folder.checkpoints_in(tmp_path / "run")

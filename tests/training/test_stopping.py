@@ -28,16 +28,19 @@ class Signalling(Watcher):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_training_after_its_step(number: signal.Signals, configure: Configure, tmp_path: Path) -> None:
-    config = configure()
+    config = configure(data__workers=1)
     before = signal.getsignal(number)
     with pytest.raises(TrainingStopped, match=f"stopped by {number.name} after 4 of 6 steps") as raised:
         fit(config, watcher=Signalling(number, 3))
     assert raised.value.signal == number
+    assert not multiprocessing.active_children()
     assert signal.getsignal(number) == before
     assert folder.checkpoints_in(tmp_path / "run")[0].name == "step-00000004.pt"
     whole = fit(configure(output=str(tmp_path / "whole")))
     expected = torch.load(whole, weights_only=True)["model"]
-    for name, tensor in torch.load(fit(config), weights_only=True)["model"].items():
+    with pytest.warns(TrainingWarning, match="data.workers: 1 before, 0 now"):
+        last = fit(configure())
+    for name, tensor in torch.load(last, weights_only=True)["model"].items():
         assert torch.equal(tensor, expected[name]), name
 
 

@@ -13,7 +13,7 @@ from hstl_fast.backends.cpu import library
 from hstl_fast.backends.cpu.algorithm import DIRECT, TILES, TRAINING_TILES, resolve
 from hstl_fast.backends.cpu.allocator import allocate_map
 from hstl_fast.backends.cpu.calls import Memory, NativeCall, NativeCallWithWorkspace, contiguous
-from hstl_fast.backends.cpu.weights import prepacked_weights
+from hstl_fast.backends.cpu.weights import Request, prepacked_weights
 from hstl_fast.layout import computing_dtype, dense, frames_of, is_native_map
 
 
@@ -48,20 +48,41 @@ class Method(NamedTuple):
         return self.algorithm, self.itemsize, self.threads
 
 
+class Watched(NamedTuple):
+    """The weights that were prepacked, whose checksum a Winograd forward computes on its way; None for no checksum.
+
+    Attributes:
+        weights: Their values, contiguous.
+        weights_bytes: The bytes of the values.
+        digest: The checksum, int64 `[2]`, as `hstl_fast.backends.cpu.checksum` computes it.
+    """
+
+    weights: Tensor | None
+    weights_bytes: int
+    digest: Tensor | None
+
+
+UNWATCHED = Watched(None, 0, None)
+
+
 @dataclass(slots=True, eq=False)
 class ForwardCall(NativeCallWithWorkspace):
-    """y = LeakyReLU(conv3d of every region); with Winograd also the maxima over frames and over 2x2 positions."""
+    """y = LeakyReLU(conv3d of every region).
+
+    With Winograd also the maxima over frames and over 2x2 positions, and the checksum of the weights.
+    """
 
     name: ClassVar[str] = "arme_forward"
     y: Memory | None
     x: Memory
-    prepacked: Tensor
+    prepacked: Tensor | None
     workspace: Memory | None
     supports: Supports
     sizes: Sizes
     method: Method
     maximum: Tensor | None = None
     max_pooled: Memory | None = None
+    watched: Watched = UNWATCHED
 
     @property
     def finds_maxima(self) -> bool:
@@ -94,7 +115,7 @@ class SilhouettesForwardCall(NativeCallWithWorkspace):
     name: ClassVar[str] = "silhouettes_forward"
     y: Memory
     silhouettes: Tensor
-    prepacked: Tensor
+    prepacked: Tensor | None
     workspace: Memory | None
     support: Tensor
     seq_lens: list[int]
@@ -188,7 +209,7 @@ def forward(
     method = _method(algorithm, negative_slope, x_, sizes, TRAINING_TILES if training else TILES)
     n, _, t, h, w = x.shape
     y = allocate_map(x_, n, sizes.c_out, t, h, w)
-    prepacked = prepacked_weights(weights, x_.dtype, split, method.algorithm, cache=cache_weights)
+    prepacked = prepacked_weights(Request(weights, x_.dtype, split, method.algorithm), cache=cache_weights)
     ForwardCall(y, x_, prepacked, None, _supports(x_support, y_support), sizes, method).run()
     return y.to(x.dtype)
 
@@ -212,7 +233,8 @@ def dgrad(
     method = _method(algorithm, negative_slope, g, sizes, TILES)
     n, _, t, h, w = grad.shape
     gx = allocate_map(g, n, sizes.c_in, t, h, w)
-    prepacked = prepacked_weights(weights, dtype, split, method.algorithm, transposed=True, cache=False)
+    request = Request(weights, dtype, split, method.algorithm)
+    prepacked = prepacked_weights(request, transposed=True, cache=False)
     supports = _supports(x_support, y_support)
     DgradCall(gx, g, _signs(y, dtype, negative_slope), prepacked, None, supports, sizes, method).run()
     return gx.to(grad.dtype)

@@ -2,14 +2,17 @@
 
 Prepacking at every call would cost a few percent of a layer, and more in the Winograd domain, where prepacked weights
 are 5.3 to 9.3 times the size of the weights. A cache entry belongs to the weights' tensor object and goes with it; it
-is never saved, copied or pickled. A change behind PyTorch's back (through `weight.data`) is noticed by a sample of
-values.
+is never saved, copied or pickled.
+
+PyTorch does not notice every change of weights: not one through `weight.data`, a NumPy array, a fused optimiser,
+another process or a raw pointer. So an entry is used only where a checksum over all bytes of the weights, computed at
+that call, equals the checksum of the bytes that were prepacked.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,16 +20,60 @@ from torch import Tensor
 
 from hstl_fast import environment
 from hstl_fast._caches import register_cache
-from hstl_fast._torch_private import version_of
 from hstl_fast.backends.cpu import library
 from hstl_fast.backends.cpu.allocator import allocate
+from hstl_fast.backends.cpu.checksum import checksums
+
+
+class Request(NamedTuple):
+    """Weights to lay out as the native convolution's forward reads them.
+
+    Attributes:
+        weights: The regions' weights `[m, c_out, c_in, 3, 3, 3]`.
+        dtype: The type computed in.
+        split: Rows of each region.
+        algorithm: DIRECT or the frames of a Winograd tile.
+    """
+
+    weights: Tensor
+    dtype: torch.dtype
+    split: list[int]
+    algorithm: int
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """The key of its cache entry."""
+        return id(self.weights), self.algorithm
+
+    def layout(self) -> tuple[Any, ...]:
+        """Everything besides the weights' values that the prepacked weights follow from."""
+        w, isa = self.weights, library.require_cpu().instruction_set()
+        return w.dtype, w.shape, self.dtype, tuple(self.split), isa
 
 
 class _Entry(NamedTuple):
     owner: weakref.ref[Tensor]
-    state: tuple[Any, ...]
-    sample: Tensor
+    layout: tuple[Any, ...]
+    checksum: bytes
     prepacked: Tensor
+
+
+class Candidate(NamedTuple):
+    """Cached weights that may be computed with while the checksum of the values of now is found.
+
+    Attributes:
+        entry: The cache entry.
+        values: The values of now, contiguous.
+        digest: Where their checksum goes, int64 `[2]`.
+    """
+
+    entry: _Entry
+    values: Tensor
+    digest: Tensor
+
+    def is_current(self) -> bool:
+        """Whether the checksum is that of the values that were prepacked; if not, the computation was in vain."""
+        return self.digest.numpy().tobytes() == self.entry.checksum
 
 
 # Entries by the weights' id and the algorithm, the least recently used first. Every access is one step of the
@@ -34,39 +81,52 @@ class _Entry(NamedTuple):
 _entries: dict[tuple[int, int], _Entry] = {}
 
 
-def prepacked_weights(
-    weights: Tensor, dtype: torch.dtype, split: list[int], algorithm: int, *, transposed: bool = False, cache: bool
-) -> Tensor:
+def prepacked_weights(request: Request, *, transposed: bool = False, cache: bool) -> Tensor:
     """Lay weights out as the native convolution reads them.
 
     Args:
-        weights: The regions' weights `[m, c_out, c_in, 3, 3, 3]`.
-        dtype: The type computed in.
-        split: Rows of each region.
-        algorithm: DIRECT or the frames of a Winograd tile.
+        request: The weights.
         transposed: Prepack for dgrad instead of forward.
         cache: Whether the result may be kept for the next call.
 
     Returns:
         The prepacked weights, as bytes.
     """
-    limit = environment.packed_cache_bytes() if cache and not transposed and not weights.is_inference() else 0
+    if transposed or not cache:
+        return _prepacked(request, _values(request.weights), transposed)
+    return cached_weights([request])[0]
+
+
+def cached_weights(requests: Sequence[Request]) -> list[Tensor]:
+    """Lay weights out as forward reads them, or take them from the cache where that holds the same values.
+
+    Args:
+        requests: The weights.
+
+    Returns:
+        The prepacked weights of each, as bytes.
+    """
+    limit = environment.packed_cache_bytes()
     if not limit:
-        return _prepacked(weights, dtype, split, algorithm, transposed)
-    key = (id(weights), algorithm)
-    entry = _entries.get(key)
-    state, sample = _state(weights, split), _sample(weights)
-    fresh = entry is not None and entry.owner() is weights and entry.state == state
-    fresh = fresh and entry is not None and torch.equal(entry.sample, sample)
-    _entries.pop(key, None)
-    if entry is None or not fresh:
-        sample = sample.clone()  # before prepacking: what is changed meanwhile is noticed at the next call
-        prepacked = _prepacked(weights, dtype, split, algorithm, False)
-        entry = _Entry(weakref.ref(weights, _forget(key)), state, sample, prepacked)
-    if entry.prepacked.nbytes <= limit:
-        _make_room(limit - entry.prepacked.nbytes)
-        _entries[key] = entry  # last: the most recently used
-    return entry.prepacked
+        return [_prepacked(request, _values(request.weights), False) for request in requests]
+    return [_renewed(*found, limit).prepacked for found in zip(requests, _fresh_entries(requests))]
+
+
+def candidate(request: Request) -> Candidate | None:
+    """Find cached weights of the same tensor and layout, whatever its values are now.
+
+    Args:
+        request: The weights.
+
+    Returns:
+        The candidate, to be used only where `is_current` in the end; None where nothing is cached.
+    """
+    entry, limit = _entry_of(request), environment.packed_cache_bytes()
+    if entry is None or not limit:
+        return None
+    return Candidate(
+        _renewed(request, entry, limit), _values(request.weights), torch.zeros(2, dtype=torch.int64, device="cpu")
+    )
 
 
 def cached_bytes() -> int:
@@ -75,6 +135,34 @@ def cached_bytes() -> int:
 
 
 register_cache("prepacked weights", cached_bytes, _entries.clear)
+
+
+def _fresh_entries(requests: Sequence[Request]) -> list[_Entry | None]:
+    """The entry of each that holds the values of now; None where there is none."""
+    entries = [_entry_of(request) for request in requests]
+    sums = iter(checksums([_values(request.weights) for request, entry in zip(requests, entries) if entry]))
+    return [entry if entry and entry.checksum == next(sums) else None for entry in entries]
+
+
+def _entry_of(request: Request) -> _Entry | None:
+    """The entry of the same tensor and layout, whatever values it holds."""
+    entry = _entries.get(request.key)
+    same = entry is not None and entry.owner() is request.weights and entry.layout == request.layout()
+    return entry if same else None
+
+
+def _renewed(request: Request, entry: _Entry | None, limit: int) -> _Entry:
+    """The entry, or a new one, as the most recently used; at most `limit` bytes are kept."""
+    _entries.pop(request.key, None)
+    if entry is None:
+        # A copy is prepacked, so that the checksum is that of what is prepacked, whoever writes to the weights now.
+        values = _values(request.weights).clone()
+        owner = weakref.ref(request.weights, _forget(request.key))
+        entry = _Entry(owner, request.layout(), checksums([values])[0], _prepacked(request, values, False))
+    if entry.prepacked.nbytes <= limit:
+        _make_room(limit - entry.prepacked.nbytes)
+        _entries[request.key] = entry
+    return entry
 
 
 def _make_room(limit: int) -> None:
@@ -91,21 +179,15 @@ def _forget(key: tuple[int, int]) -> Callable[[object], object]:
     return lambda _: entries.pop(key, None)
 
 
-def _state(weights: Tensor, split: list[int]) -> tuple[Any, ...]:
-    """Everything that changes with the values, the memory or the meaning of `weights`, as far as PyTorch notices."""
-    place = (weights.data_ptr(), weights.dtype, weights.shape, weights.stride())
-    return (version_of(weights), *place, tuple(split), library.require_cpu().instruction_set())
+def _values(weights: Tensor) -> Tensor:
+    """The weights' values in contiguous memory: their own, where that is contiguous."""
+    return weights.detach().resolve_neg().contiguous()
 
 
-def _sample(weights: Tensor) -> Tensor:
-    """A value of nearly every output channel of every region, of one input channel and tap after another."""
-    return weights.detach().reshape(-1)[:: 27 * weights.shape[2] + 1]
-
-
-def _prepacked(weights: Tensor, dtype: torch.dtype, split: list[int], algorithm: int, transposed: bool) -> Tensor:
-    native, dense = library.require_cpu(), weights.detach().to(dtype).contiguous()
-    _, c_out, c_in = weights.shape[:3]
-    sizes = (split, c_in, c_out, algorithm, transposed, dtype.itemsize)
+def _prepacked(request: Request, values: Tensor, transposed: bool) -> Tensor:
+    native, dense = library.require_cpu(), values.to(request.dtype)
+    _, c_out, c_in = values.shape[:3]
+    sizes = (request.split, c_in, c_out, request.algorithm, transposed, request.dtype.itemsize)
     prepacked = allocate(native.arme_prepacked_size(*sizes))
     native.arme_prepack(prepacked.data_ptr(), dense.data_ptr(), *sizes, torch.get_num_threads())
     return prepacked

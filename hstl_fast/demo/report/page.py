@@ -1,6 +1,6 @@
 """The page of the report: one HTML file that needs no other file, no script and no network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -13,6 +13,7 @@ from hstl_fast.demo.report.text import body, short
 from hstl_fast.demo.runs import LARGEST_DIFFERENCE, Answer, Findings, hits
 from hstl_fast.demo.scene import Walk
 from hstl_fast.evaluation import identity
+from hstl_fast.network import Network
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _LONGEST_PROCESSION = 8
@@ -32,27 +33,47 @@ def page(findings: Findings, facts: Mapping[str, Any]) -> str:
         The page as HTML.
     """
     films = {walk.name: f"f{i}" for i, walk in enumerate(findings.scene.walks)}
+    sections = (
+        _key_figures(findings),
+        _notes(findings),
+        _people(findings, films),
+        distances_section(findings, films),
+        regions_section(findings, films),
+        speed_section(findings),
+        _meaning(findings),
+        _machine(findings, facts),
+    )
+    title, styles = f"hstl-fast demo: {findings.scene.title}", _film_styles(findings, films)
+    return document(title, styles, _header(findings, films), sections)
+
+
+def document(title: str, styles: str, header: str, sections: Iterable[str]) -> str:
+    """Write a page that needs no other file, no script and no network.
+
+    Args:
+        title: Its title as text.
+        styles: Style rules beside those of every report.
+        header: The header as HTML.
+        sections: The sections as HTML.
+
+    Returns:
+        The page as HTML.
+    """
+    body = "\n".join(sections)
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>hstl-fast demo: {escape(findings.scene.title)}</title>
+<title>{escape(title)}</title>
 <link rel="icon" href="data:,">
-<style>{STYLE}{_film_styles(findings, films)}</style>
+<style>{STYLE}{styles}</style>
 </head>
 <body>
-{_header(findings, films)}
+{header}
 <main>
-{_key_figures(findings)}
-{_notes(findings)}
-{_people(findings, films)}
-{distances_section(findings, films)}
-{regions_section(findings, films)}
-{speed_section(findings)}
-{_meaning(findings)}
-{_machine(findings, facts)}
+{body}
 </main>
 </body>
 </html>
@@ -82,6 +103,12 @@ one for every region of the body. {escape(scene.origin)}</p>
 </div></header>"""
 
 
+def tiles(figures: Iterable[tuple[str, str]]) -> str:
+    """Write large figures, each with a text below; both are HTML."""
+    written = "".join(f'<div class="tile"><b>{number}</b><span>{text}</span></div>' for number, text in figures)
+    return f'<div class="tiles">{written}</div>'
+
+
 def _key_figures(findings: Findings) -> str:
     _, fast = findings.times.medians
     figures = [
@@ -97,8 +124,7 @@ def _key_figures(findings: Findings) -> str:
         ),
         (hits(findings.answers), "probes have the right person nearest in the gallery"),
     ]
-    tiles = "".join(f'<div class="tile"><b>{number}</b><span>{text}</span></div>' for number, text in figures)
-    return f'<div class="tiles">{tiles}</div>'
+    return tiles(figures)
 
 
 def _notes(findings: Findings) -> str:
@@ -118,6 +144,11 @@ def _notes(findings: Findings) -> str:
             f"The weights are untrained: random, {escape(network.weights.replace(':', ' '))}. Identification therefore "
             "shows who is shaped alike in these pictures, not what trained weights can do. Agreement and speed are "
             "measured all the same."
+        )
+    elif network.knows_walkers_only:
+        notes.append(
+            "The weights are those that come along. They were trained on rendered walkers, others than those that are "
+            "rendered here, by <code>hstl-fast demo --train</code>. On people their answers mean little."
         )
     else:
         notes.append(f"The weights are those of the checkpoint with the digest {escape(network.weights[:23])}….")
@@ -194,15 +225,30 @@ hstl-fast demo --checkpoint weights.pt</code></pre>
 
 
 def _machine(findings: Findings, facts: Mapping[str, Any]) -> str:
+    backend = f"backend {findings.backend}, asked for: {findings.asked_for}"
+    return machine_section(facts, findings.network, backend, findings.threads_used)
+
+
+def machine_section(facts: Mapping[str, Any], network: Network, backend: str, threads: str) -> str:
+    """Write the section on the machine.
+
+    Args:
+        facts: The dictionary of `hstl_fast.info.collect`.
+        network: The network.
+        backend: What computed its layers, in words.
+        threads: The number of threads, in words.
+
+    Returns:
+        The section as HTML.
+    """
     native = facts["native_cpu"]
     code = f"instruction set {native['instruction_set']}" if native["loaded"] else f"none: {native['reason']}"
     versions = {"hstl_fast": "hstl_fast", "PyTorch": "torch", "NumPy": "numpy", "Python": "python"}
     entries = {
-        "processor": f"{facts['cpu']}, {facts['cores']} cores, {findings.threads_used} used",
-        "native kernels": f"backend {findings.backend}, asked for: {findings.asked_for}; "
-        f"convolution: {facts['requested_algorithm']}",
+        "processor": f"{facts['cpu']}, {facts['cores']} cores, {threads} used",
+        "native kernels": f"{backend}; convolution: {facts['requested_algorithm']}",
         "native code": code,
-        "network": f"{findings.network.preset}, weights {findings.network.weights}",
+        "network": f"{network.preset}, weights {network.weights}",
         "versions": ", ".join(f"{name} {facts[key]}" for name, key in versions.items()),
         "system": facts["platform"],
     }

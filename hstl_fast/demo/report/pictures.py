@@ -30,6 +30,18 @@ def film_strip(clip: Clip) -> tuple[str, int]:
     return _png(np.hstack([_enlarged(frame) for frame in loop])), len(loop)
 
 
+def still(mean: NDArray[np.float64]) -> str:
+    """Draw a mean silhouette, as opaque as the share of frames in which the body is there.
+
+    Args:
+        mean: Shares `[rows, columns]`, 0 to 1.
+
+    Returns:
+        The picture as a data URI.
+    """
+    return _png(_soft(np.rint(255 * mean).astype(np.uint8)))
+
+
 def _loop(clip: Clip) -> int:
     """The number of frames after which the walk looks most like its beginning."""
     if len(clip) <= SHORTEST_LOOP:
@@ -41,11 +53,14 @@ def _loop(clip: Clip) -> int:
 
 def _enlarged(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The same outline on a finer grid, its edge as steep there as it was before."""
+    steep = ((_soft(frame).astype(np.float64) - 127.5) * _ENLARGED + 127.5).clip(0, 255)
+    return np.asarray(np.rint(steep), dtype=np.uint8)
+
+
+def _soft(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     image = pillow()
     columns, rows = frame.shape[1] * _ENLARGED, frame.shape[0] * _ENLARGED
-    soft = np.asarray(image.fromarray(frame).resize((columns, rows), image.Resampling.BICUBIC), dtype=np.float64)
-    steep = ((soft - 127.5) * _ENLARGED + 127.5).clip(0, 255)
-    return np.asarray(np.rint(steep), dtype=np.uint8)
+    return np.asarray(image.fromarray(frame).resize((columns, rows), image.Resampling.BICUBIC))
 
 
 def _png(mask: NDArray[np.uint8]) -> str:

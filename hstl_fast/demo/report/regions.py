@@ -35,17 +35,31 @@ def regions_section(findings: Findings, films: Mapping[str, str]) -> str:
     film = films[findings.scene.gallery[0].name]
     chance = 1 / len(findings.scene.gallery)
     config, probes = findings.network.model.config, len(findings.answers)
-    levels = "".join(
-        _picture(level, findings.part_scores[level.first : level.first + len(level.split)], chance, film)
-        for level in _levels(config)
-    )
     return f"""<section>
 <h2>The regions of the body</h2>
 <p class="soft">Every level of the network cuts the body anew, coarse to fine; a region has weights of its own and gives
 one part, a vector of {config.channels} numbers. The bars: how many of the {probes} probes each part, alone, puts
 nearest to the right person. The dashed line is guessing.</p>
-<div class="levels">{levels}</div>
+{levels_of_parts(config, findings.part_scores, chance, film)}
 </section>"""
+
+
+def levels_of_parts(config: HSTLConfig, scores: Sequence[float], chance: float, film: str) -> str:
+    """Draw the regions of every level over a silhouette, with a bar for each part.
+
+    Args:
+        config: The network.
+        scores: The rate of each part by itself, 0 to 1.
+        chance: The rate of guessing, 0 to 1.
+        film: The style class of the silhouette.
+
+    Returns:
+        The levels as HTML.
+    """
+    levels = "".join(
+        _picture(level, scores[level.first : level.first + len(level.split)], chance, film) for level in _levels(config)
+    )
+    return f'<div class="levels">{levels}</div>'
 
 
 def _levels(config: HSTLConfig) -> Iterator[_Level]:

@@ -348,7 +348,14 @@ Outputs<T> run_arme(const hstl::Arme<T>& arme, int algorithm, const ArmeTrial& t
       with_maxima.maximum = maximum;
       with_maxima.max_pooled = max_pooled;
       with_maxima.workspace = more.data();
+      Buffer<uint64_t> digest(2), expected(2);
+      with_maxima.weights = w.data();
+      with_maxima.weights_bytes = int64_t(w.size() * sizeof(T));
+      with_maxima.digest = digest.data();
       arme.forward(with_maxima);
+      Sizes address = {int64_t(w.data())}, size = {with_maxima.weights_bytes};
+      hstl::checksum({expected.data(), list(address), list(size), 1});
+      if (std::memcmp(digest.data(), expected.data(), 16)) fail("arme's checksum is another");
     });
   }
 
@@ -637,6 +644,35 @@ void test_fta(Report& report, const FtaTrial& trial, const std::string& where) {
   });
 }
 
+// ---- checksums
+
+// Memory of exactly so many bytes, at any address, by any number of threads; and one changed bit.
+void test_checksum(const Case& c) {
+  Sizes sizes, addresses;
+  for (int64_t size : {c.positions() * c.cin, int64_t(1), int64_t(4096), c.positions() * c.cin * 131 + 3})
+    sizes.push_back(size);
+  std::vector<Buffer<unsigned char>> pieces;
+  Random random = {uint64_t(c.positions()) + 3};
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    pieces.emplace_back(size_t(sizes[i]) + i);
+    for (size_t k = 0; k < pieces[i].size(); ++k) pieces[i].data()[k] = (unsigned char)(128 + 127 * random());
+    addresses.push_back(int64_t(pieces[i].data() + i));
+  }
+  std::vector<uint64_t> expected;
+  for (int threads : {1, 2, 3, 2}) {
+    Buffer<uint64_t> digests(2 * sizes.size());
+    hstl::checksum({digests.data(), list(addresses), list(sizes), threads});
+    std::vector<uint64_t> got(digests.data(), digests.data() + digests.size());
+    if (expected.empty()) expected = got;
+    if (got != expected) fail(std::string(hstl::instruction_set()) + " checksum depends on threads");
+  }
+  for (size_t i = 0; i < sizes.size(); ++i) *(pieces[i].data() + i + sizes[i] - 1) ^= 1;
+  Buffer<uint64_t> digests(2 * sizes.size());
+  hstl::checksum({digests.data(), list(addresses), list(sizes), 2});
+  for (size_t i = 0; i < expected.size(); ++i)
+    if (digests.data()[i] == expected[i]) fail(std::string(hstl::instruction_set()) + " checksum misses a bit");
+}
+
 // ----
 
 using Names = std::vector<std::string>;
@@ -656,6 +692,7 @@ void for_each(const Names& instruction_sets, const Test& test) {
 void test(Report& report, const Case& c, const Names& instruction_sets) {
   for_each(instruction_sets, [&] {
     test_supports(c);
+    test_checksum(c);
     test_max_pool<float>(c);
     test_max_pool<double>(c);
     test_head<float>(report, c);

@@ -14,6 +14,9 @@ import pytest
 from hstl_fast.backends.cpu import calls, head, operators  # noqa: F401
 from tests.csrc.cpu.helpers import cpu
 
+# The arguments that are lists.
+LISTS = ("seq_lens", "split", "addresses", "sizes")
+
 
 class Wrong:
     """An argument that is no number, no sequence, and neither true nor false."""
@@ -25,7 +28,7 @@ class Wrong:
 @pytest.mark.parametrize("function", cpu.fields)
 def test_arguments_are_counted_and_named(function: str) -> None:
     names = cpu.fields[function]
-    arguments = [[1] if name in ("seq_lens", "split") else 4 for name in names]
+    arguments = [[1] if name in LISTS else 4 for name in names]
     call = getattr(cpu, function)
     for given in ([], arguments[:-1], [*arguments, 1]):
         expected = f"{function}: expected {len(names)} arguments ({', '.join(names)}), got {len(given)}"
