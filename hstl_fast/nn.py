@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hstl_fast import functional
+from hstl_fast.backends.cpu.huge_pages import prefer_huge_pages
 from hstl_fast.ops._checks import Lengths
 from hstl_fast.ops.support import Support
 
@@ -49,7 +50,9 @@ class ARME(Layer):
         super().__init__()
         self.split = list(split)
         self.negative_slope = negative_slope
-        self.weight = nn.Parameter(torch.empty(len(self.split), out_channels, in_channels, 3, 3, 3))
+        weight = torch.empty(len(self.split), out_channels, in_channels, 3, 3, 3)
+        prefer_huge_pages(weight)  # every evaluation reads all of it
+        self.weight = nn.Parameter(weight)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -124,7 +124,15 @@ def test_sdist_holds_what_a_build_needs(archives: tuple[Path, Path]) -> None:
     sources = (path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".h", ".cpp", ".cu", ".cuh", ".py"})
     native = {path.relative_to(ROOT).as_posix() for path in sources}
     assert {"csrc/build.py", "csrc/build_cuda.py", "csrc/cuda/arme_forward.cu", "csrc/cuda/device.cuh"} <= native
-    assert native | {"setup.py", "pyproject.toml", "LICENSE", "README.md", "hstl_fast/py.typed"} <= names
+    others = {
+        "setup.py",
+        "pyproject.toml",
+        "LICENSE",
+        "README.md",
+        "hstl_fast/py.typed",
+        "hstl_fast/weights/walkers.pt",
+    }
+    assert native | others <= names
     assert not [name for name in names if name.endswith((".so", ".o", ".pyc"))]
 
 
@@ -133,7 +141,7 @@ def test_wheel_holds_the_package_and_nothing_else(archives: tuple[Path, Path]) -
     with zipfile.ZipFile(archives[1]) as archive:
         names = archive.namelist()
     assert {name.split("/")[0] for name in names} == {"hstl_fast", f"hstl_fast-{metadata_version()}.dist-info"}
-    assert {"hstl_fast/py.typed", "hstl_fast/backends/measured.json"} <= set(names)
+    assert {"hstl_fast/py.typed", "hstl_fast/backends/measured.json", "hstl_fast/weights/walkers.pt"} <= set(names)
     assert [name for name in names if name.endswith(sysconfig.get_config_var("EXT_SUFFIX"))] == (
         [f"hstl_fast/_cpu{sysconfig.get_config_var('EXT_SUFFIX')}"] if BINARIES else []
     )

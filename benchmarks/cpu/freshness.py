@@ -8,7 +8,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import nullcontext
 from statistics import median
 from typing import Any
 from unittest import mock
@@ -17,14 +17,9 @@ import torch
 
 from benchmarks.core import silhouettes
 from benchmarks.core.interleaving import interleaved
-from hstl_fast import HSTL
+from hstl_fast import HSTL, nn
 from hstl_fast.backends.cpu import weights
 from hstl_fast.backends.cpu.checksum import checksums
-from hstl_fast.models import cpu_plan
-
-
-def _none(request: weights.Request) -> None:
-    """No weights are computed with on trial."""
 
 
 def _unchecked(requests: list[weights.Request]) -> list[Any]:
@@ -32,38 +27,33 @@ def _unchecked(requests: list[weights.Request]) -> list[Any]:
     return [weights._entry_of(request) for request in requests]
 
 
-# On the way: as it is. First: the checksums are computed before everything else. Unchecked: not at all.
-PATCHES: dict[str, list[tuple[Any, str, Callable[..., Any]]]] = {
-    "on the way": [],
-    "first": [(cpu_plan, "candidate", _none)],
-    "unchecked": [(cpu_plan, "candidate", _none), (weights, "_fresh_entries", _unchecked)],
-}
-
-
 def measure(preset: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Milliseconds of a clip, of each way to check, and of the checksums by themselves.
+    """Milliseconds of a clip with and without the check, and of the checksums by themselves.
 
     The last ones are computed between clips, whose maps and prepacked weights have displaced the weights from the
     caches.
     """
-    model = HSTL.from_preset(preset).eval()
+    pages = mock.patch.object(nn, "prefer_huge_pages") if options.small_pages else nullcontext()
+    with pages:
+        model = HSTL.from_preset(preset).eval()
     clip = silhouettes.clip(0, 0, options.frames)
     convolutions = [parameter.detach() for parameter in model.parameters() if parameter.dim() == 6]
     clock = time.process_time if options.processor_time else time.perf_counter
 
-    def milliseconds(call: Callable[[], object], patches: list[tuple[Any, str, Callable[..., Any]]]) -> float:
-        with ExitStack() as stack:
-            for place, name, value in patches:
-                stack.enter_context(mock.patch.object(place, name, value))
-            start = clock()
-            call()
-            return 1e3 * (clock() - start)
+    def milliseconds(call: Callable[[], object]) -> float:
+        start = clock()
+        call()
+        return 1e3 * (clock() - start)
 
-    def embedding(patches: list[tuple[Any, str, Callable[..., Any]]]) -> Callable[[], float]:
-        return lambda: milliseconds(lambda: model.embed([clip]), patches)
+    def unchecked() -> float:
+        with mock.patch.object(weights, "_fresh_entries", _unchecked):
+            return milliseconds(lambda: model.embed([clip]))
 
-    measures = {name: embedding(patches) for name, patches in PATCHES.items()}
-    measures["checksums alone"] = lambda: milliseconds(lambda: checksums(convolutions), [])
+    measures = {
+        "checked": lambda: milliseconds(lambda: model.embed([clip])),
+        "unchecked": unchecked,
+        "checksums alone": lambda: milliseconds(lambda: checksums(convolutions)),
+    }
     for call in measures.values():
         call()
     found = interleaved(measures, options.rounds)
@@ -85,6 +75,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--small-pages", action="store_true", help="do not ask for huge pages under the weights")
     parser.add_argument("--processor-time", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

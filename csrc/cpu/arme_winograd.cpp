@@ -9,7 +9,6 @@
 #include "arme_winograd_gemm.h"
 #include "arme_winograd_input.h"
 #include "arme_winograd_output.h"
-#include "checksum.h"
 #include "operators.h"
 #include "parallel.h"
 
@@ -20,20 +19,12 @@ namespace {
 // Tiles that a block should have at least. With fewer, loading weights from L3 costs more than multiplying.
 constexpr int64_t kFewestTiles = 11;
 
-// The weights that were prepacked, whose checksum is computed on the way, and where it goes; null for none.
-struct Watched {
-  const void* weights;
-  int64_t bytes;
-  uint64_t* digest;
-};
-
 struct Convolution {
   InputMap input;
   const float* activated;  // output of the activation that the input, a gradient, goes back through; or null
   float activated_slope;
   OutputMap output;
   const float* prepacked;
-  Watched watched;
 };
 
 // The memory that a thread needs for a block.
@@ -107,7 +98,7 @@ void transform_inputs(const Scratch<N>& scratch, const Convolution& conv, int64_
 inline float* offset_or_null(float* channels, int64_t channel) { return channels ? channels + channel : nullptr; }
 
 template <int N, int Pair>
-void compute_pair(const Scratch<N>& scratch, const Convolution& conv, const Block& block, Share& share) {
+void compute_pair(const Scratch<N>& scratch, const Convolution& conv, const Block& block) {
   const int64_t c_in = conv.input.channels, c_out = conv.output.channels, panels = panels_of(c_out);
   const int64_t chunks = chunks_of(c_in), tiles = block.tiles.size();
   const bool streams = conv.output.streams();
@@ -116,11 +107,8 @@ void compute_pair(const Scratch<N>& scratch, const Convolution& conv, const Bloc
                    (Pair * panels + block.panels.begin) * kProducts<N> * matrix_size(c_in);
   const Gemm gemm_tiles = gemm_of(tiles);
   for (int64_t panel = block.panels.begin; panel < block.panels.end; ++panel) {
-    for (int f = 0; f < kProducts<N>; ++f, u += matrix_size(c_in)) {
-      gemm_tiles(scratch.products + f * kBlock * kPanel, scratch.v + f * kBlock * kLanes, kInputChunk<N>, u, chunks,
-                 static_cast<const char*>(share.wanted(u)));
-      share.advance(kOtherLines * 64 * chunks);
-    }
+    for (int f = 0; f < kProducts<N>; ++f, u += matrix_size(c_in))
+      gemm_tiles(scratch.products + f * kBlock * kPanel, scratch.v + f * kBlock * kLanes, kInputChunk<N>, u, chunks);
     for (int64_t tile = 0; tile < tiles; ++tile)
       for (int64_t k = 0; k < kPanel && panel * kPanel + k < c_out; k += kLanes) {
         int64_t channel = panel * kPanel + k;
@@ -133,18 +121,16 @@ void compute_pair(const Scratch<N>& scratch, const Convolution& conv, const Bloc
 }
 
 template <int N>
-void compute_block(const Scratch<N>& scratch, const Tiling& tiling, const Convolution& conv, const Block& block,
-                   Share share) {
+void compute_block(const Scratch<N>& scratch, const Tiling& tiling, const Convolution& conv, const Block& block) {
   int64_t tiles = block.tiles.size();
   for (int64_t i = 0; i < tiles; ++i) {
     const Tile& tile = tiling.tiles[block.tiles.begin + i];
     find_inputs(scratch.inputs[i], tiling.times[tile.time], tile, block.region, conv.input);
     find_outputs(scratch.outputs[i], tiling.times[tile.time], tile, block.region, conv.output);
   }
-  compute_pair<N, 0>(scratch, conv, block, share);
-  compute_pair<N, 1>(scratch, conv, block, share);
-  compute_pair<N, 2>(scratch, conv, block, share);
-  share.finish();
+  compute_pair<N, 0>(scratch, conv, block);
+  compute_pair<N, 1>(scratch, conv, block);
+  compute_pair<N, 2>(scratch, conv, block);
   finish_streams();
 }
 
@@ -216,17 +202,13 @@ void compute(Convolution conv, void* workspace, const Shape& s) {
   Maxima maxima = allocate_maxima(arena, s, conv.output);
   start_maxima(maxima, s);
   Work work = work_of(tiling, s, conv.output.channels);
-  if (conv.watched.digest) start_digest(conv.watched.digest, conv.watched.bytes);
-  if (work.size() == 0) Share(conv.watched.weights, conv.watched.bytes, conv.watched.digest, 0, 1).finish();
   int64_t fills = conv.output.support && (conv.output.data || conv.output.max_pooled) ? tiling.time_count : 0;
   parallel_for(s.threads, work.size() + fills, [&](int64_t i, int thread) {
     if (i >= work.size()) return fill_gaps(tiling, s, conv.output, i - work.size());
     Arena mine(scratches + thread * int64_t(sizes.bytes()));
     Scratch<N> scratch = allocate_scratch<N>(mine, conv.input.channels, conv.output.channels);
     scratch.maxima = maxima.of(thread);
-    const Watched& watched = conv.watched;
-    compute_block<N>(scratch, tiling, conv, work_at(tiling, s, conv.output.channels, work, i),
-                     Share(watched.weights, watched.bytes, watched.digest, i, work.size()));
+    compute_block<N>(scratch, tiling, conv, work_at(tiling, s, conv.output.channels, work, i));
   });
   join_maxima(maxima, s, conv.output);
 }
@@ -259,8 +241,7 @@ void forward(const ArmeForward<float>& a) {
                       nullptr,
                       1.0f,
                       {a.y, a.maximum, a.max_pooled, a.y_support, a.c_out, height, s.width, a.negative_slope},
-                      static_cast<const float*>(a.prepacked),
-                      {a.weights, a.weights_bytes, a.digest}};
+                      static_cast<const float*>(a.prepacked)};
   with_frames(a.algorithm, [&](auto frames) { compute<frames.value>(conv, a.workspace, s); });
 }
 
@@ -271,8 +252,7 @@ void dgrad(const ArmeDgrad<float>& a) {
                       a.negative_slope == 1 ? nullptr : a.y,
                       a.negative_slope,
                       {a.gx, nullptr, nullptr, a.x_support, a.c_in, height, s.width, 1.0f},
-                      static_cast<const float*>(a.prepacked),
-                      {}};
+                      static_cast<const float*>(a.prepacked)};
   with_frames(a.algorithm, [&](auto frames) { compute<frames.value>(conv, a.workspace, s); });
 }
 

@@ -14,20 +14,15 @@ constexpr int64_t kSummed = 32;
 // prefetching stops.
 constexpr int64_t kAhead = 8192;
 
-// Lines of 64 bytes of other memory that are asked for with every chunk of channels.
-constexpr int64_t kOtherLines = 4;
-
-// out [P][kPanel] = v [P][channels] u [channels][kPanel]; kOtherLines * 64 * chunks bytes of `other` are brought nearer
-// for what comes next. FLOPs: 2 * channels * P * kPanel. Registers: 2 P sums, 2
+// out [P][kPanel] = v [P][channels] u [channels][kPanel]. FLOPs: 2 * channels * P * kPanel. Registers: 2 P sums, 2
 // weights, 1 input. Per channel 2 vectors of weights (from L2 or L3, read once per block) and P broadcasts from L1.
 template <int P>
-void gemm(float* out, const float* v, int64_t v_stride, const float* u, int64_t chunks, const char* other) {
+void gemm(float* out, const float* v, int64_t v_stride, const float* u, int64_t chunks) {
   constexpr int64_t most = kSummed / kLanes;
   const int64_t ahead = smaller(kAhead / int64_t(sizeof(float)), chunks * kLanes * kPanel);  // the next frequency's
   for (int64_t first = 0; first < chunks; first += most) {
     Floats sums[P][2] = {};
-    for (int64_t chunk = first; chunk < smaller(first + most, chunks); ++chunk, v += v_stride) {
-      for (int64_t line = 0; line < kOtherLines; ++line, other += 64) __builtin_prefetch(other, 0, 2);
+    for (int64_t chunk = first; chunk < smaller(first + most, chunks); ++chunk, v += v_stride)
       for (int k = 0; k < kLanes; ++k, u += kPanel) {
         __builtin_prefetch(u + ahead, 0, 2);
         __builtin_prefetch(u + ahead + kLanes, 0, 2);
@@ -38,7 +33,6 @@ void gemm(float* out, const float* v, int64_t v_stride, const float* u, int64_t 
           sums[p][1] += u1 * v[p * kLanes + k];
         }
       }
-    }
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p)
 #pragma GCC unroll 2
@@ -49,7 +43,7 @@ void gemm(float* out, const float* v, int64_t v_stride, const float* u, int64_t 
   }
 }
 
-using Gemm = void (*)(float*, const float*, int64_t, const float*, int64_t, const char*);
+using Gemm = void (*)(float*, const float*, int64_t, const float*, int64_t);
 
 template <int P = kBlock>
 Gemm gemm_of(int64_t tiles) {

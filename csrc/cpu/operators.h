@@ -77,8 +77,8 @@ struct ArmeWgradWorkspace {
 
 // y = leaky(conv3d of every region with its own weights, zero padding 1 around region and sequence), 0 outside its
 // support. In the Winograd domain also, where asked for, the maximum over the frames of each sequence, and the 2x2
-// spatial maximum of every frame, for which regions and width have to be even, and the checksum of the weights that
-// were prepacked. Where the algorithm is direct, y is all there is.
+// spatial maximum of every frame, for which regions and width have to be even. Where the algorithm is direct, y is all
+// there is.
 template <class T>
 struct ArmeForward {
   T* y;                      // [F, H, W, c_out], or null where only the maxima are wanted
@@ -93,13 +93,10 @@ struct ArmeForward {
   int algorithm;
   int itemsize;
   int threads;
-  T* maximum;           // [N, H, W, c_out] or null
-  T* max_pooled;        // [F, H / 2, W / 2, c_out] or null
-  const void* weights;  // [weights_bytes], read for the digest only
-  int64_t weights_bytes;
-  uint64_t* digest;  // [2] as of checksum, or null
+  T* maximum;     // [N, H, W, c_out] or null
+  T* max_pooled;  // [F, H / 2, W / 2, c_out] or null
   HSTL_FUNCTION("arme_forward", y, x, prepacked, workspace, x_support, y_support, seq_lens, split, w, c_in, c_out,
-                negative_slope, algorithm, itemsize, threads, maximum, max_pooled, weights, weights_bytes, digest)
+                negative_slope, algorithm, itemsize, threads, maximum, max_pooled)
 };
 
 // The direct forward of silhouettes, which are 0..1 as x / 255, and are their own support.

@@ -51,7 +51,8 @@ def load_weights(
         raise ValueError(f"{name}: its classifier is for {known} people, the data has {wanted}; {way_out}")
     stored = _classes_of(content.training)
     if classes is not None and stored is not None and list(classes) != stored:
-        example = next(f"{a!r}, but {b!r} in the data" for a, b in zip(stored, classes, strict=False) if a != b)
+        pairs = (f"{a!r}, but {b!r} in the data" for a, b in zip(stored, classes, strict=False) if a != b)
+        example = next(pairs, f"{len(stored)}, but {len(classes)} in the data")
         raise ValueError(f"{name}: its classifier is for other people ({example}); {way_out}")
     return model
 

@@ -40,8 +40,8 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
         choice(
             "--preset",
             PRESETS,
-            help="Network with random weights, for evaluate that of the protocol; the others take the network that comes "
-            "along, trained on rendered walkers, without this, --checkpoint and --seed.",
+            help="Network with random weights; by default that of the protocol for evaluate, for the others the "
+            "trained one that comes along, which knows rendered walkers only.",
         ),
         click.option(
             "--checkpoint",

@@ -98,7 +98,7 @@ def train(wanted: TrainingOptions, settings: Settings, output: Path) -> None:
     """
     from hstl_fast.demo.report.training import training_page
     from hstl_fast.demo.training.plan import Plan
-    from hstl_fast.demo.training.running import train_by_reference, train_demo
+    from hstl_fast.demo.training.running import train_again, train_demo
 
     plan = Plan(backend=settings.backend or BACKEND.value())
     plan = plan if wanted.people is None else plan.with_people(wanted.people)
@@ -118,7 +118,8 @@ def train(wanted: TrainingOptions, settings: Settings, output: Path) -> None:
         if wanted.keep is not None:
             click.echo(f"{trained.checkpoint}: the network, for --checkpoint of embed, identify and demo")
         if wanted.compare_reference:
-            _print_comparison(trained, train_by_reference(trained, folder, _live("training by reference")))
+            watcher = _live("training by the reference")
+            _print_comparison(trained, train_again(trained, folder, "reference", watcher=watcher))
     if trained.scores.rates["NM"] <= trained.chance:
         raise click.ClickException(
             f"the trained network is no better than guessing: expected a rank-1 above {trained.chance:.1f} %, "

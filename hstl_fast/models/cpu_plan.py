@@ -20,7 +20,7 @@ from hstl_fast.backends.cpu import arme, astp, fta, head, max_pool, support
 from hstl_fast.backends.cpu.algorithm import DIRECT, resolve
 from hstl_fast.backends.cpu.allocator import allocate
 from hstl_fast.backends.cpu.calls import NativeCall, NativeCallWithWorkspace, contiguous
-from hstl_fast.backends.cpu.weights import Candidate, Request, cached_weights, candidate
+from hstl_fast.backends.cpu.weights import Request, cached_weights
 from hstl_fast.layout import frames_of
 from hstl_fast.models.eligibility import Network, may_plan_head
 from hstl_fast.models.head import apply_head
@@ -56,9 +56,6 @@ class Buffer:
         return 0 if self._memory is None else self._memory.data_ptr()
 
 
-Convolution = arme.ForwardCall | arme.SilhouettesForwardCall
-
-
 class Step(NamedTuple):
     """A native call of a plan, and the layer that it computes; None for a call that belongs to no layer."""
 
@@ -87,7 +84,7 @@ class PlannedMaps:
         self._maximum: Tensor | None = None
         self._steps: list[Step] = []
         # The convolutions, and the weights to prepack for them.
-        self._weights: list[tuple[Convolution, Request]] = []
+        self._weights: list[tuple[arme.ForwardCall | arme.SilhouettesForwardCall, Request]] = []
         # The convolution that `_x` comes from.
         self._convolution: arme.ForwardCall | None = None
         self._buffers = (Buffer(), Buffer())
@@ -106,7 +103,7 @@ class PlannedMaps:
         support.GrowCall(grown, self._support, self._lens, rows, self._width, self._threads)()
         slope = _checks.slope(layer.negative_slope)
         x, y = self._x, self._next(self._map_bytes(c_out))
-        call: Convolution
+        call: arme.ForwardCall | arme.SilhouettesForwardCall
         if isinstance(x, Tensor) and x.dtype == torch.uint8 and algorithm == DIRECT:
             sizes = (self._lens, rows, self._width, c_out)
             call = arme.SilhouettesForwardCall(y, x, None, None, grown, *sizes, slope, *self._common())
@@ -196,41 +193,11 @@ class PlannedMaps:
         return embeddings
 
     def run(self) -> None:
-        """Allocate the memory, prepack weights that are not cached, and run all steps but the head.
-
-        Whether cached weights have the values of now is found while they are computed with, which hides the time that
-        reading all values takes. Where one has not, all is computed again.
-        """
+        """Allocate the memory, prepack weights that are not cached, and run all steps but the head."""
+        for (call, _), prepacked in zip(self._weights, cached_weights([request for _, request in self._weights])):
+            call.prepacked = prepacked
         for buffer in (*self._buffers, self._beside, self._workspace):
             buffer.allocate()
-        candidates = self._computed_on_trial()
-        self._run_steps()
-        if not all(candidate.is_current() for candidate in candidates):
-            self._prepack(self._weights)
-            self._run_steps()
-
-    def _computed_on_trial(self) -> list[Candidate]:
-        """Give every convolution prepacked weights; returns those of which it finds out itself if they are right."""
-        candidates, others = [], []
-        for call, request in self._weights:
-            found = candidate(request) if request.algorithm != DIRECT else None
-            if found is None or not isinstance(call, arme.ForwardCall):
-                others.append((call, request))
-                continue
-            call.prepacked = found.entry.prepacked
-            call.watched = arme.Watched(found.values, found.values.nbytes, found.digest)
-            candidates.append(found)
-        self._prepack(others)
-        return candidates
-
-    def _prepack(self, convolutions: list[tuple[Convolution, Request]]) -> None:
-        """Give convolutions prepacked weights that have the values of now."""
-        for (call, _), prepacked in zip(convolutions, cached_weights([request for _, request in convolutions])):
-            call.prepacked = prepacked
-            if isinstance(call, arme.ForwardCall):
-                call.watched = arme.UNWATCHED
-
-    def _run_steps(self) -> None:
         for step in self._steps:
             self.run_step(step)
 

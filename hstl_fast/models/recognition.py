@@ -100,7 +100,7 @@ class _Tensors:
         return own_shapes(config) if self._is_own else {slot.key: slot.shape for slot in slots(config)}
 
     def faults(self, config: HSTLConfig) -> list[str]:
-        """What does not fit a network."""
+        """Sentences about everything that does not fit a network."""
         return faults(self._tensors, self.shapes(config))
 
     def with_classes(self, config: HSTLConfig) -> HSTLConfig:

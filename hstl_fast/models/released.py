@@ -132,7 +132,7 @@ def fits(value: object, shape: tuple[int, ...]) -> bool:
 
 
 def faults(state_dict: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """What is missing, unexpected or misshaped in tensors that should have these names and shapes."""
+    """Sentences about the missing, unexpected and misshaped among tensors that should have these names and shapes."""
     missing = [name for name in shapes if name not in state_dict]
     unexpected = [str(name) for name in state_dict if name not in shapes]
     misshaped = [

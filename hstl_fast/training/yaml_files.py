@@ -134,8 +134,15 @@ def yaml_values(document: Document) -> dict[str, Given]:
         The values by the paths of their fields.
 
     Raises:
-        ValueError: A key is no field; the message has its line and the nearest field.
+        ValueError: A key is no field; the message has its line and the nearest field. Or the file is one of OpenGait,
+            which `hstl_fast.training.opengait` reads.
     """
+    foreign = [key for key in document.content if key.endswith("_cfg")]
+    if foreign:
+        raise ValueError(
+            f"{document.where(foreign[0])}: expected fields of the configuration, got {foreign[0]} of OpenGait; "
+            "`hstl-fast train --opengait` and hstl_fast.training.opengait read such files"
+        )
     return dict(flat(document.content, document.where))
 
 

@@ -76,6 +76,8 @@ def test_other_people_are_refused_with_the_way_out(path: Path) -> None:
         load_weights(path, replace(TINY, num_classes=8), new_classifier=False)
     with pytest.raises(ValueError, match=rf"a\.pt: .* other people \('005', but '006' in the data\); {way_out}"):
         load_weights(path, TINY, new_classifier=False, classes=["001", "002", "006"])
+    with pytest.raises(ValueError, match=rf"a\.pt: .* other people \(3, but 2 in the data\); {way_out}"):
+        load_weights(path, TINY, new_classifier=False, classes=PEOPLE[:2])
 
 
 def test_another_network_is_refused(path: Path) -> None:

@@ -100,7 +100,7 @@ def test_the_reference_comes_to_the_same(demo: Demo) -> None:
     ours, reference = re.findall(r"^(?:native kernels|plain PyTorch \(reference\)) +(.*)$", demo.result.stdout, re.M)
     assert ours.split()[:4] == reference.split()[:4]
     assert re.search(r"plain PyTorch takes \d+\.\d\d times as long", demo.result.stdout)
-    logs = [demo.folder / name / "log.jsonl" for name in ("training", "training-by-reference")]
+    logs = [demo.folder / name / "log.jsonl" for name in ("training", "training-reference-seed-2023")]
     ours, reference = ([json.loads(line)["loss"] for line in log.read_text().splitlines()] for log in logs)
     assert ours == pytest.approx(reference, rel=1e-3)
 

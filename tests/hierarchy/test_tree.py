@@ -163,6 +163,19 @@ def test_the_text_shows_strips_regions_and_merges() -> None:
     ]
 
 
+def test_the_text_tells_merges_of_equal_height_apart() -> None:
+    lines = draw_text(body_hierarchy([[0.0]] * 4, "average"))
+    assert [line[23:] for line in lines[1:]] == [
+        "-+",
+        " +-+",
+        "-+ +-+",
+        "   | |",
+        "---+ +",
+        "     |",
+        "-----+",
+    ]
+
+
 def test_the_text_says_what_the_cuts_are() -> None:
     assert describe_splits(found()) == [
         "2 regions: [5, 3], boundaries at 0.625, in 100% of the resamples",

@@ -187,6 +187,7 @@ def test_a_wrong_override_is_named(override: str, message: str) -> None:
         ("batch.people: 8\nbatch:\n  people: 9\n", ", line 3: batch.people: expected one value, got two"),
         ("data:\n  path: !env HOME\n", ", line 2: expected plain values, got the tag !env"),
         ("a: !!python/object:os.system x\n", ", line 1: expected plain values, got the tag !!python/object:os.system"),
+        ("seed: 1\ntrainer_cfg: {}\n", ", line 2: expected fields of the configuration, got trainer_cfg of OpenGait; "),
         ("- a\n", ": expected fields by name, got a sequence"),
         ("text", ": expected fields by name, got a scalar"),
         ("a: [1,\nb: 2", ", line 2: expected YAML, got what is none ("),

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from hstl_fast import environment
 from hstl_fast._caches import register_cache
+from hstl_fast.backends.cpu.huge_pages import HUGE_PAGE
 
 # Smaller blocks, in bytes, come fast enough from the C library and are not kept.
 SMALLEST = 1 << 20
 ALIGNMENT = 64
-HUGE_PAGE = 2 << 20
 # A block may be so many times larger than what is asked for; a network's maps then settle on a few blocks.
 MOST_WASTE = 4
 # Sizes are rounded up to eighths of a power of two, so that maps of similar sizes use one another's blocks.

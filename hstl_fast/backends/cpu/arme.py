@@ -48,29 +48,9 @@ class Method(NamedTuple):
         return self.algorithm, self.itemsize, self.threads
 
 
-class Watched(NamedTuple):
-    """The weights that were prepacked, whose checksum a Winograd forward computes on its way; None for no checksum.
-
-    Attributes:
-        weights: Their values, contiguous.
-        weights_bytes: The bytes of the values.
-        digest: The checksum, int64 `[2]`, as `hstl_fast.backends.cpu.checksum` computes it.
-    """
-
-    weights: Tensor | None
-    weights_bytes: int
-    digest: Tensor | None
-
-
-UNWATCHED = Watched(None, 0, None)
-
-
 @dataclass(slots=True, eq=False)
 class ForwardCall(NativeCallWithWorkspace):
-    """y = LeakyReLU(conv3d of every region).
-
-    With Winograd also the maxima over frames and over 2x2 positions, and the checksum of the weights.
-    """
+    """y = LeakyReLU(conv3d of every region); with Winograd also the maxima over frames and over 2x2 positions."""
 
     name: ClassVar[str] = "arme_forward"
     y: Memory | None
@@ -82,7 +62,6 @@ class ForwardCall(NativeCallWithWorkspace):
     method: Method
     maximum: Tensor | None = None
     max_pooled: Memory | None = None
-    watched: Watched = UNWATCHED
 
     @property
     def finds_maxima(self) -> bool:

@@ -58,24 +58,6 @@ class _Entry(NamedTuple):
     prepacked: Tensor
 
 
-class Candidate(NamedTuple):
-    """Cached weights that may be computed with while the checksum of the values of now is found.
-
-    Attributes:
-        entry: The cache entry.
-        values: The values of now, contiguous.
-        digest: Where their checksum goes, int64 `[2]`.
-    """
-
-    entry: _Entry
-    values: Tensor
-    digest: Tensor
-
-    def is_current(self) -> bool:
-        """Whether the checksum is that of the values that were prepacked; if not, the computation was in vain."""
-        return self.digest.numpy().tobytes() == self.entry.checksum
-
-
 # Entries by the weights' id and the algorithm, the least recently used first. Every access is one step of the
 # interpreter, so threads need no lock, and a fork cannot copy a locked one.
 _entries: dict[tuple[int, int], _Entry] = {}
@@ -110,23 +92,6 @@ def cached_weights(requests: Sequence[Request]) -> list[Tensor]:
     if not limit:
         return [_prepacked(request, _values(request.weights), False) for request in requests]
     return [_renewed(*found, limit).prepacked for found in zip(requests, _fresh_entries(requests))]
-
-
-def candidate(request: Request) -> Candidate | None:
-    """Find cached weights of the same tensor and layout, whatever its values are now.
-
-    Args:
-        request: The weights.
-
-    Returns:
-        The candidate, to be used only where `is_current` in the end; None where nothing is cached.
-    """
-    entry, limit = _entry_of(request), environment.packed_cache_bytes()
-    if entry is None or not limit:
-        return None
-    return Candidate(
-        _renewed(request, entry, limit), _values(request.weights), torch.zeros(2, dtype=torch.int64, device="cpu")
-    )
 
 
 def cached_bytes() -> int:

@@ -1,4 +1,4 @@
-"""What the demo trains: the walkers, the network, and the configuration of its training."""
+"""The plan of the demo's training: the walkers, the network, and the configuration."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def train_demo(plan: Plan, folder: Path, progress: Progress = silent, watcher: W
 
 
 class Compared(NamedTuple):
-    """The same training by the reference.
+    """The same training by another backend or with another seed.
 
     Attributes:
         scores: Its rates.
@@ -170,12 +170,16 @@ class Compared(NamedTuple):
     loop_seconds: float
 
 
-def train_by_reference(trained: Trained, folder: Path, watcher: Watcher | None = None) -> Compared:
-    """Train the same network on the same batches in plain PyTorch, and evaluate it.
+def train_again(
+    trained: Trained, folder: Path, backend: str, seed: int | None = None, watcher: Watcher | None = None
+) -> Compared:
+    """Train the same network on the same walkers again, and evaluate it.
 
     Args:
         trained: The results of the demo's training.
         folder: Its folder, where the other training is kept in a folder of its own.
+        backend: What computes the layers of the other training, such as "reference".
+        seed: Seed of its initial weights and its batches; None for the same ones.
         watcher: Told of the steps of the training.
 
     Returns:
@@ -185,12 +189,10 @@ def train_by_reference(trained: Trained, folder: Path, watcher: Watcher | None =
         TrainingError: As `train_demo`.
         TrainingStopped: As `train_demo`.
     """
-    plan = replace(trained.plan, backend="reference")
-    config = replace(plan.training(folder), output=str(folder / "training-by-reference"))
-    checkpoint = fit(config, watcher=watcher)
-    network = Network.from_checkpoint(checkpoint)
-    with hstl_fast.use_backend("auto"):
-        scores = score(vectors_of(network.model, trained.test).embeddings, trained.test)
+    plan = replace(trained.plan, backend=backend, seed=trained.plan.seed if seed is None else seed)
+    config = replace(plan.training(folder), output=str(folder / f"training-{backend}-seed-{plan.seed}"))
+    network = Network.from_checkpoint(fit(config, watcher=watcher))
+    scores = score(vectors_of(network.model, trained.test).embeddings, trained.test)
     return Compared(scores, _loop_seconds(read_lines(Path(config.output) / LOG)))
 
 

@@ -58,7 +58,7 @@ class Region(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """What the test sequences are compared by.
+    """The vectors that the test sequences are compared by.
 
     Attributes:
         embeddings: `[N, P, C]` of the network.

@@ -348,14 +348,7 @@ Outputs<T> run_arme(const hstl::Arme<T>& arme, int algorithm, const ArmeTrial& t
       with_maxima.maximum = maximum;
       with_maxima.max_pooled = max_pooled;
       with_maxima.workspace = more.data();
-      Buffer<uint64_t> digest(2), expected(2);
-      with_maxima.weights = w.data();
-      with_maxima.weights_bytes = int64_t(w.size() * sizeof(T));
-      with_maxima.digest = digest.data();
       arme.forward(with_maxima);
-      Sizes address = {int64_t(w.data())}, size = {with_maxima.weights_bytes};
-      hstl::checksum({expected.data(), list(address), list(size), 1});
-      if (std::memcmp(digest.data(), expected.data(), 16)) fail("arme's checksum is another");
     });
   }
 
