@@ -120,7 +120,7 @@ def start_reader(method: str, pids: Any) -> None:
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_processes_that_read_end_with_a_training_that_is_killed(method: str) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context(method)
     pids = context.Queue()
     process = context.Process(target=start_reader, args=(method, pids))
     process.start()
