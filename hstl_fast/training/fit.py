@@ -75,8 +75,11 @@ def run(config: TrainingConfig, progress: Progress, watcher: Watcher, evaluate: 
     output = Path(config.output)
     with ExitStack() as stack:
         processes = stack.enter_context(launch(config.machine))
+        _check_shares(config, processes)
         stack.enter_context(use_backend(config.machine.backend))
         stack.enter_context(state.seeded(config.seed))
+        if processes.device.type == "cpu" and config.machine.precision == "float16" and processes.is_first:
+            watcher.on_notice("machine.precision: float16 on a CPU is slow, since plain torch computes it")
         data = processes.together(lambda: open_training_data(config))
         assert data is not None
         if evaluate is not None:
@@ -87,13 +90,26 @@ def run(config: TrainingConfig, progress: Progress, watcher: Watcher, evaluate: 
         step = 0 if saved is None else saved.checkpoint.iteration
         if saved is not None:
             _restore(parts, saved)
-        if processes.is_first:
-            folder.cut_back(output, step)
-            write_config(output / folder.CONFIG, config)
+        processes.together(lambda: _prepare_files(config, step), first_only=True)
         if step >= config.schedule.steps and saved is not None:
             watcher.on_notice(f"{saved.path}: all {config.schedule.steps} steps were made before")
             return saved.path
         return Loop(parts, step, saved).run()
+
+
+def _check_shares(config: TrainingConfig, processes: Processes) -> None:
+    batch = config.batch.people * config.batch.sequences
+    if batch % processes.size:
+        raise ValueError(
+            f"batch: expected people x sequences that {processes.size} processes can share equally, "
+            f"got {config.batch.people} x {config.batch.sequences} = {batch}"
+        )
+
+
+def _prepare_files(config: TrainingConfig, step: int) -> None:
+    output = Path(config.output)
+    folder.cut_back(output, step)
+    write_config(output / folder.CONFIG, config)
 
 
 def _saved(processes: Processes, output: Path, watcher: Watcher) -> state.Found | None:

@@ -28,8 +28,8 @@ class Log:
 
     def __init__(self, output: Path, every: int, step: int, tensorboard: bool, watcher: Watcher) -> None:
         self._output, self._every, self._watcher = output, every, watcher
-        self._sums: dict[str, float] = {}
-        self._count = 0
+        # The sum of each value and the number of steps that had it.
+        self._sums: dict[str, list[float]] = {}
         lines = folder.read_lines(output / folder.LOG)
         self._seconds = max((line.get("seconds", 0.0) for line in lines), default=0.0)
         self._started = time.perf_counter()
@@ -41,7 +41,7 @@ class Log:
         Returns:
             Plain numbers by name; `restore` reads them.
         """
-        return {"sums": dict(self._sums), "count": self._count}
+        return {"sums": {name: list(pair) for name, pair in self._sums.items()}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where another process stopped.
@@ -49,7 +49,7 @@ class Log:
         Args:
             state: What `state` returned.
         """
-        self._sums, self._count = dict(state["sums"]), state["count"]
+        self._sums = {name: list(pair) for name, pair in state["sums"].items()}
 
     @property
     def seconds(self) -> float:
@@ -63,8 +63,8 @@ class Log:
             values: Numbers by name.
         """
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = [total + value, count + 1]
 
     def is_due(self, step: int) -> bool:
         """Return whether a line is to be written.
@@ -84,8 +84,8 @@ class Log:
             step: Number of steps that were made.
             measured: Numbers that are written as they are.
         """
-        means = {name: value / self._count for name, value in self._sums.items()}
-        self._sums, self._count = {}, 0
+        means = {name: total / count for name, (total, count) in self._sums.items()}
+        self._sums = {}
         entry = {"step": step, **means, **measured, "seconds": self.seconds}
         folder.append_line(self._output / folder.LOG, entry)
         self._chart("training", entry)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,7 +195,8 @@ class Loop:
         self._check(found, norm_value, silhouettes, targets)
         lr = parts.optimizer.param_groups[0]["lr"]
         parts.stepper.step()
-        parts.scheduler.step()
+        with nullcontext() if parts.processes.scaler is None else _skipped_steps_are_fine():
+            parts.scheduler.step()
         clock.mark("optimizer")
         self._step += 1
         self._log.add({**found, "gradient_norm": norm_value} if math.isfinite(norm_value) else found)
@@ -291,6 +294,14 @@ class Loop:
             results = parts.evaluate(parts.model, parts.config, self._step)
         parts.model.train()
         self._log.evaluation(self._step, results)
+
+
+@contextmanager
+def _skipped_steps_are_fine() -> Iterator[None]:
+    """Keep torch from taking a step that the scaler of float16 has skipped for a mistake in the order of calls."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+        yield
 
 
 def _by(stopping: Stopping) -> str:

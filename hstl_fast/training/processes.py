@@ -144,11 +144,6 @@ def launch(machine: MachineConfig) -> Iterator[Processes]:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     accelerator = _accelerator(machine)
     layout = _layout(machine, accelerator)
-    if accelerator == "cpu" and machine.precision == "float16":
-        raise ValueError(
-            "machine.precision: expected float32 or bfloat16 on a CPU, got float16; "
-            "its gradients need a scaler, which torch has for GPUs"
-        )
     scaler = torch.amp.GradScaler(accelerator) if machine.precision == "float16" else None
     fabric = lightning.Fabric(
         accelerator=accelerator,

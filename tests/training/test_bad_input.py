@@ -3,6 +3,8 @@
 import json
 import re
 import socket
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"data": DataConfig()}, "data.path: expected a path, got none"),
     ({"data__path": "/nothing/here"}, "/nothing/here: expected a data set, got nothing there"),
     ({"batch__people": 3}, "batch.people: expected at most the 2 people of the training set of"),
-    ({"machine__precision": "float16"}, "machine.precision: expected float32 or bfloat16 on a CPU, got float16"),
     ({"network__start": "/nothing.pt"}, "No such file or directory: '/nothing.pt'"),
     ({"network__file": "/nothing.json"}, "No such file or directory: '/nothing.json'"),
 ]
@@ -101,3 +102,14 @@ def test_a_port_in_use_under_torchrun(configure: Configure, monkeypatch: pytest.
         sentence = f"the processes cannot meet at 127.0.0.1:{port}: another program uses that port; choose another one"
         with pytest.raises(RuntimeError, match=sentence):
             fit(configure(machine__devices="auto"))
+
+
+def test_a_batch_that_cannot_be_shared(configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Three:
+        size, device = 3, torch.device("cpu")
+
+    fitting = sys.modules["hstl_fast.training.fit"]  # the function of that name hides the module
+    monkeypatch.setattr(fitting, "launch", lambda _: nullcontext(Three()))
+    with pytest.raises(ValueError, match=r"that 3 processes can share equally, got 2 x 2 = 4"):
+        fit(configure())
+    assert not (tmp_path / "run").exists()

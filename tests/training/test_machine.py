@@ -1,7 +1,9 @@
 """Number formats, compilation and evaluation in whole trainings."""
 
 import math
+import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import torch
 
 from hstl_fast import HSTL
 from hstl_fast.progress import silent
-from hstl_fast.training import TrainingConfig, Watcher, fit, folder
+from hstl_fast.training import TrainingConfig, TrainingStopped, TrainingWarning, Watcher, fit, folder
 from hstl_fast.training.fit import run
 from tests.training.conftest import Configure
+from tests.training.test_stopping import Signalling
 
 
 def losses(output: Path) -> list[float]:
@@ -49,11 +52,37 @@ def test_bfloat16_computes_in_bfloat16(configure: Configure, tmp_path: Path) -> 
     assert narrow[0] == pytest.approx(wide[0], rel=0.05)
 
 
+def test_float16_goes_on_with_its_scaler(configure: Configure, tmp_path: Path) -> None:
+    # The first scale is too high for such a loss, so that the first steps are skipped.
+    config = configure(machine__precision="float16", loss__triplet=40.0, saving__log_every=1)
+    with pytest.warns(TrainingWarning, match="float16 on a CPU is slow"):
+        whole = torch.load(fit(replace(config, output=str(tmp_path / "whole"))), weights_only=True)
+    assert whole["training"]["scaler"]["scale"] < 2**16
+    lines = folder.read_lines(tmp_path / "whole/log.jsonl")
+    assert "gradient_norm" not in lines[0]
+    assert "gradient_norm" in lines[-1]
+    with pytest.warns(TrainingWarning), pytest.raises(TrainingStopped):
+        fit(config, watcher=Signalling(signal.SIGTERM, 1))
+    with pytest.warns(TrainingWarning):
+        again = torch.load(fit(config), weights_only=True)
+    assert again["training"]["scaler"] == whole["training"]["scaler"]
+    assert all(torch.equal(tensor, whole["model"][name]) for name, tensor in again["model"].items())
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_a_compiled_network(configure: Configure, tmp_path: Path) -> None:
+def test_a_compiled_network(configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The compiler traces the network; generating code for what it has found takes minutes.
+    compile_with = torch.nn.Module.compile
+    compiled: list[torch.nn.Module] = []
+
+    def trace(model: torch.nn.Module) -> None:
+        compiled.append(model)
+        compile_with(model, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", trace)
     fit(configure(output=str(tmp_path / "eager"), schedule__steps=2, saving__log_every=1))
     last = fit(configure(machine__compile=True, schedule__steps=2, saving__log_every=1))
+    assert [type(model) for model in compiled] == [HSTL]
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "eager"), rel=1e-4)
     assert isinstance(HSTL.from_official_checkpoint(last), HSTL)
 
