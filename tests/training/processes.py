@@ -42,11 +42,12 @@ def training(
     finally:
         process.kill()
         # `join` would also wait for the processes that read for it, which end some seconds later.
-        while process.is_alive() and _exists(process.pid):
+        while process.is_alive() and exists(process.pid):
             time.sleep(0.002)
 
 
-def _exists(pid: int | None) -> bool:
+def exists(pid: int | None) -> bool:
+    """Whether there is a process of that number."""
     assert pid is not None
     try:
         os.kill(pid, 0)

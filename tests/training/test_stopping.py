@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 import torch
 
 from hstl_fast.training import Status, TrainingStopped, TrainingWarning, Watcher, fit, folder
-from hstl_fast.training.stopping import Stopping
+from hstl_fast.training.stopping import Stopping, outlive_signals
 from tests.training.conftest import Configure
+from tests.training.processes import exists
 
 
 class Signalling(Watcher):
@@ -101,3 +103,31 @@ def test_a_folder_that_another_process_writes_into(configure: Configure, tmp_pat
     end.set()
     process.join()
     assert fit(configure(schedule__steps=1)).exists()
+
+
+def read_on(_: object) -> None:
+    outlive_signals(0)
+    time.sleep(600)
+
+
+def start_reader(method: str, pids: Any) -> None:
+    """Start a process that reads, tell its number, and go on until this process is killed."""
+    reader = multiprocessing.get_context(method).Process(target=read_on, args=(0,), daemon=True)
+    reader.start()
+    pids.put(reader.pid)
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
+def test_processes_that_read_end_with_a_training_that_is_killed(method: str) -> None:
+    context = multiprocessing.get_context("fork")
+    pids = context.Queue()
+    process = context.Process(target=start_reader, args=(method, pids))
+    process.start()
+    reader = pids.get(timeout=60)
+    assert exists(reader)
+    process.kill()
+    end = time.monotonic() + 60
+    while exists(reader):
+        assert time.monotonic() < end
+        time.sleep(0.01)
