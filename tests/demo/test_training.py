@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -152,6 +153,21 @@ def test_a_population_is_rendered_as_its_names_say() -> None:
     expected = walkers.render(2, view=126, condition="bg", take=2, frames=4, seed=5)
     assert np.array_equal(found.read(found.names.index("002/bg-02/126")), expected)
     assert found.names == tuple(sorted(found.names))
+
+
+@pytest.mark.parametrize("package", ["lightning_fabric", "sklearn.cluster"])
+def test_a_missing_extra_is_said_before_the_work(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    result = run("demo", "--train", "--keep", tmp_path / "kept", "-o", tmp_path / "report.html", exit_code=1)
+    assert "pip install 'hstl_fast[" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_any_number_of_steps_has_a_schedule(steps: int) -> None:
+    schedule = replace(Plan(), steps=steps).training(Path("folder")).schedule
+    assert schedule.steps == steps
+    assert max(schedule.milestones) <= steps
 
 
 def test_other_walkers_are_not_taken_for_those_that_are_kept(tmp_path: Path) -> None:

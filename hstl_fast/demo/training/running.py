@@ -29,8 +29,10 @@ from hstl_fast.demo.training.scoring import (
 )
 from hstl_fast.files import atomic_file
 from hstl_fast.hierarchy import Hierarchy, StripFeatures, body_hierarchy, strip_features
+from hstl_fast.hierarchy.clustering import scikit_learn
 from hstl_fast.network import Network
 from hstl_fast.progress import Progress, silent
+from hstl_fast.silhouettes import extras
 from hstl_fast.training import Watcher, fit
 from hstl_fast.training.folder import LOG, read_lines
 
@@ -124,6 +126,9 @@ def train_demo(plan: Plan, folder: Path, progress: Progress = silent, watcher: W
         TrainingError: A loss is not finite, or the folder holds another training.
         TrainingStopped: A signal came; the same call goes on.
     """
+    # What is missing is said before the work begins.
+    extras.fabric()
+    scikit_learn()
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     stages = Stages()
