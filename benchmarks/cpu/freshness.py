@@ -1,4 +1,4 @@
-"""What it costs to compare weights with those that were prepacked: embeddings with and without, interleaved.
+"""The cost of comparing weights with those that were prepacked: embeddings with and without, interleaved.
 
 `python -m benchmarks.cpu.freshness --rounds 40` prints a line of JSON for each network. `--processor-time` takes the
 time of the processor in place of that of the clock, which on a busy machine is of use with one thread.

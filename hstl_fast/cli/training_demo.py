@@ -171,6 +171,7 @@ def _print(trained: Any) -> None:
     )
     rows = [
         ["trained network", *(f"{trained.scores.rates[name]:.1f}" for name in names)],
+        ["the same, untrained", *(f"{trained.untrained.rates[name]:.1f}" for name in names)],
         ["gait-energy image", *(f"{trained.energy.rates[name]:.1f}" for name in names)],
         ["guessing", *(f"{trained.chance:.1f}" for _ in names)],
     ]

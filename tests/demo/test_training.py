@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,11 @@ from click.testing import Result
 
 import hstl_fast.info
 from hstl_fast.checkpoints import load_checkpoint
+from hstl_fast.data import part_of
 from hstl_fast.demo.report.charts import hierarchy_chart, loss_chart
 from hstl_fast.demo.report.training import training_page
 from hstl_fast.demo.training import plan as plans
-from hstl_fast.demo.training import running, scoring
+from hstl_fast.demo.training import population, running, scoring
 from hstl_fast.demo.training.plan import Plan
 from hstl_fast.demo.training.population import Population
 from hstl_fast.demo.training.running import Trained, train_demo
@@ -88,7 +90,11 @@ def test_the_hierarchy_that_is_found_is_that_of_the_network(demo: Demo) -> None:
 def test_table_and_live_line(demo: Demo) -> None:
     trained = demo.trained
     lines = {line.split("  ")[0]: line.split()[-4:] for line in demo.result.stdout.splitlines() if "  " in line}
-    for name, scores in (("trained network", trained.scores), ("gait-energy image", trained.energy)):
+    for name, scores in (
+        ("trained network", trained.scores),
+        ("the same, untrained", trained.untrained),
+        ("gait-energy image", trained.energy),
+    ):
         assert lines[name] == [f"{scores.rates[each]:.1f}" for each in ("NM", "BG", "CL", "mean")]
     losses = [line["loss"] for line in trained.log]
     assert len(losses) == 3
@@ -105,8 +111,9 @@ def test_the_reference_comes_to_the_same(demo: Demo) -> None:
     assert ours == pytest.approx(reference, rel=1e-3)
 
 
-def test_the_same_command_goes_on_with_what_is_kept(demo: Demo) -> None:
+def test_the_same_command_goes_on_with_what_is_kept(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (demo.folder / "training" / "log.jsonl").read_bytes()
+    monkeypatch.setattr(population, "pack", None)
     with pytest.warns(match="all 3 steps were made before"):
         again = train_demo(TINY, demo.folder)
     assert again.checkpoint == demo.trained.checkpoint
@@ -140,13 +147,35 @@ def test_markup_of_the_report_follows_from_the_results(demo: Demo) -> None:
 
 
 def test_a_population_is_rendered_as_its_names_say() -> None:
-    population = Population(3, 2, (126, 54), 4, seed=5)
-    assert population.partition.train == ("001", "002")
-    assert population.partition.test == ("003",)
-    index = population.names.index("002/bg-02/126")
+    found = Population(3, 2, (126, 54), 4, seed=5)
+    assert found.partition.train == ("001", "002")
+    assert found.partition.test == ("003",)
     expected = walkers.render(2, view=126, condition="bg", take=2, frames=4, seed=5)
-    assert np.array_equal(population.read(index), expected)
-    assert population.names == tuple(sorted(population.names))
+    assert np.array_equal(found.read(found.names.index("002/bg-02/126")), expected)
+    assert found.names == tuple(sorted(found.names))
+
+
+@pytest.mark.parametrize("package", ["lightning_fabric", "sklearn.cluster"])
+def test_a_missing_extra_is_said_before_the_work(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    result = run("demo", "--train", "--keep", tmp_path / "kept", "-o", tmp_path / "report.html", exit_code=1)
+    assert "pip install 'hstl_fast[" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_any_number_of_steps_has_a_schedule(steps: int) -> None:
+    schedule = replace(Plan(), steps=steps).training(Path("folder")).schedule
+    assert schedule.steps == steps
+    assert max(schedule.milestones) <= steps
+
+
+def test_other_walkers_are_not_taken_for_those_that_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "walkers.arrow"
+    for seed, frames in ((1, 2), (2, 2), (2, 3)):
+        people = Population(2, 1, (90,), frames, seed)
+        data = population.render_population(people, path)
+        assert np.array_equal(data.read(11), people.read(11))
 
 
 def test_people_are_divided_five_to_two() -> None:
@@ -276,8 +305,7 @@ def test_the_network_that_comes_along_tells_strangers_apart() -> None:
 @pytest.mark.slow
 def test_the_table_of_the_network_that_comes_along(tmp_path: Path) -> None:
     plan, training = Plan(), load_checkpoint(SHIPPED_FILE).training
-    population = Population(plan.train + plan.test, plan.train, plan.views, plan.frames, plan.population)
-    test = population.subset(i for i, label in enumerate(population.labels) if label in population.partition.test)
+    test = part_of(Population(plan.train + plan.test, plan.train, plan.views, plan.frames, plan.population), "test")
     rates = scoring.score(scoring.vectors_of(Network.shipped().model, test).embeddings, test).rates
     assert rates == pytest.approx(training["test"]["network"], abs=0.5)
 

@@ -83,7 +83,7 @@ class Plan:
         Returns:
             The configuration; its output is the folder `training` in it.
         """
-        milestones = tuple(max(1, round(share * self.steps)) for share in _MILESTONES)
+        milestones = tuple(sorted({max(1, round(share * self.steps)) for share in _MILESTONES}))
         return TrainingConfig(
             output=str(folder / "training"),
             seed=self.seed,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from hstl_fast.data import Item, Partition, Sequences, open_packed, pack
+from hstl_fast.files import atomic_file
 from hstl_fast.progress import Progress, silent
 from hstl_fast.silhouettes.io import Reading
 from hstl_fast.silhouettes.walkers import CASIA_B_TAKES, render
+from hstl_fast.version import __version__
 
 
 class Population(Sequences):
@@ -34,6 +37,11 @@ class Population(Sequences):
         super().__init__(items, source, "casia-b", Partition(tuple(names[:train]), tuple(names[train:])))
         self._frames, self._seed = frames, seed
 
+    def describe(self) -> str:
+        """Say in JSON what the silhouettes follow from."""
+        facts = {"names": self.names, "frames": self._frames, "seed": self._seed, "hstl_fast": __version__}
+        return json.dumps({**facts, "partition": self.partition})
+
     def reading(self, index: int) -> Reading:
         """Render a sequence."""
         item = self.items[index]
@@ -54,7 +62,7 @@ class Population(Sequences):
 
 
 def render_population(population: Population, path: Path, progress: Progress = silent) -> Sequences:
-    """Render a population into a packed file, on all cores; what an interrupted run has rendered is used.
+    """Render a population into a packed file, on all cores; what an earlier run has rendered is used.
 
     Args:
         population: The walkers.
@@ -73,5 +81,10 @@ def render_population(population: Population, path: Path, progress: Progress = s
         if stage == "packing":
             progress("rendering", done, total)
 
-    pack(population, path, progress=advance)
+    described = path.with_suffix(".json")
+    if not (path.exists() and described.exists() and described.read_text(encoding="utf-8") == population.describe()):
+        described.unlink(missing_ok=True)
+        pack(population, path, progress=advance)
+        with atomic_file(described) as draft:
+            draft.write_text(population.describe(), encoding="utf-8")
     return open_packed(path)

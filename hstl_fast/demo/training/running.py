@@ -10,7 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 import hstl_fast
+from hstl_fast import HSTL
 from hstl_fast.data import Sequences, part_of
 from hstl_fast.demo.training.plan import DATA, HIERARCHY, NETWORK_FILE, Plan
 from hstl_fast.demo.training.population import Population, render_population
@@ -26,8 +29,10 @@ from hstl_fast.demo.training.scoring import (
 )
 from hstl_fast.files import atomic_file
 from hstl_fast.hierarchy import Hierarchy, StripFeatures, body_hierarchy, strip_features
+from hstl_fast.hierarchy.clustering import scikit_learn
 from hstl_fast.network import Network
 from hstl_fast.progress import Progress, silent
+from hstl_fast.silhouettes import extras
 from hstl_fast.training import Watcher, fit
 from hstl_fast.training.folder import LOG, read_lines
 
@@ -49,6 +54,7 @@ class Trained:
         log: The lines of the log: losses and learning rate of each step.
         vectors: What the test sequences are compared by.
         scores: The network's rates.
+        untrained: Those of the same network with random weights.
         energy: Those of the gait-energy image.
         chance: The rate of guessing, in percent.
         parts: The NM rate of each part by itself, in percent.
@@ -66,6 +72,7 @@ class Trained:
     log: list[dict[str, Any]]
     vectors: Vectors
     scores: Scores
+    untrained: Scores
     energy: Scores
     chance: float
     parts: list[float]
@@ -119,6 +126,10 @@ def train_demo(plan: Plan, folder: Path, progress: Progress = silent, watcher: W
         TrainingError: A loss is not finite, or the folder holds another training.
         TrainingStopped: A signal came; the same call goes on.
     """
+    # What is missing is said before the work begins.
+    extras.fabric()
+    scikit_learn()
+    folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     stages = Stages()
     with stages.stage("rendering"):
@@ -136,6 +147,7 @@ def train_demo(plan: Plan, folder: Path, progress: Progress = silent, watcher: W
     with stages.stage("evaluation"), hstl_fast.use_backend(plan.backend):
         vectors = vectors_of(network.model, test, progress)
         scores, energy = score(vectors.embeddings, test), score(vectors.energy, test)
+        untrained = score(vectors_of(_untrained(network, plan.seed), test).embeddings, test)
     with stages.stage("regions"):
         parts = scores_of_parts(vectors.embeddings, test)
         regions = scores_of_regions(vectors.embeddings, test, network.model.config)
@@ -150,6 +162,7 @@ def train_demo(plan: Plan, folder: Path, progress: Progress = silent, watcher: W
         log=read_lines(Path(config.output) / LOG),
         vectors=vectors,
         scores=scores,
+        untrained=untrained,
         energy=energy,
         chance=chance(test),
         parts=parts,
@@ -189,6 +202,7 @@ def train_again(
         TrainingError: As `train_demo`.
         TrainingStopped: As `train_demo`.
     """
+    folder = folder.resolve()
     plan = replace(trained.plan, backend=backend, seed=trained.plan.seed if seed is None else seed)
     config = replace(plan.training(folder), output=str(folder / f"training-{backend}-seed-{plan.seed}"))
     network = Network.from_checkpoint(fit(config, watcher=watcher))
@@ -209,6 +223,12 @@ def find_hierarchy(sequences: Sequences, plan: Plan, progress: Progress = silent
     """
     features = strip_features(sequences, "motion", STRIPS, progress=progress)
     return features, body_hierarchy(features, clusters=plan.clusters)
+
+
+def _untrained(network: Network, seed: int) -> HSTL:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return HSTL(network.model.config)
 
 
 def _write_network(plan: Plan, path: Path) -> None:

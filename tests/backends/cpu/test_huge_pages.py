@@ -1,6 +1,7 @@
 """New layers ask for huge pages under their weights; where there are none, nothing happens."""
 
 import ctypes
+
 import pytest
 import torch
 
