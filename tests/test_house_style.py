@@ -37,7 +37,24 @@ from hstl_fast.evaluation import curves, division, pictures, protocols, publishe
 from hstl_fast.hierarchy import clustering, feature_sets, text
 from hstl_fast.ops import _dispatch
 from hstl_fast.silhouettes import walkers
-from hstl_fast.training import checks, config, evaluating, opengait, plain, yaml_files
+from hstl_fast.training import (
+    batch_norm,
+    checks,
+    config,
+    differences,
+    evaluating,
+    folder,
+    loop,
+    opengait,
+    optimization,
+    people,
+    plain,
+    processes,
+    state,
+    stopping,
+    watch,
+    yaml_files,
+)
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 450
@@ -55,7 +72,8 @@ def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     native = [backends.package(name) for name in backends.NATIVE]
     modules = (hstl_fast, functional, losses, checkpoints, export, silhouettes, walkers, data, evaluation, files, names)
     evaluations = (curves, division, pictures, protocols, published, reranking, search)
-    training = (checks, config, evaluating, opengait, plain, yaml_files)
+    training = (checks, config, evaluating, opengait, plain, yaml_files, batch_norm, differences, folder, loop)
+    training += (optimization, people, processes, state, stopping, watch)
     hierarchies = (hierarchy, clustering, feature_sets, text)
     others = (distributed, embedding, progress, reference, layout, _dispatch, backends)
     for module in (*modules, *evaluations, *training, *hierarchies, *others, *native):
