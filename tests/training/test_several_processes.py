@@ -74,3 +74,23 @@ def test_a_process_that_dies_does_not_leave_the_other_waiting(configure: Configu
         first.join(60)
         assert first.exitcode == 1
     assert folder.checkpoints_in(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_all_of_them(configure: Configure, tmp_path: Path) -> None:
+    settings = {"machine__devices": "auto", "schedule__steps": 60, "saving__every": 100, "saving__log_every": 1}
+    whole = torch.load(train_in(2, configure(output=str(tmp_path / "whole"), **settings)), weights_only=True)
+    config, port, log = configure(**settings), free_port(), tmp_path / "run/log.jsonl"
+    with (
+        training(config, use_float64, variables_of_torchrun(0, 2, port)) as first,
+        training(config, use_float64, variables_of_torchrun(1, 2, port)) as second,
+    ):
+        wait_for(lambda: len(folder.read_lines(log)) >= 5, first)
+        second.terminate()
+        for process in (first, second):
+            process.join(60)
+            assert process.exitcode == 1
+    (stopped,) = folder.checkpoints_in(tmp_path / "run")
+    assert 5 <= int(stopped.stem[5:]) < 60
+    again = torch.load(train_in(2, config), weights_only=True)
+    assert all(torch.equal(tensor, whole["model"][name]) for name, tensor in again["model"].items())
