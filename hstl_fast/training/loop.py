@@ -247,7 +247,11 @@ class Loop:
         return {"lr": lr, **times, "frames_per_s": speed, "peak_memory": memory}
 
     def _seconds_left(self) -> float:
-        per_step = (time.perf_counter() - self._begun) / max(1, self._step - self._start)
+        """The time until the end by the steps so far, but for the first one, which starts readers and kernels."""
+        now, made = time.perf_counter(), self._step - self._start
+        per_step = (now - self._begun) / max(1, made - 1)
+        if made == 1:
+            self._begun = now
         return per_step * (self._parts.config.schedule.steps - self._step)
 
     def _save(self) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from hstl_fast import HSTL
 from hstl_fast.checkpoints import load_checkpoint
-from hstl_fast.training import fit
+from hstl_fast.training import Status, Watcher, fit
 from tests.training.conftest import Configure
 
 
@@ -44,3 +44,24 @@ def test_a_training_that_was_stopped_comes_to_the_same(configure: Configure, tmp
         again = fit(configure(saving__log_every=3))
     assert all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(again).values(), strict=True))
     assert losses(tmp_path / "whole/log.jsonl") == losses(tmp_path / "run/log.jsonl")
+
+
+class Statuses(Watcher):
+    """Keeps what it is told of steps."""
+
+    def __init__(self) -> None:
+        self.seen: list[Status] = []
+
+    def on_step(self, status: Status) -> None:
+        self.seen.append(status)
+
+
+def test_every_step_is_told(configure: Configure, tmp_path: Path) -> None:
+    watcher = Statuses()
+    fit(configure(saving__log_every=1), watcher=watcher)
+    assert [status.step for status in watcher.seen] == [1, 2, 3, 4, 5, 6]
+    assert {status.steps for status in watcher.seen} == {6}
+    entries = lines(tmp_path / "run/log.jsonl")
+    assert [(status.loss, status.lr) for status in watcher.seen] == [(line["loss"], line["lr"]) for line in entries]
+    assert all(status.seconds_left > 0 for status in watcher.seen[:-1])
+    assert watcher.seen[-1].seconds_left == 0
