@@ -13,7 +13,7 @@ from hstl_fast.training.config import (
     TrainingConfig,
 )
 from hstl_fast.training.evaluating import check_evaluation, describe_evaluation, evaluate_model
-from hstl_fast.training.fit import fit
+from hstl_fast.training.fitting import fit
 from hstl_fast.training.plain import config_dict, config_from_dict
 from hstl_fast.training.watcher import Status, TrainingError, TrainingStopped, TrainingWarning, Watcher
 from hstl_fast.training.yaml_files import load_config, to_yaml

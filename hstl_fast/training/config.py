@@ -296,7 +296,7 @@ class TrainingConfig(Section):
         """Make the configuration that a published network was trained with.
 
         `grew` is `oumvlp` with its own data, since none was released for it. The released trainings compute in
-        float16; here that is `machine.precision`, float32 by default, since a CPU has no scaler for float16.
+        float16; here that is `machine.precision`, float32 by default, since float16 is for GPUs.
 
         Args:
             name: "casia-b", "oumvlp", "grew" or "gait3d".

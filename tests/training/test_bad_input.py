@@ -3,7 +3,6 @@
 import json
 import re
 import socket
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 import torch
 
 from hstl_fast.data import DataError
-from hstl_fast.training import DataConfig, fit
+from hstl_fast.training import DataConfig, fit, fitting
 from tests.training.conftest import Configure
 from tests.training.processes import variables_of_torchrun
 
@@ -108,7 +107,6 @@ def test_a_batch_that_cannot_be_shared(configure: Configure, tmp_path: Path, mon
     class Three:
         size, device = 3, torch.device("cpu")
 
-    fitting = sys.modules["hstl_fast.training.fit"]  # the function of that name hides the module
     monkeypatch.setattr(fitting, "launch", lambda _: nullcontext(Three()))
     with pytest.raises(ValueError, match=r"that 3 processes can share equally, got 2 x 2 = 4"):
         fit(configure())

@@ -2,7 +2,6 @@
 
 import math
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ import torch
 
 from hstl_fast import HSTL
 from hstl_fast.progress import silent
-from hstl_fast.training import TrainingConfig, TrainingStopped, TrainingWarning, Watcher, fit, folder
-from hstl_fast.training.fit import run
+from hstl_fast.training import TrainingConfig, TrainingStopped, TrainingWarning, Watcher, fit, fitting, folder
+from hstl_fast.training.fitting import run
 from tests.training.conftest import Configure
 from tests.training.test_stopping import Signalling
 
@@ -105,7 +104,7 @@ class Evaluations:
 
 def test_evaluations(configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The function of that name hides the module.
-    monkeypatch.setattr(sys.modules["hstl_fast.training.fit"], "check_evaluation", lambda _: ())
+    monkeypatch.setattr(fitting, "check_evaluation", lambda _: ())
     config = configure(evaluation__every=3)
     evaluations = Evaluations(fails_at=3)
     with pytest.raises(ValueError, match="the test people have gone"):
