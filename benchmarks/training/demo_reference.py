@@ -33,7 +33,8 @@ def main() -> None:
         rows = []
         for seed in options.seeds:
             for backend in options.backends:
-                found = train_again(trained, folder, backend, seed)
+                is_first = (seed, backend) == (options.seeds[0], BACKENDS[0])
+                found = trained if is_first else train_again(trained, folder, backend, seed)
                 rows.append({"seed": seed, "backend": backend, "seconds": found.loop_seconds, **found.scores.rates})
                 print(f"seed {seed}, {backend}: {_rates(found.scores.rates)}, {found.loop_seconds:.0f} s", flush=True)
     print(json.dumps(rows))

@@ -171,7 +171,8 @@ def _losses_section(trained: Trained) -> str:
 <p class="soft">Both losses at each of {len(trained.log)} steps of {plan.people * plan.sequences} sequences
 ({plan.people} people, {plan.sequences} sequences of {plan.window} frames each), and their moving means. The triplet
 loss is the mean of those terms that are not zero. In a training as short as this one both losses stay near their dashed
-lines, since each part by itself hardly tells the walkers apart; it is all parts together that do.</p>
+lines, because embeddings of different people still differ by little beside the margin. Ranking needs only the order of
+the distances, which gets right much earlier.</p>
 <div class="two">{charts}</div>
 </section>"""
 
