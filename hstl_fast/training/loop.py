@@ -116,7 +116,8 @@ class Loop:
         try:
             with Stopping() as stopping:
                 self._evaluate_what_is_missing()
-                self._make_steps(stopping)
+                if self._step < steps:
+                    self._make_steps(stopping)
                 if self._last != self._path:
                     self._save()
         except RuntimeError as error:
