@@ -55,7 +55,6 @@ _FIELDS = {
 _RANKS = ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 # Errors that the first process has, too, or hears of.
 _SAID_BY_THE_FIRST = (ValueError, TrainingError, ProcessError, ImportError)
-_NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from hstl_fast.files import atomic_file
 from hstl_fast.hierarchy.clustering import LINKAGES, METRICS, Merge, merge_neighbours, splits_of
 from hstl_fast.models.config import ROWS, check_splits, is_count
-from hstl_fast.names import did_you_mean, one_of
+from hstl_fast.names import check_fields, one_of
 
 _LONGEST_FILE = 2**20
 _FIELDS = (
@@ -152,7 +152,7 @@ class Hierarchy:
             ValueError: A field is missing, unknown or wrong, the splits do not refine each other or do not sum to the
                 strips, or the merges are no tree with these cuts; the message names it.
         """
-        _check_fields("hierarchy", content, _FIELDS, _OPTIONAL)
+        check_fields("hierarchy", content, _FIELDS, _OPTIONAL)
         strips = _checked_strips(content["strips"])
         linkage, metric = one_of(content["linkage"], LINKAGES, "linkage"), one_of(content["metric"], METRICS, "metric")
         sequences, frames = (_whole(name, content[name]) for name in ("sequences", "frames"))
@@ -254,7 +254,7 @@ def _checked_merges(merges: object, strips: int) -> tuple[Merge, ...]:
         raise ValueError(f"merges must be a list of {strips - 1} merges, one fewer than strips; got {got}")
     borders, checked, height = list(range(strips + 1)), [], 0.0
     for i, merge in enumerate(merges):
-        _check_fields(f"merges[{i}]", merge, Merge._fields)
+        check_fields(f"merges[{i}]", merge, Merge._fields)
         span = [merge[name] for name in ("start", "border", "stop")]
         triples = [list(triple) for triple in zip(borders, borders[1:], borders[2:])]
         if span not in triples or not all(type(end) is int for end in span):
@@ -286,7 +286,7 @@ def _check_cuts(splits: object, strips: int, merges: tuple[Merge, ...], clusters
 def _bootstrap(content: object, cuts: int) -> Bootstrap | None:
     if content is None:
         return None
-    _check_fields("bootstrap", content, ("resamples", "unit", "shares"))
+    check_fields("bootstrap", content, ("resamples", "unit", "shares"))
     assert isinstance(content, Mapping)
     shares = content["shares"]
     if not isinstance(shares, list) or len(shares) != cuts:
@@ -307,12 +307,3 @@ def _distance(name: str, value: object) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < float("inf"):
         raise ValueError(f"{name} must be a finite number from 0, got {value!r}")
     return float(value)
-
-
-def _check_fields(name: str, content: object, fields: Sequence[str], optional: Sequence[str] = ()) -> None:
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{name} must be fields by name, got {content!r}")
-    for unknown in (str(key) for key in content if key not in fields):
-        raise ValueError(f"{name} must hold {', '.join(fields)}; got {unknown!r}{did_you_mean(unknown, fields)}")
-    if missing := [field for field in fields if field not in content and field not in optional]:
-        raise ValueError(f"{name} must hold {', '.join(fields)}; {', '.join(missing)} is missing")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
-from hstl_fast.names import did_you_mean, one_of
+from hstl_fast.names import check_fields, one_of
 
 # The size of a silhouette that the network sees.
 ROWS, COLUMNS = 64, 44
@@ -123,12 +123,12 @@ class HSTLConfig:
         Raises:
             ValueError: A field is missing, unknown or out of range; the message names it.
         """
-        _check_fields("network", content, ("stem", "stages", "pool", "strips", "num_classes"))
+        check_fields("network", content, ("stem", "stages", "pool", "strips", "num_classes"))
         if not isinstance(content["pool"], bool):
             raise ValueError(f"pool must be true or false, got {content['pool']!r}")
         stages = []
         for i, stage in enumerate(_listed("stages", content["stages"])):
-            _check_fields(f"stages[{i}]", stage, ("split", "channels"))
+            check_fields(f"stages[{i}]", stage, ("split", "channels"))
             split, channels = (_listed(f"stages[{i}].{name}", stage[name]) for name in ("split", "channels"))
             stages.append(Stage(split, channels))
         stem = _listed("stem", content["stem"])
@@ -215,15 +215,6 @@ def _listed(name: str, values: object) -> tuple[Any, ...]:
     if not isinstance(values, (list, tuple)):
         raise ValueError(f"{name} must be a list, got {values!r}")
     return tuple(values)
-
-
-def _check_fields(name: str, content: object, fields: tuple[str, ...]) -> None:
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{name} must be fields by name, got {content!r}")
-    for unknown in (str(key) for key in content if key not in fields):
-        raise ValueError(f"{name} must hold {', '.join(fields)}; got {unknown!r}{did_you_mean(unknown, fields)}")
-    if missing := [field for field in fields if field not in content]:
-        raise ValueError(f"{name} must hold {', '.join(fields)}; {', '.join(missing)} is missing")
 
 
 def is_count(value: object) -> bool:

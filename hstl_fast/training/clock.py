@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from statistics import median
 from typing import Any
 
 import torch
 
 STAGES = ("data", "forward", "loss", "backward", "optimizer")
+# So many steps are kept: only the first process asks for medians, and seldom if it seldom writes a line.
+_MOST_STEPS = 1000
 
 
 class Clock:
@@ -20,7 +23,7 @@ class Clock:
 
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
-        self._steps: list[list[tuple[str, Any]]] = []
+        self._steps: deque[list[tuple[str, Any]]] = deque(maxlen=_MOST_STEPS)
 
     def start(self) -> None:
         """Begin a step."""
@@ -37,13 +40,13 @@ class Clock:
             self._steps[-1].append((stage, self._now()))
 
     def medians(self) -> dict[str, float]:
-        """Compute the medians of the steps since the last call.
+        """Compute the medians of the steps since the last call, or of the last 1000 of them.
 
         Returns:
             Seconds of each stage as `<stage>_s`, and of a whole step as `step_s`.
         """
         steps = [marks for marks in self._steps if len(marks) == 1 + len(STAGES)]
-        self._steps = []
+        self._steps.clear()
         if not steps:
             return {}
         if self._on_gpu:

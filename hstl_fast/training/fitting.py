@@ -91,9 +91,8 @@ def run(config: TrainingConfig, progress: Progress, watcher: Watcher, evaluate: 
         if saved is not None:
             _restore(parts, saved)
         processes.together(lambda: _prepare_files(config, step), first_only=True)
-        if step >= config.schedule.steps and saved is not None:
+        if step >= config.schedule.steps and saved is not None and processes.is_first:
             watcher.on_notice(f"{saved.path}: all {config.schedule.steps} steps were made before")
-            return saved.path
         return Loop(parts, step, saved).run()
 
 

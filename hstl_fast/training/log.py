@@ -148,4 +148,4 @@ def peak_memory(device: torch.device) -> int:
 
 def _board(output: Path, step: int) -> Any:
     # Points of later steps, which a process wrote that was killed, are not shown.
-    return extras.tensorboard().SummaryWriter(str(output / "tensorboard"), purge_step=step + 1 if step else None)
+    return extras.tensorboard().SummaryWriter(str(output / "tensorboard"), purge_step=step + 1)

@@ -116,7 +116,8 @@ class Loop:
         try:
             with Stopping() as stopping:
                 self._evaluate_what_is_missing()
-                self._make_steps(stopping)
+                if self._step < steps:
+                    self._make_steps(stopping)
                 if self._last != self._path:
                     self._save()
         except RuntimeError as error:
@@ -230,7 +231,7 @@ class Loop:
         if parts.processes.is_first:
             if notice is not None:
                 self._log.notice(self._step, notice)
-            if self._step % saving.log_every == 0:
+            if self._log.is_due(self._step):
                 self._log.write(self._step, self._measured(lr, frames))
             parts.watcher.on_step(Status(self._step, steps, losses["loss"], lr, self._seconds_left()))
             parts.progress("training", self._step, steps)

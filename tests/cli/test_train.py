@@ -139,7 +139,6 @@ def test_a_file_of_opengait(tmp_path: Path, option: str) -> None:
         (("--data", "nowhere"), 1, "nowhere: expected a data set, got nothing there"),
         (("--batch", "4x2"), 1, "batch.people: expected at most the 3 people of the training set of "),
         (("--evaluate-every", 1, "evaluation.protocol=oumvlp"), 1, "oumvlp needs a gallery of the types 01"),
-        (("machine.precision=float16",), 1, "machine.precision: expected float32 or bfloat16 on a CPU, got float16"),
     ],
 )
 def test_what_is_refused(

@@ -1,6 +1,7 @@
 """A training from its beginning to its end: what it writes, and that one which was stopped comes to the same."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 
 from hstl_fast import HSTL
 from hstl_fast.checkpoints import load_checkpoint
-from hstl_fast.training import Status, Watcher, fit
+from hstl_fast.progress import silent
+from hstl_fast.training import Status, TrainingConfig, Watcher, fit
+from hstl_fast.training.fitting import run
 from tests.training.conftest import Configure
 
 
@@ -65,3 +68,28 @@ def test_every_step_is_told(configure: Configure, tmp_path: Path) -> None:
     assert [(status.loss, status.lr) for status in watcher.seen] == [(line["loss"], line["lr"]) for line in entries]
     assert all(status.seconds_left > 0 for status in watcher.seen[:-1])
     assert watcher.seen[-1].seconds_left == 0
+
+
+class Killed(BaseException):
+    """Stands for the end of a process."""
+
+
+@pytest.mark.parametrize("every", [2, 4])
+def test_an_evaluation_that_was_killed_is_made_again(every: int, configure: Configure, tmp_path: Path) -> None:
+    def killed(model: HSTL, config: TrainingConfig, step: int) -> dict[str, Any]:
+        raise Killed
+
+    def evaluated(model: HSTL, config: TrainingConfig, step: int) -> dict[str, Any]:
+        return {"training": model.training}
+
+    config = configure(schedule__steps=4, evaluation__every=every)
+    with pytest.raises(Killed):
+        run(config, silent, Watcher(), killed)
+    with nullcontext() if every < 4 else pytest.warns(match="all 4 steps were made before"):
+        last = run(config, silent, Watcher(), evaluated)
+    expected = [{"step": step, "training": False} for step in range(every, 5, every)]
+    assert lines(tmp_path / "run/evaluation.jsonl") == expected
+    before = last.stat().st_mtime_ns
+    with pytest.warns(match="all 4 steps were made before"):
+        assert run(config, silent, Watcher(), killed) == last
+    assert last.stat().st_mtime_ns == before
