@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hstl_fast._torch_private import register_namedtuple
 from hstl_fast.backends import ON_GPUS
 from hstl_fast.models import cuda_graphs, released
-from hstl_fast.models.both_outputs import reach_all_parameters
+from hstl_fast.models.all_parameters import reach_all_parameters
 from hstl_fast.models.config import FEWEST_FRAMES, ROWS, HSTLConfig, is_count, preset
 from hstl_fast.models.cpu_plan import PlannedMaps
 from hstl_fast.models.effective import effective_tensors
@@ -128,7 +128,8 @@ class HSTL(Layer):
         silhouettes, lengths = check_silhouettes(silhouettes, seq_lens, self.check_input)
         embeddings = self._embeddings(silhouettes, lengths, self.norm.training)
         with without_autocast(embeddings):
-            return HSTLOutput(*reach_all_parameters(embeddings, self.classifier(embeddings)))
+            logits = self.classifier(embeddings)
+            return HSTLOutput(reach_all_parameters(embeddings, logits), logits)
 
     @torch.no_grad()
     def embed(self, clips: Iterable[Any], max_frames: int | None = None) -> Tensor:

@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parameters_to_vector
 from hstl_fast.losses import all_processes, cross_entropy, triplet_loss
-from tests.models.test_both_outputs import LABELS, clips, smallest
+from tests.models.test_all_parameters import LABELS, clips, smallest
 
 rank, store = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
@@ -97,6 +97,17 @@ def test_a_loss_may_leave_an_output_out(name: str, request: pytest.FixtureReques
             assert got.count_nonzero() == 0
         else:
             assert distance(got, expected) <= rounding(torch.float32, NETWORK)
+
+
+@pytest.mark.usefixtures("process_group")
+def test_logits_may_be_changed_in_place() -> None:
+    model = smallest()
+    expected = gradients(model, lambda out: out.embeddings.sin().sum() + (2 * out.logits).sum())
+    got = gradients(model, lambda out: out.embeddings.sin().sum() + out.logits.mul_(2).sum())
+    for one, other in zip(got, expected, strict=True):
+        assert one is not None
+        assert other is not None
+        assert distance(one, other) <= rounding(torch.float32, NETWORK)
 
 
 @pytest.mark.usefixtures("process_group")
