@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -259,6 +260,21 @@ def test_two_processes_print_and_evaluate_as_one(arguments: list[object], tmp_pa
     run(*shlex.split(advice.removeprefix("Evaluate it: "))[1:], "--json", tmp_path / "out.json")
     (line,) = (tmp_path / "run" / "evaluation.jsonl").read_text().splitlines()
     assert json.loads(line)["results"] == json.loads((tmp_path / "out.json").read_text())["results"]
+
+
+@pytest.mark.slow
+def test_what_a_reading_process_cannot_read_is_said_in_one_sentence(
+    arguments: list[object], data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(data / "data", tmp_path / "data")
+    damaged = sorted((tmp_path / "data" / "001").rglob("*.np*"))
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:200])
+    arguments[arguments.index("--data") + 1] = tmp_path / "data"
+    result = run(*arguments, "--workers", 1, "-o", tmp_path / "run", exit_code=1)
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith(f"Error: {tmp_path}/data/001/")
+    assert "Traceback" not in error
 
 
 CONFIG = load_config(overrides=["batch.people=2", "batch.sequences=5", "batch.frames=30"])
