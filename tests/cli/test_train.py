@@ -294,8 +294,8 @@ def test_steps_are_told_in_words() -> None:
     watcher.on_step(Status(3, 3, 1.0, 1e-5, 0))
     assert told == [
         "loss 2.5000, lr 0.1, 2 h 1 min left",
-        "loss 2.2500 (triplet 0.2500, cross entropy 2.0000), lr 0.01, 150 frames/s, 1 min left",
-        "loss 1.0000 (triplet 0.2500, cross entropy 2.0000), lr 1e-05, 200 frames/s",
+        "loss 2.2500 (means to step 1: triplet 0.2500, cross entropy 2.0000), lr 0.01, 150 frames/s, 1 min left",
+        "loss 1.0000 (means to step 1: triplet 0.2500, cross entropy 2.0000), lr 1e-05, 200 frames/s",
     ]
 
 
