@@ -53,10 +53,10 @@ class TerminalWatcher(Watcher):
         self._show(status, ", ".join(parts))
 
     def on_log(self, entry: Mapping[str, Any]) -> None:
-        """Take the losses one by one; those of a step are not told."""
+        """Take the mean losses one by one; those of a step are not told."""
         names = ("triplet", "cross_entropy")
         each = [f"{name.replace('_', ' ')} {entry[name]:.4f}" for name in names if name in entry]
-        self._losses = f" ({', '.join(each)})" if each else ""
+        self._losses = f" (means to step {entry['step']}: {', '.join(each)})" if each else ""
 
     def on_evaluation(self, entry: Mapping[str, Any]) -> None:
         """Print the numbers, and remarks that were not printed before."""

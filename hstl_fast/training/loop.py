@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -169,7 +170,7 @@ class Loop:
         batches = self._batches()
         try:
             self._clock.start()
-            for batch in batches:
+            for batch in _with_plain_errors(batches):
                 if self._make_step(batch, stopping):
                     break
                 self._clock.start()
@@ -299,6 +300,18 @@ class Loop:
             results = parts.evaluate(parts.model, parts.config, self._step)
         parts.model.train()
         self._log.evaluation(self._step, results)
+
+
+def _with_plain_errors(batches: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
+    """Yield the batches; an error of a process that reads says what it said there, without the traceback."""
+    try:
+        yield from batches
+    except Exception as error:
+        name = type(error).__name__
+        said = re.match(rf"Caught {name} in DataLoader worker process \d+\.\n.*\n[\w.]*{name}: (.*)", str(error), re.S)
+        if said is None:
+            raise
+        raise type(error)(said[1].strip()) from error
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -260,6 +261,21 @@ def test_two_processes_print_and_evaluate_as_one(arguments: list[object], tmp_pa
     assert json.loads(line)["results"] == json.loads((tmp_path / "out.json").read_text())["results"]
 
 
+@pytest.mark.slow
+def test_what_a_reading_process_cannot_read_is_said_in_one_sentence(
+    arguments: list[object], data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(data / "data", tmp_path / "data")
+    damaged = sorted((tmp_path / "data" / "001").rglob("*.np*"))
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:200])
+    arguments[arguments.index("--data") + 1] = tmp_path / "data"
+    result = run(*arguments, "--workers", 1, "-o", tmp_path / "run", exit_code=1)
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith(f"Error: {tmp_path}/data/001/")
+    assert "Traceback" not in error
+
+
 CONFIG = load_config(overrides=["batch.people=2", "batch.sequences=5", "batch.frames=30"])
 
 
@@ -277,8 +293,8 @@ def test_steps_are_told_in_words() -> None:
     watcher.on_step(Status(3, 3, 1.0, 1e-5, 0))
     assert told == [
         "loss 2.5000, lr 0.1, 2 h 1 min left",
-        "loss 2.2500 (triplet 0.2500, cross entropy 2.0000), lr 0.01, 150 frames/s, 1 min left",
-        "loss 1.0000 (triplet 0.2500, cross entropy 2.0000), lr 1e-05, 200 frames/s",
+        "loss 2.2500 (means to step 1: triplet 0.2500, cross entropy 2.0000), lr 0.01, 150 frames/s, 1 min left",
+        "loss 1.0000 (means to step 1: triplet 0.2500, cross entropy 2.0000), lr 1e-05, 200 frames/s",
     ]
 
 

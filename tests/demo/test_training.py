@@ -134,6 +134,8 @@ def test_report_is_complete(demo: Demo) -> None:
     assert len(found.of("score")) == len(found.of("band")) == trained.network.model.config.parts == len(trained.parts)
     assert len([tag for tag, _ in found.tags if tag == "polyline"]) == 2 * 2 + 7  # losses and merges
     assert len(found.of("same")) == 4 * 2  # NM, BG and CL, and NM of the energy image
+    plan = trained.plan
+    assert f"demo --train --people {plan.train + plan.test} --steps {plan.steps} " in found.text
     for text in ("rendered", "gait-energy image", "Triplet loss", "It is not the paper's method", "The machine"):
         assert text in found.text
 

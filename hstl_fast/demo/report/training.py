@@ -206,7 +206,8 @@ def _regions_section(trained: Trained, film: str) -> str:
     return f"""<section>
 <h2>What each region contributes</h2>
 <p class="soft">Every level of the network cuts the body anew, coarse to fine. The bars: the NM rate of each part alone.
-The dashed line is guessing.</p>
+The dashed line is guessing. The table: the NM rate of the parts within one region of the finest level, and that of all
+other parts without them, in percent.</p>
 {levels}
 <div class="scroll"><table class="rates"><thead><tr><th scope="col">region of the finest level</th>
 <th scope="col">parts</th><th scope="col">these alone</th><th scope="col">all others</th></tr></thead>
@@ -219,13 +220,15 @@ def _times_section(trained: Trained, threads: str) -> str:
     slowest = max(trained.seconds.values())
     bars = "".join(_bar(name, seconds, slowest) for name, seconds in trained.seconds.items())
     plan = trained.plan
+    again = f"hstl-fast demo --train --people {plan.train + plan.test} --steps {plan.steps} --seed {plan.seed + 1}"
+    again += " --keep walkers"
     return f"""<section>
 <h2>Time</h2>
 <div class="two"><div class="times">{bars}</div>
 <div><p class="soft">Wall time of the stages, {threads}, whatever else ran on the machine included. A step of the
 training took {_step(trained.log)}.</p>
 <p>The same again, with another seed, and with everything it makes kept in a folder:</p>
-<pre><code>hstl-fast demo --train --steps {plan.steps} --seed {plan.seed + 1} --keep walkers</code></pre></div></div>
+<pre><code>{again}</code></pre></div></div>
 </section>"""
 
 
