@@ -24,7 +24,7 @@ from hstl_fast.evaluation.division import PROTOCOL_OF
 from hstl_fast.models.config import PRESETS
 from hstl_fast.training import TrainingConfig, TrainingError, TrainingStopped, fit, to_yaml
 from hstl_fast.training.checks import ACCELERATORS, LAYOUT_NAMES, PRECISIONS, Plain
-from hstl_fast.training.folder import checkpoints_in
+from hstl_fast.training.folder import checkpoints_in, step_of
 from hstl_fast.training.opengait import is_opengait, opengait_values
 from hstl_fast.training.people import open_divided
 from hstl_fast.training.plain import Given
@@ -176,7 +176,7 @@ def _train(config: TrainingConfig, strict: bool, report: Path | None) -> None:
             # The first process cannot know this, and prints no more than that it lost another one.
             click.echo(f"Error in process {rank}: {' '.join(str(error).split())}", file=sys.__stderr__)
         raise
-    click.echo(f"{last}: {config.schedule.steps} steps")
+    click.echo(f"{last}: {step_of(last)} steps")
     if sequences.partition is not None and sequences.partition.test:
         click.echo(f"Evaluate it: {_evaluation_command(config, last)}")
 

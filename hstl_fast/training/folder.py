@@ -31,6 +31,18 @@ def checkpoint_path(output: Path, step: int) -> Path:
     return output / "checkpoints" / f"{_PREFIX}{step:08d}{_SUFFIX}"
 
 
+def step_of(checkpoint: Path) -> int:
+    """Read the step of a checkpoint off its name.
+
+    Args:
+        checkpoint: A file that `checkpoint_path` named.
+
+    Returns:
+        Number of steps that were made.
+    """
+    return int(checkpoint.name[len(_PREFIX) : -len(_SUFFIX)])
+
+
 def checkpoints_in(output: Path) -> list[Path]:
     """List the checkpoints of a training.
 
