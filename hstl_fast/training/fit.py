@@ -23,6 +23,7 @@ from hstl_fast.training.optimization import make_optimizer, make_scheduler, rest
 from hstl_fast.training.people import network_of, open_training_data
 from hstl_fast.training.plain import config_dict
 from hstl_fast.training.processes import Processes, launch
+from hstl_fast.training.watch import fault_of_weights
 from hstl_fast.training.watcher import TrainingError, Watcher
 from hstl_fast.training.yaml_files import write_config
 
@@ -147,7 +148,10 @@ def _model(config: TrainingConfig, shape: HSTLConfig, data: TrainingData, saved:
     if saved is not None:
         return saved.checkpoint.model
     if config.network.start is not None:
-        return load_weights(config.network.start, shape, config.network.new_classifier, data.classes)
+        model = load_weights(config.network.start, shape, config.network.new_classifier, data.classes)
+        if fault := fault_of_weights(model):
+            raise ValueError(f"network.start: {config.network.start}: {fault}")
+        return model
     return HSTL(shape)
 
 
