@@ -177,7 +177,7 @@ def _train(config: TrainingConfig, strict: bool, report: Path | None) -> None:
             # The first process cannot know this, and prints no more than that it lost another one.
             click.echo(f"Error in process {rank}: {' '.join(str(error).split())}", file=sys.__stderr__)
         raise
-    click.echo(f"{last}: {config.schedule.steps} steps")
+    click.echo(f"{last}: {int(last.stem.rpartition('-')[2])} steps")
     if sequences.partition is not None and sequences.partition.test:
         click.echo(f"Evaluate it: {_evaluation_command(config, last)}")
 

@@ -93,7 +93,8 @@ def run(config: TrainingConfig, progress: Progress, watcher: Watcher, evaluate: 
             _restore(parts, saved)
         processes.together(lambda: _prepare_files(config, step), first_only=True)
         if step >= config.schedule.steps and saved is not None:
-            watcher.on_notice(f"{saved.path}: all {config.schedule.steps} steps were made before")
+            more = f" and {step - config.schedule.steps} more" if step > config.schedule.steps else ""
+            watcher.on_notice(f"{saved.path}: all {config.schedule.steps} steps{more} were made before")
             return saved.path
         return Loop(parts, step, saved).run()
 
@@ -176,7 +177,8 @@ def _check_fits(saved: state.Found, shape: HSTLConfig, data: TrainingData, confi
     if training["classes"] != classes:
         raise TrainingError(
             f"{saved.path}: expected the people that the training began with, {_described(training['classes'])}; "
-            f"got {_described(classes)}; with another output folder, network.start={saved.path} and "
+            f"got {_described(classes)}{_first_difference(training['classes'], classes)}; with another output folder, "
+            f"network.start={saved.path} and "
             "network.new_classifier=true a new training begins from these weights"
         )
     if before != shape:
@@ -190,6 +192,14 @@ def _check_fits(saved: state.Found, shape: HSTLConfig, data: TrainingData, confi
         raise TrainingError(
             f"{saved.path}: optimizer.name: expected {optimizer}, whose state is stored, got {config.optimizer.name}"
         )
+
+
+def _first_difference(before: list[str], now: list[str]) -> str:
+    """Where two lists of people differ, if their descriptions are the same."""
+    if _described(before) != _described(now):
+        return ""
+    gone, new = sorted(set(before) - set(now)), sorted(set(now) - set(before))
+    return f" without {', '.join(gone[:3])}, but with {', '.join(new[:3])}" if gone else " in another order"
 
 
 def _described(classes: list[str]) -> str:

@@ -4,11 +4,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from hstl_fast.training import TrainingConfig, TrainingError, TrainingWarning, fit, folder
+from hstl_fast.training.fit import _first_difference
 from tests.training.conftest import NETWORK, Configure
 
 
@@ -83,6 +85,19 @@ def test_other_people(begun: TrainingConfig, tmp_path: Path) -> None:
     assert torch.load(last, weights_only=True)["training"]["classes"] == ["001", "075"]
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "sentence"),
+    [
+        ("abcd", "abcx", " without d, but with x"),
+        ("abcde", "abced", " in another order"),
+        ("abcd", "abc", ""),
+        ("ab", "ax", ""),
+    ],
+)
+def test_people_that_are_described_alike(before: str, now: str, sentence: str) -> None:
+    assert _first_difference(list(before), list(now)) == sentence
+
+
 def test_another_network(begun: TrainingConfig, tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     other.write_text(json.dumps({**NETWORK, "strips": 8}))
@@ -101,6 +116,21 @@ def test_a_checkpoint_of_a_network_alone(begun: TrainingConfig, tmp_path: Path) 
     torch.save({**content, "training": None}, path)
     with pytest.raises(TrainingError, match="expected a checkpoint of a training, got one of a network alone"):
         fit(six(begun))
+
+
+@pytest.mark.parametrize("training", [{}, {"config": {}, "classes": [], "scaler": None, "log": {}, "watch": {}}])
+def test_a_checkpoint_of_another_loop(training: dict[str, Any], begun: TrainingConfig, tmp_path: Path) -> None:
+    path = folder.checkpoint_path(tmp_path / "run", 4)
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "training": training}, path)
+    with pytest.raises(TrainingError, match=r"whose training lacks .*generators"):
+        fit(six(begun))
+
+
+def test_fewer_steps_than_were_made(begun: TrainingConfig) -> None:
+    fewer = replace(begun, schedule=replace(begun.schedule, steps=3))
+    with pytest.warns(TrainingWarning, match="all 3 steps and 1 more were made before"):
+        fit(fewer)
 
 
 def test_points_for_tensorboard_are_not_doubled(configure: Configure, tmp_path: Path) -> None:
