@@ -23,6 +23,7 @@ from hstl_fast.training.optimization import make_optimizer, make_scheduler, rest
 from hstl_fast.training.people import network_of, open_training_data
 from hstl_fast.training.plain import config_dict
 from hstl_fast.training.processes import Processes, launch
+from hstl_fast.training.surroundings import surroundings
 from hstl_fast.training.watch import fault_of_weights
 from hstl_fast.training.watcher import TrainingError, Watcher
 from hstl_fast.training.yaml_files import write_config
@@ -167,6 +168,8 @@ def _restore(parts: Parts, saved: state.Found) -> None:
         parts.processes.scaler.load_state_dict(training["scaler"])
     state.restore_generators(training["generators"])
     found = differences(training["config"], config_dict(parts.config))
+    now = surroundings(parts.data.sequences, parts.processes.size)
+    found += differences(training.get("surroundings", now), now)
     if found and parts.processes.is_first:
         parts.watcher.on_notice(f"{saved.path}: the training goes on with other settings: {'; '.join(found)}")
 
@@ -195,7 +198,7 @@ def _check_fits(saved: state.Found, shape: HSTLConfig, data: TrainingData, confi
 
 
 def _first_difference(before: list[str], now: list[str]) -> str:
-    """Where two lists of people differ, if their descriptions are the same."""
+    """Say where two lists of people differ, if their descriptions are the same."""
     if _described(before) != _described(now):
         return ""
     gone, new = sorted(set(before) - set(now)), sorted(set(now) - set(before))

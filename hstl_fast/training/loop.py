@@ -29,6 +29,7 @@ from hstl_fast.training.module import TrainingModule
 from hstl_fast.training.plain import config_dict
 from hstl_fast.training.processes import Processes, is_lost_connection
 from hstl_fast.training.stopping import Stopping, outlive_signals
+from hstl_fast.training.surroundings import surroundings
 from hstl_fast.training.watch import Watch, fault_of_weights, first_fault, gradient_norm
 from hstl_fast.training.watcher import Status, TrainingError, TrainingStopped, Watcher
 
@@ -262,6 +263,7 @@ class Loop:
         training = {
             "config": config_dict(parts.config),
             "classes": list(parts.data.classes),
+            "surroundings": surroundings(parts.data.sequences, parts.processes.size),
             "generators": state.generators(),
             "scaler": None if parts.processes.scaler is None else parts.processes.scaler.state_dict(),
             "log": self._log.state(),

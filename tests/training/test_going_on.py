@@ -1,6 +1,8 @@
 """Trainings that go on: with damaged checkpoints, with other settings, and with what does not fit."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ import torch
 
 from hstl_fast.training import TrainingConfig, TrainingError, TrainingWarning, fit, folder
 from hstl_fast.training.fit import _first_difference
+from tests.helpers.datasets import write_data_set
 from tests.training.conftest import NETWORK, Configure
 
 
@@ -69,6 +72,21 @@ def test_other_settings_are_listed_and_take_effect(begun: TrainingConfig, config
     assert len(warned) == 1
     assert str(warned[0].message) == f"{folder.checkpoint_path(tmp_path / 'run', 4)}: {expected}"
     assert [line["lr"] for line in folder.read_lines(tmp_path / "run/log.jsonl")] == [0.01, 0.01, 0.05, 0.05]
+
+
+def test_other_sequences_and_threads_are_listed(
+    begun: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_data_set("opengait", data := tmp_path / "data")
+    (tmp_path / "partition.json").write_text(json.dumps({"TRAIN_SET": ["001", "002"], "TEST_SET": ["075"]}))
+    shutil.rmtree(next((data / "001").iterdir()))
+    elsewhere = replace(begun.data, path=str(data), partition=str(tmp_path / "partition.json"))
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
+    with pytest.warns(TrainingWarning) as warned:
+        fit(replace(six(begun), data=elsewhere))
+    listed = rf"; sequences: \d+ \(\w{{8}}\) before, \d+ \(\w{{8}}\) now; threads: {threads} before, {threads + 1} now$"
+    assert re.search(listed, str(warned[0].message))
 
 
 def test_other_people(begun: TrainingConfig, tmp_path: Path) -> None:
