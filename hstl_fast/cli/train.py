@@ -177,7 +177,8 @@ def _train(config: TrainingConfig, strict: bool, report: Path | None) -> None:
             # The first process cannot know this, and prints no more than that it lost another one.
             click.echo(f"Error in process {rank}: {' '.join(str(error).split())}", file=sys.__stderr__)
         raise
-    click.echo(f"{last}: {int(last.stem.rpartition('-')[2])} steps")
+    made = last.stem.rpartition("-")[2]  # more than `schedule.steps` where that is less than what was made before
+    click.echo(f"{last}: {int(made) if made.isdecimal() else config.schedule.steps} steps")
     if sequences.partition is not None and sequences.partition.test:
         click.echo(f"Evaluate it: {_evaluation_command(config, last)}")
 
