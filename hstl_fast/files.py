@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import os
@@ -14,6 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+# Errors that say that the disk, the quota or the largest size of a file is exhausted.
+FULL = (errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []))
 
 # The file in a temporary folder that its owner keeps locked.
 _LOCK = ".hstl-fast-lock"
@@ -132,7 +136,9 @@ def _temporary_folder(path: Path, target: Path) -> Iterator[Path]:
                 lock.close()
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
-        if not str(error.filename).startswith(str(target.parent / prefix)):
+        # The error of a full disk names no file at all.
+        is_unnamed = error.filename is None and error.errno in FULL
+        if not is_unnamed and not str(error.filename).startswith(str(target.parent / prefix)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
 

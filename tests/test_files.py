@@ -195,3 +195,15 @@ def test_a_disk_that_is_full_at_last_leaves_the_old_file(tmp_path: Path, monkeyp
     assert caught.value.filename == str(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_is_full_while_the_file_is_written_is_an_error_about_the_path(tmp_path: Path) -> None:
+    def write() -> None:
+        with atomic_file(tmp_path / "f") as draft:
+            draft.write_text("half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as `write` raises it: without a name
+
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as raised:
+        write()
+    assert raised.value.filename == str(tmp_path / "f")
+    assert not list(tmp_path.iterdir())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,10 +11,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from hstl_fast.files import atomic_file, remove_abandoned
-
-# The disk, the quota or the largest size of a file is exhausted.
-_FULL = (errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []))
+from hstl_fast.files import FULL, atomic_file, remove_abandoned
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
@@ -79,7 +75,7 @@ def _saying_the_size(path: Path, content: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             raise
         size = _size(_bytes_in(content))
         sentence = f"{os.strerror(error.errno)}; the checkpoint takes {size}, an earlier one stays as it is"

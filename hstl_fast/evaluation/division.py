@@ -121,6 +121,8 @@ def choose_test_set(items: Sequence[Item], protocol: str, partition: Partition |
     if partition.gallery:
         named = {*partition.gallery, *partition.probes}
         chosen = [i for i in chosen if sequence_key(items[i]) in named]
+    if not chosen and not partition.test:
+        raise ValueError("expected people in the partition's TEST_SET to evaluate, got none")
     if not chosen:
         raise ValueError(
             f"none of the {len(partition.test)} people of the partition's TEST_SET is in the data: "

@@ -89,6 +89,8 @@ class HSTLConfig:
             ValueError: There is not one split for each stage, they do not sum to one number that divides the rows, or a
                 boundary of one is missing in the next.
         """
+        if not isinstance(splits, (list, tuple)) or not all(isinstance(split, (list, tuple)) for split in splits):
+            raise ValueError(f"splits must be lists of counts of strips, got {splits!r}")
         if len(splits) != len(self.stages):
             raise ValueError(f"splits must be one for each of the {len(self.stages)} stages, got {len(splits)}")
         check_splits(splits, self.rows)

@@ -23,6 +23,8 @@ from hstl_fast.training.optimization import make_optimizer, make_scheduler, rest
 from hstl_fast.training.people import network_of, open_training_data
 from hstl_fast.training.plain import config_dict
 from hstl_fast.training.processes import Processes, launch
+from hstl_fast.training.surroundings import surroundings
+from hstl_fast.training.watch import fault_of_weights
 from hstl_fast.training.watcher import TrainingError, Watcher
 from hstl_fast.training.yaml_files import write_config
 
@@ -92,7 +94,8 @@ def run(config: TrainingConfig, progress: Progress, watcher: Watcher, evaluate: 
             _restore(parts, saved)
         processes.together(lambda: _prepare_files(config, step), first_only=True)
         if step >= config.schedule.steps and saved is not None and processes.is_first:
-            watcher.on_notice(f"{saved.path}: all {config.schedule.steps} steps were made before")
+            more = f" and {step - config.schedule.steps} more" if step > config.schedule.steps else ""
+            watcher.on_notice(f"{saved.path}: all {config.schedule.steps} steps{more} were made before")
         return Loop(parts, step, saved).run()
 
 
@@ -146,7 +149,10 @@ def _model(config: TrainingConfig, shape: HSTLConfig, data: TrainingData, saved:
     if saved is not None:
         return saved.checkpoint.model
     if config.network.start is not None:
-        return load_weights(config.network.start, shape, config.network.new_classifier, data.classes)
+        model = load_weights(config.network.start, shape, config.network.new_classifier, data.classes)
+        if fault := fault_of_weights(model):
+            raise ValueError(f"network.start: {config.network.start}: {fault}")
+        return model
     return HSTL(shape)
 
 
@@ -161,6 +167,8 @@ def _restore(parts: Parts, saved: state.Found) -> None:
         parts.processes.scaler.load_state_dict(training["scaler"])
     state.restore_generators(training["generators"])
     found = differences(training["config"], config_dict(parts.config))
+    now = surroundings(parts.data.sequences, parts.processes.size)
+    found += differences(training.get("surroundings", now), now)
     if found and parts.processes.is_first:
         parts.watcher.on_notice(f"{saved.path}: the training goes on with other settings: {'; '.join(found)}")
 
@@ -171,7 +179,8 @@ def _check_fits(saved: state.Found, shape: HSTLConfig, data: TrainingData, confi
     if training["classes"] != classes:
         raise TrainingError(
             f"{saved.path}: expected the people that the training began with, {_described(training['classes'])}; "
-            f"got {_described(classes)}; with another output folder, network.start={saved.path} and "
+            f"got {_described(classes)}{_first_difference(training['classes'], classes)}; with another output folder, "
+            f"network.start={saved.path} and "
             "network.new_classifier=true a new training begins from these weights"
         )
     if before != shape:
@@ -185,6 +194,14 @@ def _check_fits(saved: state.Found, shape: HSTLConfig, data: TrainingData, confi
         raise TrainingError(
             f"{saved.path}: optimizer.name: expected {optimizer}, whose state is stored, got {config.optimizer.name}"
         )
+
+
+def _first_difference(before: list[str], now: list[str]) -> str:
+    """Say where two lists of people differ, if their descriptions are the same."""
+    if _described(before) != _described(now):
+        return ""
+    gone, new = sorted(set(before) - set(now)), sorted(set(now) - set(before))
+    return f" without {', '.join(gone[:3])}, but with {', '.join(new[:3])}" if gone else " in another order"
 
 
 def _described(classes: list[str]) -> str:

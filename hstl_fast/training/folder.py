@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hstl_fast.files import atomic_file
+from hstl_fast.files import atomic_file, remove_abandoned
 
 LOG, EVALUATION, CONFIG = "log.jsonl", "evaluation.jsonl", "config.yaml"
 _PREFIX, _SUFFIX = "step-", ".pt"
@@ -97,6 +97,8 @@ def locked(output: Path) -> Iterator[None]:
             _lock(file.fileno(), output)
             for draft in (output / "checkpoints").glob(f".{_PREFIX}*"):
                 shutil.rmtree(draft, ignore_errors=True)
+            for written in (CONFIG, LOG, EVALUATION):
+                remove_abandoned(output / written)
             yield
     finally:
         _in_use.discard(name)
@@ -124,9 +126,15 @@ def append_line(path: Path, entry: Mapping[str, Any]) -> None:
     Args:
         path: The log.
         entry: The line's fields.
+
+    Raises:
+        OSError: The log cannot be written; the error names it.
     """
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

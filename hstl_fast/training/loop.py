@@ -30,7 +30,8 @@ from hstl_fast.training.module import TrainingModule
 from hstl_fast.training.plain import config_dict
 from hstl_fast.training.processes import Processes, is_lost_connection
 from hstl_fast.training.stopping import Stopping, outlive_signals
-from hstl_fast.training.watch import Watch, first_fault, gradient_norm
+from hstl_fast.training.surroundings import surroundings
+from hstl_fast.training.watch import Watch, fault_of_weights, first_fault, gradient_norm
 from hstl_fast.training.watcher import Status, TrainingError, TrainingStopped, Watcher
 
 # Called as `evaluate(model, config, step)`; it returns results by name, which JSON can hold.
@@ -262,9 +263,13 @@ class Loop:
 
     def _write_checkpoint(self) -> None:
         parts = self._parts
+        fault = fault_of_weights(parts.model)
+        if fault is not None:
+            raise TrainingError(f"step {self._step}: {fault}; nothing of this step is saved, {self._where_to_go_on()}")
         training = {
             "config": config_dict(parts.config),
             "classes": list(parts.data.classes),
+            "surroundings": surroundings(parts.data.sequences, parts.processes.size),
             "generators": state.generators(),
             "scaler": None if parts.processes.scaler is None else parts.processes.scaler.state_dict(),
             "log": self._log.state(),

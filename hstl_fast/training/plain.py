@@ -150,6 +150,10 @@ def unknown(path: str, where: str) -> ValueError:
         The error; it names the nearest field: one of the same name in another section before others.
     """
     known = [field.path for field in all_fields()]
+    inside = [name for name in known if name.startswith(f"{path}.")]
+    if inside:
+        problem = f"{path}: expected a field of the configuration, such as {inside[0]}, got a section"
+        return ValueError(located(where, problem))
     leaf = path.rpartition(".")[2]
     same = [name for name in known if name.rpartition(".")[2] == leaf]
     hint = f"; did you mean {same[0]!r}?" if same else _near(path, known)
@@ -157,13 +161,14 @@ def unknown(path: str, where: str) -> ValueError:
 
 
 def _near(path: str, known: list[str]) -> str:
-    """The nearest field of the same section, or else of all."""
+    """The nearest field or section of the same section, or else the nearest field of all."""
     section = path.rpartition(".")[0]
-    beside = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section}
-    near = did_you_mean(path.rpartition(".")[2], beside)
-    if near and section:
-        return near.replace("'", f"'{section}.", 1)
-    return near or did_you_mean(path, known)
+    start = f"{section}." if section else ""
+    beside = {name[len(start) :].partition(".")[0] for name in known if name.startswith(start)}
+    if section:
+        near = did_you_mean(path.rpartition(".")[2], beside)
+        return near.replace("'", f"'{section}.", 1) if near else did_you_mean(path, known)
+    return did_you_mean(path, [*beside, *known])
 
 
 def with_values(config: TrainingConfig, values: Mapping[str, Given]) -> TrainingConfig:

@@ -16,6 +16,9 @@ from hstl_fast.checkpoints import Checkpoint, load_checkpoint
 from hstl_fast.training.folder import checkpoints_in
 from hstl_fast.training.watcher import TrainingError
 
+# What `fit` stores under `training`.
+_STORED = ("config", "classes", "generators", "scaler", "log", "watch")
+
 
 class Found(NamedTuple):
     """A checkpoint to go on from.
@@ -71,6 +74,11 @@ def read(path: Path) -> Found:
     checkpoint = load_checkpoint(path)
     if checkpoint.training is None or checkpoint.optimizer is None or checkpoint.scheduler is None:
         raise TrainingError(f"{path}: expected a checkpoint of a training, got one of a network alone")
+    lacking = [name for name in _STORED if name not in checkpoint.training]
+    if lacking:
+        raise TrainingError(
+            f"{path}: expected a checkpoint that `fit` wrote, got one whose training lacks {', '.join(lacking)}"
+        )
     if checkpoint.not_carried:
         raise TrainingError(f"{path}: {'; '.join(checkpoint.not_carried)}")
     return Found(path, checkpoint)

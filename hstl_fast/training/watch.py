@@ -130,6 +130,21 @@ def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
     return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
+def fault_of_weights(model: nn.Module) -> str | None:
+    """Look for weights and statistics that are not finite: a training's loss does not depend on running statistics.
+
+    Args:
+        model: The network.
+
+    Returns:
+        The first tensor that is not finite, in words, or None.
+    """
+    for name, value in model.state_dict().items():
+        if not value.isfinite().all():
+            return f"{name} holds values that are not finite"
+    return None
+
+
 def _is_layer(layer: nn.Module) -> bool:
     return not any(True for _ in layer.children()) and any(True for _ in layer.parameters())
 

@@ -98,6 +98,8 @@ def test_fields_that_are_missing_have_their_defaults() -> None:
         ({"batch": {"peple": 3}}, "did you mean 'batch.people'?"),
         ({"lr": 3}, "did you mean 'optimizer.lr'?"),
         ({"optimizer": {"people": 3}}, "did you mean 'batch.people'?"),
+        ({"shedule": {"steps": 3}}, "did you mean 'schedule'?"),
+        ({"milestone": 3}, "did you mean 'schedule.milestones'?"),
         ({"bach": {}}, "did you mean 'batch"),
         ({"batch": 3}, "batch: expected fields by name, got 3"),
         ({"data": {"augmentation": {"flip": 3}}}, "data.augmentation.flip: expected a number in 0..1; got 3"),

@@ -125,4 +125,7 @@ def test_what_is_refused_before_the_training(config: TrainingConfig, tmp_path: P
     )
     with pytest.raises(ValueError, match=r"none of the 1 people of the partition's TEST_SET is in the data"):
         check_evaluation(nobody)
+    (tmp_path / "p.json").write_text('{"TRAIN_SET": ["001"], "TEST_SET": []}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"expected people in the partition's TEST_SET to evaluate, got none"):
+        check_evaluation(nobody)
     assert check_evaluation(TrainingConfig()) == ()

@@ -1,15 +1,20 @@
 """Trainings that go on: with damaged checkpoints, with other settings, and with what does not fit."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from hstl_fast.training import TrainingConfig, TrainingError, TrainingWarning, fit, folder
+from hstl_fast.training.fitting import _first_difference
+from tests.helpers.datasets import write_data_set
 from tests.training.conftest import NETWORK, Configure
 
 
@@ -70,6 +75,21 @@ def test_other_settings_are_listed_and_take_effect(begun: TrainingConfig, config
     assert [line["lr"] for line in folder.read_lines(tmp_path / "run/log.jsonl")] == [0.01, 0.01, 0.05, 0.05]
 
 
+def test_other_sequences_and_threads_are_listed(
+    begun: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_data_set("opengait", data := tmp_path / "data")
+    (tmp_path / "partition.json").write_text(json.dumps({"TRAIN_SET": ["001", "002"], "TEST_SET": ["075"]}))
+    shutil.rmtree(next((data / "001").iterdir()))
+    elsewhere = replace(begun.data, path=str(data), partition=str(tmp_path / "partition.json"))
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
+    with pytest.warns(TrainingWarning) as warned:
+        fit(replace(six(begun), data=elsewhere))
+    listed = rf"; sequences: \d+ \(\w{{8}}\) before, \d+ \(\w{{8}}\) now; threads: {threads} before, {threads + 1} now$"
+    assert re.search(listed, str(warned[0].message))
+
+
 def test_other_people(begun: TrainingConfig, tmp_path: Path) -> None:
     partition = tmp_path / "partition.json"
     partition.write_text(json.dumps({"TRAIN_SET": ["001", "075"], "TEST_SET": ["002"]}))
@@ -82,6 +102,19 @@ def test_other_people(begun: TrainingConfig, tmp_path: Path) -> None:
         fit(replace(elsewhere, network=replace(config.network, start=start)))
     last = fit(replace(elsewhere, network=replace(config.network, start=start, new_classifier=True)))
     assert torch.load(last, weights_only=True)["training"]["classes"] == ["001", "075"]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "sentence"),
+    [
+        ("abcd", "abcx", " without d, but with x"),
+        ("abcde", "abced", " in another order"),
+        ("abcd", "abc", ""),
+        ("ab", "ax", ""),
+    ],
+)
+def test_people_that_are_described_alike(before: str, now: str, sentence: str) -> None:
+    assert _first_difference(list(before), list(now)) == sentence
 
 
 def test_another_network(begun: TrainingConfig, tmp_path: Path) -> None:
@@ -102,6 +135,21 @@ def test_a_checkpoint_of_a_network_alone(begun: TrainingConfig, tmp_path: Path) 
     torch.save({**content, "training": None}, path)
     with pytest.raises(TrainingError, match="expected a checkpoint of a training, got one of a network alone"):
         fit(six(begun))
+
+
+@pytest.mark.parametrize("training", [{}, {"config": {}, "classes": [], "scaler": None, "log": {}, "watch": {}}])
+def test_a_checkpoint_of_another_loop(training: dict[str, Any], begun: TrainingConfig, tmp_path: Path) -> None:
+    path = folder.checkpoint_path(tmp_path / "run", 4)
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "training": training}, path)
+    with pytest.raises(TrainingError, match=r"whose training lacks .*generators"):
+        fit(six(begun))
+
+
+def test_fewer_steps_than_were_made(begun: TrainingConfig) -> None:
+    fewer = replace(begun, schedule=replace(begun.schedule, steps=3))
+    with pytest.warns(TrainingWarning, match="all 3 steps and 1 more were made before"):
+        fit(fewer)
 
 
 @pytest.mark.parametrize("saved", [0, 4])

@@ -1,16 +1,19 @@
 """Trainings that are stopped by signals, and folders that another training writes into."""
 
+import errno
 import multiprocessing
 import os
 import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from hstl_fast import files
 from hstl_fast.training import Status, TrainingStopped, TrainingWarning, Watcher, fit, folder
 from hstl_fast.training.stopping import Stopping, outlive_signals
 from tests.training.conftest import Configure
@@ -131,3 +134,23 @@ def test_processes_that_read_end_with_a_training_that_is_killed(method: str) -> 
     while exists(reader):
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def test_a_log_on_a_full_disk_is_named(configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(entry: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(folder, "json", SimpleNamespace(dumps=full))
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as raised:
+        fit(configure(saving__log_every=1))
+    assert raised.value.filename == str(tmp_path / "run/log.jsonl")
+
+
+def test_what_a_killed_training_had_begun_to_write_is_removed(configure: Configure, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files.shutil, "rmtree", lambda *_, **__: None)  # as if it had been killed
+        fit(configure(schedule__steps=1))
+    assert list((tmp_path / "run").glob(".config.yaml.draft-*"))
+    with pytest.warns(TrainingWarning, match="all 1 steps were made before"):
+        fit(configure(schedule__steps=1))
+    assert not list((tmp_path / "run").glob(".*.draft-*"))

@@ -2,6 +2,8 @@
 
 import math
 import re
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from hstl_fast.models import HSTL, HSTLConfig
 from hstl_fast.training import LossConfig, TrainingError, TrainingWarning, fit, folder
 from hstl_fast.training import watch as watching
+from hstl_fast.training.log import Log
 from hstl_fast.training.module import TrainingModule
 from hstl_fast.training.watch import MOST_SKIPPED, Watch, first_fault
 from tests.helpers.tiny import silhouettes, tiny_model
@@ -38,6 +42,40 @@ def test_a_first_step_that_is_not_finite(configure: Configure, tmp_path: Path, m
     with pytest.raises(TrainingError, match=r"step 0: the loss is nan; .* there is no checkpoint yet"):
         fit(configure())
     assert not folder.checkpoints_in(tmp_path / "run")
+
+
+def test_running_statistics_that_are_not_finite_are_not_saved(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = Log.add
+
+    def spoil_and_add(log: Log, values: Mapping[str, float]) -> None:
+        add(log, values)
+        [model] = models
+        if model.norm.num_batches_tracked == 4:
+            model.norm.running_var[1] = INF  # the losses of a training do not depend on it
+
+    models: list[HSTL] = []
+
+    def made(shape: HSTLConfig) -> HSTL:
+        models.append(HSTL(shape))
+        return models[0]
+
+    monkeypatch.setattr(Log, "add", spoil_and_add)
+    monkeypatch.setattr(sys.modules["hstl_fast.training.fit"], "HSTL", made)
+    with pytest.raises(TrainingError, match=re.escape("step 4: norm.running_var holds values that are not finite; ")):
+        fit(configure())
+    assert [path.name for path in folder.checkpoints_in(tmp_path / "run")] == ["step-00000002.pt"]
+
+
+def test_weights_to_begin_with_that_are_not_finite(configure: Configure, tmp_path: Path) -> None:
+    file = fit(configure(schedule__steps=2))
+    content = torch.load(file, weights_only=True)
+    content["model"]["Bn.running_mean"][0] = NAN
+    torch.save(content, start := tmp_path / "start.pt")
+    with pytest.raises(ValueError, match=re.escape(f"network.start: {start}: norm.running_mean holds values that are")):
+        fit(configure(network__start=str(start), output=str(tmp_path / "other")))
+    assert not folder.checkpoints_in(tmp_path / "other")
 
 
 def fault_of(module: TrainingModule) -> str:

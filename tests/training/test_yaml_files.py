@@ -148,7 +148,7 @@ def test_text_on_the_command_line_is_taken_as_it_is() -> None:
     [
         ("schedule.step=5", "command line: schedule.step: expected a field of the configuration, got none of that "
          "name; did you mean 'schedule.steps'?"),
-        ("batch=5", "command line: batch: expected a field of the configuration"),
+        ("batch=5", "command line: batch: expected a field of the configuration, such as batch.people, got a section"),
         ("steps", "command line: expected FIELD=VALUE, such as schedule.steps=500, got 'steps'"),
         ("schedule.milestones=70k", "command line: schedule.milestones: expected a list of whole numbers, got '70k'"),
         ("schedule.milestones=70k,80k", "expected a list of whole numbers, got ['70k', '80k']"),
