@@ -233,7 +233,7 @@ class Loop:
         if parts.processes.is_first:
             if notice is not None:
                 self._log.notice(self._step, notice)
-            if self._log.is_due(self._step) or self._step == steps:
+            if self._log.is_due(self._step):
                 self._log.write(self._step, self._measured(lr, frames))
             parts.watcher.on_step(Status(self._step, steps, losses["loss"], lr, self._seconds_left()))
             parts.progress("training", self._step, steps)

@@ -20,6 +20,7 @@ from hstl_fast.cli import train as command
 from hstl_fast.cli import training_output
 from hstl_fast.cli.training_output import TerminalWatcher, duration, watch
 from hstl_fast.training import Status, TrainingConfig, TrainingStopped, config_dict, load_config
+from hstl_fast.training.folder import checkpoint_path
 from tests.cli.helpers import run
 from tests.training.helpers import small_network, write_data
 
@@ -52,7 +53,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> list[TrainingConfig]:
 
     def fit(config: TrainingConfig, watcher: object) -> Path:
         configs.append(config)
-        return Path(config.output) / "checkpoints" / "last.pt"
+        return checkpoint_path(Path(config.output), config.schedule.steps)
 
     monkeypatch.setattr(command, "fit", fit)
     return configs

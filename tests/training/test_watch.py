@@ -2,7 +2,6 @@
 
 import math
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hstl_fast.models import HSTL, HSTLConfig
-from hstl_fast.training import LossConfig, TrainingError, TrainingWarning, fit, folder
+from hstl_fast.training import LossConfig, TrainingError, TrainingWarning, fit, fitting, folder
 from hstl_fast.training import watch as watching
 from hstl_fast.training.log import Log
 from hstl_fast.training.module import TrainingModule
@@ -62,7 +61,7 @@ def test_running_statistics_that_are_not_finite_are_not_saved(
         return models[0]
 
     monkeypatch.setattr(Log, "add", spoil_and_add)
-    monkeypatch.setattr(sys.modules["hstl_fast.training.fit"], "HSTL", made)
+    monkeypatch.setattr(fitting, "HSTL", made)
     with pytest.raises(TrainingError, match=re.escape("step 4: norm.running_var holds values that are not finite; ")):
         fit(configure())
     assert [path.name for path in folder.checkpoints_in(tmp_path / "run")] == ["step-00000002.pt"]
