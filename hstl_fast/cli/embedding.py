@@ -40,8 +40,8 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
         choice(
             "--preset",
             PRESETS,
-            help="Network with random weights; by default that of the protocol for evaluate, for the others the "
-            "trained one that comes along, which knows rendered walkers only.",
+            help="Network with random weights, in place of the one that comes with the package, which was trained on "
+            "rendered walkers. `evaluate` takes the network of its protocol.",
         ),
         click.option(
             "--checkpoint",
@@ -51,7 +51,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--seed",
             type=click.IntRange(0, 2**63 - 1),
-            help=f"Seed of untrained weights of --preset; by default {DEFAULT_SEED}, {DEFAULT_PRESET}.",
+            help=f"Seed of random weights ({DEFAULT_SEED}); without --preset they are those of {DEFAULT_PRESET}.",
         ),
         choice("--backend", BACKENDS, help="What computes the layers; by default auto."),
         click.option(
