@@ -15,7 +15,9 @@ _MOST_STEPS = 1000
 
 
 class Clock:
-    """Times of stages: on a GPU between events in its stream, which cost nothing to record; else of this process.
+    """A stopwatch for the stages of each step.
+
+    On a GPU it measures between events in the device's stream, since the host runs ahead; on a CPU it reads the time.
 
     Args:
         device: The device that computes.

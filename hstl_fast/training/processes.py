@@ -44,6 +44,9 @@ class Layout(NamedTuple):
 class Processes:
     """This process and those beside it.
 
+    `hstl_fast.distributed.Processes` shares out independent work through a store alone; these train one network in a
+    process group, which Fabric has made.
+
     Attributes:
         fabric: Lightning Fabric, which moves the network to the device, wraps it and sets the precision.
         scaler: The scaler of float16's gradients, or None.
