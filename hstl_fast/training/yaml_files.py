@@ -21,6 +21,8 @@ COMMAND_LINE = "command line"
 _LONGEST_FILE = 2**20
 # Nodes of a file, each alias counted as what it stands for.
 _MOST_NODES = 10_000
+# Lists and dicts within one another. PyYAML calls itself for each, and how often it may is the interpreter's setting.
+_MOST_LEVELS = 32
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "seq", "map")}
 _COMMENT_WIDTH = 100
 
@@ -169,14 +171,27 @@ def read_yaml(path: str | os.PathLike[str]) -> Document:
         raise ValueError(f"{source}: expected YAML in UTF-8, got a file in another encoding ({error})") from error
     yaml = extras.pyyaml()
     try:
+        _check_levels(source, yaml.parse(text, yaml.SafeLoader))
         return _Reader(source, yaml.SafeLoader(text)).document()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or " ".join(str(error).split())
         raise ValueError(f"{source}{line}: expected YAML, got what is none ({reason})") from error
-    except RecursionError as error:
-        raise ValueError(f"{source}: expected a configuration, got YAML that is nested too deeply") from error
+
+
+def _check_levels(source: str, events: Iterable[Any]) -> None:
+    levels = 0
+    for event in events:
+        kind = type(event).__name__
+        levels += kind in ("MappingStartEvent", "SequenceStartEvent")
+        levels -= kind in ("MappingEndEvent", "SequenceEndEvent")
+        if levels > _MOST_LEVELS:
+            raise _nested_too_deeply(source)
+
+
+def _nested_too_deeply(source: str) -> ValueError:
+    return ValueError(f"{source}: expected a configuration, got YAML that is nested too deeply")
 
 
 class _Reader:
@@ -186,14 +201,16 @@ class _Reader:
 
     def document(self) -> Document:
         node = self._loader.get_single_node()
-        content = {} if node is None else self._value(node, "")
+        content = {} if node is None else self._value(node, "", 0)
         if is_null(content):
             content = {}
         if not isinstance(content, dict):
             raise ValueError(f"{self._source}: expected fields by name, got a {node.id}")
         return Document(self._source, content, self._lines)
 
-    def _value(self, node: Any, path: str) -> Any:
+    def _value(self, node: Any, path: str, levels: int) -> Any:
+        if levels > _MOST_LEVELS:
+            raise _nested_too_deeply(self._source)
         self._count += 1
         if self._count > _MOST_NODES:
             raise ValueError(f"{self._source}: expected a configuration, got more than {_MOST_NODES} values")
@@ -203,10 +220,10 @@ class _Reader:
         if node.id == "scalar":
             return str(node.value) if node.style else Plain(node.value)
         if node.id == "sequence":
-            return [self._value(each, f"{path}[{i}]") for i, each in enumerate(node.value)]
-        return dict(self._pairs(node, path))
+            return [self._value(each, f"{path}[{i}]", levels + 1) for i, each in enumerate(node.value)]
+        return dict(self._pairs(node, path, levels + 1))
 
-    def _pairs(self, node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    def _pairs(self, node: Any, path: str, levels: int) -> Iterator[tuple[str, Any]]:
         names: list[str] = []
         for key, _ in node.value:
             if key.id != "scalar":
@@ -218,7 +235,7 @@ class _Reader:
         for key, value in node.value:
             whole = f"{path}.{key.value}" if path else str(key.value)
             self._lines[whole] = key.start_mark.line + 1
-            yield str(key.value), self._value(value, whole)
+            yield str(key.value), self._value(value, whole, levels)
 
     def _place(self, node: Any) -> str:
         return f"{self._source}, line {node.start_mark.line + 1}"
