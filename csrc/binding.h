@@ -63,6 +63,12 @@ class Reader {
   // Throws the Python error that says which argument is wrong.
   void read(Arguments& to) { to.visit(*this); }
 
+  size_t bytes_of_lists() const {
+    size_t sum = 0;
+    for (const std::vector<int64_t>& list : lists_) sum += list.size() * sizeof(int64_t);
+    return sum;
+  }
+
   template <class... Fields>
   void operator()(const char*, Fields&... fields) {
     constexpr size_t count = sizeof...(Fields);

@@ -115,6 +115,13 @@ def hooks_of(module: nn.Module) -> list[Any]:
     return [hook for name in names for hook in vars(module)[name].values()]
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Whether `hooks_of` would find any."""
+    state = vars(module)
+    forward = state["_forward_hooks"] or state["_forward_pre_hooks"]
+    return bool(forward or state["_backward_hooks"] or state["_backward_pre_hooks"])
+
+
 def pruned_by(hook: object) -> str | None:
     """The name of the tensor that a hook of `torch.nn.utils.prune` masks (without the name: none)."""
     return getattr(hook, "_tensor_name", None)

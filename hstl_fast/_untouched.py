@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 from torch.nn.utils import parametrize
 
-from hstl_fast._torch_private import hooks_of
+from hstl_fast import _torch_private
 
 # The forward of every known class, as it was when it was remembered.
 _forwards: dict[type[nn.Module], Callable[..., Any]] = {}
@@ -33,7 +33,7 @@ def remember_forwards(*kinds: type[nn.Module]) -> None:
 
 def has_hooks(module: nn.Module) -> bool:
     """Return whether calling the module runs hooks of its own; hooks inside it and global ones do not count."""
-    return bool(hooks_of(module))
+    return _torch_private.has_hooks(module)
 
 
 def has_own_forward(module: nn.Module) -> bool:

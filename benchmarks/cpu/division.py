@@ -1,7 +1,6 @@
 """The division of our embedding time among the layers, measured around each layer's native calls."""
 
 import functools
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
@@ -17,7 +16,7 @@ from benchmarks.cpu.compare import Prepared
 from benchmarks.cpu.implementations import named
 from benchmarks.cpu.workloads import Workload
 from hstl_fast import HSTL
-from hstl_fast.models.cpu_plan import PlannedMaps, Step
+from hstl_fast.models.cpu_plan import Plan, layers_of
 
 ROUNDS = 15
 POOLS = "ASTP"
@@ -94,13 +93,13 @@ def _stopwatch(network: HSTL, names: dict[str, str], spent: dict[str, float]) ->
     computes whole maps, because hooks may look at them.
     """
     parts = {network.get_submodule(module): name for module, name in names.items()}
+    layers = layers_of(network)
 
-    def timed_step(maps: PlannedMaps, step: Step) -> None:
-        start = time.perf_counter()
-        step.call()
-        part = None if step.layer is None else parts.get(step.layer)
-        if part is not None:
-            spent[part] = spent.get(part, 0.0) + time.perf_counter() - start
+    def timed(plan: Plan, bases: list[int]) -> None:
+        for layer, seconds in zip(plan.layers, plan.program.run_timed(bases)):
+            part = None if layer is None else parts.get(layers[layer])
+            if part is not None:
+                spent[part] = spent.get(part, 0.0) + seconds
 
-    with mock.patch.object(PlannedMaps, "run_step", timed_step):
+    with mock.patch.object(Plan, "execute", timed):
         yield

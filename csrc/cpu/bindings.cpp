@@ -1,4 +1,6 @@
 // The Python module hstl_fast._cpu: the functions of operators.h.
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -50,35 +52,78 @@ template <class T> void run(const PairDistances<T>& a) { operators<T>().pair_dis
 static void run(const GrowSupport& a) { supports().grow(a); }
 static void run(const WindowSupport& a) { supports().window(a); }
 static void run(const MaxPoolSupport& a) { supports().max_pool(a); }
+static void run(const FindSupport& a) { supports().find(a); }
+static void run(const CopyRows& a) { copy_rows(a); }
 static void run(const Checksum& a) { checksum(a); }
 // clang-format on
 
 }  // namespace hstl
 
+#include "program.h"  // calls the functions above
+
 namespace {
 
 using namespace hstl::binding;
 
-// The type is told by the argument `itemsize`.
-template <template <class> class Arguments>
-PyObject* call_typed(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+// Calls f<Arguments<T>>(arguments, count); the type is told by the argument `itemsize`.
+template <template <class> class Arguments, class F>
+auto with_type(PyObject* const* arguments, Py_ssize_t count, const F& f) {
   static const Py_ssize_t at = [] {
     const std::vector<std::string>& names = names_of<Arguments<float>>();
     Py_ssize_t i = 0;
     while (names[size_t(i)] != "itemsize") ++i;
     return i;
   }();
-  return with_python_errors([&]() -> PyObject* {
-    long itemsize = at < count ? PyLong_AsLong(arguments[at]) : 4;
-    if (itemsize == 4) return read_and_run<Arguments<float>>(arguments, count);
-    if (itemsize == 8) return read_and_run<Arguments<double>>(arguments, count);
-    if (PyErr_Occurred()) {  // reading the arguments says which is wrong
-      PyErr_Clear();
-      return read_and_run<Arguments<float>>(arguments, count);
-    }
-    throw py::value_error("itemsize: expected 4 (float32) or 8 (float64), got " + std::to_string(itemsize));
+  long itemsize = at < count ? PyLong_AsLong(arguments[at]) : 4;
+  if (itemsize == 4) return f(Arguments<float>());
+  if (itemsize == 8) return f(Arguments<double>());
+  if (PyErr_Occurred()) {  // reading the arguments says which is wrong
+    PyErr_Clear();
+    return f(Arguments<float>());
+  }
+  throw py::value_error("itemsize: expected 4 (float32) or 8 (float64), got " + std::to_string(itemsize));
+}
+
+template <template <class> class Arguments>
+PyObject* call_typed(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+  return with_python_errors([&] {
+    return with_type<Arguments>(arguments, count,
+                                [&](auto kind) { return read_and_run<decltype(kind)>(arguments, count); });
   });
 }
+
+// ---- programs
+
+// A step of a program that calls the function of these arguments.
+using MakeStep = std::unique_ptr<Step> (*)(PyObject* const* arguments, Py_ssize_t count, size_t places);
+
+std::map<std::string, MakeStep>& step_makers() {
+  static std::map<std::string, MakeStep> makers;
+  return makers;
+}
+
+template <class Arguments>
+std::unique_ptr<Step> make_step(PyObject* const* arguments, Py_ssize_t count, size_t places) {
+  return std::make_unique<StepOf<Arguments>>(arguments, count, places);
+}
+
+template <template <class> class Arguments>
+std::unique_ptr<Step> make_typed_step(PyObject* const* arguments, Py_ssize_t count, size_t places) {
+  return with_type<Arguments>(arguments, count,
+                              [&](auto kind) { return make_step<decltype(kind)>(arguments, count, places); });
+}
+
+void append(Program& program, const std::string& function, const py::sequence& arguments) {
+  auto found = step_makers().find(function);
+  if (found == step_makers().end())
+    throw py::value_error("function: expected one that a program can call, got '" + function + "'");
+  std::vector<PyObject*> pointers;
+  const py::list given(arguments);  // owns them
+  for (const py::handle& each : given) pointers.push_back(each.ptr());
+  program.append(found->second(pointers.data(), Py_ssize_t(pointers.size()), program.places()));
+}
+
+// ---- the module
 
 template <template <class> class... Arguments>
 void define_typed(py::module_& m, py::dict& fields) {
@@ -117,8 +162,28 @@ PYBIND11_MODULE(_cpu, m) {
                SilhouettesForward, LeakyBackward, FrameMaximum, FrameMaximumBackward, FrameMaximumBackwardAdd,
                AstpWorkspace, AstpForward, AstpBackward, FtaWorkspace, FtaForward, FtaBackward, MaxPool, Head,
                PartDistancesWorkspace, PartDistances, PairDistances>(m, fields);
-  define_untyped<GrowSupport, WindowSupport, MaxPoolSupport, Checksum>(m, fields);
+  define_untyped<FindSupport, GrowSupport, WindowSupport, MaxPoolSupport, CopyRows, Checksum>(m, fields);
   m.attr("fields") = fields;  // names of every function's arguments, in order
+  step_makers() = {
+      {"arme_forward", make_typed_step<ArmeForward>},
+      {"silhouettes_forward", make_typed_step<SilhouettesForward>},
+      {"frame_maximum", make_typed_step<FrameMaximum>},
+      {"astp_forward", make_typed_step<AstpForward>},
+      {"fta_forward", make_typed_step<FtaForward>},
+      {"max_pool", make_typed_step<MaxPool>},
+      {"head", make_typed_step<Head>},
+      {"find_support", make_step<FindSupport>},
+      {"grow_support", make_step<GrowSupport>},
+      {"window_support", make_step<WindowSupport>},
+      {"max_pool_support", make_step<MaxPoolSupport>},
+      {"copy_rows", make_step<CopyRows>},
+  };
+  py::class_<Program>(m, "Program", py::module_local(), "Native functions that run one after another.")
+      .def(py::init<const std::vector<std::pair<size_t, int64_t>>&>(), "places"_a)
+      .def("append", &append, "function"_a, "arguments"_a)
+      .def("run", &Program::run, "bases"_a)
+      .def("run_timed", &Program::run_timed, "bases"_a, "Runs, and returns the seconds of every step.")
+      .def_property_readonly("nbytes", &Program::bytes);
   m.def("instruction_sets", &instruction_sets, "Instruction sets that this machine runs, best first.");
   m.def("instruction_set", &hstl::instruction_set, "The instruction set in use.");
   m.def("use_instruction_set", &use_named_set, "name"_a);

@@ -103,6 +103,8 @@ const Operators<double>& operators<double>() {
 
 const Supports& supports() { return in_use().tables.supports; }
 
+void copy_rows(const CopyRows& a) { in_use().tables.copy_rows(a); }
+
 void checksum(const Checksum& a) { in_use().tables.checksum(a); }
 
 bool built_with_openmp() {

@@ -18,7 +18,7 @@ namespace hstl {
 // fields finds an argument that was added, removed, renamed or moved. It does not find one that keeps its name and
 // place and gets another type, layout in memory or meaning, nor a changed layout of prepacked weights: raise the number
 // for every change.
-constexpr int kInterface = 10;
+constexpr int kInterface = 11;
 
 // The algorithm of a convolution: direct, or Winograd with tiles of 4 x 4 positions and so many frames.
 constexpr int kDirect = 0;
@@ -390,6 +390,16 @@ struct PairDistances {
 
 // ---- supports
 
+// The support of silhouettes: where they are not 0.
+struct FindSupport {
+  uint8_t* y;     // [count]
+  const void* x;  // [count] uint8, float or double
+  int64_t count;
+  int itemsize;  // of x: 1, 4 or 8
+  int threads;
+  HSTL_FUNCTION("find_support", y, x, count, itemsize, threads)
+};
+
 // Grown by one position in time, rows and columns, inside region and sequence.
 struct GrowSupport {
   uint8_t* y;        // [F, H, W]
@@ -416,6 +426,16 @@ struct MaxPoolSupport {
   const uint8_t* x;  // [frames, h, w]
   int64_t frames, h, w;
   HSTL_FUNCTION("max_pool_support", y, x, frames, h, w)
+};
+
+// ---- copies
+
+// y[i] = x[i], rows of so many bytes; one row of y begins `stride` bytes after another.
+struct CopyRows {
+  char* y;
+  const char* x;  // [rows, bytes]
+  int64_t rows, bytes, stride;
+  HSTL_FUNCTION("copy_rows", y, x, rows, bytes, stride)
 };
 
 // ---- checksums
@@ -467,6 +487,7 @@ struct Operators {
 };
 
 struct Supports {
+  void (*find)(const FindSupport&);
   void (*grow)(const GrowSupport&);
   void (*window)(const WindowSupport&);
   void (*max_pool)(const MaxPoolSupport&);
@@ -477,6 +498,7 @@ struct Tables {
   Operators<float> float32;
   Operators<double> float64;
   Supports supports;
+  void (*copy_rows)(const CopyRows&);
   void (*checksum)(const Checksum&);
 };
 
@@ -491,6 +513,7 @@ struct Tables {
   X(arme_winograd_wgrad)       \
   X(astp)                      \
   X(checksum)                  \
+  X(copy_rows)                 \
   X(distances)                 \
   X(fta)                       \
   X(head)                      \
@@ -502,6 +525,7 @@ struct Tables {
 template <class T>
 const Operators<T>& operators();
 const Supports& supports();
+void copy_rows(const CopyRows& a);
 void checksum(const Checksum& a);
 
 // Name of the i-th instruction set that this machine runs, best first; null past the last.

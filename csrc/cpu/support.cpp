@@ -20,6 +20,21 @@ void for_each_frame(int threads, int64_t frames, int64_t size, const Body& body)
   });
 }
 
+template <class T>
+void find_nonzero(uint8_t* __restrict y, const T* x, Range run) {
+  for (int64_t i = run.begin; i < run.end; ++i) y[i] = x[i] != 0;
+}
+
+void find(const FindSupport& a) {
+  int64_t chunks = larger(1, a.count / kWorthAThread);
+  parallel_for(usable_threads(a.threads), chunks, [&](int64_t i, int) {
+    Range run = chunk_of(a.count, chunks, i);
+    if (a.itemsize == 1) find_nonzero(a.y, static_cast<const uint8_t*>(a.x), run);
+    if (a.itemsize == 4) find_nonzero(a.y, static_cast<const float*>(a.x), run);
+    if (a.itemsize == 8) find_nonzero(a.y, static_cast<const double*>(a.x), run);
+  });
+}
+
 // Positions that are grown together: their neighbours' OR stays on the stack.
 constexpr int64_t kRun = 4096;
 
@@ -110,6 +125,7 @@ void max_pool(const MaxPoolSupport& a) {
 }  // namespace
 
 void fill_support(Tables& tables) {
+  tables.supports.find = find;
   tables.supports.grow = grow;
   tables.supports.window = window;
   tables.supports.max_pool = max_pool;

@@ -1,4 +1,4 @@
-"""May a shortcut be taken? Every question of this kind that a network asks, in one file.
+"""May a shortcut be taken? Every such question of a network, but that of execution plans (plan_state.py).
 
 The way that always works is eager: the layers are called one after another. Each shortcut stands for some of these
 calls and must not be noticed: no hook is passed over, no foreign layer ignored, and a mode or tracer that follows what
@@ -24,27 +24,18 @@ from hstl_fast._torch_private import (
 )
 from hstl_fast._untouched import is_untouched, remember_forwards
 from hstl_fast.backends import ON_GPUS
-from hstl_fast.layout import computing_dtype
+from hstl_fast.models.config import HSTLConfig
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
 from hstl_fast.ops import _dispatch
 from hstl_fast.ops._library import dtype_under_autocast
 
 remember_forwards(ARME, ASTP, FTA, StripPool, SeparateFCs)
 
-# The tensors that native calls read of each kind of module that they stand for.
-_TENSORS: dict[type[nn.Module], tuple[str, ...]] = {
-    ARME: ("weight",),
-    ASTP: ("proj", "p"),
-    FTA: ("weight", "bias"),
-    StripPool: ("p",),
-    SeparateFCs: ("weight",),
-    nn.BatchNorm1d: ("running_mean", "running_var", "weight", "bias"),
-}
-
 
 class Network(Protocol):
     """The modules of an `HSTL`."""
 
+    config: HSTLConfig
     stem: nn.ModuleList
     stages: nn.ModuleList
     pools: nn.ModuleList
@@ -104,26 +95,6 @@ def may_own_gradients() -> bool:
     return torch.is_grad_enabled() and not is_watched() and not is_under_function_mode() and not under_transforms()
 
 
-def may_plan(model: Network, silhouettes: Tensor) -> bool:
-    """Whether an execution plan of native calls may stand for the layers, which are known to be untouched.
-
-    No gradients are wanted, no mode follows what is computed, and every tensor is plain memory of the model's type.
-    """
-    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or is_watched():
-        return False
-    dtype = model.parts.weight.dtype
-    if type(silhouettes) is not Tensor or dtype != computing_dtype(dtype):
-        return False
-    return all(_has_plain_tensors(layer, dtype) for layer, _ in own_layers(model))
-
-
-def may_plan_head(model: Network) -> bool:
-    """Whether native calls may stand for the head, too: the linear map of each part, and batch norm in evaluation."""
-    dtype = model.parts.weight.dtype
-    untouched = is_untouched(model.parts, SeparateFCs) and is_untouched(model.norm, nn.BatchNorm1d)
-    return untouched and _has_plain_tensors(model.parts, dtype) and _has_plain_tensors(model.norm, dtype)
-
-
 def may_replay(
     model: Network, clips: list[Tensor], device_type: str, is_capturing: Callable[[torch.device], bool]
 ) -> bool:
@@ -163,15 +134,3 @@ def has_plain_norm(model: Network) -> bool:
     norm = model.norm
     plain = is_untouched(norm, nn.BatchNorm1d) or is_untouched(norm, nn.SyncBatchNorm)
     return plain and norm.running_mean is not None and norm.running_var is not None
-
-
-def _has_plain_tensors(module: nn.Module, dtype: torch.dtype) -> bool:
-    """Whether all that a native call reads of the module is plain memory of this type."""
-    tensors = {name: getattr(module, name) for name in _TENSORS[type(module)]}
-    return all(_is_plain(t, dtype) or (t is None and name == "proj") for name, t in tensors.items())
-
-
-def _is_plain(x: object, dtype: torch.dtype) -> bool:
-    if type(x) is not Tensor and type(x) is not nn.Parameter:
-        return False
-    return x.dtype == dtype and x.device.type == "cpu" and x.layout == torch.strided and not x.is_neg()

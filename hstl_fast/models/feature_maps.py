@@ -29,7 +29,7 @@ from hstl_fast.reference import fta_lengths
 
 
 class FeatureMaps(Protocol):
-    """The feature maps `[n, c, t, h, w]` of all sequences, and the parts pooled from them."""
+    """The feature maps `[n, c, t, h, w]` of all sequences, and the parts pooled from them, as a network walks them."""
 
     def convolve(self, layer: nn.Module) -> None:
         """Apply an `ARME`, or a layer that a user has put in its place."""
@@ -45,9 +45,6 @@ class FeatureMaps(Protocol):
 
     def pool(self, layer: nn.Module) -> None:
         """Pool parts `[n, c, m]` of the map by an `ASTP` or a `StripPool`; they are added to those before."""
-
-    def head(self, network: Network, batch_statistics: bool) -> Tensor:
-        """The embeddings `[n, p, c]` of all parts, by the network's linear maps and norm."""
 
 
 class EagerMaps:

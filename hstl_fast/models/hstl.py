@@ -15,17 +15,16 @@ from hstl_fast.backends import ON_GPUS
 from hstl_fast.models import cuda_graphs, released
 from hstl_fast.models.all_parameters import reach_all_parameters
 from hstl_fast.models.config import FEWEST_FRAMES, ROWS, HSTLConfig, is_count, preset
-from hstl_fast.models.cpu_plan import PlannedMaps
 from hstl_fast.models.effective import effective_tensors
 from hstl_fast.models.eligibility import (
     backend_with_support,
     backends_of_layers,
     is_made_of_own_layers,
-    may_plan,
     may_replay,
 )
 from hstl_fast.models.feature_maps import EagerMaps, FeatureMaps
 from hstl_fast.models.inputs import batches, check_clips, check_silhouettes, pack, repeated
+from hstl_fast.models.kept_plans import planned_embeddings
 from hstl_fast.models.long_clips import FRAMES_OF_A_WINDOW, Maximum, WindowMaps, embeddings_of_maxima, windows
 from hstl_fast.models.recognition import model_in
 from hstl_fast.models.released_files import read
@@ -155,7 +154,7 @@ class HSTL(Layer):
             ValueError: There is no clip, or `max_frames` is not a positive integer.
         """
         if max_frames is None:
-            is_on_gpu = backend_with_support(self) in ON_GPUS
+            is_on_gpu = self.parts.weight.device.type != "cpu" and backend_with_support(self) in ON_GPUS
             max_frames = FRAMES_OF_A_BATCH_ON_A_GPU if is_on_gpu else FRAMES_OF_A_BATCH
         elif not is_count(max_frames):
             raise ValueError(f"max_frames must be a positive integer, got {max_frames!r}")
@@ -258,17 +257,13 @@ class HSTL(Layer):
     def _embeddings(self, silhouettes: Tensor, lengths: list[int], batch_statistics: bool) -> Tensor:
         """`[N, P, C]`; the classifier, which grows with the identities, is not needed for them."""
         silhouettes, lengths = repeated(silhouettes, lengths)
-        maps = self._maps(silhouettes.to(self.parts.weight.device), lengths)
+        silhouettes = silhouettes.to(self.parts.weight.device)
+        planned = planned_embeddings(self, silhouettes, lengths, batch_statistics, self._walk)
+        if planned is not None:
+            return planned
+        maps = EagerMaps(self, silhouettes, lengths)
         self._walk(maps)
         return maps.head(self, batch_statistics)
-
-    def _maps(self, silhouettes: Tensor, lengths: list[int]) -> FeatureMaps:
-        """The silhouettes as the first feature maps, on the fastest way that can be taken."""
-        if backend_with_support(self) == "cpu" and may_plan(self, silhouettes):
-            dtype = self.parts.weight.dtype
-            given = silhouettes if silhouettes.dtype == torch.uint8 else silhouettes.to(dtype)
-            return PlannedMaps(given, dtype, lengths)
-        return EagerMaps(self, silhouettes, lengths)
 
     def _walk(self, maps: FeatureMaps) -> None:
         """The network: every layer in order, and the pools between them."""

@@ -12,8 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hstl_fast import HSTL, PRESETS, clear_caches, use_algorithm, use_backend
 from hstl_fast.backends.cpu import library
-from hstl_fast.backends.cpu.allocator import allocate
-from hstl_fast.models.cpu_plan import PlannedMaps
+from hstl_fast.models.cpu_plan import Plan, PlannedMaps
 from hstl_fast.nn import ARME, ASTP, FTA, StripPool
 from hstl_fast.ops import _dispatch
 from tests.helpers.bounds import NETWORK, distance, rounding
@@ -25,22 +24,22 @@ LENGTHS = (17, 30, 1, 2, 3, 6)
 
 
 @contextmanager
-def counted() -> Iterator[list[PlannedMaps]]:
+def counted() -> Iterator[list[Plan]]:
     """The execution plans that are run."""
-    finished: list[PlannedMaps] = []
-    run = PlannedMaps.run
+    finished: list[Plan] = []
+    execute = Plan.execute
 
-    def finishing(maps: PlannedMaps) -> None:
-        finished.append(maps)
-        run(maps)
+    def finishing(plan: Plan, bases: list[int]) -> None:
+        finished.append(plan)
+        execute(plan, bases)
 
-    with mock.patch.object(PlannedMaps, "run", finishing):
+    with mock.patch.object(Plan, "execute", finishing):
         yield finished
 
 
 def by_layers(model: HSTL, *arguments: Any) -> Tensor:
     """The embeddings layer by layer."""
-    with mock.patch("hstl_fast.models.hstl.may_plan", return_value=False), torch.no_grad():
+    with mock.patch("hstl_fast.models.hstl.planned_embeddings", return_value=None), torch.no_grad():
         embeddings: Tensor = model(*arguments).embeddings
     return embeddings
 
@@ -59,7 +58,7 @@ def planned(model: HSTL, *arguments: Any, own_head: bool = False) -> Tensor:
         if own_head:
             embeddings: Tensor = model(*arguments).embeddings
         else:
-            with mock.patch("hstl_fast.models.cpu_plan.may_plan_head", return_value=False):
+            with mock.patch("hstl_fast.models.plan_state._includes_head", return_value=False):
                 embeddings = model(*arguments).embeddings
     assert len(plans) == 1
     return embeddings
@@ -342,16 +341,17 @@ def test_maxima_of_many_short_sequences_are_not_found_by_every_thread() -> None:
     assert not any(asked)
 
 
-def test_maps_share_two_blocks() -> None:
+def test_maps_share_two_areas() -> None:
     """Two maps are alive at a time, and a workspace."""
-    model, sizes = narrow_model("casia-b", divisor=1).eval(), []
+    model, planned_maps = narrow_model("casia-b", divisor=1).eval(), []
+    plan = PlannedMaps.plan
 
-    def counting(size: int) -> Tensor:
-        sizes.append(size)
-        return allocate(size)
+    def noting(maps: PlannedMaps, network: HSTL) -> Plan:
+        planned_maps.append(maps)
+        return plan(maps, network)
 
-    with mock.patch("hstl_fast.models.cpu_plan.allocate", counting):
+    with mock.patch.object(PlannedMaps, "plan", noting):
         model.embed([walkers(30)])
-    first, second, _ = sizes
-    frame = 64 * 44 * 4
-    assert {first, second} == {30 * frame * 64, 30 * frame * 32}
+    (maps,), frame = planned_maps, 64 * 44 * 4
+    assert {area.size for area in maps._maps} == {30 * frame * 64, 30 * frame * 32}
+    assert maps._beside.size == 0

@@ -31,7 +31,7 @@ def test_windows_equal_the_whole_clip(
     with hstl_fast.use_backend(backend):
         whole = model.embed([clip])
         monkeypatch.setattr(module, "FRAMES_OF_A_WINDOW", WINDOW)
-        monkeypatch.setattr(HSTL, "_maps", None)  # the way of whole clips
+        monkeypatch.setattr(HSTL, "_embeddings", None)  # the way of whole clips
         cut = model.embed([clip], max_frames=WINDOW)
     assert whole.shape == cut.shape
     assert (whole - cut).abs().max() <= bound * whole.abs().max()

@@ -58,7 +58,7 @@ def answers(model: HSTL) -> list[Tensor]:
     """The embeddings by an execution plan, by `embed`, and layer by layer."""
     with pytest.MonkeyPatch.context() as patch:
         planned, embedded = model(CLIP).embeddings, model.embed([CLIP[0]])
-        patch.setattr("hstl_fast.models.hstl.may_plan", lambda *_: False)
+        patch.setattr("hstl_fast.models.hstl.planned_embeddings", lambda *_: None)
         return [planned, embedded, model(CLIP).embeddings]
 
 

@@ -20,8 +20,8 @@ from hstl_fast.layout import computing_dtype, dense, frames_of, is_native_map
 class Supports(NamedTuple):
     """The positions where input and output may be non-zero, bool `[n, t, h, w]`; None: everywhere."""
 
-    x_support: Tensor | None
-    y_support: Tensor | None
+    x_support: Memory | None
+    y_support: Memory | None
 
 
 class Sizes(NamedTuple):
@@ -55,12 +55,12 @@ class ForwardCall(NativeCallWithWorkspace):
     name: ClassVar[str] = "arme_forward"
     y: Memory | None
     x: Memory
-    prepacked: Tensor | None
+    prepacked: Memory | None
     workspace: Memory | None
     supports: Supports
     sizes: Sizes
     method: Method
-    maximum: Tensor | None = None
+    maximum: Memory | None = None
     max_pooled: Memory | None = None
 
     @property
@@ -93,10 +93,10 @@ class SilhouettesForwardCall(NativeCallWithWorkspace):
 
     name: ClassVar[str] = "silhouettes_forward"
     y: Memory
-    silhouettes: Tensor
-    prepacked: Tensor | None
+    silhouettes: Memory
+    prepacked: Memory | None
     workspace: Memory | None
-    support: Tensor
+    support: Memory
     seq_lens: list[int]
     split: list[int]
     w: int

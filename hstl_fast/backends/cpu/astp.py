@@ -43,11 +43,11 @@ class FrameMaximumCall(NativeCall):
     """The maxima over the frames of each sequence, and the frames they are in, where `index` is given."""
 
     name: ClassVar[str] = "frame_maximum"
-    maximum: Tensor
+    maximum: Memory
     index: Tensor | None
     x: Memory
     sizes: MapSizes
-    support: Tensor | None
+    support: Memory | None
 
 
 @dataclass(slots=True, eq=False)
@@ -73,10 +73,10 @@ class ForwardCall(NativeCallWithWorkspace):
     """The generalised mean of every region of projected maxima."""
 
     name: ClassVar[str] = "astp_forward"
-    pooled: Tensor
-    maximum: Tensor
-    proj: Tensor | None
-    p: Tensor
+    pooled: Memory
+    maximum: Memory
+    proj: Memory | None
+    p: Memory
     workspace: Memory | None
     sizes: PoolSizes
 

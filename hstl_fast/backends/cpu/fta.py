@@ -33,13 +33,13 @@ class ForwardCall(NativeCallWithWorkspace):
 
     name: ClassVar[str] = "fta_forward"
     y: Memory
-    means: Tensor
+    means: Memory
     x: Memory
-    weights: Tensor
-    biases: Tensor
+    weights: Memory
+    biases: Memory
     workspace: Memory | None
     sizes: Sizes
-    y_support: Tensor | None
+    y_support: Memory | None
 
     def workspace_bytes(self) -> int:
         """Bytes of the workspace."""

@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from torch import Tensor
-
-from hstl_fast.backends.cpu.calls import NativeCall
+from hstl_fast.backends.cpu.calls import Memory, NativeCall
 
 
 class Norm(NamedTuple):
     """The tensors `[c_out]` of a batch norm with fixed statistics."""
 
-    running_mean: Tensor | None
-    running_var: Tensor | None
-    weight: Tensor | None
-    bias: Tensor | None
+    running_mean: Memory | None
+    running_var: Memory | None
+    weight: Memory | None
+    bias: Memory | None
 
 
 @dataclass(slots=True, eq=False)
@@ -24,9 +22,9 @@ class HeadCall(NativeCall):
     """Batch norm with fixed statistics of a linear map per part: `x` `[n, parts, c_in]` to `y` `[n, parts, c_out]`."""
 
     name: ClassVar[str] = "head"
-    y: Tensor
-    x: Tensor
-    fc: Tensor
+    y: Memory
+    x: Memory
+    fc: Memory
     norm: Norm
     eps: float
     n: int

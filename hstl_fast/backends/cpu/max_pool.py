@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
 from hstl_fast.backends.cpu.calls import Memory, NativeCall
 
 
@@ -17,7 +15,7 @@ class MaxPoolCall(NativeCall):
     name: ClassVar[str] = "max_pool"
     y: Memory
     x: Memory
-    support: Tensor
+    support: Memory
     frames: int
     h: int
     w: int

@@ -9,9 +9,21 @@ import torch
 from torch import Tensor
 
 from hstl_fast.backends import implements
-from hstl_fast.backends.cpu.calls import NativeCall
+from hstl_fast.backends.cpu.calls import Memory, NativeCall
 from hstl_fast.layout import frames_of
 from hstl_fast.reference import fta_lengths
+
+
+@dataclass(slots=True, eq=False)
+class FindCall(NativeCall):
+    """The support of silhouettes: where they are not 0; only execution plans use it."""
+
+    name: ClassVar[str] = "find_support"
+    y: Memory
+    x: Memory
+    count: int
+    itemsize: int
+    threads: int
 
 
 @dataclass(slots=True, eq=False)
@@ -19,8 +31,8 @@ class GrowCall(NativeCall):
     """One position more in t, h and w, never across a region's or a sequence's end."""
 
     name: ClassVar[str] = "grow_support"
-    y: Tensor
-    x: Tensor
+    y: Memory
+    x: Memory
     seq_lens: list[int]
     split: list[int]
     w: int
@@ -32,8 +44,8 @@ class WindowCall(NativeCall):
     """Any of the five frames of each of FTA's windows."""
 
     name: ClassVar[str] = "window_support"
-    y: Tensor
-    x: Tensor
+    y: Memory
+    x: Memory
     seq_lens: list[int]
     h: int
     w: int
@@ -45,8 +57,8 @@ class MaxPoolCall(NativeCall):
     """Any of 2x2 positions."""
 
     name: ClassVar[str] = "max_pool_support"
-    y: Tensor
-    x: Tensor
+    y: Memory
+    x: Memory
     frames: int
     h: int
     w: int

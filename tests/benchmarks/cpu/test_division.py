@@ -11,7 +11,7 @@ from benchmarks.core.correctness import Answer
 from benchmarks.cpu import division, executed, workloads
 from benchmarks.cpu.compare import Prepared
 from hstl_fast import HSTL
-from hstl_fast.models.cpu_plan import PlannedMaps
+from hstl_fast.models.cpu_plan import Plan
 from hstl_fast.models.eligibility import is_made_of_own_layers
 from tests.helpers.networks import narrow_model
 
@@ -19,18 +19,18 @@ from tests.helpers.networks import narrow_model
 def test_what_is_timed_is_what_users_run() -> None:
     """The network still knows its layers for its own, which is when it records them and leaves the background out."""
     seen: list[bool] = []
-    run_step = PlannedMaps.run_step
+    execute = Plan.execute
 
     def step(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
         assert isinstance(network, HSTL)
         seen.append(is_made_of_own_layers(network))
-        assert PlannedMaps.run_step is not run_step
+        assert Plan.execute is not execute
         return Answer([network.embed(inputs)])
 
     workload = workloads.embedding("casia-b", (3,))._replace(network=narrow_model("casia-b", divisor=8), step=step)
     division.divide(workload, Prepared(), rounds=1)
     assert seen == [True, True]
-    assert PlannedMaps.run_step is run_step
+    assert Plan.execute is execute
 
 
 @pytest.mark.parametrize("preset", ["casia-b", "gait3d"])

@@ -1,0 +1,158 @@
+"""May an execution plan of native calls stand for a network, and what does the plan follow from?
+
+Both are asked anew at every call, in one pass over the network: this is most of what a call costs besides native code.
+A kept plan is used where all that it follows from is equal: what planning reads of the network, of its input and of
+the options. A plan reads parameters when it runs, so the key holds their addresses, not their values, but for few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hstl_fast._torch_private import has_global_hooks, under_transforms
+from hstl_fast._untouched import is_untouched
+from hstl_fast.backends.cpu import library
+from hstl_fast.layout import computing_dtype
+from hstl_fast.models.eligibility import Network, is_watched, own_layers
+from hstl_fast.nn import ARME, ASTP, FTA, SeparateFCs, StripPool
+from hstl_fast.ops import _dispatch
+from hstl_fast.options import ALGORITHM, BACKEND
+
+# The tensors that native calls read of each kind of module that they stand for.
+_TENSORS: dict[type[nn.Module], tuple[str, ...]] = {
+    ARME: ("weight",),
+    ASTP: ("proj", "p"),
+    FTA: ("weight", "bias"),
+    StripPool: ("p",),
+    SeparateFCs: ("weight",),
+    nn.BatchNorm1d: ("running_mean", "running_var", "weight", "bias"),
+}
+
+
+class PlanState(NamedTuple):
+    """The state that a plan follows from.
+
+    Attributes:
+        key: All of it, for comparison; None if no plan is to be kept.
+        weights: The convolutions' weights, in their order.
+        tensors: All tensors that were read; as long as they are held, the addresses in the key are theirs.
+        with_head: Whether native calls may stand for the head.
+    """
+
+    key: Hashable | None
+    weights: list[Tensor]
+    tensors: list[Tensor]
+    with_head: bool
+
+
+def state_for_plan(
+    network: Network, silhouettes: Tensor, lengths: list[int], batch_statistics: bool
+) -> PlanState | None:
+    """Read the state that a plan for these silhouettes follows from.
+
+    A plan may stand for the layers where no gradients are wanted and no mode follows what is computed, every layer is
+    ours and untouched, and every tensor is plain memory of the network's type. It may stand for the head, too, where
+    this holds of the linear maps and of batch norm in evaluation.
+
+    Args:
+        network: An `HSTL`.
+        silhouettes: `[n, t, h, w]`, uint8 or floating.
+        lengths: Of packed sequences, else empty.
+        batch_statistics: Whether the norm takes the statistics of the batch.
+
+    Returns:
+        The state; None if no plan may stand for the layers.
+    """
+    dtype, native = network.parts.weight.dtype, library.cpu()
+    if type(silhouettes) is not Tensor or not silhouettes.is_cpu or _is_followed():
+        return None
+    if dtype != computing_dtype(dtype) or native is None:
+        return None
+    state = _State(dtype)
+    if not all(state.includes(layer, kind) for layer, kind in own_layers(network)) or not state.weights:
+        return None
+    with_head = not batch_statistics and _includes_head(state, network)
+    if not state.is_keepable:
+        return PlanState(None, state.weights, state.tensors, with_head)
+    options = (dtype, BACKEND.value(), ALGORITHM.value(), native.instruction_set())
+    stages = [len(list(stage.children())) for stage in network.stages]
+    order = (network.config.pool, len(network.stem), *stages)
+    call = (silhouettes.shape, silhouettes.dtype == torch.uint8, *lengths, torch.get_num_threads(), with_head)
+    return PlanState((call, options, order, *state.described), state.weights, state.tensors, with_head)
+
+
+def may_plan(network: Network) -> bool:
+    """Whether the backend of a network that has a state is the one that plans are made for."""
+    weight = network.parts.weight
+    return _dispatch.choose_for_network(weight.device, weight.dtype) == "cpu"
+
+
+def _is_followed() -> bool:
+    """Whether gradients are wanted, or a mode, tracer or hook follows what is computed."""
+    is_recorded = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or is_watched()
+    return is_recorded or under_transforms() or has_global_hooks()
+
+
+class _State:
+    """The state of the modules of a network of type `dtype`, as they are read."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype, self.is_keepable = dtype, True
+        self.weights, self.tensors, self.described = list[Tensor](), list[Tensor](), list[Hashable]()
+
+    def includes(self, module: nn.Module, kind: type[nn.Module]) -> bool:
+        """Read a module of this kind; False if native calls may not stand for it."""
+        if not is_untouched(module, kind):
+            return False
+        for name in _TENSORS[kind]:
+            x = getattr(module, name)
+            if not self._is_plain(x):
+                if x is None and name == "proj":
+                    continue
+                return False
+            self.tensors.append(x)
+            if kind is ARME:
+                self.weights.append(x)
+                self.described.append(x.shape)
+            else:
+                self.described.append((x.data_ptr(), x.shape))
+                self.is_keepable = self.is_keepable and x.is_contiguous()
+        settings = _settings(module)
+        self.described.append(settings)
+        self.is_keepable = self.is_keepable and settings is not None
+        return True
+
+    def _is_plain(self, x: Any) -> bool:
+        if type(x) is not nn.Parameter and type(x) is not Tensor:
+            return False
+        return x.dtype == self.dtype and x.is_cpu and x.layout == torch.strided and not x.is_neg()
+
+
+def _includes_head(state: _State, network: Network) -> bool:
+    return state.includes(network.parts, SeparateFCs) and state.includes(network.norm, nn.BatchNorm1d)
+
+
+def _settings(module: nn.Module) -> Hashable | None:
+    """The settings of a module, and values of parameters for which it is planned; None if they are unusual.
+
+    A key does not tell apart values that are equal and of other types, such as 1 and True.
+    """
+    if isinstance(module, StripPool):
+        return (module.bins, *module.p.tolist()) if type(module.bins) is int else None
+    if isinstance(module, nn.BatchNorm1d):
+        return module.eps if type(module.eps) is float else None
+    if not isinstance(module, (ARME, ASTP, FTA)):
+        return ()
+    split = module.split
+    if type(split) is not list or not all(type(rows) is int for rows in split):
+        return None
+    if isinstance(module, ASTP):
+        return (*split, *module.p.tolist())
+    if isinstance(module, FTA):
+        return tuple(split)
+    slope = module.negative_slope
+    return (*split, slope) if slope is None or type(slope) is float else None
