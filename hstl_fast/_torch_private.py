@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -30,8 +31,6 @@ def constant_when_compiled(function: _Function) -> _Function:
 @constant_when_compiled
 def under_transforms() -> bool:
     """Whether `torch.func` or forward-mode differentiation is active (without the names: no)."""
-    from torch.autograd import forward_ad
-
     is_active = getattr(torch._C, "_are_functorch_transforms_active", None)
     return (is_active is not None and is_active()) or getattr(forward_ad, "_current_level", -1) >= 0
 
@@ -81,11 +80,8 @@ def is_fake(x: object) -> bool:
 
 def has_global_hooks() -> bool:
     """Whether hooks are registered for all modules (without the name: yes)."""
-    try:
-        from torch.nn.modules.module import _has_any_global_hook
-    except ImportError:
-        return True
-    return bool(_has_any_global_hook())
+    has_any = getattr(torch.nn.modules.module, "_has_any_global_hook", None)
+    return has_any is None or bool(has_any())
 
 
 def register_namedtuple(kind: type, name: str) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from hstl_fast.backends.cpu import arme, astp, fta, head, max_pool, support
 from hstl_fast.backends.cpu.algorithm import DIRECT, resolve
-from hstl_fast.backends.cpu.allocator import allocate
+from hstl_fast.backends.cpu.allocator import Borrowed
 from hstl_fast.backends.cpu.calls import NativeCall, NativeCallWithWorkspace
 from hstl_fast.backends.cpu.program import ARENA, Area, CopyRowsCall, Place, Program, ProgramBuilder
 from hstl_fast.backends.cpu.weights import Request, cached_weights
@@ -74,9 +74,10 @@ class Plan(NamedTuple):
         """
         given = (silhouettes if silhouettes.dtype == self.reads else scaled(silhouettes, self.reads)).contiguous()
         prepacked = cached_weights([Request(w, *layout) for w, layout in zip(weights, self.layouts)])
-        arena = allocate(self.program.arena_bytes)
         answer = torch.empty(self.shape, dtype=self.dtype, device="cpu")
-        self.execute([0, *(memory.data_ptr() for memory in (arena, given, answer, *prepacked))])
+        addresses = [memory.data_ptr() for memory in (given, answer, *prepacked)]
+        with Borrowed(self.program.arena_bytes) as arena:
+            self.execute([0, arena.address, *addresses])
         return answer
 
     def execute(self, bases: list[int]) -> None:

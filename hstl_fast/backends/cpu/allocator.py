@@ -2,7 +2,7 @@
 
 Fresh memory costs more than it seems: the system clears it page by page at the first touch, 8 times longer than writing
 it once more, and large blocks go back to the system whenever they are freed. So free blocks are kept for the next call,
-in all never more than were in use at once before (HSTL_FAST_MEMORY_CACHE=0: none are kept). They lie in huge pages
+in all never more than was asked for at once before (HSTL_FAST_MEMORY_CACHE=0: none are kept). They lie in huge pages
 where the system has them: the tiles of a convolution touch hundreds of small ones.
 """
 
@@ -32,60 +32,84 @@ MOST_WASTE = 4
 STEPS = 8
 
 
+class Block:
+    """Memory of at least `SMALLEST` bytes.
+
+    Attributes:
+        memory: Its bytes.
+        address: The address of the first one.
+        wanted: Bytes that were asked for when it was taken.
+    """
+
+    __slots__ = ("address", "memory", "wanted")
+
+    def __init__(self, memory: np.ndarray) -> None:
+        self.memory, self.address, self.wanted = memory, memory.ctypes.data, 0
+
+
 class _Blocks:
-    """Blocks of memory; `free` holds those that are not in use, the longest unused first."""
+    """Blocks of memory; `free` holds those that are not in use, the longest unused first.
+
+    What is kept is measured by what was asked for, rounded up: were it measured by the blocks in use, which may be
+    larger, it would grow with every mixture of sizes.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()  # a block may be released while another is taken: the collector runs anywhere
-        self.free: OrderedDict[int, np.ndarray] = OrderedDict()
-        self.free_bytes = self.used_bytes = self.most_bytes = 0
+        self.free: OrderedDict[int, Block] = OrderedDict()
+        self.free_bytes = self.used_bytes = self.wanted_bytes = self.most_bytes = 0
 
-    def take(self, wanted: int) -> np.ndarray:
-        """`wanted` bytes of a block, which is released when this array is gone."""
+    def take(self, size: int) -> Block:
+        """A block of at least `size` bytes."""
+        wanted = _rounded(size)
         with self.lock:
-            block = self._found(wanted)
-            size = _rounded(wanted) if block is None else len(block)
-            self.used_bytes += size
-            self.most_bytes = max(self.most_bytes, self.used_bytes)
+            block = self._found(size)
+            if block is not None:
+                self._count(block, wanted)
+                return block
+            self._shrink(max(self.most_bytes, self.wanted_bytes + wanted) - self.used_bytes - wanted)
+        block = Block(_fresh(wanted))
+        with self.lock:
+            self._count(block, wanted)
+        return block
+
+    def release(self, block: Block) -> None:
+        """Keep a block that is not in use any more, or let go of it."""
+        with self.lock:
+            self.used_bytes -= len(block.memory)
+            self.wanted_bytes -= block.wanted
+            self.free[block.address] = block
+            self.free_bytes += len(block.memory)
             self._shrink(self.most_bytes - self.used_bytes)
-        try:
-            if block is None:
-                block = _fresh(size)
-        except MemoryError:
-            with self.lock:
-                self.used_bytes -= size
-            raise
-        view = block[:wanted]
-        weakref.finalize(view, self._release, block).atexit = False
-        return view
 
     def clear(self) -> None:
         """Free what is not in use, and forget how much was."""
         with self.lock:
             self._shrink(0)
-            self.most_bytes = self.used_bytes
+            self.most_bytes = self.wanted_bytes
 
-    def _found(self, wanted: int) -> np.ndarray | None:
+    def _count(self, block: Block, wanted: int) -> None:
+        block.wanted = wanted
+        self.used_bytes += len(block.memory)
+        self.wanted_bytes += wanted
+        self.most_bytes = max(self.most_bytes, self.wanted_bytes)
+        self._shrink(self.most_bytes - self.used_bytes)
+
+    def _found(self, wanted: int) -> Block | None:
         """The smallest free block that `wanted` bytes fit into without much waste."""
-        fitting = [block for block in self.free.values() if wanted <= len(block) <= MOST_WASTE * wanted]
-        if not fitting:
-            return None
-        block = min(fitting, key=len)
-        del self.free[id(block)]
-        self.free_bytes -= len(block)
-        return block
-
-    def _release(self, block: np.ndarray) -> None:
-        with self.lock:
-            self.used_bytes -= len(block)
-            self.free[id(block)] = block
-            self.free_bytes += len(block)
-            self._shrink(self.most_bytes - self.used_bytes)
+        found = None
+        for block in self.free.values():
+            if wanted <= len(block.memory) <= (MOST_WASTE * wanted if found is None else len(found.memory) - 1):
+                found = block
+        if found is not None:
+            del self.free[found.address]
+            self.free_bytes -= len(found.memory)
+        return found
 
     def _shrink(self, limit: int) -> None:
-        while self.free_bytes > limit:
+        while self.free_bytes > max(limit, 0):
             _, block = self.free.popitem(last=False)
-            self.free_bytes -= len(block)
+            self.free_bytes -= len(block.memory)
 
 
 def _fresh(size: int) -> np.ndarray:
@@ -123,7 +147,38 @@ def allocate(size: int) -> Tensor:
     """`size` uninitialised bytes, uint8, aligned to 64."""
     if size < SMALLEST or not environment.memory_cache():
         return torch.empty(size, dtype=torch.uint8, device="cpu")
-    return torch.from_numpy(_blocks.take(size))
+    block = _blocks.take(size)
+    view = block.memory[:size]
+    weakref.finalize(view, _blocks.release, block).atexit = False
+    return torch.from_numpy(view)
+
+
+class Borrowed:
+    """A context with uninitialised bytes, aligned to 64, which costs less than a tensor of `allocate`.
+
+    Args:
+        size: How many bytes.
+    """
+
+    __slots__ = ("_memory", "_size", "address")
+
+    def __init__(self, size: int) -> None:
+        self._size, self.address = size, 0
+        self._memory: Block | Tensor | None = None
+
+    def __enter__(self) -> Borrowed:
+        if self._size >= SMALLEST and environment.memory_cache():
+            self._memory = block = _blocks.take(self._size)
+            self.address = block.address
+        else:
+            self._memory = memory = torch.empty(self._size, dtype=torch.uint8, device="cpu")
+            self.address = memory.data_ptr()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        memory, self._memory = self._memory, None
+        if isinstance(memory, Block):
+            _blocks.release(memory)
 
 
 def allocate_map(like: Tensor, n: int, c: int, t: int, h: int, w: int) -> Tensor:

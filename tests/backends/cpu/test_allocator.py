@@ -1,6 +1,7 @@
 """Memory of maps and scratch that is used again."""
 
 import gc
+import random
 import threading
 from collections.abc import Callable, Iterator
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from hstl_fast import clear_caches, functional
-from hstl_fast.backends.cpu.allocator import allocate, allocate_map, free_bytes
+from hstl_fast.backends.cpu.allocator import Borrowed, allocate, allocate_map, free_bytes
 from hstl_fast.ops.support import Support
 
 MIB = 1 << 20
@@ -114,6 +115,47 @@ def test_what_cannot_be_had_is_said_and_forgotten() -> None:
         allocate(1 << 60)
     del [allocate(2 * MIB)][0]
     assert 0 < free_bytes() < 4 * MIB
+
+
+def test_a_failed_attempt_does_not_count_as_use() -> None:
+    with pytest.raises(MemoryError, match="cannot allocate"):
+        allocate(1 << 60)
+    for size in (2, 9, 38):
+        del [allocate(size * MIB)][0]
+        assert free_bytes() <= 1.25 * size * MIB
+
+
+def test_mixtures_of_sizes_do_not_add_up() -> None:
+    """What is kept stays below the most that was asked for at once, whatever blocks were taken for it."""
+    sizes, most = random.Random(0), 0
+    for _ in range(300):
+        wanted = [sizes.randrange(MIB, 12 * MIB) for _ in range(3)]
+        most = max(most, sum(wanted))
+        held = [allocate(size) for size in wanted]
+        del held
+        assert free_bytes() <= 1.125 * most
+
+
+def test_borrowed_memory_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    places: list[int] = []
+
+    def fail() -> None:
+        with Borrowed(3 * MIB) as memory, Borrowed(3 * MIB) as other:
+            places.extend((memory.address, other.address))
+            assert free_bytes() == 0
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert all(place % 64 == 0 for place in places)
+    assert abs(places[0] - places[1]) >= 3 * MIB
+    assert free_bytes() >= 6 * MIB
+    assert allocate(3 * MIB).data_ptr() in places
+    clear_caches()
+    monkeypatch.setenv("HSTL_FAST_MEMORY_CACHE", "0")
+    with Borrowed(3 * MIB) as memory:
+        assert memory.address % 64 == 0
+    assert free_bytes() == 0
 
 
 def test_threads_never_share_a_block() -> None:
