@@ -102,6 +102,9 @@ class PlannedMaps:
         grown = torch.empty_like(self._support)
         support.GrowCall(grown, self._support, self._lens, rows, self._width, self._threads)()
         slope = _checks.slope(layer.negative_slope)
+        if self._convolution is not None:
+            # The map is read by this convolution alone, which reads nothing outside its support.
+            self._convolution.fills = False
         x, y = self._x, self._next(self._map_bytes(c_out))
         call: arme.ForwardCall | arme.SilhouettesForwardCall
         if isinstance(x, Tensor) and x.dtype == torch.uint8 and algorithm == DIRECT:
@@ -243,6 +246,7 @@ class PlannedMaps:
         if self._convolution is not None and self._convolution.finds_maxima:
             self._convolution.maximum = maximum
         else:
+            self._convolution = None
             sizes = astp.MapSizes(self._lens, self._height, self._width, self._channels, *self._common())
             self._steps.append(Step(reader, astp.FrameMaximumCall(maximum, None, self._x, sizes, self._support)))
         return maximum
