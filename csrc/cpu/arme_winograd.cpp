@@ -85,7 +85,13 @@ void transform_inputs(const Scratch<N>& scratch, const Convolution& conv, int64_
       int64_t channel = chunk * kLanes;
       float* to = scratch.v + chunk * kInputChunk<N> + tile * kLanes;
       const InputPositions<N>& from = scratch.inputs[tile];
-      if (!conv.activated && conv.input.channels - channel >= kLanes) {
+      if (!conv.activated && conv.input.channels - channel >= 2 * kLanes) {
+        transform_input<N, Pair>(to, [&](int t, int i, int j) {
+          const float* at = from.at[t][i][j] + channel;
+          __builtin_prefetch(at + kLanes, 0, 2);
+          return load(at);
+        });
+      } else if (!conv.activated && conv.input.channels - channel >= kLanes) {
         transform_input<N, Pair>(to, [&](int t, int i, int j) { return load(from.at[t][i][j] + channel); });
       } else {
         TileInputs<N> inputs;
@@ -112,8 +118,12 @@ void compute_pair(const Scratch<N>& scratch, const Convolution& conv, const Bloc
     for (int64_t tile = 0; tile < tiles; ++tile)
       for (int64_t k = 0; k < kPanel && panel * kPanel + k < c_out; k += kLanes) {
         int64_t channel = panel * kPanel + k;
-        Destination to = {offset_or_null(conv.output.data, channel), offset_or_null(scratch.maxima, channel),
-                          offset_or_null(conv.output.max_pooled, channel), c_out - channel, streams};
+        Destination to = {offset_or_null(conv.output.data, channel),
+                          offset_or_null(scratch.maxima, channel),
+                          offset_or_null(conv.output.max_pooled, channel),
+                          c_out - channel,
+                          streams,
+                          conv.output.fills};
         transform_output<N, Pair>(scratch.sums + (panel * kBlock + tile) * kTileSums<N> + k, scratch.outputs[tile],
                                   scratch.products + tile * kPanel + k, to, conv.output.slope);
       }
@@ -202,7 +212,7 @@ void compute(Convolution conv, void* workspace, const Shape& s) {
   Maxima maxima = allocate_maxima(arena, s, conv.output);
   start_maxima(maxima, s);
   Work work = work_of(tiling, s, conv.output.channels);
-  int64_t fills = conv.output.support && (conv.output.data || conv.output.max_pooled) ? tiling.time_count : 0;
+  int64_t fills = conv.output.fills_gaps() ? tiling.time_count : 0;
   parallel_for(s.threads, work.size() + fills, [&](int64_t i, int thread) {
     if (i >= work.size()) return fill_gaps(tiling, s, conv.output, i - work.size());
     Arena mine(scratches + thread * int64_t(sizes.bytes()));
@@ -240,7 +250,7 @@ void forward(const ArmeForward<float>& a) {
   Convolution conv = {{a.x, a.x_support, nullptr, a.c_in, height, s.width},
                       nullptr,
                       1.0f,
-                      {a.y, a.maximum, a.max_pooled, a.y_support, a.c_out, height, s.width, a.negative_slope},
+                      {a.y, a.maximum, a.max_pooled, a.y_support, a.c_out, height, s.width, a.negative_slope, a.fills},
                       static_cast<const float*>(a.prepacked)};
   with_frames(a.algorithm, [&](auto frames) { compute<frames.value>(conv, a.workspace, s); });
 }
@@ -251,7 +261,7 @@ void dgrad(const ArmeDgrad<float>& a) {
   Convolution conv = {{a.grad, a.y_support, nullptr, a.c_out, height, s.width},
                       a.negative_slope == 1 ? nullptr : a.y,
                       a.negative_slope,
-                      {a.gx, nullptr, nullptr, a.x_support, a.c_in, height, s.width, 1.0f},
+                      {a.gx, nullptr, nullptr, a.x_support, a.c_in, height, s.width, 1.0f, true},
                       static_cast<const float*>(a.prepacked)};
   with_frames(a.algorithm, [&](auto frames) { compute<frames.value>(conv, a.workspace, s); });
 }

@@ -10,13 +10,19 @@ namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
-// The places of a tile's outputs in the map; -1 outside it.
+// The outputs of one frame of a tile that exist: those inside the support first, then the others, which are 0.
+struct FrameOutputs {
+  static constexpr int most = kSide * kSide;
+  int inside, all;           // how many
+  int tile[most + 1];        // where each is among [row][column]; one more, see add_outputs
+  int64_t at[most + 1];      // in the map
+  int64_t to_maximum;        // to be added, for the place among the maxima of the frame's sequence
+  int64_t max_pooled[2][2];  // where 2 x 2 of them are in the max-pooled map; -1 outside it
+};
+
 template <int N>
 struct OutputPositions {
-  int64_t at[N][kSide][kSide];  // [frame][row][column]
-  bool inside[N][kSide][kSide];
-  int64_t to_maximum[N];        // to be added, for the place among the maxima of the frame's sequence
-  int64_t max_pooled[N][2][2];  // where 2 x 2 of them are in the max-pooled map; -1 outside it
+  FrameOutputs frames[N];
 };
 
 struct OutputMap {
@@ -26,8 +32,11 @@ struct OutputMap {
   const uint8_t* support;  // [F, H, W] or null
   int64_t channels, height, width;
   float slope;  // of LeakyReLU; 1: none
+  bool fills;   // whether zeros are written outside the support; without, nothing is
 
   int64_t frame_size() const { return height * width * channels; }
+  // Whether zeros are written where no tile is.
+  bool fills_gaps() const { return fills && support && (data || max_pooled); }
   // Whether every vector of channels is whole and aligned.
   bool streams() const {
     uintptr_t addresses = reinterpret_cast<uintptr_t>(data) | reinterpret_cast<uintptr_t>(max_pooled);
@@ -35,22 +44,36 @@ struct OutputMap {
   }
 };
 
+// Adds the outputs of a frame that are inside the support, or those that are not.
+inline void add_outputs(FrameOutputs& outputs, bool inside, int64_t frame, const Tile& tile, Range region,
+                        const OutputMap& map) {
+  int64_t down = smaller(kSide, region.end - tile.row), across = smaller(kSide, map.width - tile.col);
+  for (int64_t i = 0; i < down; ++i)
+    for (int64_t j = 0; j < across; ++j) {
+      int64_t at = (frame * map.height + tile.row + i) * map.width + tile.col + j;
+      // Written in any case, and kept where it belongs to the list, so that no branch is mispredicted.
+      outputs.tile[outputs.all] = int(i * kSide + j);
+      outputs.at[outputs.all] = at * map.channels;
+      outputs.all += (!map.support || map.support[at]) == inside;
+    }
+}
+
 template <int N>
 void find_outputs(OutputPositions<N>& positions, const TimeTile& time, const Tile& tile, Range region,
                   const OutputMap& map) {
   for (int t = 0; t < N; ++t) {
+    FrameOutputs& outputs = positions.frames[t];
     int64_t frame = time.outputs[t];
-    positions.to_maximum[t] = (time.sequences[t] - frame) * map.frame_size();
-    for (int i = 0; i < kSide; ++i)
-      for (int j = 0; j < kSide; ++j) {
-        int64_t row = tile.row + i, col = tile.col + j;
+    outputs.all = 0;
+    if (frame >= 0) add_outputs(outputs, true, frame, tile, region, map);
+    outputs.inside = outputs.all;
+    if (frame >= 0 && map.support) add_outputs(outputs, false, frame, tile, region, map);
+    outputs.to_maximum = (time.sequences[t] - frame) * map.frame_size();
+    for (int i = 0; map.max_pooled && i < 2; ++i)
+      for (int j = 0; j < 2; ++j) {
+        int64_t row = tile.row + 2 * i, col = tile.col + 2 * j;
         bool exists = frame >= 0 && row < region.end && col < map.width;
-        int64_t at = (frame * map.height + row) * map.width + col;
-        positions.at[t][i][j] = exists ? at * map.channels : -1;
-        positions.inside[t][i][j] = exists && (!map.support || map.support[at]);
-        if (map.max_pooled && i % 2 == 0 && j % 2 == 0)
-          positions.max_pooled[t][i / 2][j / 2] =
-              exists ? ((frame * map.height + row) / 2 * map.width + col) / 2 * map.channels : -1;
+        outputs.max_pooled[i][j] = exists ? ((frame * map.height + row) / 2 * map.width + col) / 2 * map.channels : -1;
       }
   }
 }
@@ -78,32 +101,36 @@ struct Destination {
   float *map, *maxima, *max_pooled;  // or null
   int64_t valid;                     // channels
   bool streams;                      // to map and max_pooled
+  bool fills;                        // the map
 };
 
-HSTL_INLINE void put(const Destination& to, int64_t at, int64_t to_maximum, Floats y) {
-  if (to.map && to.streams) {
-    stream(to.map + at, y);
-  } else if (to.map) {
-    store_some(to.map + at, y, to.valid);
-  }
-  if (!to.maxima) return;
-  float* best = to.maxima + at + to_maximum;
-  Floats so_far = load_some(best, to.valid);
-  store_some(best, replaces<float>(y, so_far) ? y : so_far, to.valid);
-}
-
-HSTL_INLINE void finish_rows(const Destination& to, const int64_t* at, const bool* inside, int64_t to_maximum,
-                             float* sums, Floats first, Floats second, float slope) {
+// The last pair's: the outputs of a column, in place of the sums.
+HSTL_INLINE void finish_rows(float* sums, Floats first, Floats second, float slope) {
   using P = Points<4>;
   Floats even = first + second, odd = (first - second) * P::b;
   Floats rows[kSide] = {even, odd, even * squared(P::b), odd * squared(P::b)};
 #pragma GCC unroll 4
   for (int i = 0; i < kSide; ++i) {
-    if (at[i * kSide] < 0) continue;
-    Floats y = leaky<float>(load(sums + i * kSide * kPanel) + rows[i], slope);
-    y = inside[i * kSide] ? y : Floats{};
-    put(to, at[i * kSide], to_maximum, y);
-    if (to.max_pooled) store(sums + i * kSide * kPanel, y);
+    float* y = sums + i * kSide * kPanel;
+    store(y, leaky<float>(load(y) + rows[i], slope));
+  }
+}
+
+// A frame's outputs to the map; y is [4][4][kPanel].
+HSTL_INLINE void put_map(const Destination& to, const FrameOutputs& outputs, const float* y) {
+  int count = to.fills ? outputs.all : outputs.inside;
+  if (to.streams) {
+    for (int k = 0; k < count; ++k) stream(to.map + outputs.at[k], load(y + outputs.tile[k] * kPanel));
+  } else {
+    for (int k = 0; k < count; ++k) store_some(to.map + outputs.at[k], load(y + outputs.tile[k] * kPanel), to.valid);
+  }
+}
+
+HSTL_INLINE void put_maxima(const Destination& to, const FrameOutputs& outputs, const float* y) {
+  for (int k = 0; k < outputs.inside; ++k) {
+    float* best = to.maxima + outputs.at[k] + outputs.to_maximum;
+    Floats value = load(y + outputs.tile[k] * kPanel), so_far = load_some(best, to.valid);
+    store_some(best, replaces<float>(value, so_far) ? value : so_far, to.valid);
   }
 }
 
@@ -124,6 +151,14 @@ HSTL_INLINE void put_max_pooled(const Destination& to, const int64_t (&at)[2][2]
     }
 }
 
+// Writes a vector of channels of a frame's outputs, y [4][4][kPanel].
+HSTL_INLINE void put(const Destination& to, const FrameOutputs& outputs, float* y) {
+  for (int k = outputs.inside; k < outputs.all; ++k) store(y + outputs.tile[k] * kPanel, Floats{});
+  if (to.map) put_map(to, outputs, y);
+  if (to.maxima) put_maxima(to, outputs, y);
+  if (to.max_pooled) put_max_pooled(to, outputs.max_pooled, y);
+}
+
 // Transforms a vector of channels of a tile's products of one pair: 12 transforms in time, then per frame two by
 // columns and one by rows. `sums` is [N][4][4][kPanel].
 template <int N, int Pair>
@@ -139,22 +174,19 @@ HSTL_INLINE void transform_output(float* sums, const OutputPositions<N>& positio
 #pragma GCC unroll 5
       for (int t = 0; t < N; ++t) frames[t][i][j] = y[t];
     }
-  for (int t = 0; t < N; ++t) {
+  for (int t = 0; t < N; ++t, sums += kSide * kSide * kPanel) {
     Floats first[kSide], second[kSide];
-    const float* frame = sums;
     Transform<4>::output(first, frames[t][0]);
     Transform<4>::output(second, frames[t][1]);
 #pragma GCC unroll 4
-    for (int j = 0; j < kSide; ++j, sums += kPanel) {
+    for (int j = 0; j < kSide; ++j) {
       if constexpr (Pair == 2) {
-        finish_rows(to, &positions.at[t][0][j], &positions.inside[t][0][j], positions.to_maximum[t], sums, first[j],
-                    second[j], slope);
+        finish_rows(sums + j * kPanel, first[j], second[j], slope);
       } else {
-        add_rows<Pair>(sums, first[j], second[j]);
+        add_rows<Pair>(sums + j * kPanel, first[j], second[j]);
       }
     }
-    if (Pair == 2 && to.max_pooled) put_max_pooled(to, positions.max_pooled[t], frame);
-    sums += (kSide - 1) * kSide * kPanel;
+    if (Pair == 2) put(to, positions.frames[t], sums);
   }
 }
 

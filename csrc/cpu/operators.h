@@ -95,8 +95,9 @@ struct ArmeForward {
   int threads;
   T* maximum;     // [N, H, W, c_out] or null
   T* max_pooled;  // [F, H / 2, W / 2, c_out] or null
+  bool fills;     // whether zeros are written outside y_support; by Winograd only: direct always writes them
   HSTL_FUNCTION("arme_forward", y, x, prepacked, workspace, x_support, y_support, seq_lens, split, w, c_in, c_out,
-                negative_slope, algorithm, itemsize, threads, maximum, max_pooled)
+                negative_slope, algorithm, itemsize, threads, maximum, max_pooled, fills)
 };
 
 // The direct forward of silhouettes, which are 0..1 as x / 255, and are their own support.

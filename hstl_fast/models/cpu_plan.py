@@ -143,6 +143,9 @@ class PlannedMaps:
         before, grown = self._support, self._next_support(self._positions())
         self._append(None, support.GrowCall(grown, before, self._lens, rows, self._width, self._threads))
         slope = _checks.slope(layer.negative_slope)
+        if self._convolution is not None:
+            # The map is read by this convolution alone, which reads nothing outside its support.
+            self._convolution.fills = False
         x, y = self._x, self._next(self._map_bytes(c_out))
         if x is self._silhouettes and self._reads == torch.uint8 and algorithm == DIRECT:
             sizes = (self._lens, rows, self._width, c_out)
@@ -292,6 +295,7 @@ class PlannedMaps:
         if self._convolution is not None and self._convolution.finds_maxima:
             self._convolution.maximum = maximum
         else:
+            self._convolution = None
             sizes = astp.MapSizes(self._lens, self._height, self._width, self._channels, *self._common())
             self._append(reader, astp.FrameMaximumCall(maximum, None, self._x, sizes, self._support))
         return maximum

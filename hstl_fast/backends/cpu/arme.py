@@ -62,6 +62,9 @@ class ForwardCall(NativeCallWithWorkspace):
     method: Method
     maximum: Memory | None = None
     max_pooled: Memory | None = None
+    # Whether zeros are written outside the support of the output; where all that read it know its support, they need
+    # not be.
+    fills: bool = True
 
     @property
     def finds_maxima(self) -> bool:

@@ -36,7 +36,7 @@ def arme_native(
     y, gx, gw = (memory.output(*t.shape, dtype=dtype) for t in (gy, x, w))
     sign = 0 if slope == 1 else address(y)
     where = (workspace, *((0, 0) if support is None else (address(support.x), address(support.y))))
-    cpu.arme_forward(address(y), address(x), packed, *where, *sizes, 0, 0)
+    cpu.arme_forward(address(y), address(x), packed, *where, *sizes, 0, 0, True)
     cpu.arme_dgrad(address(gx), address(gy), sign, packed_back, *where, *sizes)
     cpu.arme_wgrad(address(gw), address(x), address(gy), sign, *where, *sizes)
     memory.check()

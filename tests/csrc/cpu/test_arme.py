@@ -104,7 +104,7 @@ def test_silhouettes_are_their_own_scale_and_support(case: Case, supported: bool
     workspace = memory.workspace(cpu.arme_workspace(*sizes, 1, case.c_out, 0, *last, False))
     expected, y = (memory.output(case.frames, case.h, case.w, case.c_out, dtype=dtype) for _ in range(2))
     supports = (address(inside), address(around)) if supported else (0, 0)
-    method = (1, case.c_out, 0.01, 0, *last, 0, 0)
+    method = (1, case.c_out, 0.01, 0, *last, 0, 0, True)
     cpu.arme_forward(address(expected), address(x), packed, workspace, *supports, *sizes, *method)
     given = (address(silhouettes), packed, workspace, supports[1])
     cpu.silhouettes_forward(address(y), *given, *sizes, case.c_out, 0.01, *last)

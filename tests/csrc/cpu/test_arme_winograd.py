@@ -94,12 +94,33 @@ def test_winograd_finds_the_frame_maximum(
         workspace = memory.workspace(cpu.arme_workspace(*sizes, *last, True))
         where = (0, 0) if support is None else (address(support.x), address(support.y))
         inputs = (address(trial.inputs["x"]), packed, workspace, *where)
-        cpu.arme_forward(address(map_), *inputs, *sizes, 0.01, *last, address(maximum), 0)
+        cpu.arme_forward(address(map_), *inputs, *sizes, 0.01, *last, address(maximum), 0, True)
     memory.check()
     expected = torch.stack([frames.amax(0) for frames in y.split(case.seq_lens)])
     assert torch.equal(again, y)
     assert torch.equal(beside, expected)
     assert torch.equal(alone, expected)
+
+
+@winograd
+def test_winograd_writes_nothing_outside_the_support_where_zeros_are_not_wanted(algorithm: int, isa: str) -> None:
+    """What stood there before stays; inside, and in the maximum over frames, everything is the same."""
+    case = WINOGRAD_CASES[-1]
+    trial, support = supported_trial(case, 0.1, torch.float32)
+    expected = arme_native(case, trial, algorithm=algorithm, support=support)["y"]
+    memory, last, sizes = Buffers(), (algorithm, 4, 2), (case.seq_lens, case.split, case.w, case.c_in, case.c_out)
+    packed = prepacked_weights(memory, case, trial.inputs["w"], algorithm, False)
+    workspace = memory.workspace(cpu.arme_workspace(*sizes, *last, True))
+    y, maximum = (
+        torch.full_like(expected, 7),
+        memory.output(len(case.seq_lens), *expected.shape[1:], dtype=torch.float32),
+    )
+    inputs = (address(trial.inputs["x"]), packed, workspace, address(support.x), address(support.y))
+    cpu.arme_forward(address(y), *inputs, *sizes, 0.01, *last, address(maximum), 0, False)
+    memory.check()
+    inside = support.y[..., None] > 0
+    assert torch.equal(y, torch.where(inside, expected, 7))
+    assert torch.equal(maximum, torch.stack([frames.amax(0) for frames in expected.split(case.seq_lens)]))
 
 
 @winograd
@@ -125,8 +146,8 @@ def test_winograd_finds_the_2x2_maximum(
     workspace = memory.workspace(cpu.arme_workspace(*sizes, *last, True))
     where = (0, 0) if support is None else (address(support.x), address(support.y))
     inputs = (address(trial.inputs["x"]), packed, workspace, *where)
-    cpu.arme_forward(address(y), *inputs, *sizes, 0.01, *last, 0, address(beside))
-    cpu.arme_forward(0, *inputs, *sizes, 0.01, *last, address(maximum), address(alone))
+    cpu.arme_forward(address(y), *inputs, *sizes, 0.01, *last, 0, address(beside), True)
+    cpu.arme_forward(0, *inputs, *sizes, 0.01, *last, address(maximum), address(alone), True)
     memory.check()
     assert error(y, trial.expected["y"]) <= 1e-5
     expected = torch.nn.functional.max_pool2d(y.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
