@@ -123,8 +123,9 @@ class PlannedMaps:
         self._find = support.FindCall(self._support, self._x, self._positions(), self._reads.itemsize, self._threads)
         self._append(None, self._find)
         self._maximum: Place | None = None
-        # The convolution that `_x` comes from.
+        # The convolution that `_x` comes from, and whether the frame maximum is read from `_x`.
         self._convolution: arme.ForwardCall | None = None
+        self._is_pooled = False
         # The parts of all levels, `[n, p, c]`; copies of a level's parts into them; their number and width so far.
         self._parts = self._program.area() if with_head else self._program.place(_ANSWER)
         self._copies: list[CopyRowsCall] = []
@@ -143,7 +144,7 @@ class PlannedMaps:
         before, grown = self._support, self._next_support(self._positions())
         self._append(None, support.GrowCall(grown, before, self._lens, rows, self._width, self._threads))
         slope = _checks.slope(layer.negative_slope)
-        if self._convolution is not None:
+        if self._convolution is not None and not self._is_pooled:
             # The map is read by this convolution alone, which reads nothing outside its support.
             self._convolution.fills = False
         x, y = self._x, self._next(self._map_bytes(c_out))
@@ -271,6 +272,7 @@ class PlannedMaps:
         """An area for the next map: the one that the current map is not in."""
         area = self._x = self._maps[self._x is self._maps[0]].reserve(size)
         self._maximum = self._convolution = None
+        self._is_pooled = False
         return area
 
     def _next_support(self, size: int) -> Area:
@@ -295,7 +297,7 @@ class PlannedMaps:
         if self._convolution is not None and self._convolution.finds_maxima:
             self._convolution.maximum = maximum
         else:
-            self._convolution = None
+            self._is_pooled = True
             sizes = astp.MapSizes(self._lens, self._height, self._width, self._channels, *self._common())
             self._append(reader, astp.FrameMaximumCall(maximum, None, self._x, sizes, self._support))
         return maximum
