@@ -492,6 +492,7 @@ struct Tables {
   X(astp)                      \
   X(checksum)                  \
   X(distances)                 \
+  X(frame_maximum)             \
   X(fta)                       \
   X(head)                      \
   X(leaky)                     \
