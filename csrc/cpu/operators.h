@@ -18,7 +18,7 @@ namespace hstl {
 // fields finds an argument that was added, removed, renamed or moved. It does not find one that keeps its name and
 // place and gets another type, layout in memory or meaning, nor a changed layout of prepacked weights: raise the number
 // for every change.
-constexpr int kInterface = 10;
+constexpr int kInterface = 11;
 
 // The algorithm of a convolution: direct, or Winograd with tiles of 4 x 4 positions and so many frames.
 constexpr int kDirect = 0;
@@ -99,10 +99,11 @@ struct ArmeForward {
                 negative_slope, algorithm, itemsize, threads, maximum, max_pooled)
 };
 
-// The direct forward of silhouettes, which are 0..1 as x / 255, and are their own support.
+// The direct forward of silhouettes, which are 0..1 as x / 255, and are their own support, and the maximum over the
+// frames of each sequence.
 template <class T>
 struct SilhouettesForward {
-  T* y;                        // [F, H, W, c_out]
+  T* y;                        // [F, H, W, c_out], or null where only the maximum is wanted
   const uint8_t* silhouettes;  // [F, H, W]
   const void* prepacked;       // by arme_prepack, direct, not transposed
   void* workspace;             // [arme_workspace(...)], direct
@@ -112,8 +113,10 @@ struct SilhouettesForward {
   T negative_slope;
   int itemsize;
   int threads;
+  T* maximum;           // [N, H, W, c_out] or null
+  bool leaves_outside;  // y outside its support is left as it is, not set to 0
   HSTL_FUNCTION("silhouettes_forward", y, silhouettes, prepacked, workspace, support, seq_lens, split, w, c_out,
-                negative_slope, itemsize, threads)
+                negative_slope, itemsize, threads, maximum, leaves_outside)
 };
 
 // gx = transposed convolution of grad * (y > 0 ? 1 : negative_slope), 0 outside x_support.
@@ -287,8 +290,10 @@ struct FtaForward {
   int itemsize;
   int threads;
   const uint8_t* y_support;  // [F', H, W], or null; outside, y is 0 and x counts as 0
+  T* maximum;                // [N, H, W, C] over the windows of each sequence, or null
+  bool leaves_outside;       // y outside its support is left as it is, not set to 0
   HSTL_FUNCTION("fta_forward", y, means, x, weights, biases, workspace, seq_lens, split, w, c, itemsize, threads,
-                y_support)
+                y_support, maximum, leaves_outside)
 };
 
 // The gradients of all inputs of fta_forward.

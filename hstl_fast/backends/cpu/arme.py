@@ -89,10 +89,14 @@ class ForwardCall(NativeCallWithWorkspace):
 
 @dataclass(slots=True, eq=False)
 class SilhouettesForwardCall(NativeCallWithWorkspace):
-    """The first layer's direct convolution of silhouettes as bytes, 0..255 for 0..1, which are their own support."""
+    """The first layer's direct convolution of silhouettes as bytes, 0..255 for 0..1, which are their own support.
+
+    It also finds the maxima over the frames of each sequence. With `leaves_outside` nothing is written outside the
+    support of `y`, for a reader that looks at no other position.
+    """
 
     name: ClassVar[str] = "silhouettes_forward"
-    y: Memory
+    y: Memory | None
     silhouettes: Tensor
     prepacked: Tensor | None
     workspace: Memory | None
@@ -104,6 +108,13 @@ class SilhouettesForwardCall(NativeCallWithWorkspace):
     negative_slope: float
     itemsize: int
     threads: int
+    maximum: Tensor | None = None
+    leaves_outside: bool = False
+
+    @property
+    def finds_maxima(self) -> bool:
+        """Whether the call can find the maxima on its way, and that pays."""
+        return True
 
     def workspace_bytes(self) -> int:
         """Bytes of the workspace."""
