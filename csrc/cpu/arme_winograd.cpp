@@ -123,7 +123,7 @@ void compute_pair(const Scratch<N>& scratch, const Convolution& conv, const Bloc
                           offset_or_null(conv.output.max_pooled, channel),
                           c_out - channel,
                           streams,
-                          conv.output.fills};
+                          conv.output.leaves_outside};
         transform_output<N, Pair>(scratch.sums + (panel * kBlock + tile) * kTileSums<N> + k, scratch.outputs[tile],
                                   scratch.products + tile * kPanel + k, to, conv.output.slope);
       }
@@ -250,7 +250,7 @@ void forward(const ArmeForward<float>& a) {
   Convolution conv = {{a.x, a.x_support, nullptr, a.c_in, height, s.width},
                       nullptr,
                       1.0f,
-                      {a.y, a.maximum, a.max_pooled, a.y_support, a.c_out, height, s.width, a.negative_slope, a.fills},
+                      {a.y, a.maximum, a.max_pooled, a.y_support, a.c_out, height, s.width, a.negative_slope, a.leaves_outside},
                       static_cast<const float*>(a.prepacked)};
   with_frames(a.algorithm, [&](auto frames) { compute<frames.value>(conv, a.workspace, s); });
 }
@@ -261,7 +261,7 @@ void dgrad(const ArmeDgrad<float>& a) {
   Convolution conv = {{a.grad, a.y_support, nullptr, a.c_out, height, s.width},
                       a.negative_slope == 1 ? nullptr : a.y,
                       a.negative_slope,
-                      {a.gx, nullptr, nullptr, a.x_support, a.c_in, height, s.width, 1.0f, true},
+                      {a.gx, nullptr, nullptr, a.x_support, a.c_in, height, s.width, 1.0f, false},
                       static_cast<const float*>(a.prepacked)};
   with_frames(a.algorithm, [&](auto frames) { compute<frames.value>(conv, a.workspace, s); });
 }

@@ -32,11 +32,11 @@ struct OutputMap {
   const uint8_t* support;  // [F, H, W] or null
   int64_t channels, height, width;
   float slope;  // of LeakyReLU; 1: none
-  bool fills;   // whether zeros are written outside the support; without, nothing is
+  bool leaves_outside;  // nothing is written outside the support
 
   int64_t frame_size() const { return height * width * channels; }
   // Whether zeros are written where no tile is.
-  bool fills_gaps() const { return fills && support && (data || max_pooled); }
+  bool fills_gaps() const { return !leaves_outside && support && (data || max_pooled); }
   // Whether every vector of channels is whole and aligned.
   bool streams() const {
     uintptr_t addresses = reinterpret_cast<uintptr_t>(data) | reinterpret_cast<uintptr_t>(max_pooled);
@@ -101,7 +101,7 @@ struct Destination {
   float *map, *maxima, *max_pooled;  // or null
   int64_t valid;                     // channels
   bool streams;                      // to map and max_pooled
-  bool fills;                        // the map
+  bool leaves_outside;  // nothing is written to the map outside the support
 };
 
 // The last pair's: the outputs of a column, in place of the sums.
@@ -118,7 +118,7 @@ HSTL_INLINE void finish_rows(float* sums, Floats first, Floats second, float slo
 
 // A frame's outputs to the map; y is [4][4][kPanel].
 HSTL_INLINE void put_map(const Destination& to, const FrameOutputs& outputs, const float* y) {
-  int count = to.fills ? outputs.all : outputs.inside;
+  int count = to.leaves_outside ? outputs.inside : outputs.all;
   if (to.streams) {
     for (int k = 0; k < count; ++k) stream(to.map + outputs.at[k], load(y + outputs.tile[k] * kPanel));
   } else {

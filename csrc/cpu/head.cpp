@@ -8,11 +8,14 @@ namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
-// Sequences and vectors of outputs that are computed together.
+// Sequences that are computed together, and vectors of outputs with so many sequences or with one.
 constexpr int kRows = 4;
 constexpr int kVectors = 4;
+constexpr int kVectorsOfOne = kVectorRegisters == 32 ? 16 : 8;
 // Terms summed in a row before their sum is added to the total: keeps float32's rounding small.
 constexpr int64_t kSummed = 32;
+// Weights are asked for so many bytes before they are needed.
+constexpr int64_t kAhead = 8 << 10;
 
 template <class T>
 struct Part {
@@ -22,65 +25,82 @@ struct Part {
   int64_t y_stride, x_stride, c_in, c_out;
 };
 
+// y [c_out] in place.
 template <class T>
-Vec<T> normalise(Vec<T> y, const Head<T>& norm, int64_t o, int64_t valid) {
-  Vec<T> scale = load_some(norm.running_var + o, valid) + norm.eps;
-  for (int i = 0; i < lanes<T>; ++i) scale[i] = T(1) / T(__builtin_sqrt(scale[i]));
-  scale *= load_some(norm.weight + o, valid);
-  return (y - load_some(norm.running_mean + o, valid)) * scale + load_some(norm.bias + o, valid);
+void normalise(T* y, const Head<T>& norm, int64_t c_out) {
+  for (int64_t o = 0; o < c_out; ++o) {
+    T scale = T(1) / T(__builtin_sqrt(norm.running_var[o] + norm.eps)) * norm.weight[o];
+    y[o] = (y[o] - norm.running_mean[o]) * scale + norm.bias[o];
+  }
 }
 
-// R sequences and V vectors of outputs from `o` on. FLOPs: 2 * c_in * R * V * lanes. Bytes: c_in * V * sizeof(Vec<T>)
-// of weights, which are the cost where there are few sequences. Registers: R * V sums, V weights, 1 input.
+// Adds up terms k of R sequences and V vectors of outputs from `o` on. FLOPs: 2 * R * V * lanes a term. Bytes: V *
+// sizeof(Vec<T>) of weights, which are the cost where there are few sequences. Registers: R * V sums, a weight, an
+// input.
 template <int R, int V, class T>
-void head_tile(const Part<T>& part, const Head<T>& norm, int64_t o) {
-  Vec<T> totals[R][V] = {};
-  for (int64_t first = 0; first < part.c_in; first += kSummed) {
-    Vec<T> sums[R][V] = {};
-    for (int64_t k = first; k < smaller(first + kSummed, part.c_in); ++k) {
-      const T* w = part.w + k * part.c_out + o;
+void add_terms(const Part<T>& part, int64_t o, Range k) {
+  Vec<T> sums[R][V] = {};
+  const int64_t valid = part.c_out - o;
+  for (int64_t i = k.begin; i < k.end; ++i) {
+    const T* w = part.w + i * part.c_out + o;
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) {
+      __builtin_prefetch(reinterpret_cast<const char*>(w + v * lanes<T>) + kAhead, 0, 2);
+      Vec<T> weights = load_some(w + v * lanes<T>, valid - v * lanes<T>);
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) {
-        Vec<T> weights = load_some(w + v * lanes<T>, part.c_out - o - v * lanes<T>);
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) sums[r][v] += weights * part.x[r * part.x_stride + k];
-      }
+      for (int r = 0; r < R; ++r) sums[r][v] += weights * part.x[r * part.x_stride + i];
     }
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < V; ++v) totals[r][v] += sums[r][v];
   }
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) {
-      int64_t at = o + v * lanes<T>, valid = part.c_out - at;
-      store_some(part.y + r * part.y_stride + at, normalise(totals[r][v], norm, at, valid), valid);
+      T* y = part.y + r * part.y_stride + o + v * lanes<T>;
+      Vec<T> before = k.begin ? load_some(y, valid - v * lanes<T>) : Vec<T>{};
+      store_some(y, before + sums[r][v], valid - v * lanes<T>);
     }
 }
 
+// The weights are read in the order in which they lie.
 template <int R, class T>
 void head_rows(const Part<T>& part, const Head<T>& norm) {
-  int64_t o = 0;
-  for (; o + kVectors * lanes<T> <= part.c_out; o += kVectors * lanes<T>) head_tile<R, kVectors>(part, norm, o);
-  for (; o < part.c_out; o += lanes<T>) head_tile<R, 1>(part, norm, o);
+  constexpr int V = R == 1 ? kVectorsOfOne : kVectors;
+  for (int64_t first = 0; first < part.c_in; first += kSummed) {
+    Range k = {first, smaller(first + kSummed, part.c_in)};
+    int64_t o = 0;
+    for (; o + V * lanes<T> <= part.c_out; o += V * lanes<T>) add_terms<R, V>(part, o, k);
+    for (; o + kVectors * lanes<T> <= part.c_out; o += kVectors * lanes<T>) add_terms<R, kVectors>(part, o, k);
+    for (; o < part.c_out; o += lanes<T>) add_terms<R, 1>(part, o, k);
+  }
+  for (int r = 0; r < R; ++r) normalise(part.y + r * part.y_stride, norm, part.c_out);
 }
 
+// The outputs of a part for all sequences.
+template <class T>
+void compute_part(const Head<T>& a, int64_t p) {
+  Part<T> part = {a.y + p * a.c_out,
+                  a.x + p * a.c_in,
+                  a.fc + p * a.c_in * a.c_out,
+                  a.parts * a.c_out,
+                  a.parts * a.c_in,
+                  a.c_in,
+                  a.c_out};
+  int64_t left = a.n;
+  auto next = [&](int64_t rows) {
+    part.y += rows * part.y_stride;
+    part.x += rows * part.x_stride;
+    left -= rows;
+  };
+  for (; left >= kRows; next(kRows)) head_rows<kRows>(part, a);
+  for (; left > 0; next(1)) head_rows<1>(part, a);
+}
+
+// A thread takes some parts in a row, so that what it asks for ahead is mostly its own.
 template <class T>
 void head(const Head<T>& a) {
-  parallel_for(usable_threads(a.threads), a.parts, [&](int64_t p, int) {
-    Part<T> part = {a.y + p * a.c_out,
-                    a.x + p * a.c_in,
-                    a.fc + p * a.c_in * a.c_out,
-                    a.parts * a.c_out,
-                    a.parts * a.c_in,
-                    a.c_in,
-                    a.c_out};
-    int64_t left = a.n;
-    auto next = [&](int64_t rows) {
-      part.y += rows * part.y_stride;
-      part.x += rows * part.x_stride;
-      left -= rows;
-    };
-    for (; left >= kRows; next(kRows)) head_rows<kRows>(part, a);
-    for (; left > 0; next(1)) head_rows<1>(part, a);
+  const int threads = usable_threads(a.threads);
+  int64_t chunks = smaller(a.parts, 4 * threads);
+  parallel_for(threads, chunks, [&](int64_t i, int) {
+    Range mine = chunk_of(a.parts, chunks, i);
+    for (int64_t p = mine.begin; p < mine.end; ++p) compute_part(a, p);
   });
 }
 

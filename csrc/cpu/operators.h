@@ -95,15 +95,16 @@ struct ArmeForward {
   int threads;
   T* maximum;     // [N, H, W, c_out] or null
   T* max_pooled;  // [F, H / 2, W / 2, c_out] or null
-  bool fills;     // whether zeros are written outside y_support; by Winograd only: direct always writes them
+  bool leaves_outside;  // by Winograd: nothing is written outside y_support; direct always writes zeros there
   HSTL_FUNCTION("arme_forward", y, x, prepacked, workspace, x_support, y_support, seq_lens, split, w, c_in, c_out,
-                negative_slope, algorithm, itemsize, threads, maximum, max_pooled, fills)
+                negative_slope, algorithm, itemsize, threads, maximum, max_pooled, leaves_outside)
 };
 
-// The direct forward of silhouettes, which are 0..1 as x / 255, and are their own support.
+// The direct forward of silhouettes, which are 0..1 as x / 255, and are their own support, and the maximum over the
+// frames of each sequence.
 template <class T>
 struct SilhouettesForward {
-  T* y;                        // [F, H, W, c_out]
+  T* y;                        // [F, H, W, c_out], or null where only the maximum is wanted
   const uint8_t* silhouettes;  // [F, H, W]
   const void* prepacked;       // by arme_prepack, direct, not transposed
   void* workspace;             // [arme_workspace(...)], direct
@@ -113,8 +114,10 @@ struct SilhouettesForward {
   T negative_slope;
   int itemsize;
   int threads;
+  T* maximum;           // [N, H, W, c_out] or null
+  bool leaves_outside;  // y outside its support is left as it is, not set to 0
   HSTL_FUNCTION("silhouettes_forward", y, silhouettes, prepacked, workspace, support, seq_lens, split, w, c_out,
-                negative_slope, itemsize, threads)
+                negative_slope, itemsize, threads, maximum, leaves_outside)
 };
 
 // gx = transposed convolution of grad * (y > 0 ? 1 : negative_slope), 0 outside x_support.
@@ -288,8 +291,10 @@ struct FtaForward {
   int itemsize;
   int threads;
   const uint8_t* y_support;  // [F', H, W], or null; outside, y is 0 and x counts as 0
+  T* maximum;                // [N, H, W, C] over the windows of each sequence, or null
+  bool leaves_outside;       // y outside its support is left as it is, not set to 0
   HSTL_FUNCTION("fta_forward", y, means, x, weights, biases, workspace, seq_lens, split, w, c, itemsize, threads,
-                y_support)
+                y_support, maximum, leaves_outside)
 };
 
 // The gradients of all inputs of fta_forward.
@@ -516,6 +521,7 @@ struct Tables {
   X(checksum)                  \
   X(copy_rows)                 \
   X(distances)                 \
+  X(frame_maximum)             \
   X(fta)                       \
   X(head)                      \
   X(leaky)                     \

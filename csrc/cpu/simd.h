@@ -124,6 +124,15 @@ HSTL_INLINE T sum(Vec<T> v) {
   return total;
 }
 
+// Whether a comparison holds in any lane.
+template <class T>
+HSTL_INLINE bool any(IntVec<T> holds) {
+  uint64_t words[HSTL_VECTOR_BYTES / 8], all = 0;
+  __builtin_memcpy(words, &holds, sizeof words);
+  for (uint64_t word : words) all |= word;
+  return all != 0;
+}
+
 // log of positive normal numbers. x = m 2^e with m in [sqrt(1/2), sqrt(2)); the polynomial of log(1 + f) is Cephes'
 // logf.
 HSTL_INLINE Vec<float> log(Vec<float> x) {

@@ -146,7 +146,7 @@ class PlannedMaps:
         slope = _checks.slope(layer.negative_slope)
         if self._convolution is not None and not self._is_pooled:
             # The map is read by this convolution alone, which reads nothing outside its support.
-            self._convolution.fills = False
+            self._convolution.leaves_outside = True
         x, y = self._x, self._next(self._map_bytes(c_out))
         if x is self._silhouettes and self._reads == torch.uint8 and algorithm == DIRECT:
             sizes = (self._lens, rows, self._width, c_out)

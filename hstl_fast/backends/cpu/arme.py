@@ -62,9 +62,8 @@ class ForwardCall(NativeCallWithWorkspace):
     method: Method
     maximum: Memory | None = None
     max_pooled: Memory | None = None
-    # Whether zeros are written outside the support of the output; where all that read it know its support, they need
-    # not be.
-    fills: bool = True
+    # Nothing is written outside the support of `y`, for readers that look at no other position.
+    leaves_outside: bool = False
 
     @property
     def finds_maxima(self) -> bool:
@@ -92,10 +91,14 @@ class ForwardCall(NativeCallWithWorkspace):
 
 @dataclass(slots=True, eq=False)
 class SilhouettesForwardCall(NativeCallWithWorkspace):
-    """The first layer's direct convolution of silhouettes as bytes, 0..255 for 0..1, which are their own support."""
+    """The first layer's direct convolution of silhouettes as bytes, 0..255 for 0..1, which are their own support.
+
+    It also finds the maxima over the frames of each sequence. With `leaves_outside` nothing is written outside the
+    support of `y`, for a reader that looks at no other position.
+    """
 
     name: ClassVar[str] = "silhouettes_forward"
-    y: Memory
+    y: Memory | None
     silhouettes: Memory
     prepacked: Memory | None
     workspace: Memory | None
@@ -107,6 +110,13 @@ class SilhouettesForwardCall(NativeCallWithWorkspace):
     negative_slope: float
     itemsize: int
     threads: int
+    maximum: Tensor | None = None
+    leaves_outside: bool = False
+
+    @property
+    def finds_maxima(self) -> bool:
+        """Whether the call can find the maxima on its way, and that pays."""
+        return True
 
     def workspace_bytes(self) -> int:
         """Bytes of the workspace."""

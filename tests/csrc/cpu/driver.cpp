@@ -337,7 +337,6 @@ Outputs<T> run_arme(const hstl::Arme<T>& arme, int algorithm, const ArmeTrial& t
 
   auto forward = arme_arguments<hstl::ArmeForward, T>(trial, algorithm, threads, workspace.data());
   forward.y = out[0].data();
-  forward.fills = true;
   forward.x = x.data();
   forward.prepacked = prepacked.data();
   arme.forward(forward);
@@ -439,8 +438,7 @@ void test_silhouettes(Case c) {
     Bytes workspace = arme_workspace(operators.direct, c, hstl::kDirect, threads, false);
     auto forward = shaped<hstl::ArmeForward<T>>(c, threads);
     forward.y = expected.data();
-    forward.fills = true;
-    forward.x = given.data();
+      forward.x = given.data();
     forward.prepacked = prepacked.data();
     forward.workspace = workspace.data();
     forward.x_support = inside.data();

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -36,7 +36,7 @@ def arme_native(
     y, gx, gw = (memory.output(*t.shape, dtype=dtype) for t in (gy, x, w))
     sign = 0 if slope == 1 else address(y)
     where = (workspace, *((0, 0) if support is None else (address(support.x), address(support.y))))
-    cpu.arme_forward(address(y), address(x), packed, *where, *sizes, 0, 0, True)
+    cpu.arme_forward(address(y), address(x), packed, *where, *sizes, 0, 0, False)
     cpu.arme_dgrad(address(gx), address(gy), sign, packed_back, *where, *sizes)
     cpu.arme_wgrad(address(gw), address(x), address(gy), sign, *where, *sizes)
     memory.check()
@@ -173,11 +173,18 @@ def fta_native(case: Case, trial: Trial, threads: int = 2, support: Tensor | Non
     y, gx, gw, gb = (memory.output(*t.shape, dtype=dtype) for t in (gy, x, w, b))
     z = memory.output(gy.shape[0], len(case.split), case.c_in, dtype=dtype)
     weights = (address(w), address(b), workspace)
-    cpu.fta_forward(address(y), address(z), address(x), *weights, *sizes, *last, address(support))
+    maximum = memory.output(len(case.seq_lens), case.h, case.w, case.c_in, dtype=dtype)
+    forward_last = (*last, address(support), address(maximum), False)
+    cpu.fta_forward(address(y), address(z), address(x), *weights, *sizes, *forward_last)
     gradients = (address(gx), address(gw), address(gb), address(gy))
     cpu.fta_backward(*gradients, address(x), address(z), *weights, *sizes, *last, address(support))
     memory.check()
-    return {"y": y, "gx": gx, "gw": gw, "gb": gb, "z": z}
+    return {"y": y, "gx": gx, "gw": gw, "gb": gb, "z": z, "maximum": maximum}
+
+
+def maxima(y: Tensor, lens: Sequence[int]) -> Tensor:
+    """The maximum of `y` over the frames of each sequence; 0 for a sequence without frames."""
+    return torch.stack([s.amax(0) if len(s) else y.new_zeros(y.shape[1:]) for s in y.split(list(lens))])
 
 
 def fta_torch(case: Case) -> Callable[..., Tensor]:

@@ -25,6 +25,7 @@ from tests.csrc.cpu.operators import (
     arme_torch,
     arme_trial,
     grown,
+    maxima,
     prepacked_weights,
     random_support,
     supported_trial,
@@ -89,14 +90,18 @@ def test_arme_of_an_empty_support_is_zero(isa: str) -> None:
     assert all((tensor == 0).all() for tensor in results.values())
 
 
+# Silhouettes that are one block, and that are several by rows and frames.
+SILHOUETTES = [*(case for case in CASES if case.c_in == 1), Case((40, 3), (6, 5), 20, 1, 33)]
+
+
 @both_dtypes
 @pytest.mark.parametrize("supported", [False, True])
-@pytest.mark.parametrize("case", [case for case in CASES if case.c_in == 1], ids=str)
+@pytest.mark.parametrize("case", SILHOUETTES, ids=str)
 def test_silhouettes_are_their_own_scale_and_support(case: Case, supported: bool, dtype: torch.dtype, isa: str) -> None:
-    """The result equals the direct convolution of x / 255, bit for bit."""
+    """The result equals the direct convolution of x / 255, bit for bit, and so does the maximum over its frames."""
     generator, memory = torch.Generator().manual_seed(5), Buffers()
     silhouettes = torch.randint(0, 256, (case.frames, case.h, case.w), dtype=torch.uint8, generator=generator)
-    silhouettes *= random_support(case.frames, case.h, case.w, share=0.3)
+    silhouettes *= random_support(case.frames, case.h, case.w, share=0.02)
     x, inside = silhouettes.to(dtype) / 255, (silhouettes > 0).to(torch.uint8)
     around = grown(case, inside)
     packed = prepacked_weights(memory, case, arme_trial(case, dtype).inputs["w"], 0, False)
@@ -104,12 +109,22 @@ def test_silhouettes_are_their_own_scale_and_support(case: Case, supported: bool
     workspace = memory.workspace(cpu.arme_workspace(*sizes, 1, case.c_out, 0, *last, False))
     expected, y = (memory.output(case.frames, case.h, case.w, case.c_out, dtype=dtype) for _ in range(2))
     supports = (address(inside), address(around)) if supported else (0, 0)
-    method = (1, case.c_out, 0.01, 0, *last, 0, 0, True)
+    method = (1, case.c_out, 0.01, 0, *last, 0, 0, False)
     cpu.arme_forward(address(expected), address(x), packed, workspace, *supports, *sizes, *method)
     given = (address(silhouettes), packed, workspace, supports[1])
-    cpu.silhouettes_forward(address(y), *given, *sizes, case.c_out, 0.01, *last)
+    maximum, alone = (memory.output(len(case.seq_lens), *y.shape[1:], dtype=dtype) for _ in range(2))
+    method = (*sizes, case.c_out, 0.01, *last)
+    cpu.silhouettes_forward(address(y), *given, *method, address(maximum), False)
+    cpu.silhouettes_forward(0, *given, *method, address(alone), False)
     memory.check()
     assert torch.equal(y, expected)
+    assert torch.equal(maximum, maxima(y, case.seq_lens))
+    assert torch.equal(alone, maximum)
+    left = torch.full_like(y, 7)
+    cpu.silhouettes_forward(address(left), *given, *method, 0, True)
+    blank = (around == 0).all(2) & supported  # rows that nothing is written to
+    assert torch.equal(left[around == 1], y[around == 1])
+    assert (left[blank] == 7).all()
 
 
 @pytest.mark.parametrize(("algorithm", "itemsize"), [(1, 4), (3, 4), (-1, 4), (2, 8), (5, 8)])

@@ -94,7 +94,7 @@ def test_winograd_finds_the_frame_maximum(
         workspace = memory.workspace(cpu.arme_workspace(*sizes, *last, True))
         where = (0, 0) if support is None else (address(support.x), address(support.y))
         inputs = (address(trial.inputs["x"]), packed, workspace, *where)
-        cpu.arme_forward(address(map_), *inputs, *sizes, 0.01, *last, address(maximum), 0, True)
+        cpu.arme_forward(address(map_), *inputs, *sizes, 0.01, *last, address(maximum), 0, False)
     memory.check()
     expected = torch.stack([frames.amax(0) for frames in y.split(case.seq_lens)])
     assert torch.equal(again, y)
@@ -116,7 +116,7 @@ def test_winograd_writes_nothing_outside_the_support_where_zeros_are_not_wanted(
         memory.output(len(case.seq_lens), *expected.shape[1:], dtype=torch.float32),
     )
     inputs = (address(trial.inputs["x"]), packed, workspace, address(support.x), address(support.y))
-    cpu.arme_forward(address(y), *inputs, *sizes, 0.01, *last, address(maximum), 0, False)
+    cpu.arme_forward(address(y), *inputs, *sizes, 0.01, *last, address(maximum), 0, True)
     memory.check()
     inside = support.y[..., None] > 0
     assert torch.equal(y, torch.where(inside, expected, 7))
@@ -146,8 +146,8 @@ def test_winograd_finds_the_2x2_maximum(
     workspace = memory.workspace(cpu.arme_workspace(*sizes, *last, True))
     where = (0, 0) if support is None else (address(support.x), address(support.y))
     inputs = (address(trial.inputs["x"]), packed, workspace, *where)
-    cpu.arme_forward(address(y), *inputs, *sizes, 0.01, *last, 0, address(beside), True)
-    cpu.arme_forward(0, *inputs, *sizes, 0.01, *last, address(maximum), address(alone), True)
+    cpu.arme_forward(address(y), *inputs, *sizes, 0.01, *last, 0, address(beside), False)
+    cpu.arme_forward(0, *inputs, *sizes, 0.01, *last, address(maximum), address(alone), False)
     memory.check()
     assert error(y, trial.expected["y"]) <= 1e-5
     expected = torch.nn.functional.max_pool2d(y.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)

@@ -1,0 +1,120 @@
+// The maximum of maps [F, H, W, C] over the frames of each sequence: [N, H, W, C].
+#include "operators.h"
+#include "parallel.h"
+#include "simd.h"
+
+namespace hstl {
+namespace HSTL_ISA {
+namespace {
+
+// Elements of a map that are followed through all frames: their maxima and indices stay in L1 while the frames stream
+// by.
+constexpr int64_t kElements = 1024;
+
+// best and first of `size` elements after frames t..t+N-1, `stride` apart. Side by side they are as many streams of
+// memory, and maxima and indices pass through L1 once for all.
+template <int N, class T>
+void take_frames(T* best, typename Simd<T>::Lane* first, const T* frame, int64_t stride, int64_t size, int64_t t) {
+  using Lane = typename Simd<T>::Lane;
+  for (int64_t e = 0; e < size; e += lanes<T>) {
+    Vec<T> maximum = load(best + e);
+    IntVec<T> index;
+    __builtin_memcpy(&index, first + e, sizeof index);
+    for (int j = 0; j < N; ++j) {
+      Vec<T> x = load_some(frame + j * stride + e, size - e);
+      IntVec<T> better = t + j ? replaces<T>(x, maximum) : ~IntVec<T>{};
+      maximum = better ? x : maximum;
+      index = better ? IntVec<T>{} + Lane(t + j) : index;
+    }
+    store(best + e, maximum);
+    __builtin_memcpy(first + e, &index, sizeof index);
+  }
+}
+
+// Bytes: size * frames * sizeof(T) read.
+template <class T>
+void maximum_of(T* best, typename Simd<T>::Lane* first, const T* frame, int64_t stride, int64_t size, int64_t frames) {
+  int64_t t = 0;
+  for (; t + 10 <= frames; t += 10) take_frames<10>(best, first, frame + t * stride, stride, size, t);
+  for (; t + 3 <= frames; t += 3) take_frames<3>(best, first, frame + t * stride, stride, size, t);
+  for (; t < frames; ++t) take_frames<1>(best, first, frame + t * stride, stride, size, t);
+}
+
+// The elements among [begin, end) of a map between its first and its last position inside the support of any frame.
+inline Range elements_inside(const uint8_t* support, int64_t positions, int64_t frames, int64_t c, Range elements) {
+  Range inside = {elements.begin / c, ceil_div(elements.end, c)};
+  auto empty = [&](int64_t position) {
+    uint8_t any = 0;
+    for (int64_t t = 0; t < frames; ++t) any |= support[t * positions + position];
+    return any == 0;
+  };
+  while (inside.begin < inside.end && empty(inside.begin)) ++inside.begin;
+  while (inside.begin < inside.end && empty(inside.end - 1)) --inside.end;
+  return {smaller(larger(inside.begin * c, elements.begin), elements.end), smaller(inside.end * c, elements.end)};
+}
+
+template <class T>
+void frame_maximum(const FrameMaximum<T>& a) {
+  const Shape s = undivided_shape_of(a);
+  int64_t positions = a.h * a.w, map = positions * a.c, chunks = ceil_div(map, kElements);
+  parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int) {
+    int64_t n = i / chunks, frames = s.seq_lens[n], before = total(s.seq_lens, n);
+    Range chunk = {i % chunks * kElements, 0}, inside;
+    chunk.end = inside.end = smaller(chunk.begin + kElements, map);
+    inside.begin = chunk.begin;
+    if (a.support) inside = elements_inside(a.support + before * positions, positions, frames, a.c, chunk);
+    T best[kElements + lanes<T>] = {};
+    typename Simd<T>::Lane first[kElements + lanes<T>] = {};
+    if (inside.size() > 0)
+      maximum_of(best + inside.begin - chunk.begin, first + inside.begin - chunk.begin,
+                 a.x + before * map + inside.begin, map, inside.size(), frames);
+    T* maximum = a.maximum + n * map + chunk.begin;
+    for (int64_t e = 0; e < chunk.size(); ++e) maximum[e] = best[e];
+    for (int64_t e = 0; a.index && e < chunk.size(); ++e) a.index[n * map + chunk.begin + e] = int16_t(first[e]);
+  });
+}
+
+template <class T>
+void frame_maximum_backward(const FrameMaximumBackward<T>& a) {
+  const Shape s = undivided_shape_of(a);
+  int64_t map = a.h * a.w * a.c, chunks = ceil_div(map, kElements);
+  parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int) {
+    int64_t n = i / chunks, begin = i % chunks * kElements, size = smaller(kElements, map - begin);
+    const T* gradient = a.grad + n * map + begin;
+    const int16_t* first = a.index + n * map + begin;
+    T* frame = a.gx + total(s.seq_lens, n) * map + begin;
+    for (int64_t t = 0; t < s.seq_lens[n]; ++t, frame += map)
+      for (int64_t e = 0; e < size; ++e) frame[e] = first[e] == t ? gradient[e] : T(0);
+  });
+}
+
+// Bytes: those of one frame per sequence read and written, in whole cache lines, whatever the number of frames.
+template <class T>
+void frame_maximum_backward_add(const FrameMaximumBackwardAdd<T>& a) {
+  const Shape s = undivided_shape_of(a);
+  int64_t map = a.h * a.w * a.c, chunks = ceil_div(map, kElements);
+  parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int) {
+    int64_t n = i / chunks, begin = i % chunks * kElements, size = smaller(kElements, map - begin);
+    const T* gradient = a.grad + n * map + begin;
+    const int16_t* first = a.index + n * map + begin;
+    T* frames = a.gx + total(s.seq_lens, n) * map + begin;
+    for (int64_t e = 0; e < size; ++e) frames[first[e] * map + e] += gradient[e];
+  });
+}
+
+template <class T>
+void fill(Operators<T>& table) {
+  table.frame_maximum = frame_maximum<T>;
+  table.frame_maximum_backward = frame_maximum_backward<T>;
+  table.frame_maximum_backward_add = frame_maximum_backward_add<T>;
+}
+
+}  // namespace
+
+void fill_frame_maximum(Tables& tables) {
+  fill(tables.float32);
+  fill(tables.float64);
+}
+
+}  // namespace HSTL_ISA
+}  // namespace hstl
