@@ -86,7 +86,7 @@ class PlannedMaps:
         # The convolutions, and the weights to prepack for them.
         self._weights: list[tuple[arme.ForwardCall | arme.SilhouettesForwardCall, Request]] = []
         # The convolution that `_x` comes from.
-        self._convolution: arme.ForwardCall | None = None
+        self._convolution: arme.ForwardCall | arme.SilhouettesForwardCall | None = None
         self._buffers = (Buffer(), Buffer())
         self._beside = Buffer()  # for a 2x2 maximum that is found beside a map which is read, too
         self._workspace = Buffer()
@@ -102,6 +102,8 @@ class PlannedMaps:
         grown = torch.empty_like(self._support)
         support.GrowCall(grown, self._support, self._lens, rows, self._width, self._threads)()
         slope = _checks.slope(layer.negative_slope)
+        if isinstance(self._convolution, arme.SilhouettesForwardCall):
+            self._convolution.leaves_outside = True  # this layer reads inside the support only
         x, y = self._x, self._next(self._map_bytes(c_out))
         call: arme.ForwardCall | arme.SilhouettesForwardCall
         if isinstance(x, Tensor) and x.dtype == torch.uint8 and algorithm == DIRECT:
@@ -114,7 +116,7 @@ class PlannedMaps:
             method = arme.Method(slope, algorithm, *self._common())
             call = arme.ForwardCall(y, x, None, None, arme.Supports(self._support, grown), convolution, method)
             call.workspace = self._workspace.reserve(call.workspace_bytes(with_maximum=call.finds_maxima))
-            self._convolution = call
+        self._convolution = call
         self._steps.append(Step(layer, call))
         self._weights.append((call, Request(layer.weight, dtype, rows, algorithm)))
         self._support, self._channels = grown, c_out
@@ -146,7 +148,7 @@ class PlannedMaps:
         smaller = self._support.new_empty((1, frames, self._height, self._width))
         support.MaxPoolCall(smaller, self._support, frames, h, w)()
         size, last = self._map_bytes(self._channels), self._convolution
-        if last is not None and last.finds_max_pool:
+        if isinstance(last, arme.ForwardCall) and last.finds_max_pool:
             is_read = self._maximum is not None and last.maximum is None
             self._x = last.max_pooled = (self._beside if is_read else self._leave_out(last)).reserve(size)
             self._maximum = self._convolution = None
@@ -227,7 +229,7 @@ class PlannedMaps:
         self._maximum = self._convolution = None
         return self._x
 
-    def _leave_out(self, convolution: arme.ForwardCall) -> Buffer:
+    def _leave_out(self, convolution: arme.ForwardCall | arme.SilhouettesForwardCall) -> Buffer:
         """Do not write the convolution's map, the last one; returns the buffer that it would have been in."""
         buffer = convolution.y
         assert isinstance(buffer, Buffer)
