@@ -69,21 +69,16 @@ struct Window {
   int64_t frames[kWindowFrames];
 };
 
-// Window t of the sequence of these frames.
-inline Window window_of(Range frames, int64_t t) {
-  Window window;
-  for (int64_t j = 0; j < kWindowFrames; ++j)
-    window.frames[j] = frames.begin + smaller(larger(t * kWindowStride - 1 + j, 0), frames.size() - 1);
-  return window;
-}
-
 inline Window window_at(const int64_t* seq_lens, int64_t output_frame) {
   int64_t first = 0;
   while (output_frame >= windows_of(*seq_lens)) {
     output_frame -= windows_of(*seq_lens);
     first += *seq_lens++;
   }
-  return window_of({first, first + *seq_lens}, output_frame);
+  Window window;
+  for (int64_t j = 0; j < kWindowFrames; ++j)
+    window.frames[j] = first + smaller(larger(output_frame * kWindowStride - 1 + j, 0), *seq_lens - 1);
+  return window;
 }
 
 }  // namespace

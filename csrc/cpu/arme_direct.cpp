@@ -15,18 +15,6 @@ constexpr int64_t kPatchBytes = 448 << 10;
 // Terms summed in a row before their sum is added to the total: keeps float32's rounding at torch's.
 constexpr int64_t kSummed = 192;
 
-// ---- weights: [m][blocks of kOut][3 frames][3 rows][chunks][3 columns][chunk][kOut]
-
-template <class T>
-int64_t panel_size(int64_t c_in) {
-  return 27 * input_channels<T>(c_in).padded() * kOut<T>;
-}
-
-template <class T>
-int64_t prepacked_elements(int64_t regions, int64_t c_in, int64_t c_out) {
-  return regions * ceil_div(c_out, kOut<T>) * panel_size<T>(c_in);
-}
-
 // Bytes: every weight read and written once. The rows of a channel's taps lie a multiple of 4 KiB apart, so they are
 // put together in L1 first.
 template <class T>
@@ -53,8 +41,7 @@ template <class T>
 struct Tile {
   const T* patch;                             // frame and row of tap (0, 0, 0), first position
   const T* panel;                             // prepacked weights of these output channels
-  T* y;                                       // first position, first channel; or null
-  T* maximum;                                 // the same of the maximum over frames so far; or null
+  T* y;                                       // first position, first channel
   int64_t frame_size, row_size, column_size;  // of the patch: to the next frame, row, chunk
   int64_t y_stride, y_valid;                  // channels of y; channels to store
   Range frames, rows;                         // taps inside the sequence and the region
@@ -107,11 +94,7 @@ void gemm_tile(const Tile<T>& tile) {
 #pragma GCC unroll 2
     for (int v = 0; v < N; ++v) {
       Vec<T> result = leaky<T>(totals[p][v] + sums[p][v], tile.negative_slope);
-      int64_t at = p * tile.y_stride + v * lanes<T>, valid = tile.y_valid - v * lanes<T>;
-      if (tile.y) store_some(tile.y + at, result, valid);
-      if (!tile.maximum) continue;
-      Vec<T> best = load_some(tile.maximum + at, valid);
-      store_some(tile.maximum + at, replaces<T>(result, best) ? result : best, valid);
+      store_some(tile.y + p * tile.y_stride + v * lanes<T>, result, tile.y_valid - v * lanes<T>);
     }
 }
 
@@ -135,14 +118,6 @@ TileKernel<T> kernel_for(const Channels& channels, int64_t positions, int64_t va
 }
 
 // ---- the driver
-
-// Frames and rows of the blocks that one thread computes from one patch.
-struct BlockSize {
-  int64_t frames, rows;
-};
-
-// Frames and rows of a block of silhouettes: its patch and a maximum of its rows stay in L1.
-constexpr BlockSize kSilhouettesBlock = {16, 4};
 
 // The block that copies least per output position and whose patch fits; never so large that threads starve.
 template <class T>
@@ -171,12 +146,6 @@ int64_t frame_blocks(const Shape& s, BlockSize size) {
   return count;
 }
 
-int64_t row_blocks(const Shape& s, BlockSize size) {
-  int64_t count = 0;
-  for (int64_t r = 0; r < s.regions; ++r) count += ceil_div(s.split[r], size.rows);
-  return count;
-}
-
 Range grown(const Chunk& chunk) {
   return {larger(chunk.inside.begin - 1, chunk.whole.begin), smaller(chunk.inside.end + 1, chunk.whole.end)};
 }
@@ -190,8 +159,6 @@ struct Convolution {
   T output_slope;      // of the activation of y; 1: none
   int64_t c_in, c_out;
   const uint8_t *x_support, *y_support;  // [F, H, W] or null
-  const uint8_t* silhouettes;            // [F, H, W], in place of x; or null
-  T* maximum;                            // [N, H, W, c_out] or null
 };
 
 template <class T>
@@ -201,10 +168,6 @@ void fill_patch(Patch<T>& patch, const Convolution<T>& conv, const Chunk& frames
   for (int64_t f = t.begin; f < t.end; ++f)
     for (int64_t row = h.begin; row < h.end; ++row, to += patch.row_size()) {
       int64_t offset = (f * height + row) * patch.width * conv.c_in;
-      if (conv.silhouettes) {
-        copy_row(to, conv.silhouettes + offset, patch.width);
-        continue;
-      }
       MapRow<T> from = {conv.x + offset, conv.activated ? conv.activated + offset : nullptr, conv.input_slope,
                         row_of(conv.x_support, f * height + row, patch.width)};
       copy_row(to, from, patch);
@@ -214,22 +177,9 @@ void fill_patch(Patch<T>& patch, const Convolution<T>& conv, const Chunk& frames
 // Taps -1, 0, 1 (as 0, 1, 2) around `at` that stay inside.
 Range taps_inside(int64_t at, const Range& whole) { return {at == whole.begin ? 1 : 0, at == whole.end - 1 ? 2 : 3}; }
 
-bool any_inside(const uint8_t* inside, Range columns) {
-  if (!inside) return true;
-  for (int64_t q = columns.begin; q < columns.end; ++q)
-    if (inside[q]) return true;
-  return false;
-}
-
-// The first position of a row of outputs: of the map and of the maximum over frames, each or null.
-template <class T>
-struct OutputRow {
-  T *y, *maximum;
-};
-
 // Tiles of one panel over one row, as few and as equal as they can be.
 template <class T>
-void compute_row(Tile<T>& tile, const T* patch, const OutputRow<T>& to, const uint8_t* inside, int64_t width) {
+void compute_row(Tile<T>& tile, const T* patch, T* y, const uint8_t* inside, int64_t width) {
   Range span = columns_inside(inside, width);
   int64_t tiles = ceil_div(span.end - span.begin, kTile);
   for (int64_t i = 0; i < tiles; ++i) {
@@ -237,8 +187,7 @@ void compute_row(Tile<T>& tile, const T* patch, const OutputRow<T>& to, const ui
     columns = {columns.begin + span.begin, columns.end + span.begin};
     if (!any_inside(inside, columns)) continue;
     tile.patch = patch + columns.begin * tile.channels.chunk;
-    tile.y = to.y ? to.y + columns.begin * tile.y_stride : nullptr;
-    tile.maximum = to.maximum ? to.maximum + columns.begin * tile.y_stride : nullptr;
+    tile.y = y + columns.begin * tile.y_stride;
     kernel_for<T>(tile.channels, columns.end - columns.begin, tile.y_valid)(tile);
   }
 }
@@ -261,12 +210,10 @@ void compute_block(const Patch<T>& patch, const T* panels, const Convolution<T>&
       for (int64_t row = rows.inside.begin; row < rows.inside.end; ++row) {
         tile.frames = taps_inside(f, frames.whole);
         tile.rows = taps_inside(row, rows.whole);
-        int64_t at = f * height + row, row_size = patch.width * conv.c_out;
-        OutputRow<T> to = {conv.y ? conv.y + at * row_size + first : nullptr, nullptr};
-        if (conv.maximum) to.maximum = conv.maximum + (frames.index * height + row) * row_size + first;
-        compute_row(tile,
-                    patch.data + (f - 1 - t_read.begin) * tile.frame_size + (row - 1 - h_read.begin) * tile.row_size,
-                    to, row_of(conv.y_support, at, patch.width), patch.width);
+        int64_t at = f * height + row;
+        compute_row(
+            tile, patch.data + (f - 1 - t_read.begin) * tile.frame_size + (row - 1 - h_read.begin) * tile.row_size,
+            conv.y + at * patch.width * conv.c_out + first, row_of(conv.y_support, at, patch.width), patch.width);
       }
   }
 }
@@ -281,128 +228,41 @@ bool worth_computing(const Convolution<T>& conv, const Chunk& frames, const Chun
   return !conv.y_support;
 }
 
-// Zeros outside the support: where nothing was computed, and where a tile reached beyond.
-template <class T>
-void clear_outside(const Convolution<T>& conv, const Chunk& frames, const Chunk& rows, int64_t height, int64_t width) {
-  for (int64_t f = frames.inside.begin; conv.y_support && f < frames.inside.end; ++f) {
-    Range run = {(f * height + rows.inside.begin) * width, 0};
-    const int64_t end = (f * height + rows.inside.end) * width;
-    for (; run.begin < end; run.begin = run.end) {
-      while (run.begin < end && conv.y_support[run.begin]) ++run.begin;
-      for (run.end = run.begin; run.end < end && !conv.y_support[run.end];) ++run.end;
-      __builtin_memset(conv.y + run.begin * conv.c_out, 0, run.size() * conv.c_out * sizeof(T));
-    }
-  }
-}
-
 template <class T>
 int64_t patch_size(const Shape& s, int64_t c_in) {
   BlockSize size = block_size<T>(s, c_in);
   return (size.frames + 2) * (size.rows + 2) * input_channels<T>(c_in).padded() * (s.width + 2);
 }
 
-// Each thread's patch.
-template <class T>
-struct Patches {
-  T* data;
-  int64_t stride;
-  Channels channels;
-  int64_t width;
-
-  Patch<T> of(int thread) const { return {data + thread * stride, channels, width}; }
-};
-
-template <class T>
-Patches<T> allocate_patches(void* workspace, const Shape& s, int64_t c_in) {
-  Arena arena(workspace);
-  int64_t stride = round_up(patch_size<T>(s, c_in), kChunk<T>);
-  return {arena.allocate<T>(s.threads * stride), stride, input_channels<T>(c_in), s.width};
-}
-
 template <class T>
 void compute(const Convolution<T>& conv, const void* prepacked, void* workspace, const Shape& s) {
-  Patches<T> patches = allocate_patches<T>(workspace, s, conv.c_in);
+  Arena arena(workspace);
+  int64_t stride = round_up(patch_size<T>(s, conv.c_in), kChunk<T>);
+  T* patches = arena.allocate<T>(s.threads * stride);
   BlockSize size = block_size<T>(s, conv.c_in);
   int64_t height = rows_of(s), across = frame_blocks(s, size);
   int64_t region_panels = prepacked_elements<T>(1, conv.c_in, conv.c_out);
   parallel_for(s.threads, row_blocks(s, size) * across, [&](int64_t i, int thread) {
     Chunk frames = chunk_at(s.seq_lens, size.frames, i % across), rows = chunk_at(s.split, size.rows, i / across);
-    Patch<T> patch = patches.of(thread);
+    Patch<T> patch = {patches + thread * stride, input_channels<T>(conv.c_in), s.width};
     if (worth_computing(conv, frames, rows, height, s.width)) {
       fill_patch(patch, conv, frames, rows, height);
       compute_block(patch, static_cast<const T*>(prepacked) + rows.index * region_panels, conv, frames, rows, height);
     }
-    clear_outside(conv, frames, rows, height, s.width);
+    clear_outside(conv.y, conv.y_support, frames, rows, {height, s.width, conv.c_out});
   });
 }
 
 template <class T>
 void forward(const ArmeForward<T>& a) {
-  Convolution<T> conv = {a.y,     a.x,         nullptr,     T(1),    a.negative_slope, a.c_in,
-                         a.c_out, a.x_support, a.y_support, nullptr, nullptr};
+  Convolution<T> conv = {a.y, a.x, nullptr, T(1), a.negative_slope, a.c_in, a.c_out, a.x_support, a.y_support};
   compute(conv, a.prepacked, a.workspace, shape_of(a));
-}
-
-// Rows of a sequence's maximum before the first frame.
-template <class T>
-void start_maximum(const Convolution<T>& conv, int64_t sequence, const Chunk& rows, int64_t height, int64_t width) {
-  if (!conv.maximum) return;
-  T* best = conv.maximum + (sequence * height + rows.inside.begin) * width * conv.c_out;
-  for (int64_t e = 0; e < rows.inside.size() * width * conv.c_out; ++e) best[e] = -T(__builtin_inf());
-}
-
-// Rows of a sequence's maximum after its last frame. A position outside the support in any frame has a 0 among its
-// values.
-template <class T>
-void finish_maximum(const Convolution<T>& conv, const Chunk& frames, const Chunk& rows, int64_t height, int64_t width) {
-  if (!conv.maximum || !conv.y_support) return;
-  for (int64_t at = rows.inside.begin * width; at < rows.inside.end * width; ++at) {
-    bool always = true;
-    for (int64_t f = frames.whole.begin; f < frames.whole.end; ++f)
-      always = always && conv.y_support[f * height * width + at];
-    T* best = conv.maximum + (frames.index * height * width + at) * conv.c_out;
-    for (int64_t k = 0; !always && k < conv.c_out; ++k) best[k] = best[k] <= 0 ? T(0) : best[k];
-  }
-}
-
-// Some rows of a sequence, all frames, by one thread: their maximum is nobody else's.
-template <class T>
-void compute_rows(Patch<T>& patch, const SilhouettesForward<T>& a, const Convolution<T>& conv, Chunk frames,
-                  const Chunk& rows, int64_t height) {
-  const T* panels = static_cast<const T*>(a.prepacked) + rows.index * prepacked_elements<T>(1, 1, a.c_out);
-  int64_t chunks = ceil_div(frames.whole.size(), kSilhouettesBlock.frames);
-  start_maximum(conv, frames.index, rows, height, a.w);
-  for (int64_t i = 0; i < chunks; ++i) {
-    Range some = chunk_of(frames.whole.size(), chunks, i);
-    frames.inside = {frames.whole.begin + some.begin, frames.whole.begin + some.end};
-    if (worth_computing(conv, frames, rows, height, a.w)) {
-      fill_patch(patch, conv, frames, rows, height);
-      compute_block(patch, panels, conv, frames, rows, height);
-    }
-    if (a.y && !a.leaves_outside) clear_outside(conv, frames, rows, height, a.w);
-  }
-  finish_maximum(conv, frames, rows, height, a.w);
-}
-
-template <class T>
-void silhouettes_forward(const SilhouettesForward<T>& a) {
-  const Shape s = shape_of(a);
-  Convolution<T> conv = {a.y,     nullptr, nullptr,   T(1),          a.negative_slope, 1,
-                         a.c_out, nullptr, a.support, a.silhouettes, a.maximum};
-  Patches<T> patches = allocate_patches<T>(a.workspace, s, 1);
-  parallel_for(s.threads, s.sequences * row_blocks(s, kSilhouettesBlock), [&](int64_t i, int thread) {
-    int64_t n = i % s.sequences, first = total(s.seq_lens, n);
-    Chunk rows = chunk_at(s.split, kSilhouettesBlock.rows, i / s.sequences);
-    Patch<T> patch = patches.of(thread);
-    compute_rows(patch, a, conv, {n, {first, first + s.seq_lens[n]}, {}}, rows, rows_of(s));
-  });
 }
 
 template <class T>
 void dgrad(const ArmeDgrad<T>& a) {
   const T* activated = a.negative_slope == 1 ? nullptr : a.y;
-  Convolution<T> conv = {a.gx,   a.grad,      activated,   a.negative_slope, T(1),   a.c_out,
-                         a.c_in, a.y_support, a.x_support, nullptr,          nullptr};
+  Convolution<T> conv = {a.gx, a.grad, activated, a.negative_slope, T(1), a.c_out, a.c_in, a.y_support, a.x_support};
   compute(conv, a.prepacked, a.workspace, shape_of(a));
 }
 
@@ -434,7 +294,6 @@ void fill(Operators<T>& table) {
   table.direct.prepack = prepack<T>;
   table.direct.workspace = workspace<T>;
   table.direct.forward = forward<T>;
-  table.silhouettes_forward = silhouettes_forward<T>;
   table.direct.dgrad = dgrad<T>;
 }
 

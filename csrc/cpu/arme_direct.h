@@ -26,6 +26,18 @@ Channels input_channels(int64_t count) {
   return {count, count == 1 ? 1 : kChunk<T>};
 }
 
+// ---- weights: [m][blocks of kOut][3 frames][3 rows][chunks][3 columns][chunk][kOut]
+
+template <class T>
+int64_t panel_size(int64_t c_in) {
+  return 27 * input_channels<T>(c_in).padded() * kOut<T>;
+}
+
+template <class T>
+int64_t prepacked_elements(int64_t regions, int64_t c_in, int64_t c_out) {
+  return regions * ceil_div(c_out, kOut<T>) * panel_size<T>(c_in);
+}
+
 // ---- patches: [frames][rows][chunks][W + 2][chunk], zero at columns -1 and W
 
 template <class T>
@@ -74,13 +86,6 @@ void copy_row(T* to, const MapRow<T>& row, const Patch<T>& patch) {
   }
 }
 
-// Copies a row of silhouettes.
-template <class T>
-void copy_row(T* to, const uint8_t* silhouettes, int64_t width) {
-  to[0] = to[width + 1] = 0;
-  for (int64_t q = 0; q < width; ++q) to[q + 1] = T(silhouettes[q]) / T(255);
-}
-
 // Row `row` of all rows of a support, or null.
 inline const uint8_t* row_of(const uint8_t* support, int64_t row, int64_t width) {
   return support ? support + row * width : nullptr;
@@ -93,6 +98,13 @@ inline Range columns_inside(const uint8_t* inside, int64_t width) {
   while (columns.end > 0 && !inside[columns.end - 1]) --columns.end;
   while (columns.begin < columns.end && !inside[columns.begin]) ++columns.begin;
   return columns;
+}
+
+inline bool any_inside(const uint8_t* inside, Range columns) {
+  if (!inside) return true;
+  for (int64_t q = columns.begin; q < columns.end; ++q)
+    if (inside[q]) return true;
+  return false;
 }
 
 // A chunk of a sequence's frames or of a region's rows.
@@ -110,6 +122,39 @@ inline Chunk chunk_at(const int64_t* sizes, int64_t step, int64_t i) {
   }
   Range chunk = chunk_of(sizes[index], ceil_div(sizes[index], step), i);
   return {index, {begin, begin + sizes[index]}, {begin + chunk.begin, begin + chunk.end}};
+}
+
+// Frames and rows of the blocks that one thread computes from one patch.
+struct BlockSize {
+  int64_t frames, rows;
+};
+
+// Frames and rows of a block of silhouettes: its patch, and a maximum of its rows, stay in L1.
+constexpr BlockSize kSilhouettesBlock = {16, 4};
+
+inline int64_t row_blocks(const Shape& s, BlockSize size) {
+  int64_t count = 0;
+  for (int64_t r = 0; r < s.regions; ++r) count += ceil_div(s.split[r], size.rows);
+  return count;
+}
+
+// The sizes of a map.
+struct MapSize {
+  int64_t height, width, channels;
+};
+
+// Zeros outside the support: where nothing was computed, and where a tile reached beyond.
+template <class T>
+void clear_outside(T* y, const uint8_t* support, const Chunk& frames, const Chunk& rows, const MapSize& size) {
+  for (int64_t f = frames.inside.begin; support && f < frames.inside.end; ++f) {
+    Range run = {(f * size.height + rows.inside.begin) * size.width, 0};
+    const int64_t end = (f * size.height + rows.inside.end) * size.width;
+    for (; run.begin < end; run.begin = run.end) {
+      while (run.begin < end && support[run.begin]) ++run.begin;
+      for (run.end = run.begin; run.end < end && !support[run.end];) ++run.end;
+      __builtin_memset(y + run.begin * size.channels, 0, run.size() * size.channels * sizeof(T));
+    }
+  }
 }
 
 }  // namespace

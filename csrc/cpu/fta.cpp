@@ -19,19 +19,27 @@ struct Map {
 template <class T>
 struct Maxima {
   Vec<T> a, b;
+  IntVec<T> a_frame, b_frame;  // of the window's five
 };
 
 template <class T>
-HSTL_INLINE Vec<T> larger_of(Vec<T> v, Vec<T> best) {
-  return replaces<T>(v, best) ? v : best;
+HSTL_INLINE void take_larger(Vec<T>& best, IntVec<T>& best_frame, Vec<T> v, IntVec<T> frame) {
+  IntVec<T> better = replaces<T>(v, best);
+  best = better ? v : best;
+  best_frame = better ? frame : best_frame;
 }
 
 template <class T>
 HSTL_INLINE Maxima<T> maxima(const Map<T>& x, const Window& window, int64_t e, int64_t valid) {
+  using Lane = typename Simd<T>::Lane;
   Vec<T> v[5];
   for (int j = 0; j < 5; ++j) v[j] = load_some(x.data + window.frames[j] * x.size + e, valid);
-  Vec<T> a = larger_of<T>(v[3], larger_of<T>(v[2], v[1]));
-  return {a, larger_of<T>(v[4], larger_of<T>(a, v[0]))};
+  Maxima<T> m = {v[1], v[0], IntVec<T>{} + Lane(1), IntVec<T>{}};
+  take_larger<T>(m.a, m.a_frame, v[2], IntVec<T>{} + Lane(2));
+  take_larger<T>(m.a, m.a_frame, v[3], IntVec<T>{} + Lane(3));
+  take_larger<T>(m.b, m.b_frame, m.a, m.a_frame);
+  take_larger<T>(m.b, m.b_frame, v[4], IntVec<T>{} + Lane(4));
+  return m;
 }
 
 // Rows of a map's frame, and the frame's support or null: outside, nothing is read.
@@ -83,11 +91,19 @@ void gates(T* gate, const T* z, const T* w, const T* biases, int64_t c) {
   }
 }
 
-// Memory for both directions: three vectors per window and region (the forward needs one), and sums of rows.
+template <class T>
+int64_t largest_region(const Shape& s, int64_t c) {
+  int64_t rows = 0;
+  for (int64_t r = 0; r < s.regions; ++r) rows = larger(rows, s.split[r]);
+  return rows * s.width * c;
+}
+
+// Memory for both directions: three vectors per window and region (the forward needs one), and a map of b.
 template <class T>
 struct Scratch {
   T *gate, *gu, *gz;  // [F', m, C]
-  T* sums;            // [F', H, C]
+  T* b;               // [threads][b_size]
+  int64_t b_size;
 };
 
 template <class T>
@@ -97,7 +113,8 @@ Scratch<T> allocate(Arena& arena, const Shape& s, int64_t c) {
   scratch.gate = arena.allocate<T>(vectors);
   scratch.gu = arena.allocate<T>(vectors);
   scratch.gz = arena.allocate<T>(vectors);
-  scratch.sums = arena.allocate<T>(total_windows(s) * rows_of(s) * c);
+  scratch.b_size = round_up(largest_region<T>(s, c), 64);
+  scratch.b = arena.allocate<T>(s.threads * scratch.b_size);
   return scratch;
 }
 
@@ -108,106 +125,57 @@ size_t fta_workspace(const FtaWorkspace<T>& a) {
   return arena.bytes();
 }
 
-// A row of a sequence, of all its windows.
-struct WindowRow {
-  int64_t row, region;
-  Range windows, frames;  // of the sequence, among all
-};
-
-inline WindowRow window_row(const Shape& s, int64_t n, int64_t row) {
-  int64_t region = 0, window = 0, frame = total(s.seq_lens, n);
-  while (region_rows(s, region).end <= row) ++region;
-  for (int64_t before = 0; before < n; ++before) window += windows_of(s.seq_lens[before]);
-  return {row, region, {window, window + windows_of(s.seq_lens[n])}, {frame, frame + s.seq_lens[n]}};
-}
-
-inline Rows rows_at(const uint8_t* support, const Shape& s, int64_t window, Range rows) {
-  return {rows, s.width, support ? support + window * rows_of(s) * s.width : nullptr};
-}
-
-// The means of a window's region by the sums of its rows, and its gates.
+// y = share a + (1 - share) b where y holds a, and b the region's; 0 outside the support.
 template <class T>
-void find_gates(T* gate, T* means, const T* sums, const FtaForward<T>& args, const Shape& s, int64_t region) {
-  const int64_t c = args.c;
-  Range rows = region_rows(s, region);
-  __builtin_memset(means, 0, c * sizeof(T));
-  for (int64_t h = rows.begin; h < rows.end; ++h)
-    for (int64_t k = 0; k < c; ++k) means[k] += sums[h * c + k];
-  for (int64_t k = 0; k < c; ++k) means[k] /= T(rows.size() * s.width);
-  gates(gate, means, args.weights + region * 2 * c * c, args.biases + region * 2 * c, c);
-}
-
-// A row of a window's output, and the maximum over the windows so far or null.
-template <class T>
-struct OutputRow {
-  T *y, *maximum;
-};
-
-// y = share a + (1 - share) b, and nothing outside the support.
-template <class T>
-void blend(const OutputRow<T>& to, const Map<T>& x, const Window& window, const T* shares, const Rows& row, int64_t c) {
-  const int64_t first = row.rows.begin * row.width;
-  for (int64_t q = 0; q < row.width; ++q) {
-    if (row.skips(first + q)) continue;
+void blend(T* y, const T* b, const T* shares, const Rows& region, int64_t c) {
+  for (int64_t at = region.rows.begin * region.width; at < region.rows.end * region.width; ++at, b += c) {
+    if (region.skips(at)) {
+      __builtin_memset(y + at * c, 0, c * sizeof(T));
+      continue;
+    }
     for (int64_t k = 0; k < c; k += lanes<T>) {
-      const int64_t at = q * c + k, valid = c - k;
-      Maxima<T> m = maxima(x, window, first * c + at, valid);
-      Vec<T> share = load_some(shares + k, valid), y = share * m.a + (T(1) - share) * m.b;
-      store_some(to.y + at, y, valid);
-      if (to.maximum) store_some(to.maximum + at, larger_of<T>(y, load_some(to.maximum + at, valid)), valid);
+      Vec<T> share = load_some(shares + k, c - k), a = load_some(y + at * c + k, c - k);
+      store_some(y + at * c + k, share * a + (T(1) - share) * load_some(b + k, c - k), c - k);
     }
   }
 }
 
-// Zeros at a row's positions outside the support.
+// Bytes by which maps are asked for ahead: five frames are too many for the processor's own prefetching.
+constexpr int64_t kAhead = 4 << 10;
+
+// Asks for element e of the window's frames, and for its place in a map that is written.
 template <class T>
-void clear_outside(const OutputRow<T>& to, const Rows& row, bool leaves_outside, int64_t c) {
-  for (int64_t q = 0; q < row.width; ++q) {
-    if (!row.skips(row.rows.begin * row.width + q)) continue;
-    if (!leaves_outside) __builtin_memset(to.y + q * c, 0, c * sizeof(T));
-    for (int64_t k = 0; to.maximum && k < c; k += lanes<T>) {
-      Vec<T> best = load_some(to.maximum + q * c + k, c - k);
-      store_some(to.maximum + q * c + k, larger_of<T>(Vec<T>{}, best), c - k);
-    }
-  }
+HSTL_INLINE void prefetch(const Map<T>& x, const Window& window, const T* y, int64_t e) {
+  e += kAhead / int64_t(sizeof(T));
+  for (int j = 0; j < 5; ++j) __builtin_prefetch(x.data + window.frames[j] * x.size + e, 0, 2);
+  __builtin_prefetch(y + e, 1, 2);
 }
 
-// Every row is walked through by itself, all windows of a sequence, so that a frame that two windows share is read
-// once, and the maximum over the windows stays in L1; twice, as the gates need the means of whole regions. Bytes: x
-// read once from memory and once from the third-level cache, y written once.
+// Bytes: x is read once per window, 5/3 times in all; a waits in y and b in second-level cache until the gate is known.
 template <class T>
 void fta_forward(const FtaForward<T>& args) {
   const Shape s = shape_of(args);
-  const int64_t c = args.c, height = rows_of(s), size = s.width * c;
-  Map<T> map = {args.x, height * size};
+  const int64_t c = args.c;
+  Map<T> map = {args.x, rows_of(s) * s.width * c};
   Arena arena(args.workspace);
   Scratch<T> scratch = allocate<T>(arena, s, c);
-  parallel_for(s.threads, s.sequences * height, [&](int64_t i, int) {
-    WindowRow row = window_row(s, i / height, i % height);
-    for (int64_t f = row.windows.begin; f < row.windows.end; ++f) {
-      Window window = window_of(row.frames, f - row.windows.begin);
-      sum_region(scratch.sums + (f * height + row.row) * c, rows_at(args.y_support, s, f, {row.row, row.row + 1}), c,
-                 [&](int64_t e, int64_t valid) {
-                   Maxima<T> m = maxima(map, window, e, valid);
-                   return m.a + m.b;
-                 });
-    }
-  });
-  parallel_for(s.threads, total_windows(s) * s.regions, [&](int64_t i, int) {
-    find_gates(scratch.gate + i * c, args.means + i * c, scratch.sums + i / s.regions * height * c, args, s,
-               i % s.regions);
-  });
-  parallel_for(s.threads, s.sequences * height, [&](int64_t i, int) {
-    WindowRow row = window_row(s, i / height, i % height);
-    OutputRow<T> to = {nullptr, args.maximum ? args.maximum + i * size : nullptr};
-    for (int64_t e = 0; to.maximum && e < size; ++e) to.maximum[e] = row.windows.size() ? -T(__builtin_inf()) : T(0);
-    for (int64_t f = row.windows.begin; f < row.windows.end; ++f) {
-      Rows rows = rows_at(args.y_support, s, f, {row.row, row.row + 1});
-      to.y = args.y + (f * height + row.row) * size;
-      blend(to, map, window_of(row.frames, f - row.windows.begin), scratch.gate + (f * s.regions + row.region) * c,
-            rows, c);
-      clear_outside(to, rows, args.leaves_outside, c);
-    }
+  parallel_for(s.threads, total_windows(s) * s.regions, [&](int64_t i, int thread) {
+    int64_t f = i / s.regions, r = i % s.regions;
+    Window window = window_at(s.seq_lens, f);
+    Rows region = {region_rows(s, r), s.width, args.y_support ? args.y_support + f * (map.size / c) : nullptr};
+    int64_t first = region.rows.begin * s.width * c;
+    T *means = args.means + i * c, *shares = scratch.gate + i * c, *a = args.y + f * map.size,
+      *b = scratch.b + thread * scratch.b_size;
+    sum_region(means, region, c, [&](int64_t e, int64_t valid) {
+      prefetch(map, window, a, e);
+      Maxima<T> m = maxima(map, window, e, valid);
+      store_some(a + e, m.a, valid);
+      store_some(b + e - first, m.b, valid);
+      return m.a + m.b;
+    });
+    for (int64_t k = 0; k < c; ++k) means[k] /= T(region.rows.size() * s.width);
+    gates(shares, means, args.weights + r * 2 * c * c, args.biases + r * 2 * c, c);
+    blend(a, b, shares, region, c);
   });
 }
 

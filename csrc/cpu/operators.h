@@ -291,10 +291,8 @@ struct FtaForward {
   int itemsize;
   int threads;
   const uint8_t* y_support;  // [F', H, W], or null; outside, y is 0 and x counts as 0
-  T* maximum;                // [N, H, W, C] over the windows of each sequence, or null
-  bool leaves_outside;       // y outside its support is left as it is, not set to 0
   HSTL_FUNCTION("fta_forward", y, means, x, weights, biases, workspace, seq_lens, split, w, c, itemsize, threads,
-                y_support, maximum, leaves_outside)
+                y_support)
 };
 
 // The gradients of all inputs of fta_forward.
@@ -514,6 +512,7 @@ struct Tables {
 #define HSTL_OPERATOR_FILES(X) \
   X(arme_direct)               \
   X(arme_direct_wgrad)         \
+  X(arme_silhouettes)          \
   X(arme_winograd_prepack)     \
   X(arme_winograd)             \
   X(arme_winograd_wgrad)       \

@@ -124,7 +124,7 @@ class PlannedMaps:
         self._append(None, self._find)
         self._maximum: Place | None = None
         # The convolution that `_x` comes from, and whether the frame maximum is read from `_x`.
-        self._convolution: arme.ForwardCall | None = None
+        self._convolution: arme.ForwardCall | arme.SilhouettesForwardCall | None = None
         self._is_pooled = False
         # The parts of all levels, `[n, p, c]`; copies of a level's parts into them; their number and width so far.
         self._parts = self._program.area() if with_head else self._program.place(_ANSWER)
@@ -152,6 +152,7 @@ class PlannedMaps:
             sizes = (self._lens, rows, self._width, c_out)
             first = arme.SilhouettesForwardCall(y, x, prepacked, None, grown, *sizes, slope, *self._common())
             self._append_with_workspace(layer, first, first.workspace_bytes())
+            self._convolution = first
         else:
             if x is self._silhouettes:
                 self._reads, self._find.itemsize = dtype, dtype.itemsize
@@ -190,7 +191,7 @@ class PlannedMaps:
         before, smaller = self._support, self._next_support(frames * self._height * self._width)
         self._append(None, support.MaxPoolCall(smaller, before, frames, h, w))
         size, last = self._map_bytes(self._channels), self._convolution
-        if last is not None and last.finds_max_pool:
+        if isinstance(last, arme.ForwardCall) and last.finds_max_pool:
             is_read = self._maximum is not None and last.maximum is None
             self._x = last.max_pooled = (self._beside if is_read else self._leave_out(last)).reserve(size)
             self._maximum = self._convolution = None
@@ -280,7 +281,7 @@ class PlannedMaps:
         area = self._support = self._supports[self._support is self._supports[0]].reserve(size)
         return area
 
-    def _leave_out(self, convolution: arme.ForwardCall) -> Area:
+    def _leave_out(self, convolution: arme.ForwardCall | arme.SilhouettesForwardCall) -> Area:
         """Do not write the convolution's map, the last one; returns the area that it would have been in."""
         area = convolution.y
         assert isinstance(area, Area)

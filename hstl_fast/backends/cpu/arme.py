@@ -110,7 +110,7 @@ class SilhouettesForwardCall(NativeCallWithWorkspace):
     negative_slope: float
     itemsize: int
     threads: int
-    maximum: Tensor | None = None
+    maximum: Memory | None = None
     leaves_outside: bool = False
 
     @property

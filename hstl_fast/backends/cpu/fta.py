@@ -29,10 +29,7 @@ class Sizes(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class ForwardCall(NativeCallWithWorkspace):
-    """The gated maxima, the regions' means from which the gates follow, and the maxima over each sequence's windows.
-
-    With `leaves_outside` nothing is written outside the support of `y`, for a reader that looks at no other position.
-    """
+    """The gated maxima, and the regions' means from which the gates follow."""
 
     name: ClassVar[str] = "fta_forward"
     y: Memory
@@ -43,13 +40,6 @@ class ForwardCall(NativeCallWithWorkspace):
     workspace: Memory | None
     sizes: Sizes
     y_support: Memory | None
-    maximum: Memory | None = None
-    leaves_outside: bool = False
-
-    @property
-    def finds_maxima(self) -> bool:
-        """Whether the call can find the maxima on its way, and that pays."""
-        return True
 
     def workspace_bytes(self) -> int:
         """Bytes of the workspace."""

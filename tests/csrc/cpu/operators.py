@@ -173,18 +173,16 @@ def fta_native(case: Case, trial: Trial, threads: int = 2, support: Tensor | Non
     y, gx, gw, gb = (memory.output(*t.shape, dtype=dtype) for t in (gy, x, w, b))
     z = memory.output(gy.shape[0], len(case.split), case.c_in, dtype=dtype)
     weights = (address(w), address(b), workspace)
-    maximum = memory.output(len(case.seq_lens), case.h, case.w, case.c_in, dtype=dtype)
-    forward_last = (*last, address(support), address(maximum), False)
-    cpu.fta_forward(address(y), address(z), address(x), *weights, *sizes, *forward_last)
+    cpu.fta_forward(address(y), address(z), address(x), *weights, *sizes, *last, address(support))
     gradients = (address(gx), address(gw), address(gb), address(gy))
     cpu.fta_backward(*gradients, address(x), address(z), *weights, *sizes, *last, address(support))
     memory.check()
-    return {"y": y, "gx": gx, "gw": gw, "gb": gb, "z": z, "maximum": maximum}
+    return {"y": y, "gx": gx, "gw": gw, "gb": gb, "z": z}
 
 
 def maxima(y: Tensor, lens: Sequence[int]) -> Tensor:
-    """The maximum of `y` over the frames of each sequence; 0 for a sequence without frames."""
-    return torch.stack([s.amax(0) if len(s) else y.new_zeros(y.shape[1:]) for s in y.split(list(lens))])
+    """The maximum of `y` over the frames of each sequence."""
+    return torch.stack([s.amax(0) for s in y.split(list(lens))])
 
 
 def fta_torch(case: Case) -> Callable[..., Tensor]:

@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 import torch
 
-from tests.csrc.cpu.helpers import EPS32, FTA_CASES, Buffers, Case, Trial, address, both_dtypes, compare, cpu, error
-from tests.csrc.cpu.operators import blank_support, fta_native, fta_trial, maxima, window_support
+from tests.csrc.cpu.helpers import EPS32, FTA_CASES, Case, Trial, both_dtypes, compare, error
+from tests.csrc.cpu.operators import blank_support, fta_native, fta_trial, window_support
 
 
 def fta_trial_with_ties(case: Case, dtype: torch.dtype, seed: int = 0) -> Trial:
@@ -41,48 +41,9 @@ def test_fta_skips_the_background(case: Case, dtype: torch.dtype, isa: str) -> N
     gradient = trial.gradient.masked_fill(support[..., None] == 0, math.nan)
     expected = fta_native(case, clean)
     got = fta_native(case, replace(trial, inputs=inputs, gradient=gradient), support=support)
-    for name in ("y", "z", "gw", "gb", "maximum"):
+    for name in ("y", "z", "gw", "gb"):
         assert torch.equal(expected[name], got[name]), name
     assert torch.equal(expected["gx"][x_support == 1], got["gx"][x_support == 1])
-
-
-@both_dtypes
-@pytest.mark.parametrize("case", FTA_CASES, ids=str)
-def test_fta_finds_the_maximum_over_its_windows(case: Case, dtype: torch.dtype, isa: str) -> None:
-    results = fta_native(case, fta_trial(case, dtype))
-    assert torch.equal(results["maximum"], maxima(results["y"], [t // 3 for t in case.seq_lens]))
-
-
-@both_dtypes
-def test_a_position_outside_the_support_counts_as_0_in_the_maximum(dtype: torch.dtype, isa: str) -> None:
-    case = FTA_CASES[-1]
-    trial, x_support = fta_trial(case, dtype), blank_support(case)
-    x = -trial.inputs["x"].abs() * x_support[..., None]
-    results = fta_native(case, replace(trial, inputs={**trial.inputs, "x": x}), support=window_support(case, x_support))
-    maximum = maxima(results["y"], [t // 3 for t in case.seq_lens])
-    assert torch.equal(results["maximum"], maximum)
-    assert (maximum < 0).any()
-    assert (maximum == 0).any()
-
-
-@both_dtypes
-def test_fta_leaves_what_is_outside(dtype: torch.dtype, isa: str) -> None:
-    """Asked to, it writes nothing outside the support; inside and in the maximum nothing changes."""
-    case = Case((7, 3), (2, 1), 5, 17, 17)
-    trial = fta_trial(case, dtype)
-    support = window_support(case, blank_support(case))
-    (x, w, b), memory = trial.inputs.values(), Buffers()
-    sizes, last = (case.seq_lens, case.split, case.w, case.c_in), (x.dtype.itemsize, 2)
-    workspace = memory.workspace(cpu.fta_workspace(*sizes, *last))
-    z = memory.output(len(trial.gradient), len(case.split), case.c_in, dtype=dtype)
-    maximum = memory.output(len(case.seq_lens), case.h, case.w, case.c_in, dtype=dtype)
-    y = torch.full(trial.gradient.shape, 7, dtype=dtype)
-    given = (address(y), address(z), address(x), address(w), address(b), workspace)
-    cpu.fta_forward(*given, *sizes, *last, address(support), address(maximum), True)
-    memory.check()
-    expected, inside = fta_native(case, trial, support=support), support[..., None] == 1
-    assert torch.equal(y, expected["y"].where(inside, 7))
-    assert torch.equal(maximum, expected["maximum"])
 
 
 def test_fta_of_three_frames_has_no_choice_to_learn(isa: str) -> None:
