@@ -16,8 +16,9 @@ from hstl_fast.backends.cpu.calls import Memory, NativeCall
 
 # Bases of every run: nothing, for places whose address is known, and the memory of the program's areas.
 ABSOLUTE, ARENA = 0, 1
-# Areas begin at a page, as blocks of the allocator do.
-_ALIGNMENT = 4096
+# Areas begin at a page, as blocks of the allocator do, and each this many bytes further into it than the one before, so
+# that the same position of two maps, which are whole pages apart, is not in the same set of a cache.
+_ALIGNMENT, _STAGGER = 4096, 320
 
 
 @dataclass(slots=True, eq=False)
@@ -73,8 +74,8 @@ class Area(Place):
 
     def place_at(self, offset: int) -> int:
         """Put the area there in the program's memory, and return where the next one may begin."""
-        self._offset = offset
-        return -(-(offset + self.size) // _ALIGNMENT) * _ALIGNMENT
+        self._offset = offset + self._number * _STAGGER % _ALIGNMENT
+        return -(-(self._offset + self.size) // _ALIGNMENT) * _ALIGNMENT
 
 
 class ProgramBuilder:
