@@ -10,12 +10,16 @@ from benchmarks.cpu.workloads import Workload
 
 QUICK_FORWARD = ("casia-b-stages.0.1", "casia-b-pools.1", "casia-b-fta", "casia-b-strips")
 QUICK_BACKWARD = QUICK_FORWARD[:1]
+GOALS = ("casia-b-strips",)
 
 
 def _parameters(layers: list[tuple[str, Layer]], quick: tuple[str, ...]) -> list[object]:
     names = [f"{preset}-{layer.name}" for preset, layer in layers]
+    marks = {name: [pytest.mark.quick] if name in quick else [] for name in names}
+    for name in GOALS:
+        marks[name].append(pytest.mark.goals)
     return [
-        pytest.param(preset, layer, id=name, marks=[pytest.mark.quick] if name in quick else [])
+        pytest.param(preset, layer, id=name, marks=marks[name])
         for name, (preset, layer) in zip(names, layers, strict=True)
     ]
 
