@@ -21,6 +21,11 @@ def error_number(error: float) -> str:
     return f"{error:.0e}".replace("e-0", "e-")
 
 
+def ranks_text(outcome: Outcome) -> str:
+    """ "4 of 24" rank-1 answers that are not those of float64; empty where they were not counted."""
+    return f"{outcome.ranks.changed} of {outcome.ranks.probes}" if outcome.ranks else ""
+
+
 def reasons(workloads: Iterable[Workload]) -> list[str]:
     """A line for each reason why there is no time, naming the implementation and the workloads."""
     found: dict[tuple[str, str], list[str]] = {}
