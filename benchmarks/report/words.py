@@ -26,6 +26,17 @@ def ranks_text(outcome: Outcome) -> str:
     return f"{outcome.ranks.changed} of {outcome.ranks.probes}" if outcome.ranks else ""
 
 
+def searches(workloads: Iterable[Workload]) -> list[str]:
+    """A line for each workload with a search: the answers that change, by implementation."""
+    lines = []
+    for workload in workloads:
+        counted = [outcome for outcome in workload.outcomes if outcome.ranks]
+        if counted:
+            changes = ", ".join(f"{outcome.name} {ranks_text(outcome)}" for outcome in counted)
+            lines.append(f"Rank-1 answers of a search of rendered walkers that differ from float64's: {changes}.")
+    return lines
+
+
 def reasons(workloads: Iterable[Workload]) -> list[str]:
     """A line for each reason why there is no time, naming the implementation and the workloads."""
     found: dict[tuple[str, str], list[str]] = {}
