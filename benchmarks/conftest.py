@@ -12,8 +12,7 @@ from benchmarks.core.interleaving import Call, run_round, timed, without_garbage
 from benchmarks.core.names import OURS
 from benchmarks.cpu import division, memory, peak, table
 from benchmarks.cpu.compare import FULL, GOALS, LATENCY, QUICK, Effort, Prepared, Row, compare, describe, plain_timer
-from benchmarks.cpu.implementations import TRAINING
-from benchmarks.cpu.workloads import Workload
+from benchmarks.cpu.workloads import Workload, for_goals
 
 COMPARISONS = pytest.StashKey[list[dict[str, Any]]]()
 PEAKS = pytest.StashKey[peak.Figures]()
@@ -80,7 +79,7 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[Workloa
         config, start = request.config, time.perf_counter()
         quick = config.getoption("quick")
         if config.getoption("goals"):
-            workload = _for_goals(workload)
+            workload = for_goals(workload)
         rows = compare(workload, _effort(config, workload), timer, config.stash[PREPARED])
         described = describe(workload, rows, OURS, {} if quick else _peaks_of_memory(workload, rows))
         if workload.divided and "median" in described["implementations"][OURS]:
@@ -101,13 +100,6 @@ def _effort(config: pytest.Config, workload: Workload) -> Effort:
     if workload.group != "embedding":
         return FULL
     return GOALS if config.getoption("goals") else LATENCY
-
-
-def _for_goals(workload: Workload) -> Workload:
-    """The workload without what no goal asks for: memory of an embedding, and training but in float32."""
-    if workload.group == "training step":
-        return workload._replace(implementations=TRAINING)
-    return workload._replace(memory=None, divided=False)
 
 
 def _peaks_of_memory(workload: Workload, rows: Sequence[Row]) -> dict[str, memory.Peak]:

@@ -14,7 +14,7 @@ from benchmarks.core.names import PEOPLE, WALKERS
 from benchmarks.core.plain import feature_maps, frozen, plain
 from benchmarks.cpu import executed, implementations
 from benchmarks.cpu.executed import Products
-from benchmarks.cpu.implementations import NETWORKS, OPERATORS, Implementation
+from benchmarks.cpu.implementations import NETWORKS, OPERATORS, TRAINING, Implementation
 from benchmarks.cpu.ranks import Search
 from hstl_fast import HSTL, PRESETS, losses
 from hstl_fast.names import one_of
@@ -210,6 +210,13 @@ def training_step(preset: str, source: str = PEOPLE, identities: int = 2, sequen
         clips=n,
         frames=n * FRAMES,
     )
+
+
+def for_goals(workload: Workload) -> Workload:
+    """The workload without what no goal asks for: the memory of an embedding, and training in less than float32."""
+    if workload.group == "training step":
+        return workload._replace(implementations=TRAINING)
+    return workload._replace(memory=None, divided=False)
 
 
 def forward(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:
