@@ -1,4 +1,4 @@
-"""`pytest benchmarks --benchmark-only [--quick] [--benchmark-json=FILE]`: fixtures, the report, the results file."""
+"""`pytest benchmarks --benchmark-only [--quick | --goals] [--benchmark-json=FILE]`: fixtures, report, results file."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,20 +11,24 @@ from benchmarks.core import machine
 from benchmarks.core.interleaving import Call, run_round, timed, without_garbage_collection
 from benchmarks.core.names import OURS
 from benchmarks.cpu import division, memory, peak, table
-from benchmarks.cpu.compare import FULL, LATENCY, QUICK, Prepared, Row, compare, describe, plain_timer
-from benchmarks.cpu.workloads import Workload
+from benchmarks.cpu.compare import FULL, GOALS, LATENCY, QUICK, Effort, Prepared, Row, compare, describe, plain_timer
+from benchmarks.cpu.workloads import Workload, for_goals
 
 COMPARISONS = pytest.StashKey[list[dict[str, Any]]]()
 PEAKS = pytest.StashKey[peak.Figures]()
 PREPARED = pytest.StashKey[Prepared]()
+# Options that select workloads, each by the mark of its name.
+SELECTIONS = ("quick", "goals")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="benchmarks: a few workloads, a few rounds, a minute or two")
+    parser.addoption("--goals", action="store_true", help="benchmarks: what goals are set for, in a dozen minutes")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "quick: what --quick keeps of the benchmarks")
+    for option in SELECTIONS:
+        config.addinivalue_line("markers", f"{option}: what --{option} keeps of the benchmarks")
     config.option.benchmark_quiet = True  # its own table would show our times only
     config.stash[COMPARISONS] = []
     config.stash[PEAKS] = {}
@@ -36,8 +40,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "measure" in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.timeout(0))  # the limit of a test is too short for a measurement
-    if config.getoption("quick"):
-        left_out = [item for item in items if item.get_closest_marker("quick") is None]
+    for option in filter(config.getoption, SELECTIONS):
+        left_out = [item for item in items if item.get_closest_marker(option) is None]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
 
@@ -74,8 +78,9 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[Workloa
     def measured(workload: Workload) -> None:
         config, start = request.config, time.perf_counter()
         quick = config.getoption("quick")
-        effort = QUICK if quick else LATENCY if workload.group == "embedding" else FULL
-        rows = compare(workload, effort, timer, config.stash[PREPARED])
+        if config.getoption("goals"):
+            workload = for_goals(workload)
+        rows = compare(workload, _effort(config, workload), timer, config.stash[PREPARED])
         described = describe(workload, rows, OURS, {} if quick else _peaks_of_memory(workload, rows))
         if workload.divided and "median" in described["implementations"][OURS]:
             described["division"] = division.divide(workload, config.stash[PREPARED]).described()
@@ -87,6 +92,14 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[Workloa
         assert not fault, f"{OURS}: {fault}"
 
     return measured
+
+
+def _effort(config: pytest.Config, workload: Workload) -> Effort:
+    if config.getoption("quick"):
+        return QUICK
+    if workload.group != "embedding":
+        return FULL
+    return GOALS if config.getoption("goals") else LATENCY
 
 
 def _peaks_of_memory(workload: Workload, rows: Sequence[Row]) -> dict[str, memory.Peak]:

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from benchmarks.core import processor
 from hstl_fast import info
 
 # Packages whose versions belong to the results.
-PEERS = ("onnx", "onnxruntime", "openvino", "faiss-cpu")
+PEERS = ("onnx", "onnxruntime", "openvino", "nncf", "zentorch", "faiss-cpu")
 
 
 def description() -> dict[str, Any]:
@@ -20,6 +21,7 @@ def description() -> dict[str, Any]:
     del known["caches"], known["wrong_variables"]  # of this process at the moment
     return {
         **known,
+        "processor": processor.description(),
         "peers": {name: _version(name) for name in PEERS},
         "onednn": _onednn(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

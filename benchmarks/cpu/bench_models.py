@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from benchmarks.core.names import OURS, PEOPLE, WALKERS
+from benchmarks.core.names import PEOPLE, WALKERS
 from benchmarks.cpu import workloads
-from benchmarks.cpu.implementations import SCALING, STRONGEST, named
+from benchmarks.cpu.implementations import IMPLEMENTATIONS, SCALING, SEARCHING, STRONGEST, TRAINING
 from benchmarks.cpu.workloads import FRAMES, Scaling, Workload
 
 LENGTHS = (10, 30, 60, 120)
@@ -32,16 +32,19 @@ def _latency(preset: str, source: str) -> object:
     return pytest.param(preset, source, marks=quick)
 
 
+@pytest.mark.goals
 @pytest.mark.parametrize(
     ("preset", "source"), [_latency(p, s) for p in ("oumvlp", "gait3d", "casia-b") for s in workloads.SOURCES]
 )
 def test_latency(preset: str, source: str, measure: Callable[[Workload], None]) -> None:
-    workload = workloads.embedding(preset, source=source)
-    if source == WALKERS:
-        measure(workload._replace(implementations=STRONGEST))
-        return
-    memory = ("embedding", preset, source, str(FRAMES)) if preset == "casia-b" else None
-    measure(workload._replace(memory=memory, divided=preset in DIVIDED))
+    workload = workloads.embedding(preset, source=source)._replace(divided=source == PEOPLE and preset in DIVIDED)
+    if preset != "casia-b":
+        measure(workload if source == PEOPLE else workload._replace(implementations=STRONGEST))
+    elif source == WALKERS:
+        measure(workload._replace(implementations=SEARCHING, search=workloads.search()))
+    else:
+        memory = ("embedding", preset, source, str(FRAMES))
+        measure(workload._replace(implementations=IMPLEMENTATIONS, memory=memory))
 
 
 def test_throughput(measure: Callable[[Workload], None]) -> None:
@@ -66,6 +69,7 @@ def test_scaling_with_batch(batch: int, measure: Callable[[Workload], None]) -> 
     measure(_scaling(workloads.embedding("casia-b", (FRAMES,) * batch), "batch", batch))
 
 
+@pytest.mark.goals
 @pytest.mark.parametrize("source", workloads.SOURCES)
 def test_gallery(source: str, measure: Callable[[Workload], None]) -> None:
     measure(workloads.gallery("casia-b", source))
@@ -77,16 +81,18 @@ def test_scaling_with_threads(threads: int, measure: Callable[[Workload], None])
     measure(workload._replace(name=f"{workload.name}, threads: {threads}", threads=threads))
 
 
+@pytest.mark.goals
 @pytest.mark.skipif(torch.get_num_threads() < 2, reason="needs two threads")
 @pytest.mark.parametrize("source", workloads.SOURCES)
 def test_two_threads(source: str, measure: Callable[[Workload], None]) -> None:
     measure(workloads.two_threads("casia-b", source))
 
 
+@pytest.mark.goals
 @pytest.mark.parametrize("source", workloads.SOURCES)
 def test_training_step(source: str, measure: Callable[[Workload], None]) -> None:
     workload = workloads.training_step("casia-b", source)
     if source == WALKERS:
-        measure(workload._replace(implementations=named("eager", "torch.compile", OURS)))
+        measure(workload._replace(implementations=TRAINING))
         return
     measure(workload._replace(memory=("training_step", "casia-b", source)))

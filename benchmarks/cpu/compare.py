@@ -15,6 +15,7 @@ from benchmarks.core.plain import frozen, plain
 from benchmarks.core.text import in_one_line
 from benchmarks.cpu.implementations import Implementation, arranged
 from benchmarks.cpu.memory import Peak
+from benchmarks.cpu.ranks import RankChanges, nearest, rank_changes
 from benchmarks.cpu.runtimes import Unavailable
 from benchmarks.cpu.workloads import Workload
 
@@ -41,6 +42,8 @@ class Effort(NamedTuple):
 FULL = Effort(seconds=2, fewest=5, most=25)
 # One clip: few rounds of short calls would leave their medians to chance.
 LATENCY = Effort(seconds=35, fewest=9, most=25, enough=60)
+# A dozen minutes for the workloads that goals are set for.
+GOALS = Effort(seconds=15, fewest=7, most=15, enough=30)
 QUICK = Effort(seconds=0.5, fewest=3, most=10)
 
 
@@ -58,6 +61,7 @@ class Row(NamedTuple):
     unavailable: str | None = None
     prepared: float | None = None
     seconds: tuple[float, ...] = ()
+    ranks: RankChanges | None = None
 
     @property
     def series(self) -> Series:
@@ -124,14 +128,17 @@ def float64_reference(workload: Workload) -> Answer:
 
 def compare(workload: Workload, effort: Effort, timer: Timer, prepared: Prepared) -> list[Row]:
     """A row for each of the workload's implementations; only those whose answer is within their bounds are timed."""
+    found_in_float64 = _search_in_float64(workload)
     expected = {inputs: float64_reference(_with_inputs(workload, inputs)) for inputs in _distinct_inputs(workload)}
     rows: list[Row] = []
     calls: dict[str, Guarded] = {}
     with machine.threads(workload.threads):
         for each in workload.implementations:
             row, step = _checked(_with_inputs(workload, each.inputs), each, expected[each.inputs], prepared)
+            if step is not None and found_in_float64 is not None and each.ranked:
+                row = _searched(workload, each, row, found_in_float64, prepared)
             rows.append(row)
-            if step is not None:
+            if step is not None and row.fault is None:
                 calls[row.implementation] = Guarded(step)
         one_round = sum(interleaving.timed(call) for call in calls.values())
         seconds = timer(calls, effort.rounds(one_round)) if calls else {}
@@ -167,6 +174,7 @@ def _described(workload: Workload, row: Row, ours: float | None, peak: Peak) -> 
         "dtype": row.dtype,
         "bounds": row.bounds and row.bounds._asdict(),
         "errors": row.errors and row.errors._asdict(),
+        "rank_changes": row.ranks and row.ranks._asdict(),
         "fault": row.fault,
         "unavailable": row.unavailable,
         "seconds_to_first_answer": row.prepared and round(row.prepared, 3),
@@ -216,6 +224,35 @@ def _checked(
         return row._replace(fault=f"raised {in_one_line(error)}"), None
     fault = found.fault(bounds)
     return row._replace(bounds=bounds, errors=found, fault=fault, prepared=seconds), None if fault else step
+
+
+def _search_in_float64(workload: Workload) -> Tensor | None:
+    """The nearest of the gallery to each probe, None without a search."""
+    if workload.search is None:
+        return None
+    gallery, probes = (
+        torch.cat([float64_reference(_with_inputs(workload, [clip])).outputs[0] for clip in clips])
+        for clips in workload.search
+    )
+    return nearest(gallery, probes)
+
+
+def _searched(
+    workload: Workload, implementation: Implementation, row: Row, expected: Tensor, prepared: Prepared
+) -> Row:
+    """The row with its rank changes."""
+    assert workload.search is not None
+    try:
+        network = prepared.network(implementation, workload)
+
+        def embed(clips: Sequence[Tensor]) -> Tensor:
+            with implementation.context():
+                return workload.step(network, arranged(clips, implementation.layout)).outputs[0]
+
+        ranks = rank_changes(embed, expected, workload.search)
+    except Exception as error:
+        return row._replace(fault=f"raised {in_one_line(error)}")
+    return row._replace(ranks=ranks, fault=ranks.fault)
 
 
 def _timed(row: Row, seconds: Sequence[float], call: Guarded | None) -> Row:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.core import machine
-from benchmarks.core.names import IN_CLIPS, ONE_THREAD, OURS
+from benchmarks.core.names import IN_CLIPS, ONE_THREAD, OURS, ZENTORCH
 from benchmarks.core.plain import PlainLayer, frozen, plain
 from benchmarks.cpu import runtimes
 from benchmarks.cpu.runtimes import Unavailable
@@ -23,7 +23,8 @@ class Implementation(NamedTuple):
     prepare(network, training): the module that is run, from an `HSTL` or one of its layers; it may raise Unavailable.
     context: entered around every call. layout: memory format of feature maps given to it, as its own layers would leave
     them. dtype: element type of its arithmetic, which decides what errors are allowed. inputs: other inputs than the
-    workload's, with a float64 reference of their own; None for the workload's.
+    workload's, with a float64 reference of their own; None for the workload's. ranked: rank changes are counted where a
+    workload has a search; torch's float32 and its exports differ from float64 by rounding alone.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Implementation(NamedTuple):
     layout: torch.memory_format = torch.contiguous_format
     dtype: str = "float32"
     inputs: tuple[Tensor, ...] | None = None
+    ranked: bool = False
 
 
 class Autocast(nn.Module):
@@ -86,6 +88,17 @@ def compiled_bfloat16(network: nn.Module, training: bool) -> nn.Module:
     return _compiled(Autocast(plain(frozen(network, training))), training)
 
 
+def zentorch(network: nn.Module, training: bool) -> nn.Module:
+    """Plain torch through torch.compile with AMD's plug-in."""
+    return _with_zentorch(plain(frozen(network, training)), training)
+
+
+def zentorch_bfloat16(network: nn.Module, training: bool) -> nn.Module:
+    """The same under bfloat16 autocast."""
+    runtimes.require_bfloat16()
+    return _with_zentorch(Autocast(plain(frozen(network, training))), training)
+
+
 def ours(network: nn.Module, training: bool) -> nn.Module:
     """hstl_fast as its users call it."""
     return frozen(network, training)
@@ -106,31 +119,51 @@ def _to_channels_last(layer: nn.Module, inputs: Any, y: Tensor) -> Tensor:
 
 
 def _compiled(module: nn.Module, training: bool) -> nn.Module:
+    _set_up_inductor(training)
+    module.compile(dynamic=False)
+    return module
+
+
+def _with_zentorch(module: nn.Module, training: bool) -> nn.Module:
+    compiled_module = runtimes.zentorch(module, training)
+    _set_up_inductor(training)
+    return compiled_module
+
+
+def _set_up_inductor(training: bool) -> None:
     if shutil.which(os.environ.get("CXX", "g++")) is None:
         raise Unavailable("torch.compile needs a C++ compiler")
     torch._inductor.config.freezing = not training
     torch._dynamo.config.cache_size_limit = 64  # shapes; beyond it torch quietly returns to eager
-    module.compile(dynamic=False)
-    return module
 
 
 # They are measured in this order, round by round.
 IMPLEMENTATIONS = (
     Implementation("eager", eager),
     Implementation("eager channels_last_3d", eager_channels_last, layout=torch.channels_last_3d),
-    Implementation("eager bf16 autocast", eager_bfloat16, dtype="bfloat16"),
+    Implementation("eager bf16 autocast", eager_bfloat16, dtype="bfloat16", ranked=True),
     Implementation("torch.compile", compiled),
-    Implementation("torch.compile bf16", compiled_bfloat16, dtype="bfloat16"),
+    Implementation("torch.compile bf16", compiled_bfloat16, dtype="bfloat16", ranked=True),
+    Implementation(ZENTORCH, zentorch, ranked=True),
+    Implementation(f"{ZENTORCH} bf16", zentorch_bfloat16, dtype="bfloat16", ranked=True),
     Implementation("onnxruntime", runtimes.onnxruntime),
+    Implementation("onnxruntime int8", runtimes.onnxruntime_int8, dtype="int8", ranked=True),
     Implementation("openvino", runtimes.openvino),
-    Implementation("openvino bf16", runtimes.openvino_bfloat16, dtype="bfloat16"),
-    Implementation(OURS, ours, lambda: use_backend("cpu"), torch.channels_last_3d),
+    Implementation("openvino bf16", runtimes.openvino_bfloat16, dtype="bfloat16", ranked=True),
+    Implementation("openvino int8", runtimes.openvino_int8, dtype="int8", ranked=True),
+    Implementation(OURS, ours, lambda: use_backend("cpu"), torch.channels_last_3d, ranked=True),
 )
 
 OPERATORS = named("eager", "eager channels_last_3d", "torch.compile", OURS)
-NETWORKS = IMPLEMENTATIONS
+# They take long to prepare for a shape, and are measured on one clip of `casia-b` only.
+_ONCE = (ZENTORCH, f"{ZENTORCH} bf16", "onnxruntime int8", "openvino int8")
+NETWORKS = tuple(implementation for implementation in IMPLEMENTATIONS if implementation.name not in _ONCE)
 # Where everyone was measured on a workload like this before.
-STRONGEST = named("eager", "torch.compile", "torch.compile bf16", "openvino", "openvino bf16", OURS)
+_STRONGEST = ("eager", "torch.compile", "torch.compile bf16", "openvino", "openvino bf16", OURS)
+STRONGEST = named(*_STRONGEST)
+SEARCHING = named(*_STRONGEST, *_ONCE)
+# Those that train in float32 and are not slower than another one by design.
+TRAINING = named("eager", "torch.compile", OURS)
 # Where many shapes are measured: float32 alone, one of each kind.
 SCALING = named("eager", "torch.compile", "openvino", OURS)
 

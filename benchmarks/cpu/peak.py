@@ -126,7 +126,8 @@ def with_libraries(figures: Mapping[str, Any], comparisons: Iterable[Mapping[str
     for comparison in comparisons:
         for name, implementation in comparison["implementations"].items():
             dtype, fastest = implementation["dtype"], implementation.get("fastest")
-            if name in (OURS, IN_CLIPS, ONE_THREAD) or not fastest or not comparison["direct_flop"]:
+            ours = name in (OURS, IN_CLIPS, ONE_THREAD)
+            if ours or dtype not in DTYPES or not fastest or not comparison["direct_flop"]:
                 continue
             rate = comparison["direct_flop"] / fastest / 1e9
             if rate > (found.get(f"{dtype}_library_gflop_per_second") or 0):

@@ -1,4 +1,4 @@
-"""ONNX Runtime and OpenVINO: the plain network, exported to ONNX for every shape it is given."""
+"""ONNX Runtime, OpenVINO and zentorch: the plain network, exported or compiled for every shape it is given."""
 
 import functools
 import importlib.util
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.core.plain import frozen, plain
+from benchmarks.cpu import quantised
 
 
 class Unavailable(Exception):
@@ -95,18 +96,23 @@ class Session:
 
 
 class Request:
-    """A model in OpenVINO; precision: "f32" or "bf16"."""
+    """A model in OpenVINO; precision: "f32", "bf16", or "int8" for quantised products, and beside them what the
+    processor does fastest."""
 
     def __init__(self, model: bytes, precision: str) -> None:
         import openvino as ov
 
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
         core = ov.Core()
-        self.model = core.compile_model(core.read_model(io.BytesIO(model)), "CPU", settings)
+        read = core.read_model(io.BytesIO(model))
+        if precision == "int8":
+            read = quantised.by_nncf(read)
+        else:
+            settings["INFERENCE_PRECISION_HINT"] = precision
+        self.model = core.compile_model(read, "CPU", settings)
         self.request: Any = None
 
     def __call__(self, silhouettes: np.ndarray) -> np.ndarray:
@@ -140,15 +146,46 @@ def openvino_bfloat16(network: nn.Module, training: bool) -> nn.Module:
     return Runtime(network, functools.partial(Request, precision="bf16"))
 
 
+def openvino_int8(network: nn.Module, training: bool) -> nn.Module:
+    """OpenVINO with its products in int8, quantised by NNCF."""
+    _require(training, "openvino", "nncf")
+    return Runtime(network, functools.partial(Request, precision="int8"))
+
+
+def onnxruntime_int8(network: nn.Module, training: bool) -> nn.Module:
+    """ONNX Runtime with its products in int8, quantised by its own tools."""
+    _require(training, "onnxruntime")
+    return Runtime(network, lambda model: Session(quantised.by_onnxruntime(model)))
+
+
+def zentorch(module: nn.Module, training: bool) -> nn.Module:
+    """The module compiled by AMD's plug-in for torch.compile, for these very shapes."""
+    if training:
+        raise Unavailable("evaluation only")
+    if importlib.util.find_spec("zentorch") is None:
+        raise Unavailable("zentorch is not installed")
+    try:
+        from zentorch._compile_backend import zentorch_compile
+    except Exception as error:  # it is built for one version of torch, and raises what the loader does
+        raise Unavailable(f"zentorch cannot be loaded: {error}") from error
+
+    def compile_graph(graph: Any, inputs: list[Tensor]) -> Any:
+        with torch._inductor.config.patch(joint_custom_post_pass=None):  # or what inductor compiles later has it too
+            return zentorch_compile(graph, inputs)
+
+    module.compile(backend=compile_graph, dynamic=False)
+    return module
+
+
 def require_bfloat16() -> None:
     """Raise Unavailable where the processor has no instructions for bfloat16."""
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise Unavailable("this processor has no bfloat16 arithmetic")
 
 
-def _require(training: bool, runtime: str) -> None:
+def _require(training: bool, *runtime: str) -> None:
     if training:
         raise Unavailable("evaluation only")
-    for package in ("onnx", "onnxscript", runtime):
+    for package in ("onnx", "onnxscript", *runtime):
         if importlib.util.find_spec(package) is None:
             raise Unavailable(f"{package} is not installed (extra [peers])")

@@ -5,8 +5,19 @@ from typing import Any
 
 from benchmarks.cpu import peak
 
-COLUMNS = (
-    f"{'median ms':>11}{'quartiles':>20}{'ours is':>9}{'error':>9}{'gradient':>10}{'GFLOP/s':>9}{'GB/s':>7}{'MiB':>7}"
+COLUMNS = "".join(
+    f"{title:>{width}}"
+    for title, width in {
+        "median ms": 11,
+        "quartiles": 20,
+        "ours is": 9,
+        "error": 9,
+        "gradient": 10,
+        "rank-1": 10,
+        "GFLOP/s": 9,
+        "GB/s": 7,
+        "MiB": 7,
+    }.items()
 )
 
 
@@ -66,10 +77,15 @@ def _line(name: str, row: Mapping[str, Any]) -> str:
         f"  {name:24}{row['median'] * 1e3:11.2f}{quartiles:>20}"
         f"{_or_dash(row['ours_is_times_faster'], 'x{:.2f}'):>9}"
         f"{_or_dash(row['errors']['output'], '{:.0e}'):>9}{_or_dash(row['errors']['gradient'], '{:.0e}'):>10}"
+        f"{_changes(row['rank_changes']):>10}"
         f"{_or_dash(row['dense_gflop_per_second'], '{:.1f}'):>9}"
         f"{_or_dash(row['least_gbyte_per_second'], '{:.1f}'):>7}"
         f"{_or_dash(memory and memory / 2**20, '{:.0f}'):>7}"
     )
+
+
+def _changes(changes: Mapping[str, int] | None) -> str:
+    return f"{changes['changed']} of {changes['probes']}" if changes else "-"
 
 
 def _or_dash(value: float | None, form: str) -> str:

@@ -14,7 +14,8 @@ from benchmarks.core.names import PEOPLE, WALKERS
 from benchmarks.core.plain import feature_maps, frozen, plain
 from benchmarks.cpu import executed, implementations
 from benchmarks.cpu.executed import Products
-from benchmarks.cpu.implementations import NETWORKS, OPERATORS, Implementation
+from benchmarks.cpu.implementations import NETWORKS, OPERATORS, TRAINING, Implementation
+from benchmarks.cpu.ranks import Search
 from hstl_fast import HSTL, PRESETS, losses
 from hstl_fast.names import one_of
 from hstl_fast.silhouettes import walkers
@@ -31,11 +32,15 @@ SOURCES = (PEOPLE, WALKERS)
 WALKS = 4
 # The layers of `oumvlp` and `grew` are those of `gait3d` in other regions.
 OPERATOR_PRESETS = ("casia-b", "gait3d")
+# People in the gallery of a search, each recorded once more as a probe.
+SEARCHED = 24
 BoundsByType = Mapping[str, Bounds]
 FORWARD_BOUNDS: BoundsByType = {"float32": Bounds(1e-5)}
 BACKWARD_BOUNDS: BoundsByType = {"float32": Bounds(1e-5, 1e-4)}
 # Rounding moves the maxima and slopes of a whole network: torch's own float32 gradients are off by 1e-3 or more.
-EMBEDDING_BOUNDS: BoundsByType = {"float32": Bounds(5e-5), "bfloat16": Bounds(2e-2)}
+# int8 is an answer up to a quarter of the largest value. Embeddings of different people differ by less than that,
+# and so a search has to find what float64 finds for half of its probes as well.
+EMBEDDING_BOUNDS: BoundsByType = {"float32": Bounds(5e-5), "bfloat16": Bounds(2e-2), "int8": Bounds(0.25)}
 TRAINING_BOUNDS: BoundsByType = {"float32": Bounds(5e-4, 2e-2), "bfloat16": Bounds(1e-2, 0.5)}
 
 Step = Callable[[nn.Module, Sequence[Tensor]], Answer]
@@ -56,7 +61,7 @@ class Workload(NamedTuple):
     None where memory does not limit the workload. clips, frames: the number of sequences, and of all their frames.
     threads: None for torch's. memory: arguments of `benchmarks.cpu.memory` that name this workload, None where memory
     is not measured. divided: whether our time is divided among the layers. float64_reference: computes the expected
-    answer; None for `step` on the plain network in float64.
+    answer; None for `step` on the plain network in float64. search: whose rank changes are counted, None for no one's.
     """
 
     name: str
@@ -78,6 +83,7 @@ class Workload(NamedTuple):
     memory: tuple[str, ...] | None = None
     divided: bool = False
     float64_reference: Step | None = None
+    search: Search | None = None
 
 
 def operator_layers() -> list[tuple[str, Layer]]:
@@ -158,6 +164,12 @@ def embedding(preset: str, lengths: Sequence[int] = (FRAMES,), source: str = PEO
     )
 
 
+def search() -> Search:
+    """Rendered walkers, each recorded twice."""
+    clips = [_clip(i, FRAMES, WALKERS) for i in range(2 * SEARCHED)]
+    return Search(tuple(clips[::2]), tuple(clips[1::2]))
+
+
 def gallery(preset: str, source: str) -> Workload:
     """Embedding many sequences of many lengths by our own implementation, beside it as many frames in clips of 30."""
     clips = [_clip(i, FRAMES, source) for i in range(sum(MANY) // FRAMES)]
@@ -198,6 +210,13 @@ def training_step(preset: str, source: str = PEOPLE, identities: int = 2, sequen
         clips=n,
         frames=n * FRAMES,
     )
+
+
+def for_goals(workload: Workload) -> Workload:
+    """The workload without what no goal asks for: the memory of an embedding, and training in less than float32."""
+    if workload.group == "training step":
+        return workload._replace(implementations=TRAINING)
+    return workload._replace(memory=None, divided=False)
 
 
 def forward(network: nn.Module, inputs: Sequence[Tensor]) -> Answer:

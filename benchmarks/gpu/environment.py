@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.core import processor
 from hstl_fast import info
 from hstl_fast.backends import measured
 
@@ -36,6 +37,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "triton": _triton(),
         "python": platform.python_version(),
         "cpu": installed["cpu"],
+        "processor": processor.description(),
         "cores": installed["cores"],
         "threads": installed["threads"],
         "hstl_fast": installed["hstl_fast"],

@@ -1,22 +1,26 @@
-"""`python -m benchmarks.report DIR [--page] [--into FILE] [--check]`."""
+"""`python -m benchmarks.report DIR [DIR...] [--page] [--into FILE] [--check]`."""
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.report.results import Results
 
 TABLES, PAGE = "tables.md", "index.html"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write everything drawn and counted from DIR/results.json; exit code 1 where --check finds a difference, 2 for
-    bad input, with one line that says what."""
+    """Write everything drawn and counted from the results.json of every DIR; exit code 1 where --check finds a
+    difference, 2 for bad input, with one line that says what."""
     options = _parser().parse_args(arguments)
     try:
         if options.check:
-            return _report_differences(list(differences(options.folder, options.into)))
-        for line in write(options.folder, options.into, options.page):
+            return _report_differences(list(differences(*options.folders, document=options.into)))
+        for line in write(*options.folders, document=options.into, with_page=options.page):
             print(line)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
@@ -26,8 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def write(folder: Path, document: Path | None = None, with_page: bool = False) -> Iterator[str]:
-    """Write pictures, tables and perhaps a page of them all into `folder`, and the marked part of `document`.
+def write(*folders: Path, document: Path | None = None, with_page: bool = False) -> Iterator[str]:
+    """Write pictures, tables and perhaps a page of them all into each folder of results, and the marked part of
+    `document`, which shows those of all folders beside each other.
 
     Everything is drawn and written beside its place before anything is replaced; the first file, the document, is
     replaced last. Pictures that these results no longer give are removed, all other files left alone.
@@ -39,22 +44,24 @@ def write(folder: Path, document: Path | None = None, with_page: bool = False) -
         ValueError: The results or the document are not what they should be.
         OSError: A place cannot be written.
     """
-    from benchmarks.report.markdown import drawn, seen_from, speed_part, tables_file, with_part
+    from benchmarks.report.markdown import drawn, tables_file
     from benchmarks.report.page import page
     from benchmarks.report.pictures import PICTURES, svg
     from benchmarks.report.results import load
     from hstl_fast.files import atomic_file
 
-    results = load(folder)
+    runs = {folder: load(folder) for folder in folders}
     files: dict[Path, str] = {}
+    left_out: dict[Path, str | None] = {}
     if document is not None:
-        files[document] = with_part(document, speed_part(results, seen_from(document, folder)))
-    files[folder / TABLES] = tables_file(results)
-    pictures = {picture: svg(picture, results) for picture in drawn(results)}
-    files |= {folder / picture.file: text for picture, text in pictures.items()}
-    if with_page:
-        files[folder / PAGE] = page(results, pictures)
-    left_out = {folder / picture.file: picture.lacks(results) for picture in PICTURES if picture not in pictures}
+        files[document] = _with_speed(document, runs)
+    for folder, results in runs.items():
+        files[folder / TABLES] = tables_file(results)
+        pictures = {picture: svg(picture, results) for picture in drawn(results)}
+        files |= {folder / picture.file: text for picture, text in pictures.items()}
+        if with_page:
+            files[folder / PAGE] = page(results, pictures)
+        left_out |= {folder / picture.file: picture.lacks(results) for picture in PICTURES if picture not in pictures}
     for path in left_out:
         if path.is_dir():
             raise IsADirectoryError(f"{path}: expected a file or nothing there, got a folder")
@@ -68,17 +75,25 @@ def write(folder: Path, document: Path | None = None, with_page: bool = False) -
         yield f"left out {path}: {lacks}"
 
 
-def differences(folder: Path, document: Path | None = None) -> Iterator[str]:
+def differences(*folders: Path, document: Path | None = None) -> Iterator[str]:
     """A line for each file that is not as `write` would leave it.
 
     Pictures and the page, if there is one, are judged by the results they say they were drawn from, because another
     version of matplotlib draws other bytes.
     """
-    from benchmarks.report.markdown import seen_from, speed_part, tables_file, with_part
-    from benchmarks.report.pictures import PICTURES, source
     from benchmarks.report.results import load
 
-    results = load(folder)
+    runs = {folder: load(folder) for folder in folders}
+    for folder, results in runs.items():
+        yield from _differences_in(folder, results)
+    if document is not None and _text(document) != _with_speed(document, runs):
+        yield f"{document}: what it says about speed is not what these results give"
+
+
+def _differences_in(folder: Path, results: "Results") -> Iterator[str]:
+    from benchmarks.report.markdown import tables_file
+    from benchmarks.report.pictures import PICTURES, source
+
     for picture in PICTURES:
         path = folder / picture.file
         lacks = picture.lacks(results)
@@ -90,10 +105,13 @@ def differences(folder: Path, document: Path | None = None) -> Iterator[str]:
         yield f"{folder / PAGE}: not made from these results"
     if _text(folder / TABLES) != tables_file(results):
         yield f"{folder / TABLES}: not the tables of these results"
-    if document is None:
-        return
-    if _text(document) != with_part(document, speed_part(results, seen_from(document, folder))):
-        yield f"{document}: what it says about speed is not what these results give"
+
+
+def _with_speed(document: Path, runs: Mapping[Path, "Results"]) -> str:
+    from benchmarks.report.markdown import Run, seen_from, speed_part, with_part
+
+    part = speed_part(*(Run(results, seen_from(document, folder)) for folder, results in runs.items()))
+    return with_part(document, part)
 
 
 def _text(path: Path) -> str:
@@ -104,7 +122,7 @@ def _report_differences(found: Sequence[str]) -> int:
     for line in found:
         print(line)
     if found:
-        print("python -m benchmarks.report DIR --into FILE brings them up to date")
+        print("python -m benchmarks.report DIR... --into FILE brings them up to date")
     return 1 if found else 0
 
 
@@ -115,7 +133,9 @@ def _complain(message: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description="Draw and count results.json.")
-    parser.add_argument("folder", metavar="DIR", type=Path, help="the folder with results.json; written into")
+    parser.add_argument(
+        "folders", metavar="DIR", nargs="+", type=Path, help="a processor's folder with results.json; written into"
+    )
     parser.add_argument("--page", action="store_true", help=f"also write {PAGE}, which shows everything")
     parser.add_argument(
         "--into",

@@ -22,10 +22,11 @@ from benchmarks.report.look import (
     text_style,
     text_width,
 )
-from benchmarks.report.results import FLOAT32, Outcome, Workload
+from benchmarks.report.results import BFLOAT16, FLOAT32, INT8, Outcome, Workload
 from benchmarks.report.words import error_text, number
 
 ROW, COLUMNS, GAP = 21, 3, 18
+TYPES = (FLOAT32, BFLOAT16, INT8)
 # Pixels above the panels, of a panel's own title, and of each further limit's label below it.
 HEAD, TITLE, LABEL = 62, 60, 15
 
@@ -86,7 +87,7 @@ def _rows(workloads: Sequence[Workload], quantity: Quantity) -> list[_Row]:
     everyone = {outcome.name: outcome for workload in workloads for outcome in workload.outcomes if outcome.answered}
     ordered = sorted(
         everyone.values(),
-        key=lambda outcome: (not outcome.is_float32, _rank(outcome.name, workloads, quantity)),
+        key=lambda outcome: (*_place_of_type(outcome.dtype), _rank(outcome.name, workloads, quantity)),
     )
     rows: list[_Row] = []
     types = list(dict.fromkeys(outcome.dtype for outcome in ordered))
@@ -95,6 +96,11 @@ def _rows(workloads: Sequence[Workload], quantity: Quantity) -> list[_Row]:
             rows.append(_Row(dtype, True, dtype == FLOAT32))
         rows += [_Row(outcome.name, False, outcome.is_float32) for outcome in ordered if outcome.dtype == dtype]
     return rows
+
+
+def _place_of_type(dtype: str) -> tuple[int, str]:
+    """The wider type first, others last."""
+    return (TYPES.index(dtype) if dtype in TYPES else len(TYPES), dtype)
 
 
 def _rank(name: str, workloads: Sequence[Workload], quantity: Quantity) -> float:

@@ -1,12 +1,14 @@
 """Results in Markdown: `tables.md` beside the results, and the marked part of a document."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.report import tables
 from benchmarks.report.goals import goals
 from benchmarks.report.pictures import PICTURES, Picture
-from benchmarks.report.results import Results
+from benchmarks.report.results import Results, labels
 from benchmarks.report.tables import Table
 from benchmarks.report.words import reasons
 
@@ -25,21 +27,29 @@ def tables_file(results: Results) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def speed_part(results: Results, folder: str) -> str:
-    """The pictures and tables of a document; `folder` is where the results lie, seen from the document.
+class Run(NamedTuple):
+    """Results, and where they lie, seen from a document."""
+
+    results: Results
+    folder: str
+
+
+def speed_part(*runs: Run) -> str:
+    """The pictures and tables of a document, those of several processors beside each other.
 
     Raises:
         ValueError: The results hold no whole network.
     """
-    pictures, speed = drawn(results), tables.speed(results)
+    everyone = [run.results for run in runs]
+    speed, reached = tables.speed(*everyone), goals(*everyone)
     if not speed:
         raise ValueError("expected results with whole networks for the document, got none that was timed")
-    reached = goals(results)
-    blocks = [_image(picture, folder) for picture in pictures[:1]]
+    pictures = [picture for picture in PICTURES if any(picture in drawn(results) for results in everyone)]
+    blocks = [image for picture in pictures[:1] for image in _images(picture, runs)]
     for table in ([reached] if reached.rows else []) + speed:
         blocks += [f"{table.title}: {table.note[0].lower()}{table.note[1:]}", tables.markdown(table)]
-    blocks += [_image(picture, folder) for picture in pictures[1:]]
-    blocks.append(f"{_origin(results)} See [all numbers]({folder}/tables.md).")
+    blocks += [image for picture in pictures[1:] for image in _images(picture, runs)]
+    blocks += [f"{_origin(run.results)} See [all numbers]({run.folder}/tables.md)." for run in runs]
     return "\n\n".join(blocks)
 
 
@@ -81,6 +91,16 @@ def _line_end(text: str) -> str:
 
 def _origin(results: Results) -> str:
     return f"{results.machine}; {results.commit}."
+
+
+def _images(picture: Picture, runs: Sequence[Run]) -> list[str]:
+    """The picture of each run that gives it, under the name of its processor where there are several runs."""
+    blocks = []
+    for label, run in zip(labels([run.results for run in runs]), runs, strict=True):
+        if picture in drawn(run.results):
+            blocks += [f"{label}:"] if len(runs) > 1 else []
+            blocks.append(_image(picture, run.folder))
+    return blocks
 
 
 def _image(picture: Picture, folder: str) -> str:

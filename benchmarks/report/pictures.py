@@ -9,7 +9,7 @@ from benchmarks.report.results import Outcome, Results, Workload
 from benchmarks.report.roofline import drawn, roofline
 from benchmarks.report.scaling import scaling, series
 from benchmarks.report.shares import divided, shares
-from benchmarks.report.words import reasons
+from benchmarks.report.words import reasons, searches
 
 DIRECT = "Dashed: the products of all maps, background included, by direct convolution,"
 DIRECT_AND_WINOGRAD = (
@@ -112,6 +112,7 @@ def _time_notes(results: Results, group: str, dashed: str) -> list[str]:
         f"{dashed} at the float32 peak of this machine, {results.peaks.float32:.0f} GFLOP/s ({results.peaks.source}). "
         "hstl_fast leaves the background out.",
         SILHOUETTES,
+        *searches(results.of(group)),
     )
 
 

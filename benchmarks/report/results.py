@@ -21,23 +21,32 @@ from benchmarks.report.fields import (
 )
 
 FILE = "results.json"
-FLOAT32, BFLOAT16 = "float32", "bfloat16"
+FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 PRESETS = ("casia-b", "oumvlp", "grew", "gait3d")
 SOURCES = (PEOPLE, WALKERS)
 # Groups of whole networks, which cannot be without arithmetic, as an operator can.
 NETWORKS = ("embedding", "throughput", "training step", "scaling", "variations")
 
 
+class RankChanges(NamedTuple):
+    """So many of the probes have another nearest sequence than in float64."""
+
+    changed: int
+    probes: int
+
+
 class Outcome(NamedTuple):
     """The outcome of one implementation on one workload; None where something was not measured.
 
     Times are in seconds; `peak_bytes` is of one step. errors: (output) or, in training, (losses, gradients), relative
-    to float64; empty where there is no answer. fault: why the answer does not count. unavailable: why it could not run.
+    to float64; empty where there is no answer. ranks: None where they were not counted. fault: why the answer does not
+    count. unavailable: why it could not run.
     """
 
     name: str
     dtype: str
     errors: tuple[float, ...]
+    ranks: RankChanges | None
     fault: str | None
     unavailable: str | None
     median: float | None
@@ -142,10 +151,16 @@ class Peaks(NamedTuple):
 
 
 class Results(NamedTuple):
-    """A whole run. `digest` names its content, `machine` and `commit` say in words where it comes from."""
+    """A whole run. `digest` names its content, `machine` and `commit` say in words where it comes from.
 
+    folder: the name of the folder of the results. cores: the generation of the processor's cores, such as "Zen 4"; None
+    where the file does not say.
+    """
+
+    folder: str
     workloads: tuple[Workload, ...]
     peaks: Peaks
+    cores: str | None
     machine: str
     commit: str
     digest: str
@@ -171,6 +186,12 @@ class Results(NamedTuple):
         return next(r.dtype for workload in self.workloads for r in workload.outcomes if r.name == name)
 
 
+def labels(runs: Sequence[Results]) -> list[str]:
+    """A short name for each of several runs: its cores, or its folder where that does not tell them apart."""
+    cores = [run.cores for run in runs]
+    return [run.cores if run.cores and cores.count(run.cores) == 1 else run.folder for run in runs]
+
+
 def fastest(outcomes: Iterable[Outcome]) -> Outcome | None:
     return min(
         (outcome for outcome in outcomes if outcome.median),
@@ -193,7 +214,7 @@ def load(folder: Path) -> Results:
     if not path.is_file():
         raise ValueError(f"{folder}: expected a folder with a {FILE} in it, got none there")
     try:
-        return _results(json.loads(path.read_text(encoding="utf-8")))
+        return _results(json.loads(path.read_text(encoding="utf-8")), folder.resolve().name)
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path}: expected what `pytest benchmarks --benchmark-only --benchmark-json` writes, got a file with a "
@@ -201,15 +222,18 @@ def load(folder: Path) -> Results:
         ) from error
 
 
-def _results(data: object) -> Results:
+def _results(data: object, folder: str) -> Results:
     fields = Fields("the file", data)
     benchmarks, peaks = fields.get("benchmarks", LIST), fields.inner("peaks")
     if not benchmarks:
         raise ValueError("the file: benchmarks must be a list of workloads, got an empty one")
+    machine = fields.inner("machine_info").inner("hstl_fast")
     return Results(
+        folder=folder,
         workloads=tuple(_workload(Fields(f"benchmark {i}", benchmark)) for i, benchmark in enumerate(benchmarks)),
         peaks=_peaks(peaks),
-        machine=_machine(fields.inner("machine_info").inner("hstl_fast")),
+        cores=_processor(machine).maybe("microarchitecture", NAME),
+        machine=_machine(machine),
         commit=_commit(fields.inner("commit_info"), fields.get("datetime", NAME)),
         digest=hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest(),
     )
@@ -293,6 +317,7 @@ def _outcome(workload: Fields, name: str) -> Outcome:
         name=name,
         dtype=info.maybe("dtype", NAME) or (BFLOAT16 if "bf16" in name else FLOAT32),
         errors=_errors(info, timed),
+        ranks=_ranks(info),
         fault=info.maybe("fault", TEXT),
         unavailable=info.maybe("unavailable", TEXT),
         median=info.maybe("median", POSITIVE),
@@ -312,11 +337,33 @@ def _errors(outcome: Fields, timed: bool) -> tuple[float, ...]:
     return tuple(error for error in (output, errors.maybe("gradient", kind)) if error is not None)
 
 
+def _ranks(outcome: Fields) -> RankChanges | None:
+    if outcome.content.get("rank_changes") is None:
+        return None
+    found = outcome.inner("rank_changes")
+    return RankChanges(found.get("changed", COUNT_OR_ZERO), found.get("probes", COUNT))
+
+
+def _processor(info: Fields) -> Fields:
+    """The processor by its numbers; without fields in older files."""
+    return info.inner("processor") if info.content.get("processor") is not None else Fields(info.where, {})
+
+
+def _numbers(processor: Fields) -> str:
+    """ " (Zen 5, family 26, model 2, stepping 1)", or nothing."""
+    cores = processor.maybe("microarchitecture", NAME)
+    numbers = {name: processor.maybe(name, COUNT_OR_ZERO) for name in ("family", "model", "stepping")}
+    words = [cores, *(None if number is None else f"{name} {number}" for name, number in numbers.items())]
+    known = ", ".join(word for word in words if word)
+    return f" ({known})" if known else ""
+
+
 def _machine(info: Fields) -> str:
     native = info.inner("native_cpu")
     isa = f", {native.get('instruction_set', NAME)}" if native.maybe("loaded", FLAG) else ""
     cores, threads = info.maybe("cores", COUNT), info.get("threads", COUNT)
-    return f"{info.get('cpu', NAME)}, {cores} cores{isa}, {threads} threads, PyTorch {info.get('torch', NAME)}"
+    name = info.get("cpu", NAME) + _numbers(_processor(info))
+    return f"{name}, {cores} cores{isa}, {threads} threads, PyTorch {info.get('torch', NAME)}"
 
 
 def _commit(info: Fields, measured: str) -> str:

@@ -5,13 +5,16 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from benchmarks.core import markdown as core
-from benchmarks.report.results import FLOAT32, Outcome, Part, Results, Workload, fastest
-from benchmarks.report.words import error_number, error_text, number
+from benchmarks.report.results import FLOAT32, Outcome, Part, Results, Workload, fastest, labels
+from benchmarks.report.words import error_number, error_text, number, ranks_text
 
 # Groups of whole networks, and what is done there.
 NETWORK_GROUPS = {"embedding": "embed", "throughput": "embed", "training step": "train"}
 NONE = "–"
 _BEST = "fastest other / ours"
+RANKS = (
+    "After a semicolon: in a search of rendered walkers, so many probes have another nearest sequence than in float64."
+)
 
 
 class Table(NamedTuple):
@@ -24,20 +27,46 @@ class Table(NamedTuple):
     strong: frozenset[tuple[int, int]] = frozenset()
 
 
-def speed(results: Results) -> list[Table]:
-    """Whole networks: milliseconds and errors of all, float32 first, then the narrower types."""
-    workloads = [w for w in results.of(*NETWORK_GROUPS) if w.timed]
-    names = [name for name in results.implementation_names if any(_timed(w, name) for w in workloads)]
-    wide = [name for name in names if results.dtype(name) == FLOAT32]
-    narrow = [name for name in names if name not in wide]
+def speed(*runs: Results) -> list[Table]:
+    """Whole networks: milliseconds and errors of all, float32 first, then the narrower types.
+
+    What several processors measured of one workload stands in rows below each other.
+    """
+    rows = _rows_of(runs)
+    everyone = [name for run in runs for name in run.implementation_names]
+    names = dict.fromkeys(name for name in everyone if any(_timed(workload, name) for _, workload in rows))
+    ordered = sorted(names, key=lambda name: not name.startswith("hstl_fast"))
+    wide = [name for name in ordered if _dtype(runs, name) == FLOAT32]
+    narrow = [name for name in ordered if name not in wide]
     tables = []
     if wide:
         note = "Medians in milliseconds, the error against float64 in brackets (in training: losses, gradients)."
-        tables.append(_speed("float32", note, workloads, wide))
+        tables.append(_speed("float32", note, rows, wide))
     if narrow:
         note = "Medians in milliseconds. These trade accuracy for time: see the errors."
-        tables.append(_speed("Less than float32", note, workloads, narrow))
+        tables.append(_speed("Less than float32", note, rows, narrow))
+    searches = [workload for _, workload in rows if any(outcome.ranks for outcome in workload.outcomes)]
+    if searches:
+        tables = [table._replace(note=f"{table.note} {RANKS}") for table in tables]
     return tables
+
+
+def _rows_of(runs: Sequence[Results]) -> list[tuple[str, Workload]]:
+    """Each workload that was timed, under the label of its processor; an empty label where there is one only."""
+    found = [
+        (label if len(runs) > 1 else "", workload)
+        for label, run in zip(labels(runs), runs, strict=True)
+        for workload in run.of(*NETWORK_GROUPS)
+        if workload.timed
+    ]
+    places: dict[tuple[str, str], int] = {}
+    for _, workload in found:
+        places.setdefault((workload.group, workload.name), len(places))
+    return sorted(found, key=lambda row: places[row[1].group, row[1].name])
+
+
+def _dtype(runs: Sequence[Results], name: str) -> str:
+    return next(run.dtype(name) for run in runs if name in run.implementation_names)
 
 
 def everything(results: Results) -> list[Table]:
@@ -52,18 +81,21 @@ def markdown(table: Table) -> str:
     return "\n".join(core.table(table.headers, table.rows, table.strong))
 
 
-def _speed(title: str, note: str, workloads: Sequence[Workload], names: Sequence[str]) -> Table:
+def _speed(title: str, note: str, workloads: Sequence[tuple[str, Workload]], names: Sequence[str]) -> Table:
+    several = len({label for label, _ in workloads}) > 1
+    headers = ("", *(["cores"] if several else []), *names, _BEST)
     rows: list[tuple[str, ...]] = []
     strong: set[tuple[int, int]] = set()
-    for workload in workloads:
+    for label, workload in workloads:
         timed = {name: outcome for name in names if (outcome := _timed(workload, name))}
         if not timed:
             continue
         best = fastest(timed.values())
-        strong |= {(len(rows), 1 + names.index(name)) for name, outcome in timed.items() if outcome is best}
+        strong |= {(len(rows), headers.index(name)) for name, outcome in timed.items() if outcome is best}
         cells = [_time_and_error(workload.outcome(name)) for name in names]
-        rows.append((_what(workload), *cells, _ratio(_best_other(timed.values()), workload.ours)))
-    return Table(title, note, ("", *names, _BEST), tuple(rows), frozenset(strong))
+        first = [_what(workload), *([label] if several else [])]
+        rows.append((*first, *cells, _ratio(_best_other(timed.values()), workload.ours)))
+    return Table(title, note, headers, tuple(rows), frozenset(strong))
 
 
 def _best_other(outcomes: Iterable[Outcome]) -> Outcome | None:
@@ -84,7 +116,8 @@ def _time_and_error(outcome: Outcome | None) -> str:
         return NONE
     if not outcome.median:
         return "wrong"
-    return f"{number(outcome.median * 1e3)} ({error_text(outcome, ', ')})"
+    changes = f"; {ranks_text(outcome)}" if outcome.ranks else ""
+    return f"{number(outcome.median * 1e3)} ({error_text(outcome, ', ')}{changes})"
 
 
 def _ratio(other: Outcome | None, ours: Outcome | None) -> str:
@@ -100,6 +133,7 @@ def _measurements(results: Results, group: str) -> Table:
         *timing,
         "error",
         "gradients' error",
+        "rank-1 changes",
         "dense GFLOP/s",
         "frames/s",
         "memory MiB",
@@ -126,9 +160,10 @@ def _heading(workload: Workload) -> str:
 def _figures(workload: Workload, outcome: Outcome) -> tuple[str, ...]:
     memory = NONE if outcome.peak_bytes is None else number(outcome.peak_bytes / 2**20)
     errors = [*map(error_number, outcome.errors), NONE, NONE][:2]
+    ranks = ranks_text(outcome) or NONE
     if not outcome.median:
         state = "wrong" if outcome.fault else "did not run"
-        return (state, NONE, NONE, NONE, *errors, NONE, NONE, memory)
+        return (state, NONE, NONE, NONE, *errors, ranks, NONE, NONE, memory)
     assert outcome.low
     assert outcome.high
     return (
@@ -137,6 +172,7 @@ def _figures(workload: Workload, outcome: Outcome) -> tuple[str, ...]:
         str(outcome.rounds),
         _ratio(outcome, workload.ours),
         *errors,
+        ranks,
         number(workload.dense_flop / outcome.median / 1e9),
         number(workload.frames / outcome.median) if workload.frames else NONE,
         memory,

@@ -21,6 +21,22 @@ def error_number(error: float) -> str:
     return f"{error:.0e}".replace("e-0", "e-")
 
 
+def ranks_text(outcome: Outcome) -> str:
+    """ "4 of 24" rank-1 answers that are not those of float64; empty where they were not counted."""
+    return f"{outcome.ranks.changed} of {outcome.ranks.probes}" if outcome.ranks else ""
+
+
+def searches(workloads: Iterable[Workload]) -> list[str]:
+    """A line for each workload with a search: the answers that change, by implementation."""
+    lines = []
+    for workload in workloads:
+        counted = [outcome for outcome in workload.outcomes if outcome.ranks]
+        if counted:
+            changes = ", ".join(f"{outcome.name} {ranks_text(outcome)}" for outcome in counted)
+            lines.append(f"Rank-1 answers of a search of rendered walkers that differ from float64's: {changes}.")
+    return lines
+
+
 def reasons(workloads: Iterable[Workload]) -> list[str]:
     """A line for each reason why there is no time, naming the implementation and the workloads."""
     found: dict[tuple[str, str], list[str]] = {}

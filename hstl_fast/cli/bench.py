@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -33,6 +34,7 @@ def _report_folder(_: click.Context, __: click.Parameter, folder: Path) -> Path:
 
 @click.command(short_help="Measure hstl_fast beside plain PyTorch and other runtimes.")
 @click.option("--quick", is_flag=True, help="A few workloads and rounds: two minutes instead of half an hour.")
+@click.option("--goals", is_flag=True, help="The workloads that goals are set for: a dozen minutes.")
 @click.option("-k", "selection", metavar="EXPRESSION", help="Only workloads that match, as in pytest: 'gait3d or fta'.")
 @click.option(
     "--report",
@@ -44,7 +46,7 @@ def _report_folder(_: click.Context, __: click.Parameter, folder: Path) -> Path:
     type=click.Path(path_type=Path),
     help="Folder to write; an earlier report is replaced.",
 )
-def bench(quick: bool, selection: str | None, folder: Path) -> None:
+def bench(quick: bool, goals: bool, selection: str | None, folder: Path) -> None:
     """Measure operators and whole networks on this machine: hstl_fast interleaved with plain PyTorch and with every
     other runtime that is installed, each compared with float64 first.
 
@@ -52,10 +54,13 @@ def bench(quick: bool, selection: str | None, folder: Path) -> None:
     does not get there leaves the folder as it was. Exit code 1 if an answer of hstl_fast was wrong; baselines that are
     wrong, fail or are missing are named in the report. OMP_NUM_THREADS sets the number of threads.
     """
+    options = ["--quick"] * quick + ["--goals"] * goals + (["-k", selection] if selection else [])
+    if quick and goals:
+        raise click.UsageError("expected one of --quick and --goals, got both")
     checkout = _checkout()
     _refuse_if_missing(NEEDED)
     with atomic_folder(folder) as draft:
-        passed = _measure(checkout, draft / RESULTS, quick, selection)
+        passed = _measure(checkout, draft / RESULTS, options)
         drawn = _draw(checkout, draft)
     if drawn.returncode:
         raise click.ClickException(f"{folder / RESULTS} is whole, but was not drawn: {drawn.stderr.strip()}")
@@ -112,14 +117,12 @@ def _refuse_if_unwritable(folder: Path) -> None:
         raise PermissionError(f"{folder} cannot be written: {error.strerror}") from error
 
 
-def _measure(checkout: Path, results: Path, quick: bool, selection: str | None) -> bool:
-    """Run the benchmarks into the file `results`, their output on ours; whether all of ours was right."""
+def _measure(checkout: Path, results: Path, options: list[str]) -> bool:
+    """Run the benchmarks with these options into the file `results`; whether all of ours was right."""
     command = [sys.executable, "-m", "pytest", "benchmarks", "--benchmark-only", f"--benchmark-json={results}"]
-    command += ["--quick"] if quick else []
-    command += ["-k", selection] if selection else []
-    code = subprocess.run(command, cwd=checkout, check=False).returncode
+    code = subprocess.run([*command, *options], cwd=checkout, check=False).returncode
     if code == NONE_SELECTED:
-        wanted = f"-k {selection!r}" + (" among the workloads of --quick" if quick else "")
+        wanted = " ".join(repr(word) if before == "-k" else word for before, word in pairwise(["", *options]))
         raise click.ClickException(f"expected workloads to measure, got none that match {wanted}")
     if code not in (PASSED, FAILED):
         raise click.ClickException(f"the benchmarks ended early, with pytest's exit code {code}, see above")

@@ -95,7 +95,7 @@ def test_writes_results_pictures_tables_and_page(tmp_path: Path, yardstick: Yard
     assert "hstl_fast cpu" in (folder / "latency.svg").read_text(encoding="utf-8")
     assert f"{folder / PAGE} shows them all" in result.output
     assert commands[0][:5] == [sys.executable, "-m", "pytest", "benchmarks", "--benchmark-only"]
-    assert not {"--quick", "-k"} & set(commands[0])
+    assert not {"--quick", "--goals", "-k"} & set(commands[0])
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["report"]
 
 
@@ -104,6 +104,13 @@ def test_passes_the_selection_on(tmp_path: Path, yardstick: Yardstick) -> None:
     run("bench", "--quick", "-k", "gait3d or fta", "--report", tmp_path / "report")
     assert "--quick" in commands[0]
     assert commands[0][commands[0].index("-k") + 1] == "gait3d or fta"
+
+
+def test_goals_are_selected_by_an_option_of_their_own(tmp_path: Path, yardstick: Yardstick) -> None:
+    commands = yardstick()
+    run("bench", "--goals", "--report", tmp_path / "report")
+    assert "--goals" in commands[0]
+    assert "--quick" not in commands[0]
 
 
 def test_writes_bench_report_here_unless_told(
@@ -164,6 +171,11 @@ def test_results_outlive_a_failure_to_draw_them(tmp_path: Path, yardstick: Yards
     result = run("bench", "--report", tmp_path / "report", exit_code=1)
     assert f"Error: {tmp_path / 'report' / FILE} is whole, but was not drawn: " in result.output
     assert contents(tmp_path / "report") == {FILE: '{"benchmarks": []}'}
+
+
+def test_quick_and_goals_exclude_each_other(tmp_path: Path, no_run: None) -> None:
+    result = run("bench", "--quick", "--goals", "--report", tmp_path / "report", exit_code=2)
+    assert "expected one of --quick and --goals, got both" in result.output
 
 
 def test_folders_of_others_are_left_alone(older: Path, no_run: None) -> None:

@@ -2,13 +2,15 @@
 
 import functools
 import importlib.util
+import sys
+import types
 
 import pytest
 import torch
 from torch import Tensor
 
 from benchmarks.core.correctness import errors
-from benchmarks.core.names import WALKERS
+from benchmarks.core.names import WALKERS, ZENTORCH
 from benchmarks.core.plain import PlainHSTL, PlainLayer
 from benchmarks.cpu import runtimes, workloads
 from benchmarks.cpu.compare import float64_reference
@@ -19,7 +21,7 @@ from benchmarks.cpu.implementations import (
     named,
 )
 from hstl_fast import HSTL
-from tests.benchmarks.cpu.helpers import OURSELVES, compared
+from tests.benchmarks.cpu.helpers import OURSELVES, Spoilt, compared
 from tests.helpers.networks import narrow_model, walkers
 
 
@@ -89,12 +91,61 @@ def test_bfloat16_answers_come_back_in_float32() -> None:
         assert logits.dtype == torch.float32 if training else logits is None
 
 
+RUNTIMES = [
+    *("onnxruntime", "openvino", "openvino bf16"),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("onnxruntime int8", "openvino int8")),
+]
+# An answer in a narrower type has an error that float32 does not have.
+LEAST_ERROR = {"float32": 0, "bfloat16": 1e-4, "int8": 1e-3}
+
+
+def put_in_place_of_zentorch(plug_in: types.ModuleType | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the plug-in's back end be this module, or one that cannot be imported."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name == ZENTORCH else find_spec(name))
+    monkeypatch.setitem(sys.modules, ZENTORCH, types.ModuleType(ZENTORCH))
+    monkeypatch.setitem(sys.modules, f"{ZENTORCH}._compile_backend", plug_in)  # type: ignore[arg-type]
+
+
+def test_zentorch_says_why_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    (implementation,) = named(ZENTORCH)
+    with pytest.raises(Unavailable, match="evaluation only"):
+        implementation.prepare(narrow_model("casia-b"), True)
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda package: None)
+        with pytest.raises(Unavailable, match=r"^zentorch is not installed$"):
+            implementation.prepare(narrow_model("casia-b"), False)
+    put_in_place_of_zentorch(None, monkeypatch)
+    with pytest.raises(Unavailable, match=r"^zentorch cannot be loaded: import of zentorch._compile_backend halted"):
+        implementation.prepare(narrow_model("casia-b"), False)
+
+
+def test_zentorch_leaves_no_pass_to_what_is_compiled_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plug-in that compiles nothing, but sets its pass for all of inductor, as the real one does."""
+    graphs: list[torch.fx.GraphModule] = []
+
+    def compile_graph(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
+        torch._inductor.config.joint_custom_post_pass = graphs.append
+        graphs.append(graph)
+        return graph
+
+    plug_in = types.ModuleType("plug-in")
+    plug_in.zentorch_compile = compile_graph  # type: ignore[attr-defined]
+    put_in_place_of_zentorch(plug_in, monkeypatch)
+    layer = Spoilt(torch.nn.Linear(3, 2), torch.abs).requires_grad_(False)
+    x = torch.randn(4, 3)
+    expected = layer(x)
+    assert torch.equal(runtimes.zentorch(layer, False)(x), expected)
+    assert len(graphs) == 1
+    assert torch._inductor.config.joint_custom_post_pass is None
+
+
 @functools.cache
 def exported_model() -> HSTL:
     return narrow_model("gait3d", divisor=8)
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "openvino bf16"])
+@pytest.mark.parametrize("name", RUNTIMES)
 def test_a_runtime_gives_the_embeddings_of_any_shape(name: str) -> None:
     (implementation,) = named(name)
     workload = workloads.embedding("gait3d", (4, 4))._replace(
@@ -104,6 +155,8 @@ def test_a_runtime_gives_the_embeddings_of_any_shape(name: str) -> None:
     if row.unavailable:
         pytest.skip(row.unavailable)
     assert row.fault is None
+    assert row.errors is not None
+    assert row.errors.output > LEAST_ERROR[implementation.dtype]
     network = implementation.prepare(workload.network, False)
     first = workload.step(network, workload.inputs).outputs[0]
     assert isinstance(network, runtimes.Runtime)
@@ -112,7 +165,7 @@ def test_a_runtime_gives_the_embeddings_of_any_shape(name: str) -> None:
     assert torch.equal(first, workload.step(network, workload.inputs).outputs[0])
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "openvino bf16"])
+@pytest.mark.parametrize("name", RUNTIMES)
 def test_a_runtime_that_is_absent_or_asked_to_train_says_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (implementation,) = named(name)
     with pytest.raises(Unavailable, match="evaluation only"):

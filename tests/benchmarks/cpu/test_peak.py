@@ -104,6 +104,7 @@ def comparison(direct_flop: int, **fastest: float | None) -> dict[str, Any]:
     """A workload with implementations and their fastest rounds in seconds."""
     rows = {name: {"dtype": "float32", "fastest": seconds} for name, seconds in fastest.items()}
     rows["openvino bf16"] = {"dtype": "bfloat16", "fastest": 1e-3}
+    rows["openvino int8"] = {"dtype": "int8", "fastest": 1e-6}
     return {"group": "embedding", "workload": "w", "direct_flop": direct_flop, "implementations": rows}
 
 
@@ -118,6 +119,7 @@ def test_the_best_product_of_any_library_counts() -> None:
     assert found["float32_library"] == "openvino, embedding: w"
     assert found["bfloat16_library_gflop_per_second"] == pytest.approx(1000)
     assert peak.arithmetic(found, "float32") == pytest.approx(200)
+    assert not any(name.startswith("int8") for name in found)
     assert peak.arithmetic(peak.with_libraries(figures, [slower]), "float32") == 120
     assert peak.with_libraries(figures, [slower])["float32_library"] == "torch.mm"
     assert peak.arithmetic({}, "float32") is None

@@ -137,10 +137,24 @@ def test_a_results_file_names_no_folder_and_no_user(
     assert not any("data" in entry["stats"] for entry in results["benchmarks"])
 
 
-def test_quick_keeps_each_operator() -> None:
-    command = [sys.executable, "-m", "pytest", "benchmarks", "--benchmark-only", "--quick", "--collect-only", "-q"]
+def selected(option: str) -> list[str]:
+    """The workloads that an option keeps."""
+    command = [sys.executable, "-m", "pytest", "benchmarks", "--benchmark-only", option, "--collect-only", "-q"]
     run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    chosen = [line for line in run.stdout.splitlines() if "::" in line]
+    return [line.partition("::")[2] for line in run.stdout.splitlines() if "::" in line]
+
+
+@pytest.mark.slow
+def test_goals_keep_what_goals_are_set_for() -> None:
+    sources = ("people", "walkers")
+    latencies = {f"test_latency[{preset}-{source}]" for preset in ("casia-b", "oumvlp", "gait3d") for source in sources}
+    others = {f"test_{name}[{source}]" for name in ("gallery", "training_step") for source in sources}
+    chosen = {name for name in selected("--goals") if not name.startswith("test_two_threads")}
+    assert chosen == {*latencies, *others, "test_forward[casia-b-strips]"}
+
+
+def test_quick_keeps_each_operator() -> None:
+    chosen = selected("--quick")
     assert len(chosen) == 6
     assert any("test_latency[casia-b-people]" in line for line in chosen)
     assert all(

@@ -100,6 +100,17 @@ def test_clips_of_one_length_go_together_and_come_back_in_order() -> None:
         assert distance(network(clip[None])[0][0], embedding) <= rounding(torch.float32, NETWORK)
 
 
+def test_goals_ask_for_the_memory_of_training_alone() -> None:
+    step = workloads.training_step("casia-b")._replace(memory=("training_step", "casia-b", PEOPLE))
+    kept = workloads.for_goals(step)
+    assert kept.memory == step.memory
+    assert [(each.name, each.dtype) for each in kept.implementations] == [
+        (name, "float32") for name in ("eager", "torch.compile", OURS)
+    ]
+    embedding = workloads.embedding("casia-b")._replace(memory=("embedding", "casia-b", PEOPLE, "30"), divided=True)
+    assert workloads.for_goals(embedding) == embedding._replace(memory=None, divided=False)
+
+
 def test_a_workload_of_a_network_names_its_work() -> None:
     workload = workloads.embedding("casia-b", (12, 30, 57))
     assert (workload.name, workload.group) == ("casia-b, 12 + 30 + 57 frames, people", "throughput")

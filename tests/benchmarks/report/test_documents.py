@@ -55,6 +55,29 @@ def test_what_was_not_measured_is_left_out(written: tuple[Path, Path]) -> None:
     assert "training.svg" not in (folder / "tables.md").read_text(encoding="utf-8")
 
 
+def test_a_document_shows_several_processors(written: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, readme = written
+    other = folder.parent / "fast"
+    measured.save(other, measured.only(measured.of_another_processor(microarchitecture="Zen 5"), "embedding"))
+    assert main([str(folder), str(other), "--into", str(readme)]) == 0
+    text = readme.read_bytes().decode()
+    pictures = [f"{label}:\n\n![Time to embed one clip]({at}/latency.svg)" for label, at in RUNS.items()]
+    assert "\n\n".join(pictures) in text
+    assert text.count("latency.svg") == text.count("operators.svg") == 2
+    assert "Zen 5:\n\n![Time of a training step]" not in text
+    for at in RUNS.values():
+        assert f"[all numbers]({at}/tables.md)" in text
+    assert (other / "latency.svg").is_file()
+    assert main([str(folder), str(other), "--into", str(readme), "--check"]) == 0
+    assert main([str(folder), "--into", str(readme), "--check"]) == 1
+    (other / "tables.md").write_text("older")
+    assert main([str(folder), str(other), "--into", str(readme), "--check"]) == 1
+
+
+# Where the results of two processors lie, by their labels.
+RUNS = {"abacus": "results/abacus", "Zen 5": "results/fast"}
+
+
 def test_readme_part_is_rewritten_and_nothing_else(written: tuple[Path, Path]) -> None:
     folder, readme = written
     text = readme.read_bytes().decode()
@@ -67,7 +90,7 @@ def test_readme_part_is_rewritten_and_nothing_else(written: tuple[Path, Path]) -
     assert "\nold\n" not in text
     for path in re.findall(r"\]\(([^)]+)\)", text):
         assert (readme.parent / path).is_file(), path
-    list(write(folder, readme))
+    list(write(folder, document=readme))
     assert readme.read_bytes().decode() == text
 
 
@@ -170,7 +193,7 @@ def test_a_readme_keeps_its_line_ends(folder: Path, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_bytes(f"# Title\r\n\r\n{BEGIN}\r\n{END}\r\n".encode())
     measured.save(folder, measured.only(measured.results(), "embedding"))
-    list(write(folder, readme))
+    list(write(folder, document=readme))
     text = readme.read_bytes()
     assert text.count(b"\r\n") == text.count(b"\n") > 10
     assert check(folder, readme) == 0
@@ -202,6 +225,5 @@ def test_committed_files_are_those_of_the_committed_results() -> None:
     (document,) = [path for path in documents if BEGIN in path.read_text(encoding="utf-8")]
     part = document.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
     named = {(document.parent / path).resolve() for path in re.findall(r"\(([^)]*benchmarks/results/[^/)]+)/", part)}
-    assert len(named) == 1, "the part on speed is made from one machine's results"
-    for folder in committed():
-        assert list(differences(folder, document if folder in named else None)) == []
+    assert named == set(committed()), "the part on speed shows the results of every machine"
+    assert list(differences(*committed(), document=document)) == []

@@ -35,6 +35,7 @@ def test_pictures_are_xml_with_their_numbers(folder: Path, name: str, labels: li
 
 def test_pictures_say_who_has_no_time_and_why(folder: Path) -> None:
     notes = " ".join(texts(draw(folder, "latency")))
+    assert "Rank-1 answers of a search of rendered walkers that differ from float64's: openvino int8 4 of 24." in notes
     assert "onnxruntime could not run on casia-b, 30 frames: onnxruntime is not installed." in notes
     assert "openvino bf16 was wrong or failed on casia-b, 30 frames: output is off by 3.0e-01, 0.03 allowed." in notes
     assert (
@@ -48,7 +49,17 @@ def test_an_implementation_that_never_ran_has_no_bar(folder: Path) -> None:
 
 
 def test_names_stand_in_order_of_speed_and_type(folder: Path) -> None:
-    names = ["float32", OURS, "openvino", "eager", "bfloat16", "eager bf16 autocast", "openvino bf16"]
+    names = [
+        "float32",
+        OURS,
+        "openvino",
+        "eager",
+        "bfloat16",
+        "eager bf16 autocast",
+        "openvino bf16",
+        "int8",
+        "openvino int8",
+    ]
     assert [text for text in texts(draw(folder, "latency")) if text in names] == names
 
 

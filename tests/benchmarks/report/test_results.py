@@ -53,6 +53,11 @@ DAMAGE = [
     (("machine_info", "hstl_fast", "threads"), "2", "the file: machine_info: hstl_fast: threads must be a positive"),
     (("commit_info", "id"), None, "the file: commit_info: id must be printable text, got None"),
     (("datetime",), 2026, "the file: datetime must be printable text, got 2026"),
+    (
+        ("machine_info", "hstl_fast", "processor"),
+        {"microarchitecture": 5},
+        "the file: machine_info: hstl_fast: processor: microarchitecture must be printable text or null, got 5",
+    ),
     (("workload", "workload"), 3, "benchmark 0: extra_info: workload must be printable text, got 3"),
     (("workload", "training"), "no", f"{WHOLE}: training must be true or false, got 'no'"),
     (("workload", "dense_flop"), 0, f"{WHOLE}: dense_flop must be a positive integer, got 0"),

@@ -9,8 +9,9 @@ pytest.importorskip("matplotlib", reason="drawing needs matplotlib, from the ext
 
 from benchmarks.core.names import IN_CLIPS
 from benchmarks.report import tables
-from benchmarks.report.results import load
+from benchmarks.report.results import labels, load
 from benchmarks.report.words import number
+from tests.benchmarks.report import measured
 from tests.benchmarks.report.helpers import cells, table, with_implementations
 from tests.benchmarks.report.measured import OURS, outcome, untimed
 
@@ -34,7 +35,23 @@ def test_speed_table_has_medians_errors_and_what_ours_gains(folder: Path) -> Non
     assert cells(is_float32, "train casia-b, 4 x 30 frames")[OURS] == "3000 (1e-5, 4e-4)"
     assert cells(is_float32, "train casia-b, 4 x 30 frames")["openvino"] == tables.NONE
     assert cells(narrow, "embed casia-b, 30 frames")["eager bf16 autocast"] == "125 (3e-3)"
-    assert cells(narrow, "embed casia-b, 30 frames")["fastest other / ours"] == "0.62"
+    assert cells(narrow, "embed casia-b, 30 frames")["openvino int8"] == "100 (6e-2; 4 of 24)"
+    assert cells(narrow, "embed casia-b, 30 frames")["fastest other / ours"] == "0.50"
+    assert "so many probes have another nearest sequence than in float64" in narrow.note
+
+
+def test_processors_are_below_each_other(folder: Path) -> None:
+    other = folder.parent / "fast"
+    measured.save(other, measured.of_another_processor(microarchitecture="Zen 5", family=26, model=2, stepping=1))
+    first, second = load(folder), load(other)
+    is_float32, narrow = tables.speed(first, second)
+    assert is_float32.headers[:3] == ("", "cores", OURS)
+    rows = [row for row in is_float32.rows if row[0] == "embed casia-b, 30 frames"]
+    assert [row[1:4] for row in rows] == [("abacus", "200 (1e-7)", "600 (2e-7)"), ("Zen 5", "100 (1e-7)", "300 (2e-7)")]
+    assert [row[1] for row in narrow.rows] == ["abacus", "Zen 5"]
+    assert (1, 2) in is_float32.strong
+    assert second.machine.startswith("Abacus 5000 (Zen 5, family 26, model 2, stepping 1), 2 cores, avx512")
+    assert labels([second, second]) == ["fast", "fast"]
 
 
 def test_presets_stand_in_the_papers_order(folder: Path) -> None:
@@ -51,7 +68,7 @@ def test_fastest_of_a_row_is_strong(folder: Path) -> None:
 def test_measurements_have_spread_rates_and_memory(folder: Path) -> None:
     rows = table(folder, "Embedding").rows
     ours = next(row for row in rows if row[1] == OURS)
-    assert ours[2:] == ("float32", "200", "180 to 240", "5", "1.00", "1e-7", tables.NONE, "250", "150", "75.0")
+    assert ours[2:] == ("float32", "200", "180 to 240", "5", "1.00", "1e-7", *(tables.NONE,) * 2, "250", "150", "75.0")
     wrong = next(row for row in rows if row[1] == "openvino bf16")
     assert wrong[3] == "wrong"
 
@@ -79,11 +96,11 @@ def test_our_time_is_divided_among_the_layers(folder: Path) -> None:
 
 def test_variations_are_beside_ours(folder: Path) -> None:
     rows = [row for row in table(folder, "Variations").rows if row[1] == IN_CLIPS]
-    assert [(row[3], row[6], row[10]) for row in rows] == [("980", "0.98", "4408")]
+    assert [(row[3], row[6], row[11]) for row in rows] == [("980", "0.98", "4408")]
 
 
 def test_operators_are_summed_up_by_geometric_means(folder: Path) -> None:
-    assert table(folder, "Operators").rows[0] == ("arme forward", "2", "4.00 (2.00 to 8.00)", "2e-7")
+    assert table(folder, "Operators").rows[0] == ("arme forward", "2", "4.00 (2.00 to 8.00)", tables.NONE, "2e-7")
 
 
 def test_markdown_tables_are_as_wide_everywhere(folder: Path) -> None:
