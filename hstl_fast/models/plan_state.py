@@ -33,6 +33,24 @@ _TENSORS: dict[type[nn.Module], tuple[str, ...]] = {
 }
 
 
+class Asked(NamedTuple):
+    """A request for a plan.
+
+    Attributes:
+        network: An `HSTL`.
+        silhouettes: `[n, t, h, w]`, uint8 0..255 or floating 0..1.
+        lengths: Of packed sequences, else empty.
+        batch_statistics: Whether the norm takes the statistics of the batch.
+        window: What is kept of a window of a longer clip; None for whole clips.
+    """
+
+    network: Network
+    silhouettes: Tensor
+    lengths: list[int]
+    batch_statistics: bool
+    window: Hashable = None
+
+
 class PlanState(NamedTuple):
     """The state that a plan follows from.
 
@@ -49,24 +67,20 @@ class PlanState(NamedTuple):
     with_head: bool
 
 
-def state_for_plan(
-    network: Network, silhouettes: Tensor, lengths: list[int], batch_statistics: bool
-) -> PlanState | None:
-    """Read the state that a plan for these silhouettes follows from.
+def state_for_plan(asked: Asked) -> PlanState | None:
+    """Read the state that a plan follows from.
 
     A plan may stand for the layers where no gradients are wanted and no mode follows what is computed, every layer is
     ours and untouched, and every tensor is plain memory of the network's type. It may stand for the head, too, where
     this holds of the linear maps and of batch norm in evaluation.
 
     Args:
-        network: An `HSTL`.
-        silhouettes: `[n, t, h, w]`, uint8 or floating.
-        lengths: Of packed sequences, else empty.
-        batch_statistics: Whether the norm takes the statistics of the batch.
+        asked: What it is asked for.
 
     Returns:
         The state; None if no plan may stand for the layers.
     """
+    network, silhouettes = asked.network, asked.silhouettes
     dtype, native = network.parts.weight.dtype, library.cpu()
     if type(silhouettes) is not Tensor or not silhouettes.is_cpu or _is_followed():
         return None
@@ -75,13 +89,14 @@ def state_for_plan(
     state = _State(dtype)
     if not all(state.includes(layer, kind) for layer, kind in own_layers(network)) or not state.weights:
         return None
-    with_head = not batch_statistics and _includes_head(state, network)
+    with_head = not asked.batch_statistics and asked.window is None and _includes_head(state, network)
     if not state.is_keepable:
         return PlanState(None, state.weights, state.tensors, with_head)
     options = (dtype, BACKEND.value(), ALGORITHM.value(), native.instruction_set())
     stages = [len(list(stage.children())) for stage in network.stages]
     order = (network.config.pool, len(network.stem), *stages)
-    call = (silhouettes.shape, silhouettes.dtype == torch.uint8, *lengths, torch.get_num_threads(), with_head)
+    threads = torch.get_num_threads()
+    call = (silhouettes.shape, silhouettes.dtype == torch.uint8, *asked.lengths, threads, with_head, asked.window)
     return PlanState((call, options, order, *state.described), state.weights, state.tensors, with_head)
 
 
