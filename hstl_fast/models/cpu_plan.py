@@ -146,8 +146,9 @@ class PlannedMaps:
         self._find = support.FindCall(self._support, self._x, self._positions(), self._reads.itemsize, self._threads)
         self._append(None, self._find)
         self._maximum: Place | None = None
-        # The convolution that `_x` comes from.
+        # The convolution that `_x` comes from, and whether the frame maximum is read from `_x`.
         self._convolution: arme.ForwardCall | None = None
+        self._is_pooled = False
         # The parts of all levels, `[n, p, c]`; copies of a level's parts into them; their number and width so far.
         self._parts = self._program.area() if with_head else self._program.place(ANSWER)
         self._copies: list[CopyRowsCall] = []
@@ -296,6 +297,7 @@ class PlannedMaps:
         """An area for the next map: the one that the current map is not in."""
         area = self._x = self._maps[self._x is self._maps[0]].reserve(size)
         self._maximum = self._convolution = None
+        self._is_pooled = False
         return area
 
     def _next_support(self, size: int) -> Area:
@@ -320,6 +322,7 @@ class PlannedMaps:
         if self._convolution is not None and self._convolution.finds_maxima:
             self._convolution.maximum = maximum
         else:
+            self._is_pooled = True
             sizes = astp.MapSizes(self._lens, self._height, self._width, self._channels, *self._common())
             self._append(reader, astp.FrameMaximumCall(maximum, None, self._x, sizes, self._support))
         return maximum

@@ -165,6 +165,7 @@ class PlannedWindowMaps(PlannedMaps):
         """Plan the maximum over the frames that are as in the whole clip; `layer` pools it in the end."""
         shape = (self._height, self._width, self._channels)
         if self._maximum is None:
+            self._is_pooled = True  # so that the convolution before writes the whole map
             itemsize, positions, first = self._like.dtype.itemsize, shape[0] * shape[1], self._window.first
             self._maximum = self._program.place(ANSWER, self._size * itemsize)
             x = self._program.place(self._x, first * positions * self._channels * itemsize)
