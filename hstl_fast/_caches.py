@@ -29,10 +29,11 @@ def cache_bytes() -> dict[str, int]:
 def clear_caches() -> None:
     """Free everything that the package keeps for the next call; the next call makes it again.
 
-    These are the prepacked weights of evaluation, the free memory of the native allocator, and on a GPU the tables of
-    the kernels and the CUDA graphs of all models. No answer depends on it: what is kept is used only for weights whose
-    bytes are still those that it was made from. Call it to free memory, and before parameters are swapped by
-    `torch.utils.swap_tensors`, which the weak references of the cache forbid.
+    These are the prepacked weights and the execution plans of evaluation, the free memory of the native allocator, and
+    on a GPU the tables of the kernels and the CUDA graphs of all models. No answer depends on it: what is kept is used
+    only for weights whose bytes are still those that it was made from, and for networks that are what they were. Call
+    it to free memory, and before parameters are swapped by `torch.utils.swap_tensors`, which the weak references of the
+    cache forbid.
     """
     for cache in reversed(_caches.values()):  # the allocator, registered first, gets back what the others hold
         cache.clear()

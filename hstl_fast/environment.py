@@ -7,7 +7,7 @@ and, where the allowed values are names, the nearest of them.
 """
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hstl_fast.names import did_you_mean, one_of
 
@@ -143,6 +143,9 @@ MAX_JOBS = Variable(
     "a whole number, 1 or more",
     build_time=True,
 )
+# The variables' names as `os.environ` keeps them.
+_keys: dict[str, Any] = {}
+
 VARIABLES = (
     *(BACKEND, ALGORITHM, PACKED_CACHE, MEMORY_CACHE, TILES, DEBUG, CPU_ISA),
     *(CPU, CUDA, CUDA_ARCHS, SANITIZE, CXX, NVCC, CUDA_HOME, TORCH_CUDA_ARCH_LIST, MAX_JOBS),
@@ -206,7 +209,18 @@ def faults() -> list[str]:
 
 
 def _text(variable: Variable) -> str:
-    return os.environ.get(variable.name, "").strip()
+    return os.environ.get(variable.name, "").strip() if _is_set(variable.name) else ""
+
+
+def _is_set(name: str) -> bool:
+    """Whether a variable may be set; `os.environ` raises and catches an exception for each that is not."""
+    data = getattr(os.environ, "_data", None)  # a private name of Python; without it, all may be
+    if data is None:
+        return True
+    key = _keys.get(name)
+    if key is None:
+        key = _keys[name] = os.environ.encodekey(name)
+    return key in data
 
 
 def _choice(variable: Variable) -> str | None:

@@ -13,6 +13,7 @@ backend knows operators only, and nothing of layers or of their order.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -32,7 +33,7 @@ from hstl_fast.reference import fta_lengths
 
 # The bases of a plan's places: silhouettes, the answer, and the prepacked weights of the first convolution and those
 # that follow.
-_SILHOUETTES, _ANSWER, _PREPACKED = ARENA + 1, ARENA + 2, ARENA + 3
+SILHOUETTES, ANSWER, PREPACKED = ARENA + 1, ARENA + 2, ARENA + 3
 
 
 class PrepackedLayout(NamedTuple):
@@ -41,6 +42,20 @@ class PrepackedLayout(NamedTuple):
     dtype: torch.dtype
     split: list[int]
     algorithm: int
+
+
+class Level(NamedTuple):
+    """A frame maximum in the answer of a plan.
+
+    Attributes:
+        layer: The pool that it is for, as its number in `layers_of`.
+        begin: The number of its first element in the answer.
+        shape: `[h, w, c]`.
+    """
+
+    layer: int
+    begin: int
+    shape: tuple[int, int, int]
 
 
 class Plan(NamedTuple):
@@ -53,6 +68,8 @@ class Plan(NamedTuple):
         reads: The type of the silhouettes that the program reads.
         shape: The answer's.
         dtype: The answer's type.
+        with_head: Whether the answer is embeddings; else it is the parts that the head is applied to, or maxima.
+        levels: The maxima in the answer, where they are what is wanted.
     """
 
     program: Program
@@ -61,6 +78,8 @@ class Plan(NamedTuple):
     reads: torch.dtype
     shape: tuple[int, ...]
     dtype: torch.dtype
+    with_head: bool
+    levels: tuple[Level, ...] = ()
 
     def run(self, silhouettes: Tensor, weights: list[Tensor]) -> Tensor:
         """Compute the answer.
@@ -70,7 +89,7 @@ class Plan(NamedTuple):
             weights: The convolutions' weights, in their order.
 
         Returns:
-            The embeddings `[n, p, c]`, or the parts that the head is applied to.
+            Embeddings or parts `[n, p, c]`, or maxima.
         """
         given = (silhouettes if silhouettes.dtype == self.reads else scaled(silhouettes, self.reads)).contiguous()
         prepacked = cached_weights([Request(w, *layout) for w, layout in zip(weights, self.layouts)])
@@ -83,6 +102,10 @@ class Plan(NamedTuple):
     def execute(self, bases: list[int]) -> None:
         """Run the program; the benchmarks put a stopwatch here."""
         self.program.run(bases)
+
+
+# A pool, and its `Level`'s first element and shape.
+PooledMaximum = tuple[nn.Module, int, tuple[int, int, int]]
 
 
 class PlannedMaps:
@@ -111,7 +134,7 @@ class PlannedMaps:
         self._layouts: list[PrepackedLayout] = []
         self._program, self._layers = ProgramBuilder(), list[nn.Module | None]()
         self._reads = torch.uint8 if given == torch.uint8 else dtype
-        self._silhouettes = self._program.place(_SILHOUETTES)
+        self._silhouettes = self._program.place(SILHOUETTES)
         # The map, and where it may be non-zero.
         self._x: Place = self._silhouettes
         areas = [self._program.area() for _ in range(8)]
@@ -127,7 +150,7 @@ class PlannedMaps:
         self._convolution: arme.ForwardCall | arme.SilhouettesForwardCall | None = None
         self._is_pooled = False
         # The parts of all levels, `[n, p, c]`; copies of a level's parts into them; their number and width so far.
-        self._parts = self._program.area() if with_head else self._program.place(_ANSWER)
+        self._parts = self._program.area() if with_head else self._program.place(ANSWER)
         self._copies: list[CopyRowsCall] = []
         self._count, self._part_width = 0, 0
 
@@ -138,7 +161,7 @@ class PlannedMaps:
         _checks.parameter(weight, "weight", (len(rows), "c_out", c_in, 3, 3, 3), self._like)
         c_out, dtype = weight.shape[1], self._like.dtype
         algorithm = resolve(_dispatch.choose_algorithm(None, "cpu", dtype), dtype, c_in, c_out, self._lens)
-        prepacked = self._program.place(_PREPACKED + len(self.weights))
+        prepacked = self._program.place(PREPACKED + len(self.weights))
         self.weights.append(weight)
         self._layouts.append(PrepackedLayout(dtype, rows, algorithm))
         before, grown = self._support, self._next_support(self._positions())
@@ -241,10 +264,15 @@ class PlannedMaps:
             assert isinstance(self._parts, Area)
             self._parts.reserve(self._parts_bytes(self._count))
             width = self._plan_head(network)
+        return self._plan(network, (len(self._lens), self._count, width))
+
+    def _plan(self, network: Network, shape: tuple[int, ...], pools: Sequence[PooledMaximum] = ()) -> Plan:
+        """The plan for an answer of this shape."""
         numbers = {layer: number for number, layer in enumerate(layers_of(network))}
         layers = [None if layer is None else numbers[layer] for layer in self._layers]
-        shape = (len(self._lens), self._count, width)
-        return Plan(self._program.build(), layers, self._layouts, self._reads, shape, self._like.dtype)
+        levels = tuple(Level(numbers[layer], begin, size) for layer, begin, size in pools)
+        described = self._layouts, self._reads, shape, self._like.dtype, self._with_head, levels
+        return Plan(self._program.build(), layers, *described)
 
     def _plan_head(self, network: Network) -> int:
         """Plan the linear map of each part and batch norm; returns the embeddings' width."""
@@ -257,7 +285,7 @@ class PlannedMaps:
             _checks.parameter(tensor, "norm", (c_out,), self._like)
         statistics = head.Norm(*(None if tensor is None else self._tensor(tensor) for tensor in tensors))
         sizes = (len(self._lens), self._count, self._part_width, c_out, *self._common())
-        answer = self._program.place(_ANSWER)
+        answer = self._program.place(ANSWER)
         self._append(parts, head.HeadCall(answer, self._parts, self._tensor(fc), statistics, norm.eps, *sizes))
         return c_out
 

@@ -25,7 +25,8 @@ from hstl_fast.models.eligibility import (
 from hstl_fast.models.feature_maps import EagerMaps, FeatureMaps
 from hstl_fast.models.inputs import batches, check_clips, check_silhouettes, pack, repeated
 from hstl_fast.models.kept_plans import planned_embeddings
-from hstl_fast.models.long_clips import FRAMES_OF_A_WINDOW, Maximum, WindowMaps, embeddings_of_maxima, windows
+from hstl_fast.models.long_clips import FRAMES_OF_A_WINDOW, ClipMaxima, windows
+from hstl_fast.models.plan_state import Asked
 from hstl_fast.models.recognition import model_in
 from hstl_fast.models.released_files import read
 from hstl_fast.nn import ARME, ASTP, FTA, Layer, SeparateFCs, StripPool
@@ -135,7 +136,7 @@ class HSTL(Layer):
         """Compute embeddings of N clips in evaluation mode, whatever mode the model is in, without gradients.
 
         The clips are packed, in order, into ragged batches, so that memory stays bounded; a clip that is longer than a
-        batch goes alone, and one of more than 720 frames (`max_frames`, if that is more) is computed in windows, with
+        batch goes alone, and one of more than 360 frames (`max_frames`, if that is more) is computed in windows, with
         the same result up to rounding: memory does not grow with its length. Windows need a network of untouched layers
         of ours, without hooks. With our kernels on a GPU, a batch is gathered in pinned memory while the one before is
         computed, by a CUDA graph; nothing waits for the result. The model's mode is not touched: several threads may
@@ -248,17 +249,17 @@ class HSTL(Layer):
 
     def _in_windows(self, clip: Tensor, longest: int) -> Tensor:
         """`[1, P, C]` of a long clip."""
-        maxima: list[Maximum] = []
+        maxima = ClipMaxima(self, self._walk)
         for window in windows(self.config, len(clip), longest):
             silhouettes = pack([clip[window.start : window.stop]], self.parts.weight).to(self.parts.weight.device)
-            self._walk(WindowMaps(self, silhouettes, window, maxima))
-        return embeddings_of_maxima(self, maxima)
+            maxima.add(silhouettes, window)
+        return maxima.embeddings()
 
     def _embeddings(self, silhouettes: Tensor, lengths: list[int], batch_statistics: bool) -> Tensor:
         """`[N, P, C]`; the classifier, which grows with the identities, is not needed for them."""
         silhouettes, lengths = repeated(silhouettes, lengths)
         silhouettes = silhouettes.to(self.parts.weight.device)
-        planned = planned_embeddings(self, silhouettes, lengths, batch_statistics, self._walk)
+        planned = planned_embeddings(Asked(self, silhouettes, lengths, batch_statistics), self._walk)
         if planned is not None:
             return planned
         maps = EagerMaps(self, silhouettes, lengths)

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from hstl_fast._caches import register_cache
 from hstl_fast.models.cpu_plan import Plan, PlannedMaps
-from hstl_fast.models.eligibility import Network
 from hstl_fast.models.head import apply_head
-from hstl_fast.models.plan_state import PlanState, may_plan, state_for_plan
+from hstl_fast.models.plan_state import Asked, PlanState, may_plan, state_for_plan
 
 # Plans of at most so many states are kept; one takes 10 to 20 KB.
 MOST_PLANS = 128
@@ -22,57 +21,64 @@ _plans: dict[Hashable, Plan] = {}
 register_cache("execution plans", lambda: sum(plan.program.nbytes for plan in list(_plans.values())), _plans.clear)
 
 
-def planned_embeddings(
-    network: Network,
-    silhouettes: Tensor,
-    lengths: list[int],
-    batch_statistics: bool,
-    walk: Callable[[PlannedMaps], None],
-) -> Tensor | None:
+def planned_embeddings(asked: Asked, walk: Callable[[PlannedMaps], None]) -> Tensor | None:
     """Compute embeddings by an execution plan, which is kept or made.
 
     Args:
-        network: An `HSTL`.
-        silhouettes: `[n, t, h, w]`, uint8 0..255 or floating 0..1.
-        lengths: Of packed sequences, else empty.
-        batch_statistics: Whether the norm takes the statistics of the batch.
+        asked: What is computed.
         walk: Plans every layer of the network.
 
     Returns:
         The embeddings `[n, p, c]`; None if no plan may stand for the layers.
     """
-    state = state_for_plan(network, silhouettes, lengths, batch_statistics)
+
+    def make(with_head: bool) -> PlannedMaps:
+        (n, t, _, _), dtype = asked.silhouettes.shape, asked.network.parts.weight.dtype
+        shape = tuple(asked.silhouettes.shape)
+        maps = PlannedMaps(shape, asked.silhouettes.dtype, dtype, asked.lengths or [t] * n, with_head)
+        walk(maps)
+        return maps
+
+    found = answer_by_plan(asked, make)
+    if found is None:
+        return None
+    plan, answer = found
+    if plan.with_head:
+        return answer
+    return apply_head(asked.network, [answer.transpose(1, 2)], asked.batch_statistics)
+
+
+def answer_by_plan(asked: Asked, make: Callable[[bool], PlannedMaps]) -> tuple[Plan, Tensor] | None:
+    """Run an execution plan, which is kept or made.
+
+    Args:
+        asked: What is computed.
+        make: Plans the layers; it is told whether the head is to be planned.
+
+    Returns:
+        The plan and its answer; None if no plan may stand for the layers.
+    """
+    state = state_for_plan(asked)
     if state is None:
         return None
     plan = None if state.key is None else _plans.pop(state.key, None)
     if plan is not None:
         _plans[state.key] = plan
-        answer = plan.run(silhouettes, state.weights)
-    elif not may_plan(network):
+        return plan, plan.run(asked.silhouettes, state.weights)
+    if not may_plan(asked.network):
         return None
-    else:
-        answer = _made(network, silhouettes, lengths, batch_statistics, state, walk)
-    return answer if state.with_head else apply_head(network, [answer.transpose(1, 2)], batch_statistics)
+    maps = make(state.with_head)
+    plan = maps.plan(asked.network)
+    if not maps.has_copies:
+        _keep(plan, state, asked)
+    return plan, plan.run(asked.silhouettes, maps.weights)
 
 
-def _made(
-    network: Network,
-    silhouettes: Tensor,
-    lengths: list[int],
-    batch_statistics: bool,
-    state: PlanState,
-    walk: Callable[[PlannedMaps], None],
-) -> Tensor:
-    """Plan the network, keep the plan, and run it."""
-    n, t, _, _ = silhouettes.shape
-    dtype = network.parts.weight.dtype
-    maps = PlannedMaps(tuple(silhouettes.shape), silhouettes.dtype, dtype, lengths or [t] * n, state.with_head)
-    walk(maps)
-    plan = maps.plan(network)
-    if state.key is not None and not maps.has_copies:
-        after = state_for_plan(network, silhouettes, lengths, batch_statistics)
-        if after is not None and after.key == state.key:  # another thread may have changed the network meanwhile
-            _plans[state.key] = plan
-            while len(_plans) > MOST_PLANS:
-                _plans.pop(next(iter(_plans)), None)
-    return plan.run(silhouettes, maps.weights)
+def _keep(plan: Plan, state: PlanState, asked: Asked) -> None:
+    """Keep a plan, unless the network has changed since the state was read, as another thread may do."""
+    after = state_for_plan(asked)
+    if state.key is None or after is None or after.key != state.key:
+        return
+    _plans[state.key] = plan
+    while len(_plans) > MOST_PLANS:
+        _plans.pop(next(iter(_plans)), None)

@@ -6,18 +6,24 @@ receptive field lies within the window, are combined by a maximum, and pooled at
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
+from hstl_fast.backends.cpu import astp
 from hstl_fast.models.config import HSTLConfig
+from hstl_fast.models.cpu_plan import ANSWER, Level, Plan, PlannedMaps, PooledMaximum, layers_of
 from hstl_fast.models.eligibility import Network
-from hstl_fast.models.feature_maps import EagerMaps
+from hstl_fast.models.feature_maps import EagerMaps, FeatureMaps
 from hstl_fast.models.head import apply_head
+from hstl_fast.models.kept_plans import answer_by_plan
+from hstl_fast.models.plan_state import Asked
 
-# The frames of a window at least; a twentieth of them is computed twice.
-FRAMES_OF_A_WINDOW = 720
+# The frames of a window at least. A fifteenth to a tenth of them is computed twice, and maps of so many frames take 0.4
+# GB with 64 channels.
+FRAMES_OF_A_WINDOW = 360
 # Frame t of `FTA` is made of frames 3 t - 1 to 3 t + 3.
 _STRIDE, _BEFORE, _AFTER = 3, 1, 3
 
@@ -39,6 +45,11 @@ class Window:
         self._begins, self._ends = start == 0, stop == frames
         # Frames `first` to before `last` of the map are as in the whole clip.
         self.first, self.last = 0, stop - start
+
+    @property
+    def cut(self) -> tuple[bool, bool]:
+        """Whether the clip goes on before the window, and after it."""
+        return not self._begins, not self._ends
 
     def convolve(self) -> None:
         """Follow a convolution: a frame is lost at every end that is not one of the clip."""
@@ -123,14 +134,99 @@ class WindowMaps(EagerMaps):
         self._pools += 1
 
 
-def embeddings_of_maxima(network: Network, maxima: list[Maximum]) -> Tensor:
-    """Pool the maxima of a whole clip.
+class PlannedWindowMaps(PlannedMaps):
+    """Planned feature maps of a window, whose answer is the frame maximum of every map that is pooled.
+
+    Args:
+        silhouettes: `[1, t, h, w]`, uint8 or floating.
+        dtype: The maps' type.
+        window: The window.
+    """
+
+    def __init__(self, silhouettes: Tensor, dtype: torch.dtype, window: Window) -> None:
+        frames = silhouettes.shape[1]
+        super().__init__(tuple(silhouettes.shape), silhouettes.dtype, dtype, [frames], with_head=False)
+        self._window, self._found, self._size = window, list[PooledMaximum](), 0
+
+    def convolve(self, layer: nn.Module) -> None:
+        """Plan an `ARME`."""
+        super().convolve(layer)
+        self._window.convolve()
+
+    def aggregate(self, layer: nn.Module) -> None:
+        """Plan an `FTA`."""
+        super().aggregate(layer)
+        self._window.aggregate()
+
+    def reduce(self) -> None:
+        """Keep the map, for the maximum over all its frames is not wanted."""
+
+    def pool(self, layer: nn.Module) -> None:
+        """Plan the maximum over the frames that are as in the whole clip; `layer` pools it in the end."""
+        shape = (self._height, self._width, self._channels)
+        if self._maximum is None:
+            self._is_pooled = True  # so that the convolution before writes the whole map
+            itemsize, positions, first = self._like.dtype.itemsize, shape[0] * shape[1], self._window.first
+            self._maximum = self._program.place(ANSWER, self._size * itemsize)
+            x = self._program.place(self._x, first * positions * self._channels * itemsize)
+            within = self._program.place(self._support, first * positions)
+            sizes = astp.MapSizes([self._window.last - first], *shape, *self._common())
+            self._append(layer, astp.FrameMaximumCall(self._maximum, None, x, sizes, within))
+            self._size += math.prod(shape)
+        self._found.append((layer, self._size - math.prod(shape), shape))
+
+    def plan(self, network: Network) -> Plan:
+        """Finish the plan."""
+        return self._plan(network, (self._size,), self._found)
+
+
+class ClipMaxima:
+    """The frame maximum of every pool over the windows of a clip.
 
     Args:
         network: An `HSTL`.
-        maxima: The frame maximum of every pool, in their order.
-
-    Returns:
-        The embedding `[1, P, C]`.
+        walk: Applies every layer of the network to feature maps.
     """
-    return apply_head(network, [pool(maximum, None) for pool, maximum in maxima], batch_statistics=False)
+
+    def __init__(self, network: Network, walk: Callable[[FeatureMaps], None]) -> None:
+        self._network, self._walk = network, walk
+        # By plans, and by layers.
+        self._planned: Tensor | None = None
+        self._levels: tuple[Level, ...] = ()
+        self._maxima: list[Maximum] = []
+
+    def add(self, silhouettes: Tensor, window: Window) -> None:
+        """Compute the network on a window, by an execution plan if one may stand for it."""
+
+        def make(_: bool) -> PlannedMaps:
+            maps = PlannedWindowMaps(silhouettes, self._network.parts.weight.dtype, window)
+            self._walk(maps)
+            return maps
+
+        if not self._maxima:
+            found = answer_by_plan(Asked(self._network, silhouettes, [], False, window.cut), make)
+            if found is not None:
+                plan, maxima = found
+                self._planned = maxima if self._planned is None else torch.maximum(self._planned, maxima)
+                self._levels = plan.levels
+                return
+            self._maxima = self._by_layer()  # something that a plan does not show has come up
+        self._walk(WindowMaps(self._network, silhouettes, window, self._maxima))
+
+    def embeddings(self) -> Tensor:
+        """Pool the maxima: embeddings `[1, P, C]`."""
+        pooled = [pool(maximum, None) for pool, maximum in self._maxima or self._by_layer()]
+        return apply_head(self._network, pooled, batch_statistics=False)
+
+    def _by_layer(self) -> list[Maximum]:
+        """The maxima that plans have found so far."""
+        if self._planned is None:
+            return []
+        layers = layers_of(self._network)
+        return [(layers[level.layer], _map(self._planned, level)) for level in self._levels]
+
+
+def _map(maxima: Tensor, level: Level) -> Tensor:
+    """The maxima of a level as a feature map `[1, c, 1, h, w]`."""
+    flat = maxima[level.begin : level.begin + math.prod(level.shape)]
+    return flat.view(level.shape).permute(2, 0, 1)[None, :, None]

@@ -7,7 +7,7 @@ the options. A plan reads parameters when it runs, so the key holds their addres
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import torch
@@ -33,6 +33,24 @@ _TENSORS: dict[type[nn.Module], tuple[str, ...]] = {
 }
 
 
+class Asked(NamedTuple):
+    """A request for a plan.
+
+    Attributes:
+        network: An `HSTL`.
+        silhouettes: `[n, t, h, w]`, uint8 0..255 or floating 0..1.
+        lengths: Of packed sequences, else empty.
+        batch_statistics: Whether the norm takes the statistics of the batch.
+        window: What is kept of a window of a longer clip; None for whole clips.
+    """
+
+    network: Network
+    silhouettes: Tensor
+    lengths: list[int]
+    batch_statistics: bool
+    window: Hashable = None
+
+
 class PlanState(NamedTuple):
     """The state that a plan follows from.
 
@@ -49,24 +67,20 @@ class PlanState(NamedTuple):
     with_head: bool
 
 
-def state_for_plan(
-    network: Network, silhouettes: Tensor, lengths: list[int], batch_statistics: bool
-) -> PlanState | None:
-    """Read the state that a plan for these silhouettes follows from.
+def state_for_plan(asked: Asked) -> PlanState | None:
+    """Read the state that a plan follows from.
 
     A plan may stand for the layers where no gradients are wanted and no mode follows what is computed, every layer is
     ours and untouched, and every tensor is plain memory of the network's type. It may stand for the head, too, where
     this holds of the linear maps and of batch norm in evaluation.
 
     Args:
-        network: An `HSTL`.
-        silhouettes: `[n, t, h, w]`, uint8 or floating.
-        lengths: Of packed sequences, else empty.
-        batch_statistics: Whether the norm takes the statistics of the batch.
+        asked: What it is asked for.
 
     Returns:
         The state; None if no plan may stand for the layers.
     """
+    network, silhouettes = asked.network, asked.silhouettes
     dtype, native = network.parts.weight.dtype, library.cpu()
     if type(silhouettes) is not Tensor or not silhouettes.is_cpu or _is_followed():
         return None
@@ -75,13 +89,14 @@ def state_for_plan(
     state = _State(dtype)
     if not all(state.includes(layer, kind) for layer, kind in own_layers(network)) or not state.weights:
         return None
-    with_head = not batch_statistics and _includes_head(state, network)
+    with_head = not asked.batch_statistics and asked.window is None and _includes_head(state, network)
     if not state.is_keepable:
         return PlanState(None, state.weights, state.tensors, with_head)
     options = (dtype, BACKEND.value(), ALGORITHM.value(), native.instruction_set())
     stages = [len(list(stage.children())) for stage in network.stages]
     order = (network.config.pool, len(network.stem), *stages)
-    call = (silhouettes.shape, silhouettes.dtype == torch.uint8, *lengths, torch.get_num_threads(), with_head)
+    threads = torch.get_num_threads()
+    call = (silhouettes.shape, silhouettes.dtype == torch.uint8, *asked.lengths, threads, with_head, asked.window)
     return PlanState((call, options, order, *state.described), state.weights, state.tensors, with_head)
 
 
@@ -121,7 +136,7 @@ class _State:
             else:
                 self.described.append((x.data_ptr(), x.shape))
                 self.is_keepable = self.is_keepable and x.is_contiguous()
-        settings = _settings(module)
+        settings = _SETTINGS[kind](module)
         self.described.append(settings)
         self.is_keepable = self.is_keepable and settings is not None
         return True
@@ -136,23 +151,43 @@ def _includes_head(state: _State, network: Network) -> bool:
     return state.includes(network.parts, SeparateFCs) and state.includes(network.norm, nn.BatchNorm1d)
 
 
-def _settings(module: nn.Module) -> Hashable | None:
-    """The settings of a module, and values of parameters for which it is planned; None if they are unusual.
-
-    A key does not tell apart values that are equal and of other types, such as 1 and True.
-    """
-    if isinstance(module, StripPool):
-        return (module.bins, *module.p.tolist()) if type(module.bins) is int else None
-    if isinstance(module, nn.BatchNorm1d):
-        return module.eps if type(module.eps) is float else None
-    if not isinstance(module, (ARME, ASTP, FTA)):
-        return ()
+def _split_of(module: ARME | ASTP | FTA) -> list[int] | None:
     split = module.split
-    if type(split) is not list or not all(type(rows) is int for rows in split):
-        return None
-    if isinstance(module, ASTP):
-        return (*split, *module.p.tolist())
-    if isinstance(module, FTA):
-        return tuple(split)
-    slope = module.negative_slope
-    return (*split, slope) if slope is None or type(slope) is float else None
+    return split if type(split) is list and _INTEGERS.issuperset(map(type, split)) else None
+
+
+def _settings_of_arme(module: ARME) -> Hashable | None:
+    split, slope = _split_of(module), module.negative_slope
+    return None if split is None or not (slope is None or type(slope) is float) else (*split, slope)
+
+
+def _settings_of_astp(module: ASTP) -> Hashable | None:
+    split = _split_of(module)
+    return None if split is None else (*split, *module.p.tolist())
+
+
+def _settings_of_fta(module: FTA) -> Hashable | None:
+    split = _split_of(module)
+    return None if split is None else tuple(split)
+
+
+def _settings_of_strips(module: StripPool) -> Hashable | None:
+    return (module.bins, *module.p.tolist()) if type(module.bins) is int else None
+
+
+def _settings_of_norm(module: nn.BatchNorm1d) -> Hashable | None:
+    return module.eps if type(module.eps) is float else None
+
+
+_INTEGERS = frozenset((int,))
+
+# The settings of a module of each kind, and values of parameters for which it is planned; None if they are unusual. A
+# key does not tell apart values that are equal and of other types, such as 1 and True.
+_SETTINGS: dict[type[nn.Module], Callable[[Any], Hashable | None]] = {
+    ARME: _settings_of_arme,
+    ASTP: _settings_of_astp,
+    FTA: _settings_of_fta,
+    StripPool: _settings_of_strips,
+    SeparateFCs: lambda _: (),
+    nn.BatchNorm1d: _settings_of_norm,
+}

@@ -17,7 +17,7 @@ from hstl_fast import HSTL, HSTLConfig, clear_caches, use_algorithm, use_backend
 from hstl_fast._caches import cache_bytes
 from hstl_fast.backends.cpu import library
 from hstl_fast.models import Stage, kept_plans
-from hstl_fast.models.cpu_plan import PlannedMaps
+from hstl_fast.models.cpu_plan import Plan, PlannedMaps
 from hstl_fast.nn import ARME
 from hstl_fast.ops import _dispatch
 from tests.helpers.bounds import NETWORK, distance, rounding
@@ -82,6 +82,19 @@ def test_a_plan_is_made_once_for_clips_of_the_same_lengths(model: HSTL) -> None:
         assert torch.equal(answer, fresh_answer(model, clip))
         assert torch.equal(pair, fresh_answer(model, CLIP, clip))
         assert not torch.equal(answer, answers[0]) or clip is clips[0]
+
+
+def test_frames_are_divided_among_clips_as_they_are_given(model: HSTL) -> None:
+    """The same frames, as other clips."""
+    frames = walkers(14)
+    cuts = [(14,), (7, 7), (5, 9), (9, 5)]
+    with torch.no_grad():
+        answers = [model(frames[None], cut).embeddings for cut in cuts]
+        answers.append(model(frames.view(2, 7, 64, 44)).embeddings)
+    for cut, answer in zip([*cuts, (7, 7)], answers):
+        alone = [fresh_answer(model, clip) for clip in frames.split(cut)]
+        assert distance(answer, torch.cat(alone)) <= rounding(torch.float32, NETWORK)
+    assert len({tuple(answer.flatten().tolist()) for answer in answers[:4]}) == 4
 
 
 def test_plans_of_other_types_of_silhouettes(model: HSTL) -> None:
@@ -172,6 +185,15 @@ def _with_a_transposed_projection(model: HSTL) -> None:
     model.pools[1].proj = nn.Parameter((2 * proj.detach()).t().contiguous().t())
 
 
+def _with_a_transposed_view(model: HSTL) -> None:
+    """The same memory and shape in another order."""
+    proj = model.pools[1].proj
+    assert isinstance(proj, Tensor)
+    address = proj.data_ptr()
+    proj.data = proj.data.t()
+    assert proj.data_ptr() == address
+
+
 def _with_another_norm(model: HSTL) -> None:
     model.norm = nn.BatchNorm1d(8, eps=0.3).eval()
 
@@ -193,6 +215,7 @@ CHANGES = [
     *(_in_place, _behind_torch, _with_data, _with_other_parameters, _with_powers, _with_power_of_a_pool, _with_slope),
     *(_without_activation, _with_split, _with_split_of_a_pool, _with_split_of_fta, _with_eps, _with_statistics),
     *(_with_statistics_in_place, _with_a_moved_module, _with_exchanged_modules, _with_a_transposed_projection),
+    _with_a_transposed_view,
     *(_with_another_norm, _with_a_hook, _with_a_hook_on_the_head, _with_a_forward),
 ]
 
@@ -249,7 +272,7 @@ def test_options_are_part_of_a_plan(model: HSTL) -> None:
         with made() as plans:
             with use_algorithm("direct"):
                 direct = model.embed([CLIP])
-            with use_backend("reference"):
+            with use_backend("reference"), mock.patch.object(Plan, "execute", None):
                 reference = model.embed([CLIP])
             torch.set_num_threads(2)
             in_two_threads = model.embed([CLIP])

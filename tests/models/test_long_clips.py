@@ -1,12 +1,19 @@
 """A clip in windows gives what the whole clip gives, in memory that does not grow with it."""
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
 import pytest
 import torch
 
 import hstl_fast
-from hstl_fast import HSTL, PRESETS
+from hstl_fast import HSTL, PRESETS, clear_caches
 from hstl_fast.models import hstl as module
-from hstl_fast.models.long_clips import WindowMaps, windows
+from hstl_fast.models.cpu_plan import Plan
+from hstl_fast.models.long_clips import ClipMaxima, PlannedWindowMaps, WindowMaps, windows
 from tests.golden import recipe
 from tests.helpers.networks import narrow_model, walkers
 
@@ -91,6 +98,86 @@ def test_no_layer_sees_more_than_a_window(monkeypatch: pytest.MonkeyPatch) -> No
         convolve(self, layer)
 
     monkeypatch.setattr(WindowMaps, "convolve", noting)
-    model.embed([walkers(200)], max_frames=WINDOW)
+    with hstl_fast.use_backend("reference"):
+        monkeypatch.setattr(HSTL, "_embeddings", None)
+        monkeypatch.setattr(module, "is_made_of_own_layers", lambda _: True)
+        model.embed([walkers(200)], max_frames=WINDOW)
     assert max(seen) == WINDOW
     assert len(seen) == 5 * len(list(windows(model.config, 200, WINDOW)))
+
+
+@pytest.fixture
+def planned(native: str) -> Iterator[list[PlannedWindowMaps]]:
+    """The plans of windows that are made."""
+    found: list[PlannedWindowMaps] = []
+    plan = PlannedWindowMaps.plan
+
+    def noting(maps: PlannedWindowMaps, network: HSTL) -> Plan:
+        found.append(maps)
+        return plan(maps, network)
+
+    clear_caches()
+    with mock.patch.object(PlannedWindowMaps, "plan", noting):
+        yield found
+    clear_caches()
+
+
+@pytest.mark.parametrize("preset", ["casia-b", "gait3d"])
+def test_windows_share_three_plans(preset: str, planned: list[PlannedWindowMaps]) -> None:
+    """The first window, those in the middle, and the last one."""
+    model = narrow_model(preset, divisor=32)
+    with torch.no_grad():
+        first = model._in_windows(walkers(300), WINDOW)
+        assert len(planned) == 3
+        assert torch.equal(model._in_windows(walkers(300), WINDOW), first)
+        assert not torch.equal(model._in_windows(walkers(300, 1), WINDOW), first)
+        assert len(planned) == 3
+
+
+def test_maps_of_a_window_take_as_much_memory_as_its_frames(planned: list[PlannedWindowMaps]) -> None:
+    model = narrow_model("casia-b", divisor=8)
+    with torch.no_grad():
+        model._in_windows(walkers(90), WINDOW)
+    frame = 64 * 44 * 4
+    assert {area.size for area in planned[0]._maps} == {WINDOW * frame * 8, WINDOW // 3 * frame * 16}
+
+
+def test_a_hook_between_two_windows_is_not_passed_over(planned: list[PlannedWindowMaps]) -> None:
+    """The windows before it count, and those after it are computed layer by layer."""
+    model, clip = narrow_model("casia-b", dtype=torch.float64, divisor=32), walkers(120)
+    with torch.no_grad():
+        expected = model._in_windows(clip, WINDOW)
+    seen: list[int] = []
+    add = ClipMaxima.add
+
+    def adding(self: ClipMaxima, *arguments: Any) -> None:
+        add(self, *arguments)
+        if not seen:
+            model.fta.register_forward_hook(lambda *_: seen.append(1))
+            seen.append(0)
+
+    with mock.patch.object(ClipMaxima, "add", adding), torch.no_grad():
+        answer = model._in_windows(clip, WINDOW)
+    assert sum(seen) == len(list(windows(model.config, 120, WINDOW))) - 1 > 1
+    assert (answer - expected).abs().max() <= 1e-12 * expected.abs().max()
+
+
+MEMORY = """
+import resource, sys
+import torch
+from hstl_fast import HSTL
+from tests.helpers.networks import walkers
+torch.set_num_threads(1)
+model, clip = HSTL.from_preset("casia-b"), walkers(30).repeat(int(sys.argv[1]) // 30, 1, 1)
+before = model.embed([clip[:30]])
+model.embed([clip])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_long_clip_takes_less_than_a_gibibyte(native: str, environment: dict[str, str]) -> None:
+    """The whole process, with torch."""
+    command = [sys.executable, "-c", MEMORY, "1200"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
+    assert float(done.stdout) < 1024

@@ -27,6 +27,20 @@ def test_supports_of_many_frames_grow_on_several_threads() -> None:
         assert torch.equal(y, grown(case, x))
 
 
+def test_supports_of_many_short_sequences() -> None:
+    """Sequences of no window among them; the frames are those of several threads' chunks."""
+    lens = tuple(1 + i % 5 for i in range(700))
+    case = Case(lens, (7, 9), 44, 1, 1)
+    x, memory = random_support(case.frames, case.h, case.w, share=0.02), Buffers()
+    y, windows = memory.output(*x.shape, dtype=torch.uint8), window_support(case, x)
+    joined = memory.output(*windows.shape, dtype=torch.uint8)
+    cpu.grow_support(address(y), address(x), case.seq_lens, case.split, case.w, 3)
+    cpu.window_support(address(joined), address(x), case.seq_lens, case.h, case.w, 3)
+    memory.check()
+    assert torch.equal(y, grown(case, x))
+    assert torch.equal(joined, windows)
+
+
 @pytest.mark.parametrize("case", FTA_CASES, ids=str)
 def test_support_of_a_window_joins_its_frames(case: Case, isa: str) -> None:
     x, memory = random_support(case.frames, case.h, case.w, share=0.2), Buffers()
