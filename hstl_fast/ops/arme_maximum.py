@@ -11,6 +11,7 @@ from hstl_fast.backends.cpu.algorithm import AUTO
 from hstl_fast.ops import _checks
 from hstl_fast.ops._autograd import first_derivative_only, pad_with_none
 from hstl_fast.ops._ownership import OwningFunction, notices_inspection
+from hstl_fast.ops.arme import free_saved
 from hstl_fast.ops.support import Support
 
 
@@ -49,6 +50,8 @@ class _ArmeMaximum(OwningFunction):
         if slope != 1.0:
             gmaximum = torch.where(maximum > 0, gmaximum, gmaximum * slope)
         grad = torch.ops.hstl_fast.frame_maximum_backward(gmaximum, index, *ctx.map, seq_lens, backend)
+        del gmaximum, maximum, index  # they make room for the gradient of x
+        free_saved(ctx)
         layer = (x_support, y_support, split, seq_lens, 1.0, AUTO, backend)
         gw = gx = None
         needs_x, needs_weights = ctx.needs_input_grad[:2]

@@ -11,7 +11,7 @@ from torch import Tensor
 from hstl_fast.backends import implements
 from hstl_fast.backends.cpu import library
 from hstl_fast.backends.cpu.algorithm import DIRECT, TILES, TRAINING_TILES, resolve
-from hstl_fast.backends.cpu.allocator import allocate_map, allocate_tensor
+from hstl_fast.backends.cpu.allocator import allocate_map
 from hstl_fast.backends.cpu.calls import Memory, NativeCall, NativeCallWithWorkspace, contiguous
 from hstl_fast.backends.cpu.weights import Request, prepacked_weights
 from hstl_fast.layout import computing_dtype, dense, frames_of, is_native_map
@@ -237,7 +237,7 @@ def wgrad(
     g, x_ = dense(grad, dtype), dense(x, dtype)
     sizes = _sizes(x_, weights, split, seq_lens)
     method = _method(algorithm, negative_slope, x_, sizes, TILES)
-    gw = allocate_tensor(weights.shape, dtype)
+    gw = torch.empty(weights.shape, dtype=dtype)
     supports = _supports(x_support, y_support)
     WgradCall(gw, x_, g, _signs(y, dtype, negative_slope), None, supports, sizes, method).run()
     return gw.to(weights.dtype)
