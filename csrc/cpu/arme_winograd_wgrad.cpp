@@ -121,7 +121,7 @@ void transform_inputs(const Buffers& b, const Group& group, Range mine, const In
         tail.fill(&from.at[0][0][0], channel, z.c_in - channel);
         channel = 0;
       }
-      transform_input<N, Rows>(b.v + c * z.v_chunk() + k * kLanes, z.v_frequency(), from, channel);
+      transform_input<N>(Rows(), b.v + c * z.v_chunk() + k * kLanes, z.v_frequency(), from, channel);
     }
   }
 }
@@ -139,14 +139,18 @@ void transform_gradients(const Buffers& b, const Group& group, Range mine, const
     for (int64_t c = 0; c < z.panels() * 2; ++c) {
       int64_t channel = c * kLanes;
       fetch<kPositions>(&next.gradient[0][0][0], channel);
-      fetch<kPositions>(&next.output[0][0][0], channel);
+      if (!map.is_activated()) fetch<kPositions>(&next.output[0][0][0], channel);
       if (z.c_out - channel < kLanes) {
         gradient_tail.fill(&from.gradient[0][0][0], channel, z.c_out - channel);
         output_tail.fill(&from.output[0][0][0], channel, z.c_out - channel);
         channel = 0;
       }
-      transform_gradient<N, Rows>(b.g + c / 2 * z.g_panel() + k * kOut<float> + c % 2 * kLanes, z.g_frequency(), from,
-                                  channel, map.negative_slope);
+      float* to = b.g + c / 2 * z.g_panel() + k * kOut<float> + c % 2 * kLanes;
+      if (map.is_activated()) {
+        transform_gradient<N, true>(Rows(), to, z.g_frequency(), from, channel, 1);
+      } else {
+        transform_gradient<N, false>(Rows(), to, z.g_frequency(), from, channel, map.negative_slope);
+      }
     }
   }
 }

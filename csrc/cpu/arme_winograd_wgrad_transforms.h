@@ -10,23 +10,28 @@ namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
-// The rows of frequencies whose products are computed at once. What the others need is dead code.
+// Two rows of frequencies, which are transformed together. What the others need is dead code.
+template <int First, int Second>
+struct RowPair {
+  static HSTL_INLINE void input(Floats* pair, const Floats* d) {
+    Floats all[kFrequencies];
+    Transform<kSide>::input(all, d);
+    pair[0] = all[First];
+    pair[1] = all[Second];
+  }
+  static HSTL_INLINE void gradient(Floats* pair, const Floats* g) {
+    Floats all[kFrequencies];
+    Transform<kSide>::gradient(all, g);
+    pair[0] = all[First];
+    pair[1] = all[Second];
+  }
+};
+
+// The rows of frequencies whose products are computed at once, an even number of them, in this order.
 template <int... R>
 struct RowSet {
   static constexpr int count = sizeof...(R);
 
-  static HSTL_INLINE void input(Floats* v, const Floats* d) {
-    Floats all[kFrequencies];
-    Transform<kSide>::input(all, d);
-    int i = 0;
-    ((v[i++] = all[R]), ...);
-  }
-  static HSTL_INLINE void gradient(Floats* v, const Floats* g) {
-    Floats all[kFrequencies];
-    Transform<kSide>::gradient(all, g);
-    int i = 0;
-    ((v[i++] = all[R]), ...);
-  }
   static HSTL_INLINE void weights_back(Floats* w, const Floats* m) {
     Floats all[kFrequencies] = {};
     int i = 0;
@@ -35,7 +40,8 @@ struct RowSet {
   }
 };
 
-using AllRows = RowSet<0, 1, 2, 3, 4, 5>;
+// Those that share their products are neighbours.
+using AllRows = RowSet<0, 5, 1, 2, 3, 4>;
 
 // Positions of a tile's gradients and of the outputs of the activation that they go back through.
 template <int N>
@@ -51,6 +57,8 @@ struct GradientMap {
   const float* zeros;      // [channels]
   int64_t channels, height, width;
   float negative_slope;
+
+  bool is_activated() const { return negative_slope == 1; }
 };
 
 template <int N>
@@ -83,79 +91,98 @@ struct Tail {
   }
 };
 
-// Transforms a vector of channels of a tile's inputs. Cycles: about 6 for every frequency, for the multiplier (20 FLOPs
-// a lane) as for the stores (3, of 2 cycles each); without fetching ahead, waiting for the positions takes as long
-// again.
-template <int N, class Rows>
-void transform_input(float* to, int64_t distance, const InputPositions<N>& from, int64_t channel) {
-  Floats v[Rows::count][kFrequencies][N + 2];
-  for (int t = 0; t < N + 2; ++t)
+// Transforms a vector of channels of a tile's inputs, a pair of rows at a time: what comes of a frame's rows stays in
+// registers, and what waits for the transform in time (5 KiB) in the first-level cache beside the positions (16 KiB),
+// which are read three times. Cycles for every frequency: 4 for 2 stores, 4 for loads, 6 for the multiplier.
+template <int N, class Pair>
+void transform_input_pair(float* to, int64_t distance, const InputPositions<N>& from, int64_t channel) {
+  Floats frames[2][kFrequencies][N + 2];
 #pragma GCC unroll 1
+  for (int t = 0; t < N + 2; ++t) {
+    Floats rows[kFrequencies][2];
+#pragma GCC unroll 6
     for (int j = 0; j < kFrequencies; ++j) {
-      Floats d[kFrequencies], rows[Rows::count];
+      Floats d[kFrequencies];
 #pragma GCC unroll 6
       for (int i = 0; i < kFrequencies; ++i) d[i] = load(from.at[t][i][j] + channel);
-      Rows::input(rows, d);
-#pragma GCC unroll 6
-      for (int r = 0; r < Rows::count; ++r) v[r][j][t] = rows[r];
+      Pair::input(rows[j], d);
     }
-#pragma GCC unroll 1
-  for (int r = 0; r < Rows::count; ++r) {
-#pragma GCC unroll 1
-    for (int t = 0; t < N + 2; ++t) {
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
       Floats d[kFrequencies], cols[kFrequencies];
 #pragma GCC unroll 6
-      for (int j = 0; j < kFrequencies; ++j) d[j] = v[r][j][t];
+      for (int j = 0; j < kFrequencies; ++j) d[j] = rows[j][i];
       Transform<kSide>::input(cols, d);
 #pragma GCC unroll 6
-      for (int j = 0; j < kFrequencies; ++j) v[r][j][t] = cols[j];
+      for (int j = 0; j < kFrequencies; ++j) frames[i][j][t] = cols[j];
     }
+  }
 #pragma GCC unroll 1
-    for (int j = 0; j < kFrequencies; ++j) {
-      Floats times[N + 2];
-      Transform<N>::input(times, v[r][j]);
+  for (int k = 0; k < 2 * kFrequencies; ++k) {
+    Floats times[N + 2];
+    Transform<N>::input(times, frames[0][k]);
 #pragma GCC unroll 7
-      for (int t = 0; t < N + 2; ++t, to += distance) store(to, times[t]);
-    }
+    for (int t = 0; t < N + 2; ++t, to += distance) store(to, times[t]);
   }
 }
 
-template <int N, class Rows>
-void transform_gradient(float* to, int64_t distance, const GradientPositions<N>& from, int64_t channel,
-                        float negative_slope) {
-  Floats v[Rows::count][kFrequencies][N];
-  for (int t = 0; t < N; ++t)
+template <int N, int First, int Second, int... Others>
+void transform_input(RowSet<First, Second, Others...>, float* to, int64_t distance, const InputPositions<N>& from,
+                     int64_t channel) {
+  transform_input_pair<N, RowPair<First, Second>>(to, distance, from, channel);
+  if constexpr (sizeof...(Others) > 0)
+    transform_input<N>(RowSet<Others...>(), to + 2 * kFrequencies * (N + 2) * distance, distance, from, channel);
+}
+
+// Loads a vector of the gradient at a position, through LeakyReLU unless that was done before.
+template <int N, bool Activated>
+HSTL_INLINE Floats load_gradient(const GradientPositions<N>& from, int t, int i, int j, int64_t channel,
+                                 float negative_slope) {
+  Floats value = load(from.gradient[t][i][j] + channel);
+  if constexpr (Activated) return value;
+  return load(from.output[t][i][j] + channel) > Floats{} ? value : value * negative_slope;
+}
+
+template <int N, class Pair, bool Activated>
+void transform_gradient_pair(float* to, int64_t distance, const GradientPositions<N>& from, int64_t channel,
+                             float negative_slope) {
+  Floats frames[2][kFrequencies][N];
 #pragma GCC unroll 1
-    for (int j = 0; j < kSide; ++j) {
-      Floats g[kSide], rows[Rows::count];
+  for (int t = 0; t < N; ++t) {
+    Floats rows[kSide][2];
 #pragma GCC unroll 4
-      for (int i = 0; i < kSide; ++i) {
-        Floats value = load(from.gradient[t][i][j] + channel);
-        g[i] = load(from.output[t][i][j] + channel) > Floats{} ? value : value * negative_slope;
-      }
-      Rows::gradient(rows, g);
-#pragma GCC unroll 6
-      for (int r = 0; r < Rows::count; ++r) v[r][j][t] = rows[r];
+    for (int j = 0; j < kSide; ++j) {
+      Floats g[kSide];
+#pragma GCC unroll 4
+      for (int i = 0; i < kSide; ++i) g[i] = load_gradient<N, Activated>(from, t, i, j, channel, negative_slope);
+      Pair::gradient(rows[j], g);
     }
-#pragma GCC unroll 1
-  for (int r = 0; r < Rows::count; ++r) {
-#pragma GCC unroll 1
-    for (int t = 0; t < N; ++t) {
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
       Floats g[kSide], cols[kFrequencies];
 #pragma GCC unroll 4
-      for (int j = 0; j < kSide; ++j) g[j] = v[r][j][t];
+      for (int j = 0; j < kSide; ++j) g[j] = rows[j][i];
       Transform<kSide>::gradient(cols, g);
 #pragma GCC unroll 6
-      for (int j = 0; j < kFrequencies; ++j) v[r][j][t] = cols[j];
-    }
-#pragma GCC unroll 1
-    for (int j = 0; j < kFrequencies; ++j) {
-      Floats times[N + 2];
-      Transform<N>::gradient(times, v[r][j]);
-#pragma GCC unroll 7
-      for (int t = 0; t < N + 2; ++t, to += distance) store(to, times[t]);
+      for (int j = 0; j < kFrequencies; ++j) frames[i][j][t] = cols[j];
     }
   }
+#pragma GCC unroll 1
+  for (int k = 0; k < 2 * kFrequencies; ++k) {
+    Floats times[N + 2];
+    Transform<N>::gradient(times, frames[0][k]);
+#pragma GCC unroll 7
+    for (int t = 0; t < N + 2; ++t, to += distance) store(to, times[t]);
+  }
+}
+
+template <int N, bool Activated, int First, int Second, int... Others>
+void transform_gradient(RowSet<First, Second, Others...>, float* to, int64_t distance, const GradientPositions<N>& from,
+                        int64_t channel, float negative_slope) {
+  transform_gradient_pair<N, RowPair<First, Second>, Activated>(to, distance, from, channel, negative_slope);
+  if constexpr (sizeof...(Others) > 0)
+    transform_gradient<N, Activated>(RowSet<Others...>(), to + 2 * kFrequencies * (N + 2) * distance, distance, from,
+                                     channel, negative_slope);
 }
 
 // Adds one vector of output channels of one input channel to w [27][kOut].

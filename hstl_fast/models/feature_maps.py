@@ -21,7 +21,8 @@ from hstl_fast.models.inputs import scaled
 from hstl_fast.nn import ARME, FTA
 from hstl_fast.ops import _dispatch
 from hstl_fast.ops._library import under_autocast
-from hstl_fast.ops.arme import arme_of_silhouettes, arme_with_maximum
+from hstl_fast.ops.arme import arme_of_silhouettes, arme_with_maximum, wants_gradient
+from hstl_fast.ops.arme_maximum import arme_maximum
 from hstl_fast.ops.astp import frame_maximum, with_frame_maximum
 from hstl_fast.ops.max_pool import max_pool
 from hstl_fast.ops.support import Support, check_zero_outside, grown, max_pooled, windowed
@@ -68,6 +69,8 @@ class EagerMaps:
         self._pooled: list[Tensor] = []
         # A pool of the map that waits for the next layer, since a convolution may find the frame maximum as well.
         self._waiting: nn.Module | None = None
+        # A convolution that waits for the next layer, since of the last one only the frame maximum is kept.
+        self._deferred: ARME | None = None
         if backend in ON_GPUS and silhouettes.dtype == torch.uint8:
             self._x = silhouettes[:, None]  # the first layer reads bytes as 0..1
         else:
@@ -75,11 +78,16 @@ class EagerMaps:
 
     def convolve(self, layer: nn.Module) -> None:
         """Compute an `ARME`, or a layer that a user has put in its place."""
+        self._convolve_deferred()
         if self._support is None:
             self._x = layer(self._x, self._lengths or None)
             return
         assert isinstance(layer, ARME)
-        support = grown(self._support, layer.split, self._lengths, self._backend, self._owns_gradient)
+        if self._may_defer(layer):
+            self._pool_waiting()
+            self._deferred = layer
+            return
+        support = self._grown(layer)
         if self._waiting is not None:
             shape = (layer.split, layer.negative_slope, self._lengths)
             pool, self._waiting = self._waiting, None
@@ -115,6 +123,12 @@ class EagerMaps:
 
     def reduce(self) -> None:
         """Compute the frame maximum, if the backend can; otherwise every pool that follows computes it."""
+        if self._deferred is not None:
+            layer, self._deferred = self._deferred, None
+            shape = (layer.split, layer.negative_slope, self._lengths)
+            self._x = arme_maximum(self._x, layer.weight, *shape, self._grown(layer), self._backend)
+            self._lengths, self._support = [], None
+            return
         self._pool_waiting()
         if self._support is not None and self._is_indexable():
             self._x = frame_maximum(self._x, Support(self._support), self._lengths, self._backend)
@@ -139,8 +153,27 @@ class EagerMaps:
         self._pool_waiting()
         return apply_head(network, self._pooled, batch_statistics)
 
+    def _may_defer(self, layer: ARME) -> bool:
+        """Whether the layer may wait for the next one, in a training on the CPU whose maps nothing else sees."""
+        if self._backend != "cpu" or not self._owns_gradient or is_debugging():
+            return False
+        has_gradient = wants_gradient(self._x) or wants_gradient(layer.weight)
+        return has_gradient and under_autocast(self._x) is self._x and self._is_indexable()
+
+    def _grown(self, layer: ARME) -> Support:
+        """The supports of the layer's input, which is the map, and of its output."""
+        assert self._support is not None
+        return grown(self._support, layer.split, self._lengths, self._backend, self._owns_gradient)
+
+    def _convolve_deferred(self) -> None:
+        """Compute the convolution that waits for the next layer, whose map that layer reads."""
+        if self._deferred is not None:
+            layer, self._deferred = self._deferred, None
+            self._apply(layer, self._grown(layer))
+
     def _pool_waiting(self) -> None:
-        """Compute the pool that waits for the next layer, and the frame maximum by itself."""
+        """Compute what waits for the next layer: a convolution; or a pool, and the frame maximum by itself."""
+        self._convolve_deferred()
         if self._waiting is None or self._support is None:
             return
         pool, self._waiting = self._waiting, None

@@ -139,7 +139,7 @@ class _Arme(NativeFunction):
             grad = grad if owned else grad.clone(memory_format=torch.channels_last_3d)
             torch.ops.hstl_fast.leaky_backward_(grad, y, supports[1], slope, backend)
             slope, y = 1.0, None
-            _free_saved(ctx)
+            free_saved(ctx)
         layer = (*supports, split, seq_lens, slope, algorithm, backend)
         gx = gw = None
         if needs_weights:  # first: its workspace is gone when the map of the other gradient comes
@@ -282,7 +282,7 @@ def arme_with_maximum(
     return y, maximum
 
 
-def _free_saved(ctx: Any) -> None:
+def free_saved(ctx: Any) -> None:
     """Let go of what was saved unless the graph is retained; older versions of torch do so after backward only."""
     if torch.compiler.is_compiling():  # a compiler knows itself how long each is needed
         return

@@ -9,11 +9,13 @@ where the system has them: the tiles of a convolution touch hundreds of small on
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import os
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -183,9 +185,20 @@ class Borrowed:
 
 def allocate_map(like: Tensor, n: int, c: int, t: int, h: int, w: int) -> Tensor:
     """An uninitialised channels-last feature map `[n, c, t, h, w]` of like's type on the CPU."""
-    block = allocate(n * c * t * h * w * like.dtype.itemsize)
-    y = torch.empty(0, dtype=like.dtype, device="cpu")
+    return as_map(allocate(n * c * t * h * w * like.dtype.itemsize), like.dtype, n, c, t, h, w)
+
+
+def as_map(block: Tensor, dtype: torch.dtype, n: int, c: int, t: int, h: int, w: int) -> Tensor:
+    """The memory of a tensor as a channels-last feature map `[n, c, t, h, w]`, which is no view of it for torch."""
+    y = torch.empty(0, dtype=dtype, device="cpu")
     return y.set_(block.untyped_storage(), 0, (n, c, t, h, w), (t * h * w * c, 1, h * w * c, w * c, c))
+
+
+def allocate_tensor(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """An uninitialised contiguous tensor on the CPU."""
+    block = allocate(math.prod(shape) * dtype.itemsize)
+    strides = torch.empty(shape, device="meta").stride()
+    return torch.empty(0, dtype=dtype, device="cpu").set_(block.untyped_storage(), 0, tuple(shape), strides)
 
 
 def free_bytes() -> int:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from hstl_fast.backends import implements, indexable
 from hstl_fast.backends.cpu import library
-from hstl_fast.backends.cpu.allocator import allocate_map
+from hstl_fast.backends.cpu.allocator import allocate_map, allocate_tensor, as_map
 from hstl_fast.backends.cpu.calls import Memory, NativeCall, NativeCallWithWorkspace, contiguous
-from hstl_fast.layout import computing_dtype, dense, empty_map, frames_of, is_native_map
+from hstl_fast.layout import computing_dtype, dense, frames_of, is_native_map
 
 
 class MapSizes(NamedTuple):
@@ -114,8 +114,8 @@ def frame_maximum(x: Tensor, support: Tensor | None, seq_lens: list[int]) -> tup
     x_ = dense(x, computing_dtype(x.dtype))
     lens = indexable(frames_of(x, seq_lens), "cpu")
     _, c, _, h, w = x.shape
-    maximum = empty_map(x_, len(lens), c, 1, h, w)
-    index = torch.empty((len(lens), h, w, c), dtype=torch.int16)
+    maximum = allocate_map(x_, len(lens), c, 1, h, w)
+    index = allocate_tensor((len(lens), h, w, c), torch.int16)
     FrameMaximumCall(maximum, index, x_, _map_sizes(x_, lens), contiguous(support))()
     return maximum.to(x.dtype), index
 
@@ -148,8 +148,8 @@ def forward(
     x_, p_, proj_ = dense(x, dtype), p.to(dtype).contiguous(), _matrix(proj, dtype)
     lens = indexable(frames_of(x, seq_lens), "cpu")
     _, c_in, _, h, w = x.shape
-    maximum = torch.empty((len(lens), h, w, c_in), dtype=dtype)
-    index = torch.empty(maximum.shape, dtype=torch.int16)
+    maximum = allocate_tensor((len(lens), h, w, c_in), dtype)
+    index = allocate_tensor(maximum.shape, torch.int16)
     FrameMaximumCall(maximum, index, x_, _map_sizes(x_, lens), contiguous(support))()
     c_out = c_in if proj_ is None else proj_.shape[0]
     pooled = torch.empty((len(lens), len(split), c_out), dtype=dtype)
@@ -174,14 +174,22 @@ def backward(
     """The gradients of the map, the projection (empty without one) and the powers; `grad` is `[n, m, c_out]`."""
     wide = pooled.dtype
     g, p_, proj_ = grad.to(wide).contiguous(), p.to(wide).contiguous(), _matrix(proj, wide)
-    gmaximum, gp = torch.empty_like(maximum), torch.empty_like(p_)
+    gmaximum, gp = allocate_tensor(maximum.shape, wide), torch.empty_like(p_)
     gproj = None if proj_ is None else torch.empty_like(proj_)
     sizes = _pool_sizes(maximum, split, g.shape[2])
     BackwardCall(gmaximum, gproj, gp, g, pooled.contiguous(), maximum, proj_, p_, None, sizes).run()
-    gx = allocate_map(gmaximum, *x_shape)
-    FrameMaximumBackwardCall(gx, gmaximum, index, _map_sizes(gx, frames_of(gx, seq_lens)))()
+    gx = _map_gradient(gmaximum, index, x_shape, seq_lens)
     gproj = p.new_empty(0) if gproj is None or proj is None else gproj.to(proj.dtype)
     return gx.to(dtype), gproj, gp.to(p.dtype)
+
+
+def _map_gradient(gmaximum: Tensor, index: Tensor, x_shape: list[int], seq_lens: list[int]) -> Tensor:
+    """The gradient of the map from that of its maxima `[n, h, w, c]`, which it is where every map is one frame."""
+    if x_shape[0] * x_shape[2] == len(gmaximum):
+        return as_map(gmaximum, gmaximum.dtype, *x_shape)
+    gx = allocate_map(gmaximum, *x_shape)
+    FrameMaximumBackwardCall(gx, gmaximum, index, _map_sizes(gx, frames_of(gx, seq_lens)))()
+    return gx
 
 
 def _matrix(proj: Tensor | None, dtype: torch.dtype) -> Tensor | None:

@@ -1,0 +1,88 @@
+"""The frame maximum of an ARME layer whose map nothing else reads, as one node of autograd."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hstl_fast.backends.cpu.algorithm import AUTO
+from hstl_fast.ops import _checks
+from hstl_fast.ops._autograd import first_derivative_only, pad_with_none
+from hstl_fast.ops._ownership import OwningFunction, notices_inspection
+from hstl_fast.ops.arme import free_saved
+from hstl_fast.ops.support import Support
+
+
+@notices_inspection
+class _ArmeMaximum(OwningFunction):
+    """The frame maximum of a convolution that nothing else reads: the map is not kept.
+
+    LeakyReLU's derivative is read off the maxima, and applied to their gradient before that becomes a map.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weights: Tensor,
+        x_support: Tensor,
+        y_support: Tensor,
+        split: list[int],
+        seq_lens: list[int],
+        negative_slope: float,
+        backend: str,
+    ) -> Tensor:
+        layer = (split, seq_lens, negative_slope, AUTO, False, True)
+        y = torch.ops.hstl_fast.arme_forward(x, weights, x_support, y_support, *layer, backend)
+        maximum: Tensor
+        maximum, index = torch.ops.hstl_fast.frame_maximum(y, y_support, seq_lens, backend)
+        ctx.arguments, ctx.map = (split, seq_lens, negative_slope, backend), (list(y.shape), y.dtype)
+        ctx.save_for_backward(maximum.detach(), x, weights, x_support, y_support, index)
+        return maximum
+
+    @staticmethod
+    @first_derivative_only
+    def backward(ctx: Any, gmaximum: Tensor) -> tuple[Tensor | None, ...]:
+        maximum, x, weights, x_support, y_support, index = ctx.saved_tensors
+        split, seq_lens, slope, backend = ctx.arguments
+        if slope != 1.0:
+            gmaximum = torch.where(maximum > 0, gmaximum, gmaximum * slope)
+        grad = torch.ops.hstl_fast.frame_maximum_backward(gmaximum, index, *ctx.map, seq_lens, backend)
+        del gmaximum, maximum, index  # they make room for the gradient of x
+        free_saved(ctx)
+        layer = (x_support, y_support, split, seq_lens, 1.0, AUTO, backend)
+        gw = gx = None
+        needs_x, needs_weights = ctx.needs_input_grad[:2]
+        if needs_weights:
+            gw = torch.ops.hstl_fast.arme_wgrad(grad, None, x, weights, *layer)
+        if needs_x:
+            gx = torch.ops.hstl_fast.arme_dgrad(grad, None, weights, *layer)
+        return pad_with_none(ctx, gx, gw)
+
+
+def arme_maximum(
+    x: Tensor, weights: Tensor, split: list[int], negative_slope: float | None, lens: list[int], support: Support,
+    backend: str,
+) -> Tensor:  # fmt: skip
+    """The frame maximum of `arme`, of which nothing else is wanted.
+
+    It is for networks that own the gradients of their maps, in training, and not for torch.func or torch.compile.
+
+    Args:
+        x: Feature map `[n, c_in, t, h, w]`.
+        weights: `[m, c_out, c_in, 3, 3, 3]`.
+        split: Rows of each region.
+        negative_slope: As for `arme`.
+        lens: Lengths of packed sequences, else empty.
+        support: The supports of input and output.
+        backend: The backend.
+
+    Returns:
+        The maxima over the frames of each sequence `[n, c_out, 1, h, w]`.
+    """
+    dense_x = x.contiguous(memory_format=torch.channels_last_3d)
+    slope = _checks.slope(negative_slope)
+    maximum: Tensor = _ArmeMaximum.apply(dense_x, weights, support.x, support.y, split, lens, slope, backend)
+    return maximum
