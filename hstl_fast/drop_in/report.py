@@ -20,6 +20,8 @@ class Layer:
         reason: Why the layer was left alone; empty otherwise.
         module: The layer itself.
         forward: The forward that the layer was given; None for a layer that was left alone.
+        takes_any_layout: Whether the forward of a layer that was left alone was found to compute the same for
+            channels-last maps.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Layer:
     reason: str = ""
     module: nn.Module = field(repr=False, kw_only=True)
     forward: FastForward | None = field(default=None, repr=False, kw_only=True)
+    takes_any_layout: bool = field(default=False, repr=False, kw_only=True)
 
 
 @dataclass(frozen=True)

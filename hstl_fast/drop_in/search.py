@@ -7,7 +7,7 @@ from torch import nn
 
 from hstl_fast._torch_private import is_compiled
 from hstl_fast.drop_in import structure
-from hstl_fast.drop_in.compare import check_equal, first_line
+from hstl_fast.drop_in.compare import check_equal, first_line, takes_any_layout
 from hstl_fast.drop_in.forward import FastForward, is_accelerated
 from hstl_fast.drop_in.layers import kind_of
 from hstl_fast.drop_in.report import ALREADY, LEFT, REPLACED, Layer, Report
@@ -53,7 +53,7 @@ def accelerate(module: nn.Module, memory_format: torch.memory_format | None = No
             wrapped in DistributedDataParallel, but not scripted or compiled.
         memory_format: How feature maps `[N, C, T, H, W]` leave the replaced layers: `torch.channels_last_3d`, without
             copies, or `torch.contiguous_format`, for code that calls `.view` on them. None is channels-last, but
-            contiguous if a layer is left alone.
+            contiguous if a layer that is left alone was not found to compute the same for channels-last maps.
 
     Returns:
         The report; `report.undo()` restores everything. A second call changes nothing more and says so.
@@ -71,7 +71,7 @@ def accelerate(module: nn.Module, memory_format: torch.memory_format | None = No
     search.visit(module, "")
     layers = search.layers
     if memory_format is None:
-        left = any(layer.outcome == LEFT for layer in layers)
+        left = any(layer.outcome == LEFT and not layer.takes_any_layout for layer in layers)
         memory_format = torch.contiguous_format if left else torch.channels_last_3d
     _install(layers, memory_format)
     notes = [*search.notes, *_notes(layers, memory_format)]
@@ -146,21 +146,45 @@ def _examined(kind: type[FastForward], module: nn.Module, name: str) -> Layer:
     try:
         forward = _new_forward(kind, module)
     except structure.Mismatch as mismatch:
-        return Layer(name, kind.kind, LEFT, str(mismatch), module=module)
+        reason = str(mismatch)
     except Exception as fault:  # raised by properties and settings of the layer
-        return Layer(name, kind.kind, LEFT, f"looking at it fails ({first_line(fault)})", module=module)
-    return Layer(name, kind.kind, REPLACED, module=module, forward=forward)
+        reason = f"looking at it fails ({first_line(fault)})"
+    else:
+        return Layer(name, kind.kind, REPLACED, module=module, forward=forward)
+    return Layer(name, kind.kind, LEFT, reason, module=module, takes_any_layout=_takes_any_layout(kind, module))
+
+
+def _takes_any_layout(kind: type[FastForward], module: nn.Module) -> bool:
+    """Return whether a layer that is left alone computes the same for channels-last maps, as far as can be found."""
+    try:
+        return takes_any_layout(kind(module, structure.argument_names(kind, module)))
+    except Exception:  # its structure may be anything
+        return False
 
 
 def _new_forward(kind: type[FastForward], module: nn.Module) -> FastForward:
-    """Return a forward of ours for `module`; raise `Mismatch` if the layer is not of this kind after all."""
+    """Return a forward of ours for `module`; raise `Mismatch` if the layer is to keep its own."""
     names = structure.argument_names(kind, module)
     structure.check_layer(module)
     kind.check(module)
     structure.check_inside(kind, module)
-    forward = kind(module, names)
-    check_equal(forward)
-    return forward
+    if kind.left:
+        raise structure.Mismatch(kind.left)
+    return _first_equal([form(module, names) for form in kind.forms()])
+
+
+def _first_equal(forms: Sequence[FastForward]) -> FastForward:
+    """Return the form that computes what the module does; raise the first one's `Mismatch` if there is none."""
+    mismatches = []
+    for forward in forms:
+        try:
+            check_equal(forward)
+        except structure.Mismatch as mismatch:
+            mismatches.append(mismatch)
+        else:
+            forward.own_takes_any_layout = takes_any_layout(forward)
+            return forward
+    raise mismatches[0]
 
 
 def _install(layers: Sequence[Layer], memory_format: torch.memory_format) -> None:
