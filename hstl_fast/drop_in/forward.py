@@ -68,7 +68,7 @@ class FastForward:
         What is compiled, exported or traced takes the operator for every size, and so do types and devices without a
         model of costs.
         """
-        if torch.compiler.is_compiling() or is_tracing() or is_fake(x) or not _has_costs(x):
+        if torch.compiler.is_compiling() or is_tracing() or is_fake(x) or not has_costs(x):
             return True
         expected = self.expected(tuple(x.shape), self.situation(x))
         return expected is None or expected.pays
@@ -213,7 +213,8 @@ def _is_autocast(x: Tensor) -> bool:
     return has_autocast(x.device.type) and torch.is_autocast_enabled(x.device.type)
 
 
-def _has_costs(x: Tensor) -> bool:
+def has_costs(x: Tensor) -> bool:
+    """Return whether there is a model of costs for tensors of this device and type."""
     if x.device.type != "cpu" or x.dtype == torch.float64:
         return False
     return _dispatch.choose("arme", x.device, x.dtype, None) == "cpu"
