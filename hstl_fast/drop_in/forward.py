@@ -4,7 +4,7 @@ A replaced layer stays the object it was: only its instance gets a `forward`, wh
 every call. The layer's class, its other instances, parameters, buffers, hooks and modes are not touched.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -22,6 +22,9 @@ SETTINGS = (
     *("split_param", "m", "flag", "bin_num", "eps", "kernel_size", "stride", "padding", "dilation", "groups"),
     *("padding_mode", "ceil_mode", "return_indices", "halving", "fm_sign"),
 )
+
+# Sizes for which a layer keeps in mind whether the operator pays.
+MOST_DECISIONS = 256
 
 # The shape of a small input, and the arguments that are passed beside it.
 Trial = tuple[Any, ...]
@@ -45,6 +48,7 @@ class FastForward:
         self.names = tuple(names)
         self.channels_last = True  # a torch.memory_format cannot be saved by torch.save
         self.own_takes_any_layout = False
+        self.decisions: dict[tuple[tuple[int, ...], Situation], bool] = {}
         self.snapshots = [Snapshot.of(inner, is_layer=inner is module) for inner in module.modules()]
         # The type of the own forward's output (None: autocast's) for a float32 input, and (True) for autocast's type.
         self.autocast_dtypes: dict[bool, torch.dtype | None] = {}
@@ -52,15 +56,18 @@ class FastForward:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return the operator's output, or the own forward's where the operator does not define one."""
         values = self.bind(args, kwargs)
-        if values is None or not self.accepts(*values) or not self._is_as_compared(values[0]):
-            return type(self.module).forward(self.module, *map(_contiguous, args), **kwargs)
-        if not self.pays(values[0]):
-            return self._own(args, kwargs)
+        if values is None or not self.accepts(*values):
+            return self._own(map(_contiguous, args), kwargs)
+        if not self.pays(values[0]):  # asked first, since the answer costs least
+            x = values[0]
+            is_free = x.is_contiguous() or (self.own_takes_any_layout and self._is_as_compared(x))
+            return self._own(args if is_free else map(_contiguous, args), kwargs)
+        if not self._is_as_compared(values[0]):
+            return self._own(map(_contiguous, args), kwargs)
         return self.cast(self.compute(*values), values[0])
 
-    def _own(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        taken = args if self.own_takes_any_layout else tuple(map(_contiguous, args))
-        return type(self.module).forward(self.module, *taken, **kwargs)
+    def _own(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
+        return type(self.module).forward(self.module, *args, **kwargs)
 
     def pays(self, x: Tensor) -> bool:
         """Return whether the operator is expected to be faster than the own forward for an input like `x`.
@@ -70,15 +77,22 @@ class FastForward:
         """
         if torch.compiler.is_compiling() or is_tracing() or is_fake(x) or not has_costs(x):
             return True
-        expected = self.expected(tuple(x.shape), self.situation(x))
-        return expected is None or expected.pays
+        key = (tuple(x.shape), self.situation(x))
+        if key not in self.decisions:
+            if len(self.decisions) >= MOST_DECISIONS:
+                self.decisions.clear()
+            expected = self.expected(*key)
+            self.decisions[key] = expected is None or expected.pays
+        return self.decisions[key]
 
     def situation(self, x: Tensor) -> Situation:
         """Return what the cost of a call with `x` depends on beside its shape."""
-        is_wanted = x.requires_grad or any(parameter.requires_grad for parameter in self.module.parameters())
+        training = torch.is_grad_enabled() and (
+            x.requires_grad or any(parameter.requires_grad for parameter in self.module.parameters())
+        )
         is_narrow = x.dtype != torch.float32 or _is_autocast(x)
         is_last = x.dim() == 4 or x.is_contiguous(memory_format=torch.channels_last_3d)
-        return Situation(torch.is_grad_enabled() and is_wanted, is_last, not self.channels_last, is_narrow)
+        return Situation(training, is_last, not self.channels_last, is_narrow)
 
     def usual_shape(self) -> tuple[int, ...]:
         """Return the shape of an input as it is usual for such a layer, for which the report says what is expected."""
