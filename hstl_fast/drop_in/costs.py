@@ -17,7 +17,7 @@ WINDOWS_UP_TO = 20480
 # Seconds of torch: for a call, a value of a window, a weight (by windows, by oneDNN), a multiply-add, a map's value.
 CALL = 20e-6
 WINDOW = 1.2e-9
-WINDOWS_WEIGHT = 1.0e-9
+WINDOWS_WEIGHT = 0.7e-9
 ONEDNN_WEIGHT = 0.5e-9
 MULTIPLY_ADD = 2 / 260e9
 MAP_VALUE = 0.5e-9
@@ -185,7 +185,7 @@ class Prices(NamedTuple):
 
 
 # Evaluation, and a step of training, in which weights are laid out anew for every pass.
-WINOGRAD = Prices(100e-6, 1.2e-12, 0.7e-9, 1.1e-9), Prices(1.5e-3, 4.4e-12, 1.9e-9, 14e-9)
+WINOGRAD = Prices(100e-6, 1.2e-12, 0.7e-9, 1.2e-9), Prices(1.5e-3, 4.4e-12, 1.9e-9, 14e-9)
 FEW_CHANNELS = Prices(100e-6, 50e-12, 0.0, 0.0), Prices(0.5e-3, 300e-12, 0.0, 14e-9)
 ONE_CHANNEL = Prices(100e-6, 6e-12, 0.2e-9, 0.0), Prices(0.25e-3, 50e-12, 0.0, 0.0)
 

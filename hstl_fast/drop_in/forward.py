@@ -10,7 +10,14 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hstl_fast._torch_private import children_of, constant_when_compiled, is_fake, is_tracing, parameters_of
+from hstl_fast._torch_private import (
+    children_of,
+    constant_when_compiled,
+    is_fake,
+    is_tracing,
+    parameters_of,
+    under_transforms,
+)
 from hstl_fast._untouched import has_hooks, has_own_forward, inherits_forward, known_class
 from hstl_fast.drop_in.costs import Expected, Situation
 from hstl_fast.layout import FLOATING
@@ -72,10 +79,10 @@ class FastForward:
     def pays(self, x: Tensor) -> bool:
         """Return whether the operator is expected to be faster than the own forward for an input like `x`.
 
-        What is compiled, exported or traced takes the operator for every size, and so do types and devices without a
-        model of costs.
+        What is compiled, exported, traced or transformed by torch.func takes the operator for every size, and so do
+        types and devices without a model of costs.
         """
-        if torch.compiler.is_compiling() or is_tracing() or is_fake(x) or not has_costs(x):
+        if torch.compiler.is_compiling() or is_tracing() or under_transforms() or is_fake(x) or not has_costs(x):
             return True
         key = (tuple(x.shape), self.situation(x))
         if key not in self.decisions:

@@ -113,6 +113,14 @@ class TestCalls:
         assert forward.pays(x.double())
         assert forward.pays(x.to("meta"))
 
+    def test_transforms_take_the_operator(self) -> None:
+        module, (x,) = layer("global-local")
+        forward, maps = _forward(module), torch.stack([x, 2 * x])
+        with mock.patch.object(forward, "compute", wraps=forward.compute) as compute, torch.no_grad():
+            got = torch.func.vmap(module)(maps)
+        assert compute.call_count == 1
+        torch.testing.assert_close(got, torch.stack([GlobalLocal.forward(module, each) for each in maps]))
+
     def test_maps_of_the_other_layout_reach_the_own_forward_as_they_are(self) -> None:
         skip_without_binary("cpu")
         module, (x,) = layer("global-local")
