@@ -58,6 +58,30 @@ def check_equal(forward: FastForward) -> None:
             forward.autocast_dtypes = copied.autocast_dtypes
 
 
+def takes_any_layout(forward: FastForward) -> bool:
+    """Return whether the module's own forward computes the same for channels-last maps as for contiguous ones.
+
+    A forward that calls `.view` may fail on such maps. Outputs are compared on a copy, in the module's own type.
+    """
+    parameter = next(forward.module.parameters())
+    try:
+        with _isolated(parameter), torch.no_grad():
+            return all(
+                _is_same_for_any_layout(_on_copy(forward, parameter.dtype, False), *trial) for trial in forward.trials()
+            )
+    except Exception:  # whatever it is, it comes of the layout or would come with it
+        return False
+
+
+def _is_same_for_any_layout(forward: FastForward, shape: tuple[int, ...], *others: Any) -> bool:
+    parameter = next(forward.module.parameters())
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(parameter)
+    last = x.contiguous(memory_format=torch.channels_last if x.dim() == 4 else torch.channels_last_3d)
+    own = _own(forward)
+    _check_outputs(_tensor(own(last, *others)), _tensor(own(x, *others)), OUTPUT_TOLERANCES[parameter.dtype], "")
+    return True
+
+
 def _check_mode(forward: FastForward, generator: torch.Generator) -> None:
     parameter = next(forward.module.parameters())
     mode = f"in {'training' if forward.module.training else 'evaluation'} mode"

@@ -4,21 +4,34 @@ A replaced layer stays the object it was: only its instance gets a `forward`, wh
 every call. The layer's class, its other instances, parameters, buffers, hooks and modes are not touched.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hstl_fast._torch_private import children_of, constant_when_compiled, parameters_of
+from hstl_fast._torch_private import (
+    children_of,
+    constant_when_compiled,
+    is_fake,
+    is_tracing,
+    parameters_of,
+    under_transforms,
+)
 from hstl_fast._untouched import has_hooks, has_own_forward, inherits_forward, known_class
+from hstl_fast.drop_in.costs import Expected, Situation
+from hstl_fast.layout import FLOATING
+from hstl_fast.ops import _dispatch
 from hstl_fast.ops._library import has_autocast
 
 # The settings of the layers, of their pools and of torch's modules inside. A slope is read at every call instead.
 SETTINGS = (
     *("split_param", "m", "flag", "bin_num", "eps", "kernel_size", "stride", "padding", "dilation", "groups"),
-    *("padding_mode", "ceil_mode", "return_indices"),
+    *("padding_mode", "ceil_mode", "return_indices", "halving", "fm_sign"),
 )
+
+# Sizes for which a layer keeps in mind whether the operator pays.
+MOST_DECISIONS = 256
 
 # The shape of a small input, and the arguments that are passed beside it.
 Trial = tuple[Any, ...]
@@ -34,11 +47,15 @@ class FastForward:
 
     kind: ClassVar[str]
     arguments: ClassVar[int] = 1
+    # Why layers of this kind keep their own forward, though nothing is wrong with them; empty where they do not.
+    left: ClassVar[str] = ""
 
     def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
         self.module = module
         self.names = tuple(names)
         self.channels_last = True  # a torch.memory_format cannot be saved by torch.save
+        self.own_takes_any_layout = False
+        self.decisions: dict[tuple[tuple[int, ...], Situation], bool] = {}
         self.snapshots = [Snapshot.of(inner, is_layer=inner is module) for inner in module.modules()]
         # The type of the own forward's output (None: autocast's) for a float32 input, and (True) for autocast's type.
         self.autocast_dtypes: dict[bool, torch.dtype | None] = {}
@@ -46,9 +63,56 @@ class FastForward:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return the operator's output, or the own forward's where the operator does not define one."""
         values = self.bind(args, kwargs)
-        if values is None or not self.accepts(*values) or not self._is_as_compared(values[0]):
-            return type(self.module).forward(self.module, *map(_contiguous, args), **kwargs)
+        if values is None or not self.accepts(*values):
+            return self._own(map(_contiguous, args), kwargs)
+        if not self.pays(values[0]):  # asked first, since the answer costs least
+            x = values[0]
+            is_free = x.is_contiguous() or (self.own_takes_any_layout and self._is_as_compared(x))
+            return self._own(args if is_free else map(_contiguous, args), kwargs)
+        if not self._is_as_compared(values[0]):
+            return self._own(map(_contiguous, args), kwargs)
         return self.cast(self.compute(*values), values[0])
+
+    def _own(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
+        return type(self.module).forward(self.module, *args, **kwargs)
+
+    def pays(self, x: Tensor) -> bool:
+        """Return whether the operator is expected to be faster than the own forward for an input like `x`.
+
+        What is compiled, exported, traced or transformed by torch.func takes the operator for every size, and so do
+        types and devices without a model of costs.
+        """
+        if torch.compiler.is_compiling() or is_tracing() or under_transforms() or is_fake(x) or not has_costs(x):
+            return True
+        key = (tuple(x.shape), self.situation(x))
+        if key not in self.decisions:
+            if len(self.decisions) >= MOST_DECISIONS:
+                self.decisions.clear()
+            expected = self.expected(*key)
+            self.decisions[key] = expected is None or expected.pays
+        return self.decisions[key]
+
+    def situation(self, x: Tensor) -> Situation:
+        """Return what the cost of a call with `x` depends on beside its shape."""
+        training = torch.is_grad_enabled() and (
+            x.requires_grad or any(parameter.requires_grad for parameter in self.module.parameters())
+        )
+        is_narrow = x.dtype != torch.float32 or _is_autocast(x)
+        is_last = x.dim() == 4 or x.is_contiguous(memory_format=torch.channels_last_3d)
+        return Situation(training, is_last, not self.channels_last, is_narrow)
+
+    def usual_shape(self) -> tuple[int, ...]:
+        """Return the shape of an input as it is usual for such a layer, for which the report says what is expected."""
+        raise NotImplementedError
+
+    def expected(self, shape: tuple[int, ...], situation: Situation) -> Expected | None:
+        """Return the seconds that both ways are expected to take for an input of this shape; None if not known."""
+        raise NotImplementedError
+
+    @classmethod
+    def forms(cls) -> "tuple[type[FastForward], ...]":
+        """Return the forms of this kind that a module may have; the comparison says which one it has."""
+        return (cls,)
 
     @staticmethod
     def looks_like(module: nn.Module) -> bool:
@@ -168,6 +232,18 @@ def is_accelerated(module: nn.Module) -> bool:
 
 def _is_autocast(x: Tensor) -> bool:
     return has_autocast(x.device.type) and torch.is_autocast_enabled(x.device.type)
+
+
+def has_costs(x: Tensor) -> bool:
+    """Return whether there is a model of costs for tensors of this device and type."""
+    if x.device.type != "cpu" or x.dtype == torch.float64:
+        return False
+    return _dispatch.choose("arme", x.device, x.dtype, None) == "cpu"
+
+
+def is_feature_map(x: Tensor, dimensions: int) -> bool:
+    """Return whether `x` has this many dimensions, no empty one, and a floating type."""
+    return x.dim() == dimensions and x.dtype in FLOATING and 0 not in x.shape
 
 
 def _contiguous(value: Any) -> Any:

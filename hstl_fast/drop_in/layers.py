@@ -1,5 +1,6 @@
-"""The five kinds of layers that `accelerate` replaces: how each is recognised, and the operator that computes it."""
+"""The kinds of layers that `accelerate` replaces: how each is recognised, and the operator that computes it."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,12 +9,17 @@ from torch import Tensor, nn
 
 from hstl_fast import functional
 from hstl_fast._torch_private import children_of
-from hstl_fast.drop_in import structure
-from hstl_fast.drop_in.forward import FastForward, Trial
-from hstl_fast.layout import FLOATING
+from hstl_fast.drop_in import costs, structure
+from hstl_fast.drop_in.costs import Convolution, Expected, Situation
+from hstl_fast.drop_in.forward import FastForward, Trial, is_feature_map
+from hstl_fast.drop_in.global_local import GlobalLocal
+from hstl_fast.drop_in.kept import one_region
 
 # The slope of ARME's LeakyReLU, which is inside its forward and cannot be read off.
 SLOPE = 0.01
+# Frames, rows and columns of a clip, and channels where the layer does not say, of the maps that gains are said for.
+CLIP = (30, 64, 44)
+USUAL_CHANNELS = 128
 
 
 class PlainStage(FastForward):
@@ -51,15 +57,62 @@ class PlainStage(FastForward):
 
     def accepts(self, x: Any, *others: Any) -> bool:
         """Return whether `x` is a feature map."""
-        return _is_map(x, 5)
+        return is_feature_map(x, 5)
 
     def compute(self, x: Tensor, *others: Any) -> Tensor:
         """Return the output of the convolutions and LeakyReLUs, one after another."""
         module: Any = self.module
         for i in range(0, len(module), 2):
             slope = module[i + 1].negative_slope
-            x = functional.arme(x, [module[i].conv3d.weight], [x.shape[3]], negative_slope=slope)
+            x = functional.arme(x, one_region(module[i].conv3d.weight), [x.shape[3]], negative_slope=slope)
         return self._in_memory_format(x)
+
+    def usual_shape(self) -> tuple[int, ...]:
+        """Return the shape of a clip."""
+        module: Any = self.module
+        return (1, module[0].conv3d.in_channels, *CLIP)
+
+    def expected(self, shape: tuple[int, ...], situation: Situation) -> Expected:
+        """Return the expected seconds for an input of this shape."""
+        module: Any = self.module
+        n, c_in, *sizes = shape
+        convs = [module[i].conv3d for i in range(0, len(module), 2)]
+        layers = [Convolution(n, conv.in_channels, conv.out_channels, *sizes) for conv in convs]
+        own = sum(layer.by_torch(situation) for layer in layers)
+        ours = sum(layer.by_us(situation) for layer in layers)
+        positions = layers[0].positions
+        return Expected(own, ours).with_copies(c_in * positions, layers[-1].c_out * positions, situation)
+
+
+class TemporalStage(FastForward):
+    """GaitGL's local temporal aggregation: a convolution of every third frame with its neighbours, and LeakyReLU."""
+
+    kind = "temporal stage"
+    left = "torch's convolution of channels-last maps is as fast"
+
+    @staticmethod
+    def looks_like(module: nn.Module) -> bool:
+        """Return whether the module is an `nn.Sequential` of a convolution over time alone and one more module."""
+        if not isinstance(module, nn.Sequential) or len(module) != 2 or not structure.holds_conv3d(module[0]):
+            return False
+        return getattr(module[0].conv3d, "kernel_size", None) == structure.TEMPORAL_CONV3D["kernel_size"]
+
+    @staticmethod
+    def check(module: Any) -> None:
+        """Raise `Mismatch` unless a LeakyReLU follows the convolution, whose windows do not overlap."""
+        structure.check_class_forward(module, "", nn.Sequential)
+        structure.check_convolution(module[0], "0", structure.TEMPORAL_CONV3D)
+        structure.check_activation(module[1], "1")
+
+    @staticmethod
+    def used(module: Any) -> set[str]:
+        """Return the name of the convolution's weights."""
+        return {f"{next(iter(children_of(module)))}.conv3d.weight"}
+
+    def trials(self) -> list[Trial]:
+        """Return the shape of a small map with two windows of frames."""
+        module: Any = self.module
+        return [((2, module[0].conv3d.in_channels, 7, 5, 6),)]
 
 
 class Arme(FastForward):
@@ -92,7 +145,7 @@ class Arme(FastForward):
 
     def accepts(self, x: Any, *others: Any) -> bool:
         """Return whether `x` is a feature map with the rows of the split."""
-        return _is_map(x, 5) and x.shape[3] == sum(_split(self.module))
+        return is_feature_map(x, 5) and x.shape[3] == sum(_split(self.module))
 
     def compute(self, x: Tensor, *others: Any) -> Tensor:
         """Return the output of `hstl_fast.functional.arme` for the regions' weights."""
@@ -100,6 +153,27 @@ class Arme(FastForward):
         weights = [holder.conv3d.weight for holder in module.conv3d]
         y = functional.arme(x, weights, list(module.split_param), negative_slope=SLOPE)
         return self._in_memory_format(y)
+
+    def usual_shape(self) -> tuple[int, ...]:
+        """Return the shape of a clip of the layer's rows."""
+        module: Any = self.module
+        return (1, module.conv3d[0].conv3d.in_channels, *_clip_of_rows(module))
+
+    def expected(self, shape: tuple[int, ...], situation: Situation) -> Expected:
+        """Return the expected seconds for an input of this shape."""
+        module: Any = self.module
+        n, c_in, t, h, w = shape
+        conv = module.conv3d[0].conv3d
+        regions = [Convolution(n, c_in, conv.out_channels, t, rows, w) for rows in _split(module)]
+        whole = regions[0]._replace(rows=h)
+        own = sum(region.by_torch(situation) for region in regions)
+        own += costs.MAP_VALUE * conv.out_channels * whole.positions  # to join the regions
+        weights = (len(regions) - 1) * whole.weights * costs.WINOGRAD[situation.training].weight
+        ours = whole.by_us(situation, kept=False) + weights
+        if not situation.training:
+            ours += (len(regions) - 1) * whole.weights * costs.LAYING_OUT
+        size = conv.out_channels * whole.positions
+        return Expected(own, ours).with_copies(c_in * whole.positions, size, situation)
 
 
 class Astp(FastForward):
@@ -142,7 +216,7 @@ class Astp(FastForward):
 
     def accepts(self, x: Any, *others: Any) -> bool:
         """Return whether `x` is a map with the rows of the split, and whether lengths sum to its frames."""
-        if not _is_map(x, 5) or x.shape[3] != sum(_split(self.module)):
+        if not is_feature_map(x, 5) or x.shape[3] != sum(_split(self.module)):
             return False
         (seq_lens,) = others
         if seq_lens is None:
@@ -156,6 +230,18 @@ class Astp(FastForward):
         powers = torch.cat([pool.p for pool in module.hpp])
         pooled = functional.astp(x, proj, powers, list(module.split_param), seq_lens=others[0])
         return _as_torch_pools(pooled, x, powers)
+
+    def usual_shape(self) -> tuple[int, ...]:
+        """Return the shape of a clip of the layer's rows."""
+        module: Any = self.module
+        c = module.proj.conv.in_channels if module.flag else USUAL_CHANNELS
+        return (1, c, *_clip_of_rows(module))
+
+    def expected(self, shape: tuple[int, ...], situation: Situation) -> Expected:
+        """Return the expected seconds for an input of this shape."""
+        module: Any = self.module
+        pool = costs.of_pool(costs.ASTP, len(module.hpp), math.prod(shape), situation)
+        return pool.with_copies(math.prod(shape), 0, situation)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any] | None:
         """Return the arguments in order, the lengths as a list; None if the call is none that the operator takes."""
@@ -196,7 +282,7 @@ class Fta(FastForward):
 
     def accepts(self, x: Any, *others: Any) -> bool:
         """Return whether `x` is a feature map of 3 frames or more with the rows of the split."""
-        return _is_map(x, 5) and x.shape[3] == sum(_split(self.module)) and x.shape[2] >= 3
+        return is_feature_map(x, 5) and x.shape[3] == sum(_split(self.module)) and x.shape[2] >= 3
 
     def compute(self, x: Tensor, *others: Any) -> Tensor:
         """Return the output of `hstl_fast.functional.fta` for the gates' weights and biases."""
@@ -205,6 +291,17 @@ class Fta(FastForward):
         biases = torch.stack([torch.stack([fc.bias for fc in unit.fcs]) for unit in module.mma])
         y = functional.fta(x, weights, biases, list(module.split_param))
         return self._in_memory_format(y)
+
+    def usual_shape(self) -> tuple[int, ...]:
+        """Return the shape of a clip of the layer's rows."""
+        module: Any = self.module
+        return (1, module.mma[0].fcs[0].in_channels, *_clip_of_rows(module))
+
+    def expected(self, shape: tuple[int, ...], situation: Situation) -> Expected:
+        """Return the expected seconds for an input of this shape."""
+        module: Any = self.module
+        pool = costs.of_pool(costs.FTA, len(module.mma), math.prod(shape), situation)
+        return pool.with_copies(math.prod(shape), math.prod(shape) // 3, situation)
 
 
 class StripPool(FastForward):
@@ -235,7 +332,7 @@ class StripPool(FastForward):
     def accepts(self, x: Any, *others: Any) -> bool:
         """Return whether `x` is a map `[n, c, h, w]` whose rows the bins divide."""
         module: Any = self.module
-        return _is_map(x, 4) and x.shape[2] % module.bin_num[0] == 0
+        return is_feature_map(x, 4) and x.shape[2] % module.bin_num[0] == 0
 
     def compute(self, x: Tensor, *others: Any) -> Tensor:
         """Return the output of `hstl_fast.functional.strip_pool` for the module's power."""
@@ -243,8 +340,18 @@ class StripPool(FastForward):
         pooled = functional.strip_pool(x.unsqueeze(2), module.p, module.bin_num[0])
         return _as_torch_pools(pooled, x, module.p)
 
+    def usual_shape(self) -> tuple[int, ...]:
+        """Return the shape of a map whose frames are reduced."""
+        module: Any = self.module
+        rows = max(module.bin_num[0], 16)
+        return (1, USUAL_CHANNELS, rows - rows % module.bin_num[0], 22)
 
-KINDS: tuple[type[FastForward], ...] = (Arme, Astp, Fta, StripPool, PlainStage)
+    def expected(self, shape: tuple[int, ...], situation: Situation) -> Expected:
+        """Return the expected seconds for an input of this shape."""
+        return costs.of_pool(costs.STRIP_POOL, 1, math.prod(shape), situation)
+
+
+KINDS: tuple[type[FastForward], ...] = (Arme, Astp, Fta, StripPool, GlobalLocal, TemporalStage, PlainStage)
 
 
 def kind_of(module: nn.Module) -> type[FastForward] | None:
@@ -252,8 +359,9 @@ def kind_of(module: nn.Module) -> type[FastForward] | None:
     return next((kind for kind in KINDS if kind.looks_like(module)), None)
 
 
-def _is_map(x: Tensor, dimensions: int) -> bool:
-    return x.dim() == dimensions and x.dtype in FLOATING and 0 not in x.shape
+def _clip_of_rows(module: Any) -> tuple[int, int, int]:
+    rows = sum(_split(module))
+    return 30, rows, max(1, rows * 11 // 16)
 
 
 def _split(module: Any) -> Sequence[int]:

@@ -1,15 +1,18 @@
 """`accelerate`: a walk through a model that replaces the forward of every layer of HSTL it finds."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from hstl_fast._torch_private import is_compiled
 from hstl_fast.drop_in import structure
-from hstl_fast.drop_in.compare import check_equal, first_line
+from hstl_fast.drop_in.compare import check_equal, first_line, takes_any_layout
 from hstl_fast.drop_in.forward import FastForward, is_accelerated
 from hstl_fast.drop_in.layers import kind_of
+from hstl_fast.drop_in.measure import Timing, first_calls, timing
 from hstl_fast.drop_in.report import ALREADY, LEFT, REPLACED, Layer, Report
 from hstl_fast.models import HSTL
 from hstl_fast.ops import _dispatch
@@ -26,16 +29,31 @@ MEMORY_FORMATS = {
 }
 
 
-def accelerate(module: nn.Module, memory_format: torch.memory_format | None = None) -> Report:
+GAINS = (
+    "gains are how many times as fast a layer is expected to be for usual maps on a CPU; a call that would gain "
+    "nothing is left to the layer's own forward"
+)
+# Times of equal forwards differ by up to this factor.
+SLOWER = 1.1
+
+
+def accelerate(
+    module: nn.Module, memory_format: torch.memory_format | None = None, *, example: Sequence[Any] | None = None
+) -> Report:
     """Replace the forward of every HSTL layer in `module`, in place, by this package's operators.
 
     Layers are recognised by their structure, whatever their classes are called: ARME by `split_param` and a list
     `conv3d`, ASTP by `hpp`, FTA by `mma`, strip pools by `bin_num` and `p`, plain stages as an `nn.Sequential` of
-    modules that hold one `conv3d`, each followed by `nn.LeakyReLU`. A copy of each is then compared once with its own
+    modules that hold one `conv3d`, each followed by `nn.LeakyReLU`, GaitGL's layers by `halving`, `fm_sign`,
+    `global_conv3d` and `local_conv3d`. A copy of each is then compared once with its own
     forward, on its own device, in training and in evaluation mode: outputs and gradients on a few random numbers in its
     own type, outputs for small and large numbers (up to some hundreds) in float64, and outputs under autocast. A layer
     that has anything else (a bias, another stride, a norm, hooks or parametrizations inside), or computes anything
     else, is left alone, with the reason in the report. These comparisons run global module hooks.
+
+    On a CPU, a model of arithmetic and of copies between memory layouts decides at every call, by the sizes of the map,
+    whether the operator or the layer's own forward computes it. The report shows the gain that it expects of every
+    layer for a usual map; what is compiled or exported takes the operators for every size.
 
     Parameters stay the same objects under the same names, so optimisers, checkpoints, DistributedDataParallel and
     `.to()` go on as before, and so do hooks on the replaced layers, autocast, deepcopy and pickle (`torch.load` of a
@@ -53,7 +71,11 @@ def accelerate(module: nn.Module, memory_format: torch.memory_format | None = No
             wrapped in DistributedDataParallel, but not scripted or compiled.
         memory_format: How feature maps `[N, C, T, H, W]` leave the replaced layers: `torch.channels_last_3d`, without
             copies, or `torch.contiguous_format`, for code that calls `.view` on them. None is channels-last, but
-            contiguous if a layer is left alone.
+            contiguous if a layer that is left alone was not found to compute the same for channels-last maps.
+
+        example: Arguments of one call of `module`, as `(silhouettes,)`. With them the model is called once, and every
+            replaced layer timed in its own way and in ours on the input it got there: forward passes in evaluation
+            mode, steps in training mode. Layers that are slower in ours keep their own forward. None measures nothing.
 
     Returns:
         The report; `report.undo()` restores everything. A second call changes nothing more and says so.
@@ -71,9 +93,11 @@ def accelerate(module: nn.Module, memory_format: torch.memory_format | None = No
     search.visit(module, "")
     layers = search.layers
     if memory_format is None:
-        left = any(layer.outcome == LEFT for layer in layers)
+        left = any(layer.outcome == LEFT and not layer.takes_any_layout for layer in layers)
         memory_format = torch.contiguous_format if left else torch.channels_last_3d
     _install(layers, memory_format)
+    if example is not None:
+        layers = _timed(module, example, layers)
     notes = [*search.notes, *_notes(layers, memory_format)]
     return Report(model, tuple(layers), tuple(notes))
 
@@ -146,21 +170,45 @@ def _examined(kind: type[FastForward], module: nn.Module, name: str) -> Layer:
     try:
         forward = _new_forward(kind, module)
     except structure.Mismatch as mismatch:
-        return Layer(name, kind.kind, LEFT, str(mismatch), module=module)
+        reason = str(mismatch)
     except Exception as fault:  # raised by properties and settings of the layer
-        return Layer(name, kind.kind, LEFT, f"looking at it fails ({first_line(fault)})", module=module)
-    return Layer(name, kind.kind, REPLACED, module=module, forward=forward)
+        reason = f"looking at it fails ({first_line(fault)})"
+    else:
+        return Layer(name, kind.kind, REPLACED, module=module, forward=forward)
+    return Layer(name, kind.kind, LEFT, reason, module=module, takes_any_layout=_takes_any_layout(kind, module))
+
+
+def _takes_any_layout(kind: type[FastForward], module: nn.Module) -> bool:
+    """Return whether a layer that is left alone computes the same for channels-last maps, as far as can be found."""
+    try:
+        return takes_any_layout(kind(module, structure.argument_names(kind, module)))
+    except Exception:  # its structure may be anything
+        return False
 
 
 def _new_forward(kind: type[FastForward], module: nn.Module) -> FastForward:
-    """Return a forward of ours for `module`; raise `Mismatch` if the layer is not of this kind after all."""
+    """Return a forward of ours for `module`; raise `Mismatch` if the layer is to keep its own."""
     names = structure.argument_names(kind, module)
     structure.check_layer(module)
     kind.check(module)
     structure.check_inside(kind, module)
-    forward = kind(module, names)
-    check_equal(forward)
-    return forward
+    if kind.left:
+        raise structure.Mismatch(kind.left)
+    return _first_equal([form(module, names) for form in kind.forms()])
+
+
+def _first_equal(forms: Sequence[FastForward]) -> FastForward:
+    """Return the form that computes what the module does; raise the first one's `Mismatch` if there is none."""
+    mismatches = []
+    for forward in forms:
+        try:
+            check_equal(forward)
+        except structure.Mismatch as mismatch:
+            mismatches.append(mismatch)
+        else:
+            forward.own_takes_any_layout = takes_any_layout(forward)
+            return forward
+    raise mismatches[0]
 
 
 def _install(layers: Sequence[Layer], memory_format: torch.memory_format) -> None:
@@ -174,10 +222,35 @@ def _install(layers: Sequence[Layer], memory_format: torch.memory_format) -> Non
             del members["forward"]  # made for the original of a shallow copy, or before a change
 
 
+def _timed(module: nn.Module, example: Sequence[Any], layers: Sequence[Layer]) -> list[Layer]:
+    """Return the rows with what was measured, after giving slower layers their own forward back."""
+    found = {layer.module: layer.forward for layer in layers if layer.forward is not None}
+    try:
+        calls = first_calls(module, example, list(found))
+    except Exception:
+        for layer in layers:
+            if layer.outcome == REPLACED:
+                del vars(layer.module)["forward"]
+        raise
+    timings = {each: timing(found[each], call) for each, call in calls.items()}
+    return [_judged(layer, timings.get(layer.module)) for layer in layers]
+
+
+def _judged(layer: Layer, timing: Timing | None) -> Layer:
+    """Return a row with what was measured; a layer that our operator made slower is left alone."""
+    if timing is None or not timing.by_operator or timing.ours <= SLOWER * timing.own:
+        return replace(layer, timing=timing)
+    del vars(layer.module)["forward"]
+    mode = "a step" if timing.training else "the forward pass"
+    reason = f"{mode} took {1e3 * timing.ours:.3g} ms in ours, {1e3 * timing.own:.3g} ms in its own way"
+    return replace(layer, outcome=LEFT, reason=reason, forward=None, takes_any_layout=True)
+
+
 def _notes(layers: Sequence[Layer], memory_format: torch.memory_format) -> list[str]:
     accelerated = [layer.module for layer in layers if layer.outcome != LEFT]
     notes = _backend_notes(accelerated)
     notes += [PACKED] if accelerated else []
+    notes += [GAINS] if any(layer.expected() is not None for layer in layers) else []
     notes += [MEMORY_FORMATS[memory_format]] if any(layer.outcome == REPLACED for layer in layers) else []
     return notes
 

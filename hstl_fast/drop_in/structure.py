@@ -22,6 +22,7 @@ CONV3D = {
     "padding_mode": "zeros",
     "bias": None,
 }
+TEMPORAL_CONV3D = {**CONV3D, "kernel_size": (3, 1, 1), "stride": (3, 1, 1), "padding": (0, 0, 0)}
 CONV2D = {"kernel_size": (1, 1), "stride": (1, 1), "padding": (0, 0), "groups": 1, "bias": None}
 CONV1D = {"kernel_size": (1,), "stride": (1,), "padding": (0,), "groups": 1}
 FP_3 = {
@@ -69,14 +70,14 @@ def _check_split(module: Any, units: str, count: int) -> None:
         raise Mismatch(f"m must be the number of regions, {count}, got {m!r}")
 
 
-def check_convolution(holder: nn.Module, name: str) -> None:
-    """Check a module that holds one 3x3x3 convolution and nothing else."""
+def check_convolution(holder: nn.Module, name: str, expected: dict[str, Any] = CONV3D) -> None:
+    """Check a module that holds one 3D convolution with these settings and nothing else."""
     if not holds_conv3d(holder):
         raise Mismatch(f"{name} is a {type(holder).__name__}, expected a module that holds one conv3d")
     others = [other for other, _ in holder.named_children() if other != "conv3d"]
     if others:
         raise Mismatch(f"{name} holds {', '.join(others)} beside its conv3d")
-    check_torch_module(getattr(holder, "conv3d", None), f"{name}.conv3d", nn.Conv3d, CONV3D)
+    check_torch_module(getattr(holder, "conv3d", None), f"{name}.conv3d", nn.Conv3d, expected)
 
 
 def check_activation(module: nn.Module, name: str) -> None:

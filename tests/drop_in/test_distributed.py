@@ -13,22 +13,25 @@ import gc, sys, torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from hstl_fast import accelerate
-from tests.helpers.drop_in import network, silhouettes
+from tests.helpers.drop_in import network, randomised, silhouettes
+from tests.helpers.gaitgl import OpenGaitGL
 
-rank, store = int(sys.argv[1]), sys.argv[2]
+rank, store, name = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+make = network if name == "HSTL" else lambda: randomised(OpenGaitGL("casia-b", 16))
+count = 14 if name == "HSTL" else 5
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
 sils = silhouettes(4, seed=rank).double()
 
 
 def trained(accelerated):
-    model = network().double()
+    model = make().double()
     if accelerated == "before":
-        assert len(accelerate(model).replaced) == 14
+        assert len(accelerate(model).replaced) == count
     wrapped = DistributedDataParallel(model)
     if accelerated == "after":
         report = accelerate(wrapped)
-        assert len(report.replaced) == 14 and report.replaced[0].name == "module.arme1", report
+        assert len(report.replaced) == count and report.replaced[0].name.startswith("module."), report
     steps = torch.optim.SGD(wrapped.parameters(), lr=0.05)
     for _ in range(2):
         steps.zero_grad()
@@ -39,7 +42,7 @@ def trained(accelerated):
 
 
 plain = trained("never")
-alone = network().double()
+alone = make().double()
 assert not all(torch.equal(a, b) for a, b in zip(plain, alone.parameters()))
 for when in ("before", "after"):
     for got, expected in zip(trained(when), plain, strict=True):
@@ -64,13 +67,14 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["HSTL", "GaitGL"])
 def test_two_processes_train_as_before(
-    tmp_path: Path, environment: dict[str, str], processes: list[subprocess.Popen[str]]
+    name: str, tmp_path: Path, environment: dict[str, str], processes: list[subprocess.Popen[str]]
 ) -> None:
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         pytest.skip("this torch has no gloo")
     for rank in range(2):
-        command = [sys.executable, "-c", DISTRIBUTED, str(rank), str(tmp_path / "store")]
+        command = [sys.executable, "-c", DISTRIBUTED, str(rank), str(tmp_path / "store"), name]
         processes.append(
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         )

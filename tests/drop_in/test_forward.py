@@ -56,18 +56,29 @@ def test_float32_errs_at_most_twice_as_much_as_before(preset: str) -> None:
     assert our_gradients <= 2 * gradients, errors
 
 
+class FlatPool(PowerPool):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.view(-1).view(x.shape))
+
+
 class TestLayout:
     """Code around the layers may call `.view`, which asks for contiguous maps."""
 
-    @pytest.mark.parametrize("left", [False, True], ids=["all replaced", "a pool left alone"])
-    def test_the_whole_model_goes_on(self, left: bool, model: OpenGaitHSTL, sils: Tensor) -> None:
-        model.HPP.eps = 2e-6 if left else 1e-6
+    @pytest.mark.parametrize(
+        ("pool", "left", "contiguous"),
+        [(PowerPool, False, False), (PowerPool, True, False), (FlatPool, True, True)],
+        ids=["all replaced", "a pool left alone", "a pool left alone that flattens maps"],
+    )
+    def test_the_whole_model_goes_on(
+        self, pool: type[PowerPool], left: bool, contiguous: bool, model: OpenGaitHSTL, sils: Tensor
+    ) -> None:
+        model.HPP = pool(model.HPP.bin_num, eps=2e-6 if left else 1e-6).double()
         expected = results(model, sils)
         report = accelerate(model)
         assert [layer.name for layer in report.left_alone] == ["HPP"] * left
-        assert f"layers replaced here {'contiguous' if left else 'channels-last'}" in str(report)
+        assert f"layers replaced here {'contiguous' if contiguous else 'channels-last'}" in str(report)
         assert worst(results(model, sils), expected) < 1e-9
-        assert model.arme2(torch.rand(2, 2, 3, 32, 22).double()).is_contiguous() == left
+        assert model.arme2(torch.rand(2, 2, 3, 32, 22).double()).is_contiguous() == contiguous
 
     @pytest.mark.parametrize("name", ["plain stage", "ARME", "FTA"])
     def test_of_maps(self, name: str) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hstl_fast import accelerate
 from tests.golden import recipe
+from tests.helpers.gaitgl import ActivatedSum, GlobalLocal
 from tests.helpers.networks import narrow_model, walkers
 from tests.helpers.opengait import BareConv3d, FrameAggregation, OpenGaitHSTL, PowerPool, RegionConv, RegionPool
 
@@ -86,6 +87,9 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "ASTP without projection": (lambda: RegionPool(6, 6, [4, 1, 2], flag=False), (2, 6, 5, 7, 6)),
     "FTA": (lambda: FrameAggregation(6, [4, 1, 2]), (2, 6, 8, 7, 6)),
     "strip pool": (lambda: PowerPool([7]), (2, 6, 14, 6)),
+    "global-local": (lambda: GlobalLocal(6, 5, 1), (2, 6, 3, 4, 3)),
+    "global-local, one below the other": (lambda: GlobalLocal(6, 5, 2, fm_sign=True), (2, 6, 3, 4, 3)),
+    "global-local, an activated sum": (lambda: ActivatedSum(6, 5, 0), (2, 6, 3, 4, 3)),
 }
 each_layer = pytest.mark.parametrize("name", LAYERS)
 
