@@ -177,8 +177,9 @@ def backward(
     gmaximum, gp = torch.empty_like(maximum), torch.empty_like(p_)
     gproj = None if proj_ is None else torch.empty_like(proj_)
     sizes = _pool_sizes(maximum, split, g.shape[2])
-    BackwardCall(gmaximum, gproj, gp, g, pooled.contiguous(), maximum, proj_, p_, None, sizes).run()
+    # Before the workspace, so that the allocator has seen both in use at once and keeps both.
     gx = allocate_map(gmaximum, *x_shape)
+    BackwardCall(gmaximum, gproj, gp, g, pooled.contiguous(), maximum, proj_, p_, None, sizes).run()
     FrameMaximumBackwardCall(gx, gmaximum, index, _map_sizes(gx, frames_of(gx, seq_lens)))()
     gproj = p.new_empty(0) if gproj is None or proj is None else gproj.to(proj.dtype)
     return gx.to(dtype), gproj, gp.to(p.dtype)
