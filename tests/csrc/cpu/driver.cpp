@@ -448,7 +448,8 @@ void test_silhouettes(Case c) {
     forward.negative_slope = T(0.01);
     operators.direct.forward(forward);
     operators.silhouettes_forward({y.data(), bytes.data(), prepacked.data(), workspace.data(), around.data(),
-                                   list(c.seq_lens), list(c.split), c.w, c.cout, T(0.01), sizeof(T), threads});
+                                   list(c.seq_lens), list(c.split), c.w, c.cout, T(0.01), sizeof(T), threads, nullptr,
+                                   false});
     if (std::memcmp(y.data(), expected.data(), y.size() * sizeof(T))) fail("silhouettes: " + text_of(c));
   }
 }

@@ -1,5 +1,6 @@
 """The native frame maximum and ASTP, against `hstl_fast.reference` in float64."""
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -7,7 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.csrc.cpu.helpers import CASES, EPS32, Case, Random, Trial, assert_as_good_as_torch, both_dtypes, compare
+from tests.csrc.cpu.helpers import (
+    CASES,
+    EPS32,
+    Buffers,
+    Case,
+    Random,
+    Trial,
+    address,
+    assert_as_good_as_torch,
+    both_dtypes,
+    compare,
+    cpu,
+)
 from tests.csrc.cpu.operators import astp_native, astp_torch, astp_trial, blank_support
 
 
@@ -44,6 +57,41 @@ def test_astp_of_nothing_is_the_clamp(value: float, dtype: torch.dtype, isa: str
     assert (results["gp"].abs() <= 1e-11).all()
     reached = results["gx"] > 0
     assert (reached[0].all() and not reached[1].any()) if value == 1e-6 else (results["gx"] == 0).all()
+
+
+# Regions of several chunks of positions, and of one.
+WITH_BACKGROUND = [CASES[3], CASES[6], Case((3, 2), (9, 1, 4), 37, 33, 70)]
+
+
+@both_dtypes
+@pytest.mark.parametrize("projected", [True, False], ids=["proj", "no-proj"])
+@pytest.mark.parametrize("case", WITH_BACKGROUND, ids=str)
+def test_astp_of_maps_that_are_0_at_many_positions(case: Case, projected: bool, dtype: torch.dtype, isa: str) -> None:
+    def trial(dtype: torch.dtype, seed: int) -> Trial:
+        found = astp_trial(case, projected, dtype, seed)
+        x = found.inputs["x"] * blank_support(case)[..., None]
+        return replace(found, inputs={**found.inputs, "x": x})
+
+    compare(trial, partial(astp_native, case), dtype)
+
+
+@both_dtypes
+def test_a_weight_that_is_not_finite_meets_the_background_too(dtype: torch.dtype, isa: str) -> None:
+    """The product of infinity and 0 is NaN, in the channel of that weight alone."""
+    case = Case((1,), (3, 2), 7, 17, 20)
+    maximum, proj, p = (
+        torch.zeros(1, 5, 7, 17, dtype=dtype),
+        torch.ones(20, 17, dtype=dtype),
+        torch.ones(2, dtype=dtype),
+    )
+    proj[4, 3] = math.inf
+    memory, y = Buffers(), torch.empty(1, 2, 20, dtype=dtype)
+    sizes = (1, case.split, case.w, case.c_in, case.c_out, dtype.itemsize, 2)
+    workspace = memory.workspace(cpu.astp_workspace(*sizes))
+    cpu.astp_forward(address(y), address(maximum), address(proj), address(p), workspace, *sizes)
+    assert y[..., 4].isnan().all()
+    y[..., 4] = 1e-6
+    assert ((y / 1e-6 - 1).abs() <= 8 * EPS32).all()
 
 
 @both_dtypes
