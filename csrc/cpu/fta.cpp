@@ -13,7 +13,11 @@ namespace {
 template <class T>
 struct Map {
   const T* data;
-  int64_t size;  // elements of a frame
+  int64_t size;                      // elements of a frame
+  const uint8_t* support = nullptr;  // [F, H, W] or null: outside, a map counts as 0 and is not read
+  int64_t positions = 0;             // of a frame
+
+  bool is_inside(int64_t frame, int64_t position) const { return !support || support[frame * positions + position]; }
 };
 
 template <class T>
@@ -30,10 +34,12 @@ HSTL_INLINE void take_larger(Vec<T>& best, IntVec<T>& best_frame, Vec<T> v, IntV
 }
 
 template <class T>
-HSTL_INLINE Maxima<T> maxima(const Map<T>& x, const Window& window, int64_t e, int64_t valid) {
+HSTL_INLINE Maxima<T> maxima(const Map<T>& x, const Window& window, int64_t position, int64_t e, int64_t valid) {
   using Lane = typename Simd<T>::Lane;
   Vec<T> v[5];
-  for (int j = 0; j < 5; ++j) v[j] = load_some(x.data + window.frames[j] * x.size + e, valid);
+  for (int j = 0; j < 5; ++j)
+    v[j] =
+        x.is_inside(window.frames[j], position) ? load_some(x.data + window.frames[j] * x.size + e, valid) : Vec<T>{};
   Maxima<T> m = {v[1], v[0], IntVec<T>{} + Lane(1), IntVec<T>{}};
   take_larger<T>(m.a, m.a_frame, v[2], IntVec<T>{} + Lane(2));
   take_larger<T>(m.a, m.a_frame, v[3], IntVec<T>{} + Lane(3));
@@ -51,8 +57,8 @@ struct Rows {
   bool skips(int64_t position) const { return support && !support[position]; }
 };
 
-// sums[k] = sum of term(e, valid) over the region's elements e of channels k..k+V*lanes-1: row by row, so that float32
-// rounds little.
+// sums[k] = sum of term(position, e, valid) over the region's elements e of channels k..k+V*lanes-1: row by row, so
+// that float32 rounds little.
 template <int V, class T, class Term>
 HSTL_INLINE void sum_channels(T* sums, const Rows& region, int64_t c, int64_t k, const Term& term) {
   Vec<T> totals[V] = {};
@@ -60,7 +66,7 @@ HSTL_INLINE void sum_channels(T* sums, const Rows& region, int64_t c, int64_t k,
     Vec<T> row[V] = {};
     for (int64_t at = h * region.width; at < (h + 1) * region.width; ++at) {
       if (region.skips(at)) continue;
-      for (int v = 0; v < V; ++v) row[v] += term(at * c + k + v * lanes<T>, c - k - v * lanes<T>);
+      for (int v = 0; v < V; ++v) row[v] += term(at, at * c + k + v * lanes<T>, c - k - v * lanes<T>);
     }
     for (int v = 0; v < V; ++v) totals[v] += row[v];
   }
@@ -156,7 +162,7 @@ template <class T>
 void fta_forward(const FtaForward<T>& args) {
   const Shape s = shape_of(args);
   const int64_t c = args.c;
-  Map<T> map = {args.x, rows_of(s) * s.width * c};
+  Map<T> map = {args.x, rows_of(s) * s.width * c, args.x_support, rows_of(s) * s.width};
   Arena arena(args.workspace);
   Scratch<T> scratch = allocate<T>(arena, s, c);
   parallel_for(s.threads, total_windows(s) * s.regions, [&](int64_t i, int thread) {
@@ -166,9 +172,9 @@ void fta_forward(const FtaForward<T>& args) {
     int64_t first = region.rows.begin * s.width * c;
     T *means = args.means + i * c, *shares = scratch.gate + i * c, *a = args.y + f * map.size,
       *b = scratch.b + thread * scratch.b_size;
-    sum_region(means, region, c, [&](int64_t e, int64_t valid) {
+    sum_region(means, region, c, [&](int64_t position, int64_t e, int64_t valid) {
       prefetch(map, window, a, e);
-      Maxima<T> m = maxima(map, window, e, valid);
+      Maxima<T> m = maxima(map, window, position, e, valid);
       store_some(a + e, m.a, valid);
       store_some(b + e - first, m.b, valid);
       return m.a + m.b;
@@ -323,8 +329,8 @@ void fta_backward(const FtaBackward<T>& a) {
     Rows region = {region_rows(s, r), s.width, a.y_support ? a.y_support + f * (map.size / c) : nullptr};
     Gradients<T> mine = {all.gate + i * c, all.gu + i * c, all.gz + i * c};
     gates(mine.gate, a.means + i * c, a.weights + r * 2 * c * c, a.biases + r * 2 * c, c);
-    sum_region(mine.gu, region, c, [&](int64_t e, int64_t valid) {
-      Maxima<T> m = maxima(map, window, e, valid);
+    sum_region(mine.gu, region, c, [&](int64_t position, int64_t e, int64_t valid) {
+      Maxima<T> m = maxima(map, window, position, e, valid);
       return load_some(a.grad + f * map.size + e, valid) * (m.a - m.b);
     });
     gate_backward(mine, a.weights + r * 2 * c * c, region.rows.size() * s.width, c);

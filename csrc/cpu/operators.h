@@ -93,8 +93,8 @@ struct ArmeForward {
   int algorithm;
   int itemsize;
   int threads;
-  T* maximum;     // [N, H, W, c_out] or null
-  T* max_pooled;  // [F, H / 2, W / 2, c_out] or null
+  T* maximum;           // [N, H, W, c_out] or null
+  T* max_pooled;        // [F, H / 2, W / 2, c_out] or null
   bool leaves_outside;  // by Winograd: nothing is written outside y_support; direct always writes zeros there
   HSTL_FUNCTION("arme_forward", y, x, prepacked, workspace, x_support, y_support, seq_lens, split, w, c_in, c_out,
                 negative_slope, algorithm, itemsize, threads, maximum, max_pooled, leaves_outside)
@@ -291,8 +291,9 @@ struct FtaForward {
   int itemsize;
   int threads;
   const uint8_t* y_support;  // [F', H, W], or null; outside, y is 0 and x counts as 0
+  const uint8_t* x_support;  // [F, H, W], or null; outside, x counts as 0 and is not read
   HSTL_FUNCTION("fta_forward", y, means, x, weights, biases, workspace, seq_lens, split, w, c, itemsize, threads,
-                y_support)
+                y_support, x_support)
 };
 
 // The gradients of all inputs of fta_forward.

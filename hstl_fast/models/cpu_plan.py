@@ -167,9 +167,7 @@ class PlannedMaps:
         before, grown = self._support, self._next_support(self._positions())
         self._append(None, support.GrowCall(grown, before, self._lens, rows, self._width, self._threads))
         slope = _checks.slope(layer.negative_slope)
-        if self._convolution is not None and not self._is_pooled:
-            # The map is read by this convolution alone, which reads nothing outside its support.
-            self._convolution.leaves_outside = True
+        self._leave_outside()
         x, y = self._x, self._next(self._map_bytes(c_out))
         if x is self._silhouettes and self._reads == torch.uint8 and algorithm == DIRECT:
             sizes = (self._lens, rows, self._width, c_out)
@@ -200,8 +198,10 @@ class PlannedMaps:
         sizes = fta.Sizes(self._lens, rows, self._width, c, *self._common())
         means = self._area(sum(windows), len(rows), c)
         self._lens = windows
+        self._leave_outside()
         x, y = self._x, self._next(self._map_bytes(c))
-        call = fta.ForwardCall(y, means, x, self._tensor(weight), self._tensor(bias), None, sizes, y_support)
+        tensors = (self._tensor(weight), self._tensor(bias))
+        call = fta.ForwardCall(y, means, x, *tensors, None, sizes, y_support, x_support=before)
         self._append_with_workspace(layer, call, call.workspace_bytes())
 
     def max_pool(self) -> None:
@@ -308,6 +308,11 @@ class PlannedMaps:
         """An area for the next support: the one that the current one is not in."""
         area = self._support = self._supports[self._support is self._supports[0]].reserve(size)
         return area
+
+    def _leave_outside(self) -> None:
+        """Write nothing outside the map's support: the next layer reads inside alone, and so do all that read it."""
+        if self._convolution is not None and not self._is_pooled:
+            self._convolution.leaves_outside = True
 
     def _leave_out(self, convolution: arme.ForwardCall | arme.SilhouettesForwardCall) -> Area:
         """Do not write the convolution's map, the last one; returns the area that it would have been in."""

@@ -40,6 +40,8 @@ class ForwardCall(NativeCallWithWorkspace):
     workspace: Memory | None
     sizes: Sizes
     y_support: Memory | None
+    # Outside it nothing of `x` is read.
+    x_support: Memory | None = None
 
     def workspace_bytes(self) -> int:
         """Bytes of the workspace."""

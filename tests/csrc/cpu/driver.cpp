@@ -630,7 +630,7 @@ void test_fta(Report& report, const FtaTrial& trial, const std::string& where) {
     Outputs<T> out;
     for (const Expected& each : expected) out.emplace_back(each.values.size());
     operators.fta_forward({out[0].data(), z.data(), x.data(), w.data(), biases.data(), workspace.data(),
-                           list(c.seq_lens), list(c.split), c.w, c.cin, sizeof(T), threads, nullptr});
+                           list(c.seq_lens), list(c.split), c.w, c.cin, sizeof(T), threads, nullptr, nullptr});
     operators.fta_backward({out[1].data(), out[2].data(), out[3].data(), gy.data(), x.data(), z.data(), w.data(),
                             biases.data(), workspace.data(), list(c.seq_lens), list(c.split), c.w, c.cin, sizeof(T),
                             threads, nullptr});

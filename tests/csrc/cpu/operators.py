@@ -173,7 +173,7 @@ def fta_native(case: Case, trial: Trial, threads: int = 2, support: Tensor | Non
     y, gx, gw, gb = (memory.output(*t.shape, dtype=dtype) for t in (gy, x, w, b))
     z = memory.output(gy.shape[0], len(case.split), case.c_in, dtype=dtype)
     weights = (address(w), address(b), workspace)
-    cpu.fta_forward(address(y), address(z), address(x), *weights, *sizes, *last, address(support))
+    cpu.fta_forward(address(y), address(z), address(x), *weights, *sizes, *last, address(support), 0)
     gradients = (address(gx), address(gw), address(gb), address(gy))
     cpu.fta_backward(*gradients, address(x), address(z), *weights, *sizes, *last, address(support))
     memory.check()

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.csrc.cpu.helpers import EPS32, FTA_CASES, Case, Trial, both_dtypes, compare, error
+from tests.csrc.cpu.helpers import EPS32, FTA_CASES, Buffers, Case, Trial, address, both_dtypes, compare, cpu, error
 from tests.csrc.cpu.operators import blank_support, fta_native, fta_trial, window_support
 
 
@@ -44,6 +44,28 @@ def test_fta_skips_the_background(case: Case, dtype: torch.dtype, isa: str) -> N
     for name in ("y", "z", "gw", "gb"):
         assert torch.equal(expected[name], got[name]), name
     assert torch.equal(expected["gx"][x_support == 1], got["gx"][x_support == 1])
+
+
+@both_dtypes
+@pytest.mark.parametrize("case", [*FTA_CASES, Case((11,), (9, 3), 19, 64, 64)], ids=str)
+def test_fta_reads_inside_the_support_of_its_input_alone(case: Case, dtype: torch.dtype, isa: str) -> None:
+    """NaN outside the support of every single frame changes nothing forward."""
+    trial, x_support = fta_trial(case, dtype), blank_support(case)
+    (x, w, b), support = trial.inputs.values(), window_support(case, x_support)
+    sizes = (case.seq_lens, case.split, case.w, case.c_in, x.dtype.itemsize, 2)
+    results = []
+    for background, supports in ((0.0, (0, 0)), (math.nan, (address(support), address(x_support)))):
+        memory = Buffers()
+        y = memory.output(*trial.gradient.shape, dtype=dtype)
+        z = memory.output(len(y), len(case.split), case.c_in, dtype=dtype)
+        given = x.masked_fill(x_support[..., None] == 0, background)
+        workspace = memory.workspace(cpu.fta_workspace(*sizes))
+        weights = (address(w), address(b), workspace)
+        cpu.fta_forward(address(y), address(z), address(given), *weights, *sizes, *supports)
+        memory.check()
+        results.append((y, z))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
 
 
 def test_fta_of_three_frames_has_no_choice_to_learn(isa: str) -> None:
