@@ -146,17 +146,6 @@ void blend(T* y, const T* b, const T* shares, const Rows& region, int64_t c) {
   }
 }
 
-// Bytes by which maps are asked for ahead: five frames are too many for the processor's own prefetching.
-constexpr int64_t kAhead = 4 << 10;
-
-// Asks for element e of the window's frames, and for its place in a map that is written.
-template <class T>
-HSTL_INLINE void prefetch(const Map<T>& x, const Window& window, const T* y, int64_t e) {
-  e += kAhead / int64_t(sizeof(T));
-  for (int j = 0; j < 5; ++j) __builtin_prefetch(x.data + window.frames[j] * x.size + e, 0, 2);
-  __builtin_prefetch(y + e, 1, 2);
-}
-
 // Bytes: x is read once per window, 5/3 times in all; a waits in y and b in second-level cache until the gate is known.
 template <class T>
 void fta_forward(const FtaForward<T>& args) {
@@ -173,7 +162,6 @@ void fta_forward(const FtaForward<T>& args) {
     T *means = args.means + i * c, *shares = scratch.gate + i * c, *a = args.y + f * map.size,
       *b = scratch.b + thread * scratch.b_size;
     sum_region(means, region, c, [&](int64_t position, int64_t e, int64_t valid) {
-      prefetch(map, window, a, e);
       Maxima<T> m = maxima(map, window, position, e, valid);
       store_some(a + e, m.a, valid);
       store_some(b + e - first, m.b, valid);
