@@ -33,6 +33,7 @@ def test_memory_is_what_a_step_takes() -> None:
     assert memory.of_step(small_workload(), EAGER) / 2**20 < 16
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not memory.PEAK_RESET.exists(), reason="needs Linux")
 def test_memory_is_measured_in_another_process() -> None:
     peak = memory.peak(("embedding", "casia-b", "walkers", "3"), "eager")

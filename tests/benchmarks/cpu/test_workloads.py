@@ -25,7 +25,9 @@ def test_every_operator_and_width_is_measured() -> None:
     assert len(workloads.operator_layers()) == len({layer[1:] for _, layer in workloads.operator_layers()})
 
 
-@pytest.mark.parametrize("preset", recipe.PRESETS)
+@pytest.mark.parametrize(
+    "preset", [pytest.param(name, marks=[pytest.mark.slow] * (name != "casia-b")) for name in recipe.PRESETS]
+)
 def test_the_float64_reference_is_the_golden_data(preset: str) -> None:
     golden = recipe.load(preset)
     model = recipe.model(preset).eval()

@@ -91,6 +91,7 @@ def test_the_stage_runs_the_tests_of_the_device(tmp_path: Path, monkeypatch: pyt
     assert "| test_operator | reference | float32 | 1 pass |" in (tmp_path / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_operators_come_first_then_networks() -> None:
     (job,) = check.jobs(CPU)
     files = list(dict.fromkeys(key.partition("::")[0] for key in job.keys))
@@ -99,6 +100,7 @@ def test_operators_come_first_then_networks() -> None:
     assert len(job.keys) == len(set(job.keys))
 
 
+@pytest.mark.slow
 def test_tests_that_cannot_be_collected_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,6 +32,7 @@ def test_a_process_that_fails_is_a_row(tmp_path: Path) -> None:
     assert row == {"status": "failed", "reason": "no such backend"}
 
 
+@pytest.mark.slow
 def test_the_first_call_of_a_process_is_timed() -> None:
     job = next(job for job in cold.jobs(CPU, True) if job.keys[0].endswith("hstl_fast reference"))
     reporter = Recorder()

@@ -56,6 +56,7 @@ def test_only_metrics_that_the_gpu_has_are_asked_for(monkeypatch: pytest.MonkeyP
     assert given[1][-1] == "target"
 
 
+@pytest.mark.slow
 def test_without_ncu_the_profiler_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     def find(name: str) -> str:
         raise programs.MissingProgram(f"{name} is not installed")

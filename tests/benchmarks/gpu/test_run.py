@@ -101,6 +101,7 @@ def test_only_what_ran_and_passed_is_0(tmp_path: Path, stage: str, status: dict[
     assert kit._verdict({stage: [Job(stage, "j", keys[stage], 1)]}, store) == code
 
 
+@pytest.mark.slow
 def test_a_killed_run_keeps_what_it_had(tmp_path: Path, environment: dict[str, str]) -> None:
     arguments = ["--out", str(tmp_path), "--device", "cpu", "--tiny", "--stage", "bench", "--only", "peaks |"]
     command = [sys.executable, "-m", "benchmarks.gpu", *arguments]

@@ -110,6 +110,7 @@ def test_results_of_another_version(tmp_path: Path) -> None:
     Store(tmp_path, IDENTITY, {}, fresh=True)
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert run(tmp_path / "file" / "out") == 2
