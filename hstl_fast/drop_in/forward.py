@@ -64,17 +64,20 @@ class FastForward:
         """Return the operator's output, or the own forward's where the operator does not define one."""
         values = self.bind(args, kwargs)
         if values is None or not self.accepts(*values):
-            return self._own(map(_contiguous, args), kwargs)
+            return self._own_contiguous(args, kwargs)
         if not self.pays(values[0]):  # asked first, since the answer costs least
             x = values[0]
             is_free = x.is_contiguous() or (self.own_takes_any_layout and self._is_as_compared(x))
-            return self._own(args if is_free else map(_contiguous, args), kwargs)
+            return self._own(args, kwargs) if is_free else self._own_contiguous(args, kwargs)
         if not self._is_as_compared(values[0]):
-            return self._own(map(_contiguous, args), kwargs)
+            return self._own_contiguous(args, kwargs)
         return self.cast(self.compute(*values), values[0])
 
     def _own(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         return type(self.module).forward(self.module, *args, **kwargs)
+
+    def _own_contiguous(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
+        return self._own(map(_contiguous, args), {name: _contiguous(value) for name, value in kwargs.items()})
 
     def pays(self, x: Tensor) -> bool:
         """Return whether the operator is expected to be faster than the own forward for an input like `x`.

@@ -62,9 +62,9 @@ class GlobalLocal(FastForward):
         return cls, ActivatedSum
 
     def trials(self) -> list[Trial]:
-        """Return the shape of a small map with two rows in every strip."""
+        """Return the shapes of small maps with two and with three rows in every strip, whatever their number."""
         module: Any = self.module
-        return [((2, module.global_conv3d.conv3d.in_channels, 4, 2 * 2**module.halving, 3),)]
+        return [((2, module.global_conv3d.conv3d.in_channels, 4, rows * 2**module.halving, 3),) for rows in (2, 3)]
 
     def accepts(self, x: Any, *others: Any) -> bool:
         """Return whether `x` is a feature map whose rows the strips divide."""
