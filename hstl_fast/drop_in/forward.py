@@ -27,7 +27,7 @@ from hstl_fast.ops._library import has_autocast
 # The settings of the layers, of their pools and of torch's modules inside. A slope is read at every call instead.
 SETTINGS = (
     *("split_param", "m", "flag", "bin_num", "eps", "kernel_size", "stride", "padding", "dilation", "groups"),
-    *("padding_mode", "ceil_mode", "return_indices", "halving", "fm_sign"),
+    *("padding_mode", "ceil_mode", "return_indices", "halving", "fm_sign", "p"),
 )
 
 # Sizes for which a layer keeps in mind whether the operator pays.
@@ -88,12 +88,13 @@ class FastForward:
         if torch.compiler.is_compiling() or is_tracing() or under_transforms() or is_fake(x) or not has_costs(x):
             return True
         key = (tuple(x.shape), self.situation(x))
-        if key not in self.decisions:
+        decision = self.decisions.get(key)
+        if decision is None:
             if len(self.decisions) >= MOST_DECISIONS:
-                self.decisions.clear()
+                self.decisions.clear()  # another thread may do so at any time
             expected = self.expected(*key)
-            self.decisions[key] = expected is None or expected.pays
-        return self.decisions[key]
+            self.decisions[key] = decision = expected is None or expected.pays
+        return decision
 
     def situation(self, x: Tensor) -> Situation:
         """Return what the cost of a call with `x` depends on beside its shape."""

@@ -107,6 +107,17 @@ class TestCalls:
             decisions.add((forward.pays(x), forward.expected(tuple(x.shape), forward.situation(x))))
         assert len(decisions) == 1
 
+    def test_threads_may_forget_decisions(self) -> None:
+        skip_without_binary("cpu")
+        forward = _forward(GlobalLocal(4, 4, 1))
+
+        class Forgotten(dict[Any, bool]):
+            def __setitem__(self, key: Any, value: bool) -> None:
+                pass
+
+        forward.decisions = Forgotten()
+        assert forward.pays(torch.rand(1, 4, 3, 4, 3)) is False
+
     def test_what_has_no_model_is_ours(self) -> None:
         module, (x,) = layer("ARME")
         forward = _forward(module)
