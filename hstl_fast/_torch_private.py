@@ -105,6 +105,12 @@ def parameters_of(module: nn.Module) -> dict[str, nn.Parameter | None]:
     return parameters
 
 
+def buffers_of(module: nn.Module) -> dict[str, Tensor | None]:
+    """The buffers of `module` itself, by name; `named_buffers` leaves out those that are None or shared."""
+    buffers: dict[str, Tensor | None] = module._buffers
+    return buffers
+
+
 def hooks_of(module: nn.Module) -> list[Any]:
     """The hooks that run when `module` is called, or when gradients pass through it."""
     names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

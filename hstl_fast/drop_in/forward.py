@@ -27,7 +27,7 @@ from hstl_fast.ops._library import has_autocast
 # The settings of the layers, of their pools and of torch's modules inside. A slope is read at every call instead.
 SETTINGS = (
     *("split_param", "m", "flag", "bin_num", "eps", "kernel_size", "stride", "padding", "dilation", "groups"),
-    *("padding_mode", "ceil_mode", "return_indices", "halving", "fm_sign"),
+    *("padding_mode", "ceil_mode", "return_indices", "halving", "fm_sign", "p"),
 )
 
 # Sizes for which a layer keeps in mind whether the operator pays.
@@ -64,17 +64,20 @@ class FastForward:
         """Return the operator's output, or the own forward's where the operator does not define one."""
         values = self.bind(args, kwargs)
         if values is None or not self.accepts(*values):
-            return self._own(map(_contiguous, args), kwargs)
+            return self._own_contiguous(args, kwargs)
         if not self.pays(values[0]):  # asked first, since the answer costs least
             x = values[0]
             is_free = x.is_contiguous() or (self.own_takes_any_layout and self._is_as_compared(x))
-            return self._own(args if is_free else map(_contiguous, args), kwargs)
+            return self._own(args, kwargs) if is_free else self._own_contiguous(args, kwargs)
         if not self._is_as_compared(values[0]):
-            return self._own(map(_contiguous, args), kwargs)
+            return self._own_contiguous(args, kwargs)
         return self.cast(self.compute(*values), values[0])
 
     def _own(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         return type(self.module).forward(self.module, *args, **kwargs)
+
+    def _own_contiguous(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
+        return self._own(map(_contiguous, args), {name: _contiguous(value) for name, value in kwargs.items()})
 
     def pays(self, x: Tensor) -> bool:
         """Return whether the operator is expected to be faster than the own forward for an input like `x`.
@@ -85,12 +88,13 @@ class FastForward:
         if torch.compiler.is_compiling() or is_tracing() or under_transforms() or is_fake(x) or not has_costs(x):
             return True
         key = (tuple(x.shape), self.situation(x))
-        if key not in self.decisions:
+        decision = self.decisions.get(key)
+        if decision is None:
             if len(self.decisions) >= MOST_DECISIONS:
-                self.decisions.clear()
+                self.decisions.clear()  # another thread may do so at any time
             expected = self.expected(*key)
-            self.decisions[key] = expected is None or expected.pays
-        return self.decisions[key]
+            self.decisions[key] = decision = expected is None or expected.pays
+        return decision
 
     def situation(self, x: Tensor) -> Situation:
         """Return what the cost of a call with `x` depends on beside its shape."""

@@ -20,6 +20,7 @@ from hstl_fast.layout import channels_last
 # The slope of LeakyReLU, which is inside the layer's forward and cannot be read off.
 SLOPE = 0.01
 CONVOLUTIONS = ("global_conv3d", "local_conv3d")
+MOST_HALVINGS = 7
 # Frames, rows and columns of the map for which a gain is expected where no map is known.
 USUAL_MAP = (10, 64, 44)
 
@@ -45,8 +46,7 @@ class GlobalLocal(FastForward):
         sizes = [tuple(getattr(module, name).conv3d.weight.shape[:2]) for name in CONVOLUTIONS]
         if len(set(sizes)) != 1:
             raise structure.Mismatch(f"the convolutions have different channels: {sizes}")
-        if type(module.halving) is not int or not 0 <= module.halving < 16:
-            raise structure.Mismatch(f"halving must be a number of halvings, got {module.halving!r}")
+        _check_halving(module)
         fm_sign = getattr(module, "fm_sign", None)
         if not isinstance(fm_sign, bool):
             raise structure.Mismatch(f"fm_sign must be True or False, got {fm_sign!r}")
@@ -62,9 +62,10 @@ class GlobalLocal(FastForward):
         return cls, ActivatedSum
 
     def trials(self) -> list[Trial]:
-        """Return the shape of a small map with two rows in every strip."""
+        """Return the shapes of small maps with two and with three rows in every strip, whatever their number."""
         module: Any = self.module
-        return [((2, module.global_conv3d.conv3d.in_channels, 4, 2 * 2**module.halving, 3),)]
+        _check_halving(module)  # a layer that is left alone is tried as well
+        return [((2, module.global_conv3d.conv3d.in_channels, 4, rows * 2**module.halving, 3),) for rows in (2, 3)]
 
     def accepts(self, x: Any, *others: Any) -> bool:
         """Return whether `x` is a feature map whose rows the strips divide."""
@@ -112,6 +113,14 @@ class ActivatedSum(GlobalLocal):
     """The same layer with one activation of the sum."""
 
     activates_sum = True
+
+
+def _check_halving(module: Any) -> None:
+    """Raise `Mismatch` unless there is a number of strips of which a small map can be made."""
+    if type(module.halving) is not int or not 0 <= module.halving <= MOST_HALVINGS:
+        raise structure.Mismatch(
+            f"halving must be a number of halvings, at most {MOST_HALVINGS}, got {module.halving!r}"
+        )
 
 
 def _convolved(x: Tensor, holder: Any, slope: float | None) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hstl_fast._torch_private import buffers_of
 from hstl_fast.drop_in.forward import FastForward
 
 # Each way is timed this often, the two in turns; more often while a layer takes less than this many seconds in all.
@@ -65,9 +66,10 @@ def first_calls(model: nn.Module, example: Sequence[Any], layers: Sequence[nn.Mo
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         calls.setdefault(module, Call(args, kwargs))
 
+    devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
     handles = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
     try:
-        with torch.random.fork_rng(devices=[]), _buffers_kept(model), torch.no_grad():
+        with torch.random.fork_rng(devices=devices), _buffers_kept(model), torch.no_grad():
             model(*example)
     finally:
         for handle in handles:
@@ -78,9 +80,13 @@ def first_calls(model: nn.Module, example: Sequence[Any], layers: Sequence[nn.Mo
 @contextmanager
 def _buffers_kept(model: nn.Module) -> Iterator[None]:
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    objects = [(buffers_of(module), buffers_of(module).copy()) for module in model.modules()]
     try:
         yield
     finally:
+        for buffers, before in objects:  # a model may put others in their place
+            buffers.clear()
+            buffers.update(before)
         with torch.no_grad():
             for buffer, values in kept:
                 buffer.copy_(values)
@@ -115,24 +121,29 @@ def timing(forward: FastForward, call: Call) -> Timing | None:
 
 
 def _runner(forward: Callable[..., Any], args: Sequence[Any], module: nn.Module) -> Callable[[], float]:
-    """Return a function that times one call; a layer in training mode takes a backward pass as well."""
+    """Return a function that times one call; a layer in training mode takes a backward pass as well, if it has one."""
     training = module.training
 
     def run() -> float:
-        inputs = [_leaf(value, training) for value in args]
+        inputs = [_copied(value, training) for value in args]
         with torch.set_grad_enabled(training):
             start = time.perf_counter()
             y = forward(*inputs)
             if training:
                 wanted: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
                 wanted += [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
-                torch.autograd.grad(y, wanted, torch.ones_like(y), allow_unused=True)
+                if wanted and y.requires_grad:
+                    torch.autograd.grad(y, wanted, torch.ones_like(y), allow_unused=True)
             return time.perf_counter() - start
 
     return run
 
 
-def _leaf(value: Any, training: bool) -> Any:
-    is_map = isinstance(value, Tensor) and value.is_floating_point()
+def _copied(value: Any, training: bool) -> Any:
+    """Return a copy that a layer may change in place, so it is no leaf where it gets a gradient."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return value
     # Silhouettes and the like, of one channel, get no gradient.
-    return value.detach().requires_grad_(training and value.shape[1] > 1) if is_map else value
+    leaf = value.detach().requires_grad_(training and value.dim() > 1 and value.shape[1] > 1)
+    with torch.set_grad_enabled(training):
+        return leaf.clone()

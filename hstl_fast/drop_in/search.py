@@ -227,12 +227,12 @@ def _timed(module: nn.Module, example: Sequence[Any], layers: Sequence[Layer]) -
     found = {layer.module: layer.forward for layer in layers if layer.forward is not None}
     try:
         calls = first_calls(module, example, list(found))
+        timings = {each: timing(found[each], call) for each, call in calls.items()}
     except Exception:
         for layer in layers:
             if layer.outcome == REPLACED:
                 del vars(layer.module)["forward"]
         raise
-    timings = {each: timing(found[each], call) for each, call in calls.items()}
     return [_judged(layer, timings.get(layer.module)) for layer in layers]
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hstl_fast.backends.cpu.algorithm import AUTO
-from hstl_fast.ops import _checks
+from hstl_fast.ops import _checks, _dispatch
 from hstl_fast.ops._autograd import first_derivative_only, pad_with_none
 from hstl_fast.ops._ownership import OwningFunction, notices_inspection
 from hstl_fast.ops.arme import free_saved
@@ -32,13 +31,14 @@ class _ArmeMaximum(OwningFunction):
         split: list[int],
         seq_lens: list[int],
         negative_slope: float,
+        algorithm: int,
         backend: str,
     ) -> Tensor:
-        layer = (split, seq_lens, negative_slope, AUTO, False, True)
+        layer = (split, seq_lens, negative_slope, algorithm, False, True)
         y = torch.ops.hstl_fast.arme_forward(x, weights, x_support, y_support, *layer, backend)
         maximum: Tensor
         maximum, index = torch.ops.hstl_fast.frame_maximum(y, y_support, seq_lens, backend)
-        ctx.arguments, ctx.map = (split, seq_lens, negative_slope, backend), (list(y.shape), y.dtype)
+        ctx.arguments, ctx.map = (split, seq_lens, negative_slope, algorithm, backend), (list(y.shape), y.dtype)
         ctx.save_for_backward(maximum.detach(), x, weights, x_support, y_support, index)
         return maximum
 
@@ -46,13 +46,13 @@ class _ArmeMaximum(OwningFunction):
     @first_derivative_only
     def backward(ctx: Any, gmaximum: Tensor) -> tuple[Tensor | None, ...]:
         maximum, x, weights, x_support, y_support, index = ctx.saved_tensors
-        split, seq_lens, slope, backend = ctx.arguments
+        split, seq_lens, slope, algorithm, backend = ctx.arguments
         if slope != 1.0:
             gmaximum = torch.where(maximum > 0, gmaximum, gmaximum * slope)
         grad = torch.ops.hstl_fast.frame_maximum_backward(gmaximum, index, *ctx.map, seq_lens, backend)
         del gmaximum, maximum, index  # they make room for the gradient of x
         free_saved(ctx)
-        layer = (x_support, y_support, split, seq_lens, 1.0, AUTO, backend)
+        layer = (x_support, y_support, split, seq_lens, 1.0, algorithm, backend)
         gw = gx = None
         needs_x, needs_weights = ctx.needs_input_grad[:2]
         if needs_weights:
@@ -83,6 +83,7 @@ def arme_maximum(
         The maxima over the frames of each sequence `[n, c_out, 1, h, w]`.
     """
     dense_x = x.contiguous(memory_format=torch.channels_last_3d)
-    slope = _checks.slope(negative_slope)
-    maximum: Tensor = _ArmeMaximum.apply(dense_x, weights, support.x, support.y, split, lens, slope, backend)
+    _checks.parameter(weights, "weights", (len(split), "c_out", x.shape[1], 3, 3, 3), x)
+    slope, algorithm = _checks.slope(negative_slope), _dispatch.choose_algorithm(None, backend, x.dtype)
+    maximum: Tensor = _ArmeMaximum.apply(dense_x, weights, support.x, support.y, split, lens, slope, algorithm, backend)
     return maximum

@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations
 
 from hstl_fast import accelerate
 from tests.helpers.drop_in import layer, randomised, results, worst
+from tests.helpers.gaitgl import GlobalLocal
 from tests.helpers.opengait import BareConv3d, OpenGaitHSTL
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # on networks so narrow, threads only wait for each other
@@ -45,6 +46,25 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "projection": ("ASTP", lambda m: setattr(m.proj, "conv", nn.Conv2d(6, 9, 1))),
     "window": ("FTA", lambda m: vars(m.mma[0].FP_5).update(kernel_size=(3, 1, 1), padding=(0, 0, 0))),
 }
+
+
+class Dropping(GlobalLocal):
+    """A layer that drops values once a rate is set."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 5, 1)
+        self.dropout = nn.Dropout(0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.dropout(super().forward(x))
+        return y
+
+
+def test_a_rate_set_later_counts() -> None:
+    module, (x,) = Dropping(), layer("global-local")[1]
+    assert accelerate(module).replaced
+    module.dropout.p = 1.0
+    assert not module(x).any()
 
 
 @pytest.mark.parametrize("change", CHANGES)

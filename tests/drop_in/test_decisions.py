@@ -6,7 +6,7 @@ from unittest import mock
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hstl_fast import accelerate, functional
 from hstl_fast.drop_in import search
@@ -107,6 +107,17 @@ class TestCalls:
             decisions.add((forward.pays(x), forward.expected(tuple(x.shape), forward.situation(x))))
         assert len(decisions) == 1
 
+    def test_threads_may_forget_decisions(self) -> None:
+        skip_without_binary("cpu")
+        forward = _forward(GlobalLocal(4, 4, 1))
+
+        class Forgotten(dict[Any, bool]):
+            def __setitem__(self, key: Any, value: bool) -> None:
+                pass
+
+        forward.decisions = Forgotten()
+        assert forward.pays(torch.rand(1, 4, 3, 4, 3)) is False
+
     def test_what_has_no_model_is_ours(self) -> None:
         module, (x,) = layer("ARME")
         forward = _forward(module)
@@ -179,11 +190,51 @@ class TestReport:
                 assert report.left_alone[0].reason == "the forward pass took 2 ms in ours, 1 ms in its own way"
             report.undo()
 
-    def test_changes_nothing_where_the_example_fails(self) -> None:
+    def test_changes_nothing_where_the_example_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
         model = stage(1, 4)
         with pytest.raises(RuntimeError):
             accelerate(model, example=(torch.rand(2, 3),))
         assert not any("forward" in vars(m) for m in model.modules())
+        monkeypatch.setattr(search, "timing", mock.Mock(side_effect=RuntimeError("no memory")))
+        with pytest.raises(RuntimeError, match="no memory"):
+            accelerate(model, example=(torch.rand(1, 1, 3, 8, 6),))
+        assert not any("forward" in vars(m) for m in model.modules())
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_times_layers_that_are_frozen(self, channels: int) -> None:
+        module = stage(channels, 4).requires_grad_(False)
+        report = accelerate(module, example=(torch.rand(1, channels, 3, 8, 6),))
+        assert all(row.timing is not None for row in report.layers)
+
+    def test_times_layers_that_change_their_input_or_buffers(self) -> None:
+        model, x = Counting(Halving(3, 4, 1)), torch.rand(1, 3, 3, 8, 6)
+        buffer = model.count
+        report = accelerate(model, example=(x,))
+        assert report.layers[0].timing is not None
+        assert model.count is buffer
+        assert buffer == 0
+
+
+class Halving(GlobalLocal):
+    """A layer that halves its input in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mul_(0.5) * 2)
+
+
+class Counting(nn.Sequential):
+    """A model that counts its calls in a buffer that is another tensor after each."""
+
+    count: Tensor
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count = self.count + 1
+        y: Tensor = super().forward(x * 1)
+        return y
 
 
 class TestKeptWeights:

@@ -100,6 +100,7 @@ class TestLayout:
             module(x)
         accelerate(module)
         assert torch.equal(module(x), expected)
+        assert torch.equal(module(x=x), expected)
 
 
 class TestTypes:

@@ -124,7 +124,12 @@ class Neighbours(GlobalLocal):
         return self.local_conv3d(x)
 
 
-@pytest.mark.parametrize("kind", [OtherSlope, OneOfTwo, Neighbours])
+class PairsOfRows(GlobalLocal):
+    def strips(self, x: Tensor) -> Tensor:
+        return torch.cat([self.local_conv3d(strip) for strip in x.split(2, dim=3)], dim=3)
+
+
+@pytest.mark.parametrize("kind", [OtherSlope, OneOfTwo, Neighbours, PairsOfRows])
 def test_layers_that_compute_something_else_are_left_alone(kind: type[GlobalLocal]) -> None:
     assert_left_alone("global-local", lambda _: randomised(kind(6, 5, 1)), "its own forward returns other values")
 

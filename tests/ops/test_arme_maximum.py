@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import hstl_fast
 from hstl_fast import HSTL, reference
 from hstl_fast.losses import triplet_loss
 from hstl_fast.models import feature_maps
@@ -109,3 +110,28 @@ def test_an_evaluation_and_frozen_weights_do_not_defer(fused: list[int]) -> None
         layer.requires_grad_(False)
     step(model)
     assert not fused
+
+
+def test_a_training_takes_the_algorithm_asked_for(fused: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = narrow_model("casia-b", divisor=4)
+    found = []
+    for algorithm in ("direct", "winograd"):
+        with hstl_fast.use_algorithm(algorithm):
+            found.append(step(model))
+    assert fused == [1, 1]
+    monkeypatch.setattr(feature_maps.EagerMaps, "_may_defer", lambda *_: False)
+    last = [name for name, p in model.named_parameters() if p.requires_grad].index("stages.1.1.weight")
+    for algorithm, gradients in zip(("direct", "winograd"), found, strict=True):
+        with hstl_fast.use_algorithm(algorithm):
+            assert torch.equal(gradients[last], step(model)[last]), algorithm
+    assert not torch.equal(found[0][last], found[1][last])
+
+
+def test_a_training_refuses_weights_of_another_type(fused: list[int]) -> None:
+    model = narrow_model("casia-b", divisor=16)
+    last = list(model.stages[-1].children())[-1].double()
+    with pytest.raises(TypeError, match=r"weights must be torch\.float32 beside x of torch\.float32"):
+        step(model)
+    last.float()
+    step(model)
+    assert fused == [1, 1]
