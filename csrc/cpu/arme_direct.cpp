@@ -239,11 +239,14 @@ void compute(const Convolution<T>& conv, const void* prepacked, void* workspace,
   Arena arena(workspace);
   int64_t stride = round_up(patch_size<T>(s, conv.c_in), kChunk<T>);
   T* patches = arena.allocate<T>(s.threads * stride);
+  Cursor* cursors = arena.allocate<Cursor>(s.threads);
+  for (int thread = 0; thread < s.threads; ++thread) cursors[thread] = Cursor();
   BlockSize size = block_size<T>(s, conv.c_in);
   int64_t height = rows_of(s), across = frame_blocks(s, size);
   int64_t region_panels = prepacked_elements<T>(1, conv.c_in, conv.c_out);
   parallel_for(s.threads, row_blocks(s, size) * across, [&](int64_t i, int thread) {
-    Chunk frames = chunk_at(s.seq_lens, size.frames, i % across), rows = chunk_at(s.split, size.rows, i / across);
+    Chunk frames = chunk_at(s.seq_lens, size.frames, i % across, cursors[thread]);
+    Chunk rows = chunk_at(s.split, size.rows, i / across);
     Patch<T> patch = {patches + thread * stride, input_channels<T>(conv.c_in), s.width};
     if (worth_computing(conv, frames, rows, height, s.width)) {
       fill_patch(patch, conv, frames, rows, height);
@@ -285,6 +288,7 @@ size_t workspace(const ArmeWorkspace<T>& a) {
   int64_t both_ways = larger(patch_size<T>(s, a.c_in), patch_size<T>(s, a.c_out));
   Arena arena(nullptr);
   arena.allocate<T>(s.threads * round_up(both_ways, kChunk<T>));
+  arena.allocate<Cursor>(s.threads);
   return arena.bytes();
 }
 

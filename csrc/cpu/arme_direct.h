@@ -113,15 +113,25 @@ struct Chunk {
   Range whole, inside;  // its range and the chunk of it
 };
 
-// The i-th chunk when every size is cut into nearly equal chunks of at most `step`.
+// A place among sizes, which moves forward as chunks are asked for in order: to look for each from the beginning would
+// take a time that grows with the square of the number of sequences.
+struct Cursor {
+  int64_t index = 0, begin = 0, chunks = 0;  // the size here; the sum of those before it, and their chunks
+};
+
+// The i-th chunk when every size is cut into nearly equal chunks of at most `step`; the cursor moves there.
+inline Chunk chunk_at(const int64_t* sizes, int64_t step, int64_t i, Cursor& at) {
+  if (i < at.chunks) at = Cursor();
+  for (int64_t here; i >= at.chunks + (here = ceil_div(sizes[at.index], step)); at.chunks += here)
+    at.begin += sizes[at.index++];
+  int64_t size = sizes[at.index];
+  Range chunk = chunk_of(size, ceil_div(size, step), i - at.chunks);
+  return {at.index, {at.begin, at.begin + size}, {at.begin + chunk.begin, at.begin + chunk.end}};
+}
+
 inline Chunk chunk_at(const int64_t* sizes, int64_t step, int64_t i) {
-  int64_t begin = 0, index = 0;
-  for (; i >= ceil_div(sizes[index], step); ++index) {
-    i -= ceil_div(sizes[index], step);
-    begin += sizes[index];
-  }
-  Range chunk = chunk_of(sizes[index], ceil_div(sizes[index], step), i);
-  return {index, {begin, begin + sizes[index]}, {begin + chunk.begin, begin + chunk.end}};
+  Cursor beginning;
+  return chunk_at(sizes, step, i, beginning);
 }
 
 // Frames and rows of the blocks that one thread computes from one patch.

@@ -39,6 +39,7 @@ struct FrameGroup {
   T* totals;            // [m][units][3 column taps][inputs][kOut]
   int64_t most_frames;  // of any group
   int64_t first, first_read, end;
+  Cursor cursor;  // at frame `first`
 
   int64_t unit_size(const Sizes& z) const { return 3 * z.inputs * kOut<T>; }
   int64_t g_row(const Sizes& z) const { return z.panels * z.width * kOut<T>; }
@@ -188,8 +189,9 @@ void add_group(const FrameGroup<T>& group, const Shape& s, const Sizes& z) {
   int64_t chunks = s.threads == 1 ? 1 : smaller(4 * s.threads, z.units());
   parallel_for(s.threads, s.regions * chunks, [&](int64_t i, int) {
     Range mine = chunk_of(z.units(), chunks, i % chunks);
+    Cursor cursor = group.cursor;
     for (int64_t f = group.first; f < group.end;) {
-      Chunk frame = chunk_at(s.seq_lens, 1, f);
+      Chunk frame = chunk_at(s.seq_lens, 1, f, cursor);
       Chunk frames = {frame.index, frame.whole, {f, smaller(frame.whole.end, group.end)}};
       add_frames(group, s, z, mine, i / chunks, frames);
       f = frames.inside.end;
@@ -228,6 +230,7 @@ void wgrad(const ArmeWgrad<T>& a) {
   for (group.first = 0; group.first < frames; group.first = group.end) {
     group.first_read = larger(group.first - 1, 0);
     group.end = smaller(group.first + group.most_frames, frames);
+    chunk_at(s.seq_lens, 1, group.first, group.cursor);
     copy_group(group, maps, s, z);
     add_group(group, s, z);
   }

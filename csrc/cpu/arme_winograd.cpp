@@ -247,11 +247,12 @@ size_t workspace(const ArmeWorkspace<float>& a) {
 void forward(const ArmeForward<float>& a) {
   const Shape s = shape_of(a);
   int64_t height = rows_of(s);
-  Convolution conv = {{a.x, a.x_support, nullptr, a.c_in, height, s.width},
-                      nullptr,
-                      1.0f,
-                      {a.y, a.maximum, a.max_pooled, a.y_support, a.c_out, height, s.width, a.negative_slope, a.leaves_outside},
-                      static_cast<const float*>(a.prepacked)};
+  Convolution conv = {
+      {a.x, a.x_support, nullptr, a.c_in, height, s.width},
+      nullptr,
+      1.0f,
+      {a.y, a.maximum, a.max_pooled, a.y_support, a.c_out, height, s.width, a.negative_slope, a.leaves_outside},
+      static_cast<const float*>(a.prepacked)};
   with_frames(a.algorithm, [&](auto frames) { compute<frames.value>(conv, a.workspace, s); });
 }
 

@@ -31,7 +31,7 @@ struct OutputMap {
   float* max_pooled;       // [F, H / 2, W / 2, channels] or null
   const uint8_t* support;  // [F, H, W] or null
   int64_t channels, height, width;
-  float slope;  // of LeakyReLU; 1: none
+  float slope;          // of LeakyReLU; 1: none
   bool leaves_outside;  // nothing is written outside the support
 
   int64_t frame_size() const { return height * width * channels; }
@@ -101,7 +101,7 @@ struct Destination {
   float *map, *maxima, *max_pooled;  // or null
   int64_t valid;                     // channels
   bool streams;                      // to map and max_pooled
-  bool leaves_outside;  // nothing is written to the map outside the support
+  bool leaves_outside;               // nothing is written to the map outside the support
 };
 
 // The last pair's: the outputs of a column, in place of the sums.
