@@ -92,13 +92,13 @@ def accelerate(
     search = _Search()
     search.visit(module, "")
     layers = search.layers
-    if memory_format is None:
-        left = any(layer.outcome == LEFT and not layer.takes_any_layout for layer in layers)
-        memory_format = torch.contiguous_format if left else torch.channels_last_3d
-    _install(layers, memory_format)
+    chosen = memory_format or _memory_format_for(layers)
+    _install(layers, chosen)
     if example is not None:
         layers = _timed(module, example, layers)
-    notes = [*search.notes, *_notes(layers, memory_format)]
+        chosen = memory_format or _memory_format_for(layers)
+        _install(layers, chosen)
+    notes = [*search.notes, *_notes(layers, chosen)]
     return Report(model, tuple(layers), tuple(notes))
 
 
@@ -211,6 +211,12 @@ def _first_equal(forms: Sequence[FastForward]) -> FastForward:
     raise mismatches[0]
 
 
+def _memory_format_for(layers: Sequence[Layer]) -> torch.memory_format:
+    """Return how maps leave the replaced layers, so that those left alone can read them."""
+    left = any(layer.outcome == LEFT and not layer.takes_any_layout for layer in layers)
+    return torch.contiguous_format if left else torch.channels_last_3d
+
+
 def _install(layers: Sequence[Layer], memory_format: torch.memory_format) -> None:
     """Put new forwards in place, and take away those that are no longer right for their layers."""
     for layer in layers:
@@ -243,7 +249,8 @@ def _judged(layer: Layer, timing: Timing | None) -> Layer:
     del vars(layer.module)["forward"]
     mode = "a step" if timing.training else "the forward pass"
     reason = f"{mode} took {1e3 * timing.ours:.3g} ms in ours, {1e3 * timing.own:.3g} ms in its own way"
-    return replace(layer, outcome=LEFT, reason=reason, forward=None, takes_any_layout=True)
+    takes_any_layout = layer.forward is not None and layer.forward.own_takes_any_layout
+    return replace(layer, outcome=LEFT, reason=reason, forward=None, takes_any_layout=takes_any_layout)
 
 
 def _notes(layers: Sequence[Layer], memory_format: torch.memory_format) -> list[str]:

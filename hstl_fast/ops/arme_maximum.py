@@ -83,7 +83,8 @@ def arme_maximum(
         The maxima over the frames of each sequence `[n, c_out, 1, h, w]`.
     """
     dense_x = x.contiguous(memory_format=torch.channels_last_3d)
-    _checks.parameter(weights, "weights", (len(split), "c_out", x.shape[1], 3, 3, 3), x)
+    rows = _checks.rows(split, x.shape[3])
+    _checks.parameter(weights, "weights", (len(rows), "c_out", x.shape[1], 3, 3, 3), x)
     slope, algorithm = _checks.slope(negative_slope), _dispatch.choose_algorithm(None, backend, x.dtype)
-    maximum: Tensor = _ArmeMaximum.apply(dense_x, weights, support.x, support.y, split, lens, slope, algorithm, backend)
+    maximum: Tensor = _ArmeMaximum.apply(dense_x, weights, support.x, support.y, rows, lens, slope, algorithm, backend)
     return maximum

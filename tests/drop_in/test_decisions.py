@@ -190,6 +190,20 @@ class TestReport:
                 assert report.left_alone[0].reason == "the forward pass took 2 ms in ours, 1 ms in its own way"
             report.undo()
 
+    def test_maps_are_contiguous_for_what_is_slower_and_needs_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        skip_without_binary("cpu")
+        x = torch.rand(1, 32, 5, 32, 22)
+        for second, memory_format in ((Flat, torch.contiguous_format), (GlobalLocal, torch.channels_last_3d)):
+            model = nn.Sequential(GlobalLocal(32, 32, 1), second(32, 4, 1)).eval()
+            slower = model[1]
+            monkeypatch.setattr(
+                search, "timing", lambda f, _, m=slower: Timing(tuple(x.shape), False, 1.0, 1.0 + (f.module is m), True)
+            )
+            expected = model(x)
+            assert [row.module for row in accelerate(model, example=(x,)).left_alone] == [slower]
+            torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
+            assert model[0](x).is_contiguous(memory_format=memory_format)
+
     def test_changes_nothing_where_the_example_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
         model = stage(1, 4)
         with pytest.raises(RuntimeError):
@@ -213,6 +227,13 @@ class TestReport:
         assert report.layers[0].timing is not None
         assert model.count is buffer
         assert buffer == 0
+
+
+class Flat(GlobalLocal):
+    """A layer whose own code flattens its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.view(-1).view(x.shape))
 
 
 class Halving(GlobalLocal):

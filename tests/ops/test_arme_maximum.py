@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -127,11 +128,16 @@ def test_a_training_takes_the_algorithm_asked_for(fused: list[int], monkeypatch:
     assert not torch.equal(found[0][last], found[1][last])
 
 
-def test_a_training_refuses_weights_of_another_type(fused: list[int]) -> None:
+def test_a_training_refuses_weights_of_another_type_and_missing_rows(fused: list[int]) -> None:
     model = narrow_model("casia-b", divisor=16)
-    last = list(model.stages[-1].children())[-1].double()
+    last: Any = list(model.stages[-1].children())[-1].double()
     with pytest.raises(TypeError, match=r"weights must be torch\.float32 beside x of torch\.float32"):
         step(model)
     last.float()
+    first, *others = last.split
+    last.split = [first - 1, *others]
+    with pytest.raises(ValueError, match=f"split .* {sum(last.split) + 1}"):
+        step(model)
+    last.split = [first, *others]
     step(model)
-    assert fused == [1, 1]
+    assert fused == [1, 1, 1]
