@@ -57,7 +57,8 @@ class PlanState(NamedTuple):
     Attributes:
         key: All of it, for comparison; None if no plan is to be kept.
         weights: The convolutions' weights, in their order.
-        tensors: All tensors that were read; as long as they are held, the addresses in the key are theirs.
+        tensors: The memory of all tensors that were read; as long as it is held, nothing else is at the addresses in
+            the key, even if another thread gives a parameter other memory.
         with_head: Whether native calls may stand for the head.
     """
 
@@ -125,26 +126,30 @@ class _State:
             return False
         for name in _TENSORS[kind]:
             x = getattr(module, name)
-            if not self._is_plain(x):
-                if x is None and name == "proj":
-                    continue
+            if x is None and name == "proj":
+                continue
+            values = self._values(x)
+            if values is None:
                 return False
-            self.tensors.append(x)
+            self.tensors.append(values)
             if kind is ARME:
                 self.weights.append(x)
-                self.described.append(x.shape)
+                self.described.append(values.shape)
             else:
-                self.described.append((x.data_ptr(), x.shape))
-                self.is_keepable = self.is_keepable and x.is_contiguous()
+                self.described.append((values.data_ptr(), values.shape))
+                self.is_keepable = self.is_keepable and values.is_contiguous()
         settings = _SETTINGS[kind](module)
         self.described.append(settings)
         self.is_keepable = self.is_keepable and settings is not None
         return True
 
-    def _is_plain(self, x: Any) -> bool:
+    def _values(self, x: Any) -> Tensor | None:
+        """The memory that a tensor has now, and keeps until another thread gives it other; None if it is not plain."""
         if type(x) is not nn.Parameter and type(x) is not Tensor:
-            return False
-        return x.dtype == self.dtype and x.is_cpu and x.layout == torch.strided and not x.is_neg()
+            return None
+        values = x.detach()
+        is_plain = values.dtype == self.dtype and values.is_cpu and values.layout == torch.strided
+        return values if is_plain and not values.is_neg() else None
 
 
 def _includes_head(state: _State, network: Network) -> bool:

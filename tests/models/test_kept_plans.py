@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -326,6 +327,32 @@ def test_one_plan_runs_in_several_threads_at_once() -> None:
     # Two threads that look for a plan at once may each make one.
     assert len(plans) < 20
     assert all(torch.equal(got, alone) for answers, alone in zip(results, expected) for got in answers)
+
+
+def test_memory_stays_while_a_plan_reads_it(model: HSTL) -> None:
+    """Another thread may give a parameter other memory then, as `model.double()` does."""
+    proj, mean = model.pools[1].proj, model.norm.running_mean
+    assert proj is not None
+    assert mean is not None
+    freed = list[int]()
+    tensors: list[Tensor] = [model.fta.weight, model.fta.bias, proj, model.parts.weight, model.norm.bias, mean]
+    for i, tensor in enumerate(tensors):
+        array = tensor.detach().numpy().copy()
+        weakref.finalize(array, freed.append, i)
+        tensor.data = torch.from_numpy(array)
+        del array
+    expected, execute = model.embed([CLIP]), Plan.execute
+
+    def execute_late(plan: Plan, bases: list[int]) -> None:
+        for tensor in tensors:
+            tensor.data = torch.zeros_like(tensor)
+        assert not freed
+        execute(plan, bases)
+
+    with made() as plans, mock.patch.object(Plan, "execute", execute_late):
+        assert torch.equal(model.embed([CLIP]), expected)
+    assert not plans
+    assert len(freed) == len(tensors)
 
 
 def test_a_plan_is_not_kept_where_the_network_changes_while_it_is_made(model: HSTL) -> None:
