@@ -188,7 +188,7 @@ class PlannedMaps:
         """Plan an `FTA`."""
         assert isinstance(layer, FTA)
         rows, c = _checks.rows(layer.split, self._height), self._channels
-        weight, bias = layer.weight, layer.bias
+        weight, bias = layer.weight.detach(), layer.bias.detach()
         _checks.parameter(weight, "weight", (len(rows), 2, c, c), self._like)
         _checks.parameter(bias, "bias", (len(rows), 2, c), self._like)
         windows = fta_lengths(self._lens)
@@ -231,20 +231,22 @@ class PlannedMaps:
     def pool(self, layer: nn.Module) -> None:
         """Plan an `ASTP` or a `StripPool`."""
         assert isinstance(layer, (ASTP, StripPool))
-        maximum, p = self._frame_maximum(layer), layer.p
-        proj, c_out = None, self._channels
+        maximum, p = self._frame_maximum(layer), layer.p.detach()
+        proj: Tensor | None = None
+        c_out = self._channels
         if isinstance(layer, StripPool):
             rows = _checks.bins(layer.bins, self._height)
             _checks.powers(p, (1,), self._like)
         else:
-            proj, rows = layer.proj, _checks.rows(layer.split, self._height)
+            rows = _checks.rows(layer.split, self._height)
+            proj = None if layer.proj is None else layer.proj.detach()
             _checks.powers(p, (len(rows),), self._like)
         if proj is not None:
             _checks.parameter(proj, "proj", ("c_out", self._channels), self._like)
             c_out = proj.shape[0]
         sizes = astp.PoolSizes(len(self._lens), rows, self._width, self._channels, c_out, *self._common())
         # The plan is made for these powers.
-        powers = self._program.constant(p.detach().expand(len(rows)).clone(memory_format=torch.contiguous_format))
+        powers = self._program.constant(p.expand(len(rows)).clone(memory_format=torch.contiguous_format))
         projection = None if proj is None else self._tensor(proj)
         begin = self._begin_parts(len(rows), c_out)
         pooled = begin if len(self._lens) == 1 else self._level.reserve(self._parts_bytes(len(rows)))
@@ -277,10 +279,13 @@ class PlannedMaps:
     def _plan_head(self, network: Network) -> int:
         """Plan the linear map of each part and batch norm; returns the embeddings' width."""
         parts, norm = network.parts, network.norm
-        _checks.parameter(parts.weight, "weight", (self._count, self._part_width, "c_out"), self._like)
-        fc = parts.weight
+        fc = parts.weight.detach()
+        _checks.parameter(fc, "weight", (self._count, self._part_width, "c_out"), self._like)
         c_out = fc.shape[2]
-        tensors = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        tensors = [
+            None if tensor is None else tensor.detach()
+            for tensor in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        ]
         for tensor in tensors:
             _checks.parameter(tensor, "norm", (c_out,), self._like)
         statistics = head.Norm(*(None if tensor is None else self._tensor(tensor) for tensor in tensors))
@@ -350,8 +355,11 @@ class PlannedMaps:
         return len(self._lens) * count * self._part_width * self._like.dtype.itemsize
 
     def _tensor(self, tensor: Tensor) -> Place:
-        """The memory of a parameter, or a copy where that is not contiguous."""
-        values = tensor.detach().contiguous()
+        """The memory of a parameter, or a copy where that is not contiguous.
+
+        It is that of a detached tensor, so that it is what was checked even if another thread converts the network.
+        """
+        values = tensor.contiguous()
         self.has_copies = self.has_copies or values.data_ptr() != tensor.data_ptr()
         self.held.append(values)
         return self._program.tensor(values)

@@ -20,7 +20,7 @@ from hstl_fast.backends.cpu import library
 from hstl_fast.models import Stage, kept_plans
 from hstl_fast.models.cpu_plan import Plan, PlannedMaps
 from hstl_fast.nn import ARME
-from hstl_fast.ops import _dispatch
+from hstl_fast.ops import _checks, _dispatch
 from tests.helpers.bounds import NETWORK, distance, rounding
 from tests.helpers.networks import narrow_model, walkers
 
@@ -334,7 +334,8 @@ def test_memory_stays_while_a_plan_reads_it(model: HSTL) -> None:
     proj, mean = model.pools[1].proj, model.norm.running_mean
     assert proj is not None
     assert mean is not None
-    tensors, freed = [model.fta.weight, model.fta.bias, proj, model.parts.weight, model.norm.bias, mean], list[int]()
+    freed = list[int]()
+    tensors: list[Tensor] = [model.fta.weight, model.fta.bias, proj, model.parts.weight, model.norm.bias, mean]
     for i, tensor in enumerate(tensors):
         array = tensor.detach().numpy().copy()
         weakref.finalize(array, freed.append, i)
@@ -352,6 +353,30 @@ def test_memory_stays_while_a_plan_reads_it(model: HSTL) -> None:
         assert torch.equal(model.embed([CLIP]), expected)
     assert not plans
     assert len(freed) == len(tensors)
+
+
+def test_a_plan_reads_the_memory_that_was_checked(model: HSTL) -> None:
+    """Another thread may convert a parameter between the two."""
+    expected, check = model.embed([CLIP]), _checks.parameter
+    clear_caches()
+    tensors: list[Tensor] = []
+    for module in model.modules():
+        tensors += [] if isinstance(module, ARME) else module.parameters(recurse=False)
+    tensors += [buffer for buffer in model.norm.buffers() if buffer.is_floating_point()]
+    converted = list[Tensor]()
+
+    def convert(tensor: Tensor, *arguments: Any) -> None:
+        check(tensor, *arguments)
+        for checked in tensors:
+            if checked.data_ptr() == tensor.data_ptr():
+                checked.data = torch.full_like(checked, torch.nan, dtype=torch.float64)
+                converted.append(checked)
+
+    with mock.patch.object(_checks, "parameter", convert):
+        answer = model.embed([CLIP])
+    assert len(converted) == len(tensors) - 1  # all but the classifier
+    assert torch.equal(answer, expected)
+    assert not kept_plans._plans
 
 
 def test_a_plan_is_not_kept_where_the_network_changes_while_it_is_made(model: HSTL) -> None:

@@ -54,41 +54,63 @@ class _Blocks:
 
     What is kept is measured by what was asked for, rounded up: were it measured by the blocks in use, which may be
     larger, it would grow with every mixture of sizes.
+
+    As a context it is locked. The collector runs anywhere, so a block may be released by the same thread inside one: it
+    waits in `released` for the end of the outermost.
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # a block may be released while another is taken: the collector runs anywhere
+        self.unlock()
+        self.released: list[Block] = []
         self.free: OrderedDict[int, Block] = OrderedDict()
         self.free_bytes = self.used_bytes = self.wanted_bytes = self.most_bytes = 0
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        while self._depth == 1 and self.released:
+            self._keep(self.released.pop())
+        self._depth -= 1
+        self._lock.release()
+
+    def unlock(self) -> None:
+        """Replace the lock."""
+        self._lock, self._depth = threading.RLock(), 0
 
     def take(self, size: int) -> Block:
         """A block of at least `size` bytes."""
         wanted = _rounded(size)
-        with self.lock:
+        with self:
             block = self._found(size)
             if block is not None:
                 self._count(block, wanted)
                 return block
             self._shrink(max(self.most_bytes, self.wanted_bytes + wanted) - self.used_bytes - wanted)
         block = Block(_fresh(wanted))
-        with self.lock:
+        with self:
             self._count(block, wanted)
         return block
 
     def release(self, block: Block) -> None:
         """Keep a block that is not in use any more, or let go of it."""
-        with self.lock:
-            self.used_bytes -= len(block.memory)
-            self.wanted_bytes -= block.wanted
-            self.free[block.address] = block
-            self.free_bytes += len(block.memory)
-            self._shrink(self.most_bytes - self.used_bytes)
+        self.released.append(block)
+        with self:
+            pass
 
     def clear(self) -> None:
         """Free what is not in use, and forget how much was."""
-        with self.lock:
+        with self:
             self._shrink(0)
             self.most_bytes = self.wanted_bytes
+
+    def _keep(self, block: Block) -> None:
+        self.used_bytes -= len(block.memory)
+        self.wanted_bytes -= block.wanted
+        self.free[block.address] = block
+        self.free_bytes += len(block.memory)
+        self._shrink(self.most_bytes - self.used_bytes)
 
     def _count(self, block: Block, wanted: int) -> None:
         block.wanted = wanted
@@ -138,7 +160,7 @@ _blocks = _Blocks()
 
 def _unlock() -> None:
     """Replace the lock in a forked child: the thread that held it may exist in the parent only."""
-    _blocks.lock = threading.RLock()
+    _blocks.unlock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -4,12 +4,14 @@ import gc
 import random
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from hstl_fast import clear_caches, functional
-from hstl_fast.backends.cpu.allocator import Borrowed, allocate, allocate_map, free_bytes
+from hstl_fast.backends.cpu.allocator import Block, Borrowed, _Blocks, allocate, allocate_map, free_bytes
 from hstl_fast.ops.support import Support
 
 MIB = 1 << 20
@@ -51,6 +53,29 @@ def test_a_block_is_not_used_again_while_anything_refers_to_it(refer: Callable[[
     assert free_bytes() == 0
     assert allocate(3 * MIB).data_ptr() != place
     del reference
+
+
+def test_the_collector_may_release_a_block_while_another_is_looked_for() -> None:
+    blocks = _Blocks()
+    *taken, last = [blocks.take(size * MIB) for size in (2, 3, 4)]
+    garbage = list[Block]()
+
+    class Collecting(np.ndarray[Any, Any]):
+        def __len__(self) -> int:
+            while garbage:
+                blocks.release(garbage.pop())
+            return self.nbytes
+
+    for block in taken:
+        block.memory = block.memory.view(Collecting)
+        blocks.release(block)
+    garbage.append(last)
+    found = blocks.take(3 * MIB)
+    assert not garbage
+    assert found.address not in blocks.free
+    assert len(blocks.free) == 2
+    assert blocks.free_bytes == sum(block.memory.nbytes for block in blocks.free.values())
+    assert blocks.used_bytes == found.memory.nbytes
 
 
 def test_a_smaller_map_takes_a_larger_block_but_not_a_much_larger_one() -> None:
