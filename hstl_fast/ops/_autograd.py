@@ -89,6 +89,11 @@ def apply(function: type[NativeFunction], x: Tensor, *inputs: Any) -> Tensor:
     return result
 
 
+def is_followed() -> bool:
+    """Whether autograd, a compiler, a tracer or a transform of torch.func has to know of a call."""
+    return _is_recorded() or under_transforms()
+
+
 def _is_recorded() -> bool:
     """Whether autograd, a compiler or a tracer has to know of the call; otherwise its cost is saved."""
     return torch.is_grad_enabled() or torch.compiler.is_compiling() or is_tracing()

@@ -56,6 +56,10 @@ def _astp_forward(x: Shape, proj: Shape | None, p: Shape, *others: Any, out_shap
     return _projection(math.prod(out_shape[1][:3]), proj)  # the frame maximum is n h w c
 
 
+def _astp_inference(x: Shape, proj: Shape | None, p: Shape, *others: Any, out_shape: Any = None) -> int:
+    return _projection(out_shape[0] * x[3] * x[4], proj)
+
+
 def _astp_backward(
     grad: Shape, pooled: Shape, maximum: Shape, index: Shape, by_power: Shape, proj: Shape | None, *others: Any,
     out_shape: Any = None,
@@ -82,6 +86,7 @@ _FORMULAS = {
     "arme_dgrad_fused": _arme_dgrad_fused,
     "arme_wgrad": _arme_wgrad,
     "astp_forward": _astp_forward,
+    "astp_inference": _astp_inference,
     "astp_backward": _astp_backward,
     "fta_forward": _fta_forward,
     "fta_backward": _fta_backward,

@@ -11,16 +11,21 @@ from torch import Tensor
 from hstl_fast import backends, reference
 from hstl_fast.layout import computing_dtype, empty_map, frames_of, reference_dtype
 from hstl_fast.ops import _checks, _dispatch
-from hstl_fast.ops._autograd import NativeFunction, apply, first_derivative_only, pad_with_none
+from hstl_fast.ops._autograd import NativeFunction, apply, first_derivative_only, is_followed, pad_with_none
 from hstl_fast.ops._library import LIBRARY, define, under_autocast, without_autocast
 from hstl_fast.ops._ownership import OwningFunction, may_overwrite, notices_inspection
 from hstl_fast.ops.support import Support, masked, of_input
 
-# `pooled` and its gradient are [n, m, c_out]; `index` is the frame of each maximum in its sequence, int16; `by_power`
+# `astp_inference` is for calls that nothing follows: the frames of the maxima are not looked for. `pooled` and its
+# gradient are [n, m, c_out]; `index` is the frame of each maximum in its sequence, int16; `by_power`
 # is the derivative of `pooled` by p where the backend finds it in the forward pass, else empty.
 define(
     "astp_forward(Tensor x, Tensor? proj, Tensor p, Tensor? support, int[] split, SymInt[] seq_lens, str backend)"
     " -> (Tensor pooled, Tensor maximum, Tensor index, Tensor by_power)"
+)
+define(
+    "astp_inference(Tensor x, Tensor? proj, Tensor p, Tensor? support, int[] split, SymInt[] seq_lens, str backend)"
+    " -> Tensor pooled"
 )
 define(
     "astp_backward(Tensor grad, Tensor pooled, Tensor maximum, Tensor index, Tensor by_power, Tensor? proj, Tensor p,"
@@ -72,6 +77,12 @@ def _forward_fake(
     maximum = x.new_empty((n, h, w, c_in), dtype=dtype if backends.widens_maps(backend) else x.dtype)
     by_power = torch.empty_like(pooled) if backends.finds_power_gradient(backend) else pooled.new_empty(0)
     return pooled, maximum, torch.empty_like(maximum, dtype=torch.int16), by_power
+
+
+@torch.library.register_fake("hstl_fast::astp_inference", lib=LIBRARY)
+def _inference_fake(x: Tensor, *others: Any) -> Tensor:
+    pooled: Tensor = _forward_fake(x, *others)[0]
+    return pooled
 
 
 @torch.library.register_fake("hstl_fast::astp_backward", lib=LIBRARY)
@@ -355,4 +366,7 @@ def _pooled(
             return reference.astp(y, proj, p, rows, seq_lens=lens or None, support=of_input(support))
     if isinstance(support, Tensor):
         x, support = masked(x, support), Support(support.contiguous())
+    if chosen == "cpu" and not is_followed():
+        pooled: Tensor = torch.ops.hstl_fast.astp_inference(x, proj, p, of_input(support), rows, lens, chosen)
+        return pooled.transpose(1, 2).contiguous()
     return apply(_Astp, x, proj, p, of_input(support), _shape_unless_compiled(x), x.dtype, rows, lens, chosen)

@@ -166,7 +166,7 @@ def test_who_watches_sees_every_layer() -> None:
     with Watching() as watching, counted() as plans, torch.no_grad():
         watched = model(clip).embeddings
     assert not plans
-    assert {"hstl_fast.arme_forward.default", "hstl_fast.astp_forward.default"} <= watching.seen
+    assert {"hstl_fast.arme_forward.default", "hstl_fast.astp_inference.default"} <= watching.seen
     assert torch.equal(watched, planned(model, clip))
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, func
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 from hstl_fast import HSTL, functional, reference, use_backend
 from hstl_fast.backends.cpu import library
@@ -328,3 +329,21 @@ def test_anomaly_mode_and_function_transforms() -> None:
         with torch.autograd.detect_anomaly(check_nan=True):
             gradients = torch.autograd.grad(total(parameters), list(parameters.values()))
     assert_same(dict(zip(parameters, gradients, strict=True)), transformed)
+
+
+def test_pools_that_nothing_follows_give_the_same_result(native: str) -> None:
+    """They do not look for the frames of the maxima."""
+    x, proj, p = torch.randn(1, 5, 9, 6, 4), torch.randn(7, 5), torch.tensor([6.5, 3.0])
+    for pool in (
+        lambda: functional.astp(x, proj.requires_grad_(), p, [2, 4], seq_lens=[4, 5], backend=native),
+        lambda: functional.strip_pool(x, p[:1].requires_grad_(), 3, seq_lens=[4, 5], backend=native),
+    ):
+        followed = pool()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            alone = pool()
+        assert followed.requires_grad
+        assert torch.equal(alone, followed)
+        assert alone.is_contiguous()
+        with FlopCounterMode(display=False) as expected:
+            pool()
+        assert counter.get_total_flops() == expected.get_total_flops()

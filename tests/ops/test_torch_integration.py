@@ -45,6 +45,8 @@ def private_calls(case: Case, dtype: torch.dtype, backend: str) -> list[tuple[st
         ("astp_forward", astp),
         ("astp_forward", bare),
         ("astp_forward", (x, proj, p, support, case.split, lens)),
+        ("astp_inference", astp),
+        ("astp_inference", bare),
         ("frame_maximum", (x, support, lens)),
         ("frame_maximum_backward", (frames_maximum, frames_index, *size, lens)),
         ("astp_backward", (pooled, pooled, *made, proj, p, *size, case.split, lens)),

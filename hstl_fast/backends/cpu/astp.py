@@ -144,17 +144,39 @@ def forward(
     x: Tensor, proj: Tensor | None, p: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The pooled regions `[n, m, c_out]`, the frame maxima and their frames, and nothing by power."""
-    dtype = computing_dtype(x.dtype)
-    x_, p_, proj_ = dense(x, dtype), p.to(dtype).contiguous(), _matrix(proj, dtype)
-    lens = indexable(frames_of(x, seq_lens), "cpu")
-    _, c_in, _, h, w = x.shape
-    maximum = allocate_tensor((len(lens), h, w, c_in), dtype)
-    index = allocate_tensor(maximum.shape, torch.int16)
-    FrameMaximumCall(maximum, index, x_, _map_sizes(x_, lens), contiguous(support))()
-    c_out = c_in if proj_ is None else proj_.shape[0]
-    pooled = torch.empty((len(lens), len(split), c_out), dtype=dtype)
-    ForwardCall(pooled, maximum, proj_, p_, None, _pool_sizes(maximum, split, c_out)).run()
+    maximum, index = _maximum(x, support, indexable(frames_of(x, seq_lens), "cpu"), with_index=True)
+    assert index is not None
+    pooled = _pooled(maximum, proj, p, split)
     return pooled, maximum, index, pooled.new_empty(0)
+
+
+@implements("astp_inference", "cpu")
+def inference(
+    x: Tensor, proj: Tensor | None, p: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]
+) -> Tensor:
+    """The pooled regions `[n, m, c_out]` alone."""
+    maximum, _ = _maximum(x, support, frames_of(x, seq_lens), with_index=False)
+    return _pooled(maximum, proj, p, split)
+
+
+def _maximum(x: Tensor, support: Tensor | None, lens: list[int], with_index: bool) -> tuple[Tensor, Tensor | None]:
+    """The frame maxima `[n, h, w, c]` in the type computed in, and their frames where they are wanted."""
+    x_ = dense(x, computing_dtype(x.dtype))
+    _, c, _, h, w = x.shape
+    maximum = allocate_tensor((len(lens), h, w, c), x_.dtype)
+    index = allocate_tensor(maximum.shape, torch.int16) if with_index else None
+    FrameMaximumCall(maximum, index, x_, _map_sizes(x_, lens), contiguous(support))()
+    return maximum, index
+
+
+def _pooled(maximum: Tensor, proj: Tensor | None, p: Tensor, split: list[int]) -> Tensor:
+    """The projected regions `[n, m, c_out]` of frame maxima."""
+    dtype = maximum.dtype
+    proj_ = _matrix(proj, dtype)
+    c_out = maximum.shape[3] if proj_ is None else proj_.shape[0]
+    pooled = torch.empty((len(maximum), len(split), c_out), dtype=dtype)
+    ForwardCall(pooled, maximum, proj_, p.to(dtype).contiguous(), None, _pool_sizes(maximum, split, c_out)).run()
+    return pooled
 
 
 @implements("astp_backward", "cpu")
