@@ -1,0 +1,90 @@
+"""GaitGL as OpenGait writes it, before and after `hstl_fast.accelerate`: inference and training steps, interleaved.
+
+    python -m benchmarks.cpu.accelerated [--clips N...] [--rounds R] [--json FILE]
+
+The model is the tests' own, in plain torch, in both published configurations. The results of both are compared first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.core import machine
+from benchmarks.core.interleaving import interleaved, timed
+from hstl_fast import accelerate
+from tests.helpers.gaitgl import SHAPES, OpenGaitGL
+
+# What the outputs may differ by, of the largest.
+BOUND = 1e-4
+
+
+def measure(name: str, clips: int, training: bool, rounds: int, frames: int = 30) -> dict[str, Any]:
+    """Milliseconds of inference or of a training step, in torch alone and accelerated."""
+    torch.manual_seed(0)
+    model = OpenGaitGL(name, classes=74)
+    networks = {"torch": model, "accelerated": copy.deepcopy(model)}
+    accelerate(networks["accelerated"])
+    silhouettes = torch.rand(clips, 1, frames, 64, 44).round()
+    step = training_step if training else inference
+    calls: dict[str, Callable[[], Tensor]] = {
+        which: partial(step, network.train(training), silhouettes) for which, network in networks.items()
+    }
+    expected, found = (call() for call in calls.values())
+    error = float((found - expected).abs().max() / expected.abs().max())
+    if error > BOUND:
+        raise AssertionError(f"expected outputs that differ by at most {BOUND} of the largest, got {error:.1e}")
+    seconds = interleaved({which: partial(timed, call) for which, call in calls.items()}, rounds)
+    times = {which: 1e3 * median(values) for which, values in seconds.items()}
+    what = {"configuration": name, "clips": clips, "frames": frames, "training": training, "rounds": rounds}
+    return {**what, "error": error, "median_ms": times, "ratio": times["torch"] / times["accelerated"]}
+
+
+def inference(model: nn.Module, silhouettes: Tensor) -> Tensor:
+    """The features of silhouettes."""
+    with torch.no_grad():
+        features: Tensor = model(silhouettes)[0]
+    return features
+
+
+def training_step(model: nn.Module, silhouettes: Tensor) -> Tensor:
+    """Forward and backward; the features."""
+    model.zero_grad()
+    features, logits = model(silhouettes)
+    (features.square().mean() + logits.square().mean()).backward()
+    return torch.as_tensor(features.detach())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure everything and print a line of JSON each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--configurations", nargs="+", default=list(SHAPES))
+    parser.add_argument("--clips", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--frames", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="write the rows there, with the machine")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    rows = []
+    for name in options.configurations:
+        for clips in options.clips:
+            for training in (False, True):
+                rows.append(measure(name, clips, training, options.rounds, options.frames))
+                print(json.dumps(rows[-1]), flush=True)
+    if options.json:
+        content = {"machine": machine.description(), "rows": rows}
+        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
