@@ -187,6 +187,19 @@ def finds_power_gradient(backend: str) -> bool:
     return bool(package(backend).FINDS_POWER_GRADIENT)
 
 
+@constant_when_compiled
+def pools_for_inference(backend: str) -> bool:
+    """Return whether a backend has `astp_inference`, which leaves out what only a gradient wants.
+
+    Args:
+        backend: One of `NATIVE`.
+
+    Returns:
+        True if it has; otherwise `astp_forward` is called.
+    """
+    return bool(package(backend).POOLS_FOR_INFERENCE)
+
+
 def why_too_long(backend: str, longest: int) -> str | None:
     """Return why a backend cannot pool sequences of so many frames.
 

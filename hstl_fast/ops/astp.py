@@ -366,7 +366,7 @@ def _pooled(
             return reference.astp(y, proj, p, rows, seq_lens=lens or None, support=of_input(support))
     if isinstance(support, Tensor):
         x, support = masked(x, support), Support(support.contiguous())
-    if chosen == "cpu" and not is_followed():
+    if not is_followed() and backends.pools_for_inference(chosen):
         pooled: Tensor = torch.ops.hstl_fast.astp_inference(x, proj, p, of_input(support), rows, lens, chosen)
         return pooled.transpose(1, 2).contiguous()
     return apply(_Astp, x, proj, p, of_input(support), _shape_unless_compiled(x), x.dtype, rows, lens, chosen)

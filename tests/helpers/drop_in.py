@@ -17,6 +17,7 @@ from tests.helpers.opengait import BareConv3d, FrameAggregation, OpenGaitHSTL, P
 # The published networks have this many times the channels of the tests' networks.
 WIDTH = 16
 
+each_preset = pytest.mark.parametrize("preset", recipe.PRESETS)
 each_network = pytest.mark.parametrize(
     ("preset", "older"), [("casia-b", False), ("oumvlp", True), ("gait3d", False)], ids=recipe.PRESETS
 )

@@ -223,7 +223,7 @@ from hstl_fast.backends.cpu import allocator
 held, forked = threading.Event(), threading.Event()
 
 def hold():
-    with allocator._blocks.lock:
+    with allocator._blocks:
         held.set()
         forked.wait()
 

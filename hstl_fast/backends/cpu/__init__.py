@@ -11,6 +11,7 @@ FUSES_INTO_DGRAD = False
 READS_OUTSIDE_SUPPORT = False
 WIDENS_MAPS = True
 FINDS_POWER_GRADIENT = False
+POOLS_FOR_INFERENCE = True
 
 
 def wrong_setting() -> str | None:

@@ -13,6 +13,7 @@ __all__ = [
     "FUSES_INTO_DGRAD",
     "FUSES_LEAKY_BACKWARD",
     "OPERATORS",
+    "POOLS_FOR_INFERENCE",
     "READS_OUTSIDE_SUPPORT",
     "WIDENS_MAPS",
     "why_not",
@@ -27,6 +28,7 @@ FUSES_INTO_DGRAD = True
 READS_OUTSIDE_SUPPORT = True
 WIDENS_MAPS = False
 FINDS_POWER_GRADIENT = True
+POOLS_FOR_INFERENCE = False
 
 
 def why_not(operator: str, device: torch.device, dtype: torch.dtype) -> str | None:
