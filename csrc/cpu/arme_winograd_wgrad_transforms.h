@@ -118,12 +118,14 @@ void transform_input_pair(float* to, int64_t distance, const InputPositions<N>& 
     }
   }
 #pragma GCC unroll 1
-  for (int k = 0; k < 2 * kFrequencies; ++k) {
-    Floats times[N + 2];
-    Transform<N>::input(times, frames[0][k]);
+  for (int i = 0; i < 2; ++i)
+#pragma GCC unroll 1
+    for (int j = 0; j < kFrequencies; ++j) {
+      Floats times[N + 2];
+      Transform<N>::input(times, frames[i][j]);
 #pragma GCC unroll 7
-    for (int t = 0; t < N + 2; ++t, to += distance) store(to, times[t]);
-  }
+      for (int t = 0; t < N + 2; ++t, to += distance) store(to, times[t]);
+    }
 }
 
 template <int N, int First, int Second, int... Others>
@@ -168,12 +170,14 @@ void transform_gradient_pair(float* to, int64_t distance, const GradientPosition
     }
   }
 #pragma GCC unroll 1
-  for (int k = 0; k < 2 * kFrequencies; ++k) {
-    Floats times[N + 2];
-    Transform<N>::gradient(times, frames[0][k]);
+  for (int i = 0; i < 2; ++i)
+#pragma GCC unroll 1
+    for (int j = 0; j < kFrequencies; ++j) {
+      Floats times[N + 2];
+      Transform<N>::gradient(times, frames[i][j]);
 #pragma GCC unroll 7
-    for (int t = 0; t < N + 2; ++t, to += distance) store(to, times[t]);
-  }
+      for (int t = 0; t < N + 2; ++t, to += distance) store(to, times[t]);
+    }
 }
 
 template <int N, bool Activated, int First, int Second, int... Others>
