@@ -1,4 +1,4 @@
-"""Times of the layers of a model, in their own way and in ours, on their inputs in one call of the model."""
+"""The time of each layer of a model, by its own forward and by ours, on the input that one call gives it."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
