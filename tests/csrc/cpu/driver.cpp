@@ -438,7 +438,7 @@ void test_silhouettes(Case c) {
     Bytes workspace = arme_workspace(operators.direct, c, hstl::kDirect, threads, false);
     auto forward = shaped<hstl::ArmeForward<T>>(c, threads);
     forward.y = expected.data();
-      forward.x = given.data();
+    forward.x = given.data();
     forward.prepacked = prepacked.data();
     forward.workspace = workspace.data();
     forward.x_support = inside.data();
