@@ -48,6 +48,7 @@ template <class T> void run(const MaxPool<T>& a) { operators<T>().max_pool(a); }
 template <class T> void run(const Head<T>& a) { operators<T>().head(a); }
 template <class T> size_t run(const PartDistancesWorkspace<T>& a) { return operators<T>().part_distances_workspace(a); }
 template <class T> void run(const PartDistances<T>& a) { operators<T>().part_distances(a); }
+template <class T> void run(const DifferenceDistances<T>& a) { operators<T>().difference_distances(a); }
 template <class T> void run(const PairDistances<T>& a) { operators<T>().pair_distances(a); }
 static void run(const GrowSupport& a) { supports().grow(a); }
 static void run(const WindowSupport& a) { supports().window(a); }
@@ -161,7 +162,7 @@ PYBIND11_MODULE(_cpu, m) {
   define_typed<ArmePrepackedSize, ArmePrepack, ArmeWorkspace, ArmeWgradWorkspace, ArmeForward, ArmeDgrad, ArmeWgrad,
                SilhouettesForward, LeakyBackward, FrameMaximum, FrameMaximumBackward, FrameMaximumBackwardAdd,
                AstpWorkspace, AstpForward, AstpBackward, FtaWorkspace, FtaForward, FtaBackward, MaxPool, Head,
-               PartDistancesWorkspace, PartDistances, PairDistances>(m, fields);
+               PartDistancesWorkspace, PartDistances, DifferenceDistances, PairDistances>(m, fields);
   define_untyped<FindSupport, GrowSupport, WindowSupport, MaxPoolSupport, CopyRows, Checksum>(m, fields);
   m.attr("fields") = fields;  // names of every function's arguments, in order
   step_makers() = {

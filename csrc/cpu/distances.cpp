@@ -1,6 +1,7 @@
 // Distances of probes [n, parts, c] to gallery sequences [k, parts, c]: the mean over the parts of the Euclidean or the
 // cosine distance. The Euclidean one is that of the product form |a|^2 + |b|^2 - 2ab, whose cancellation is harmless
-// where the distance is large against the norms; elsewhere a part's distance is computed again from differences.
+// where the distance is large against the norms; elsewhere a part's distance is computed again from differences. For
+// few probes all are: see `difference_distances`.
 //
 // The model of the cost, per pair of sequences and part: 2 c FLOPs of the product against one square root, four
 // operations and the addition to a tile: for c = 256 on Zen 4 16 pairs take 256 cycles of multiply-adds and about 14 of
@@ -274,6 +275,97 @@ void part_distances(const PartDistances<T>& a) {
   });
 }
 
+// ---- few probes
+
+// Gallery rows that are compared with a probe together, parts whose squared distances are kept until their roots are
+// found, probes whose sums are kept, and rows of a task.
+constexpr int kRowsTogether = 4;
+constexpr int kPartsTogether = 4;
+constexpr int kKept = kRowsTogether * kPartsTogether;
+constexpr int64_t kProbesTogether = 16;
+constexpr int64_t kRowsOfTask = 64;
+
+// The sum of the lanes, halves added to halves.
+template <class T>
+HSTL_INLINE T sum_of_halves(Vec<T> v) {
+  T left[lanes<T>];
+  store(left, v);
+#pragma GCC unroll 8
+  for (int half = lanes<T> / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) left[i] += left[i + half];
+  return left[0];
+}
+
+// The squared distances of a part of a probe to that of kRowsTogether rows, from differences: one sum for each row, so
+// that c / lanes terms are added in a row, and the lanes after them.
+template <class T>
+HSTL_INLINE void squared_differences(T* squares, const T* probe, const T* const* rows, int64_t c) {
+  Vec<T> sums[kRowsTogether] = {};
+  int64_t i = 0;
+  for (; i + lanes<T> <= c; i += lanes<T>) {
+    Vec<T> p = load(probe + i);
+    for (int r = 0; r < kRowsTogether; ++r) {
+      Vec<T> difference = p - load(rows[r] + i);
+      sums[r] += difference * difference;
+    }
+  }
+  for (int r = 0; r < kRowsTogether; ++r) {
+    if (i < c) {
+      Vec<T> difference = load_some(probe + i, c - i) - load_some(rows[r] + i, c - i);
+      sums[r] += difference * difference;
+    }
+    squares[r] = sum_of_halves<T>(sums[r]);
+  }
+}
+
+// Adds to the sums [n][kKept] the distances of n probes to kRowsTogether rows in some parts from `first` on.
+template <class T>
+__attribute__((noinline)) void add_parts(T* sums, const DifferenceDistances<T>& a, const T* probe, int64_t n,
+                                         const T* const* rows, int64_t first) {
+  const int64_t end = smaller(first + kPartsTogether, a.parts);
+  for (int64_t j = 0; j < n; ++j, probe += a.parts * a.c, sums += kKept) {
+    T squares[kKept] = {};
+    for (int64_t part = first; part < end; ++part) {
+      const T* of_part[kRowsTogether];
+      for (int r = 0; r < kRowsTogether; ++r) of_part[r] = rows[r] + part * a.c;
+      squared_differences(squares + (part - first) * kRowsTogether, probe + part * a.c, of_part, a.c);
+    }
+    for (int i = 0; i < kKept; ++i) sums[i] += root(squares[i]);
+  }
+}
+
+// The distances of all probes to kRowsTogether rows from `row` on, or to those that are left.
+template <class T>
+void distances_of_rows(const DifferenceDistances<T>& a, int64_t row) {
+  const T* rows[kRowsTogether];
+  for (int r = 0; r < kRowsTogether; ++r) rows[r] = a.gallery + smaller(row + r, a.k - 1) * a.parts * a.c;
+  for (int64_t first = 0; first < a.n; first += kProbesTogether) {
+    const int64_t n = smaller(kProbesTogether, a.n - first);
+    T sums[kProbesTogether * kKept];
+    for (int64_t i = 0; i < n * kKept; ++i) sums[i] = 0;
+    for (int64_t part = 0; part < a.parts; part += kPartsTogether)
+      add_parts(sums, a, a.probe + first * a.parts * a.c, n, rows, part);
+    for (int64_t j = 0; j < n; ++j)
+      for (int r = 0; r < smaller(kRowsTogether, a.k - row); ++r) {
+        T total = 0;
+        for (int p = 0; p < kPartsTogether; ++p) total += sums[j * kKept + p * kRowsTogether + r];
+        a.distances[(first + j) * a.k + row + r] = total / T(a.parts);
+      }
+  }
+}
+
+// The model of the cost: c parts * 4 bytes of every gallery row from memory, once, and for each probe 2 c operations of
+// vectors, the sum of their lanes and a root per part: for few probes memory is the limit, as nothing is copied.
+template <class T>
+void difference_distances(const DifferenceDistances<T>& a) {
+  parallel_for(usable_threads(a.threads), ceil_div(a.k, kRowsOfTask), [&](int64_t task, int) {
+    const int64_t end = smaller((task + 1) * kRowsOfTask, a.k);
+    for (int64_t row = task * kRowsOfTask; row < end; row += kRowsTogether) distances_of_rows(a, row);
+  });
+}
+
+// ---- single pairs
+
 // Four sums, each of every fourth term, in double.
 template <class T, class Term>
 HSTL_INLINE double sum_in_double(int64_t c, const Term& term) {
@@ -323,6 +415,7 @@ template <class T>
 void fill(Operators<T>& table) {
   table.part_distances_workspace = part_distances_workspace<T>;
   table.part_distances = part_distances<T>;
+  table.difference_distances = difference_distances<T>;
   table.pair_distances = pair_distances<T>;
 }
 

@@ -18,7 +18,7 @@ namespace hstl {
 // fields finds an argument that was added, removed, renamed or moved. It does not find one that keeps its name and
 // place and gets another type, layout in memory or meaning, nor a changed layout of prepacked weights: raise the number
 // for every change.
-constexpr int kInterface = 11;
+constexpr int kInterface = 12;
 
 // The algorithm of a convolution: direct, or Winograd with tiles of 4 x 4 positions and so many frames.
 constexpr int kDirect = 0;
@@ -377,6 +377,19 @@ struct PartDistances {
                 threads)
 };
 
+// distances[i, j] = the mean over the parts of the Euclidean distance of probe[i] to gallery[j], from differences
+// alone: made for few probes. It is NaN or infinite where an embedding is not finite or where squares overflow.
+template <class T>
+struct DifferenceDistances {
+  T* distances;      // [n, k]
+  const T* probe;    // [n, parts, c]
+  const T* gallery;  // [k, parts, c]
+  int64_t n, k, parts, c;
+  int itemsize;
+  int threads;
+  HSTL_FUNCTION("difference_distances", distances, probe, gallery, n, k, parts, c, itemsize, threads)
+};
+
 // The distance of probe[probe_rows[i]] to gallery[gallery_rows[i]], computed in double.
 template <class T>
 struct PairDistances {
@@ -488,6 +501,7 @@ struct Operators {
   void (*head)(const Head<T>&);
   size_t (*part_distances_workspace)(const PartDistancesWorkspace<T>&);
   void (*part_distances)(const PartDistances<T>&);
+  void (*difference_distances)(const DifferenceDistances<T>&);
   void (*pair_distances)(const PairDistances<T>&);
 };
 

@@ -21,6 +21,8 @@ from hstl_fast.progress import Progress, silent
 BLOCK_BYTES = 384 << 20
 # The kernel takes so many probes at a time; blocks are multiples of it.
 _PROBES = 512
+# The unit roundoff as a share of the difference of 1 and the next number, and a twentieth more.
+_UNIT = 1.05 / 2
 
 
 class Comparison:
@@ -101,7 +103,9 @@ class Comparison:
         Returns:
             Distances float64 `[pairs]`.
         """
-        rows, others = torch.from_numpy(probe_rows), self.order[torch.from_numpy(columns)]
+        # The indices that `nonzero` gives are not contiguous, and the kernel reads them in a row.
+        rows = torch.from_numpy(np.ascontiguousarray(probe_rows))
+        others = self.order[torch.from_numpy(columns)]
         pairs: Tensor = self._compute.pair_distances(self.probe, self.gallery, rows, others, self.cosine)
         return pairs.numpy()
 
@@ -109,15 +113,63 @@ class Comparison:
         """The bounds, `[n]`, where `together` is A + B."""
         parts, channels = self.gallery.shape[1:]
         numbers = torch.finfo(self.probe.dtype)
-        unit = 1.05 * numbers.eps / 2
-        terms = 72 + channels * numbers.bits / 512 if self._compute is native else channels + 8
-        least = 2 * math.sqrt(4 * channels * numbers.tiny)
-        bounds: NDArray[np.float64] = unit * ((terms + 2) / math.sqrt(NEAR) + parts + 4) * together + least
+        is_native = self._compute is native
+        share, least = product_bound(parts, channels, self.probe.dtype, is_native)
+        bounds: NDArray[np.float64] = share * together + least
         if self.cosine:
-            bounds = np.full(len(together), unit * (2 * terms + parts + 9))
+            bounds = np.full(
+                len(together), _UNIT * numbers.eps * (2 * _terms(channels, numbers, is_native) + parts + 9)
+            )
         # One part's norm is at most `parts` times the mean; the squares of two are added.
         bounds[~(parts * together < math.sqrt(numbers.max) / 2)] = math.inf
         return bounds
+
+
+def product_bound(parts: int, channels: int, dtype: torch.dtype, is_native: bool) -> tuple[float, float]:
+    """Find how far a Euclidean distance of the product form may be off, as `Comparison` derives it.
+
+    Args:
+        parts: Parts of an embedding.
+        channels: Channels of a part.
+        dtype: The type that is computed in.
+        is_native: Whether the native kernel computes, or torch.
+
+    Returns:
+        A share and a distance: the bound is the share of A + B, the means over the parts of the norms of the two
+        embeddings from the centre, and the distance, for squares that underflow.
+    """
+    numbers = torch.finfo(dtype)
+    terms = _terms(channels, numbers, is_native)
+    return _UNIT * numbers.eps * ((terms + 2) / math.sqrt(NEAR) + parts + 4), _least(channels, numbers)
+
+
+def difference_bound(parts: int, channels: int, dtype: torch.dtype) -> tuple[float, float]:
+    """Find how far a Euclidean distance that is computed from differences may be off.
+
+    A difference is off by at most u times itself, so its square by 2 u, and by u more for the product; a sum over C
+    channels in any order adds at most C u. The root halves all this and adds u, the mean over P parts at most
+    (P + 1) u.
+
+    Args:
+        parts: Parts of an embedding.
+        channels: Channels of a part.
+        dtype: The type that is computed in.
+
+    Returns:
+        A share and a distance: the bound is the share of the distance itself, and the distance, for squares that
+        underflow.
+    """
+    numbers = torch.finfo(dtype)
+    return _UNIT * numbers.eps * (channels / 2 + parts + 4), _least(channels, numbers)
+
+
+def _terms(channels: int, numbers: torch.finfo, is_native: bool) -> float:
+    """The most roundings on the way of any term of a sum over the channels, by the product form."""
+    return 72 + channels * numbers.bits / 512 if is_native else channels + 8
+
+
+def _least(channels: int, numbers: torch.finfo) -> float:
+    return 2 * math.sqrt(4 * channels * numbers.tiny)
 
 
 def block_size(k: int, parts: int, channels: int, itemsize: int) -> int:

@@ -33,6 +33,21 @@ def part_distances(
             out[start : start + rows, first : first + columns] = block
 
 
+def difference_distances(probe: Tensor, gallery: Tensor, out: Tensor) -> None:
+    """Write the Euclidean distances of few probes to all of a gallery, from differences alone.
+
+    Args:
+        probe: Embeddings `[n, P, C]` float32 or float64.
+        gallery: Embeddings `[k, P, C]` of the same type, on the same device.
+        out: The distances `[n, k]` of the same type; NaN or infinite where an embedding is not finite or squares
+            overflow.
+    """
+    at_once = max(1, _BLOCK // max(1, gallery[:1].numel()))
+    for some, into in zip(gallery.split(at_once), out.split(at_once, dim=1), strict=True):
+        for i, one in enumerate(probe):
+            into[i] = (some - one).square_().sum(2).sqrt_().mean(1)
+
+
 def pair_distances(probe: Tensor, gallery: Tensor, probe_rows: Tensor, gallery_rows: Tensor, cosine: bool) -> Tensor:
     """Compute the distances of some pairs in float64.
 

@@ -202,6 +202,14 @@ def test_empty_sides() -> None:
     assert match_positions(none, some, lambda i: np.zeros(4, np.bool_)) == []
 
 
+def test_pairs_may_be_named_by_arrays_that_are_not_contiguous() -> None:
+    random = np.random.default_rng(0)
+    probe, gallery = (random.normal(size=(n, 2, 4)).astype(np.float32) for n in (5, 7))
+    rows, columns = np.nonzero(np.ones((5, 7), np.bool_))
+    found = Comparison(probe, gallery, "euclidean").exact(rows, columns)
+    np.testing.assert_allclose(found.reshape(5, 7), brute_force(probe, gallery, "euclidean"), rtol=1e-12)
+
+
 def test_any_array_is_taken() -> None:
     probe, gallery = near_ties()
     expected = top(probe, gallery, 5)[0]

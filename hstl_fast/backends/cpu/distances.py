@@ -48,6 +48,22 @@ class PartDistancesCall(NativeCallWithWorkspace):
 
 
 @dataclass(slots=True, eq=False)
+class DifferenceDistancesCall(NativeCall):
+    """Distances `[n, k]` of `probe` `[n, parts, c]` to `gallery` `[k, parts, c]` from differences."""
+
+    name: ClassVar[str] = "difference_distances"
+    distances: Tensor
+    probe: Tensor
+    gallery: Tensor
+    n: int
+    k: int
+    parts: int
+    c: int
+    itemsize: int
+    threads: int
+
+
+@dataclass(slots=True, eq=False)
 class PairDistancesCall(NativeCall):
     """Distances float64 `[pairs]` of rows of `probe` to rows of `gallery`."""
 
@@ -81,6 +97,20 @@ def part_distances(
     (n, parts, c), k, threads = probe.shape, len(order), torch.get_num_threads()
     itemsize = probe.dtype.itemsize
     PartDistancesCall(out, probe, gallery, order, centre, None, n, k, parts, c, cosine, itemsize, threads).run()
+
+
+def difference_distances(probe: Tensor, gallery: Tensor, out: Tensor) -> None:
+    """Write the Euclidean distances of few probes to all of a gallery, from differences alone.
+
+    Args:
+        probe: Embeddings `[n, P, C]` float32 or float64, contiguous, on the CPU.
+        gallery: Embeddings `[k, P, C]` of the same type, contiguous.
+        out: The distances `[n, k]` of the same type, contiguous; NaN or infinite where an embedding is not finite or
+            squares overflow.
+    """
+    (n, parts, c), k = probe.shape, len(gallery)
+    last = (n, k, parts, c, probe.dtype.itemsize, torch.get_num_threads())
+    DifferenceDistancesCall(out, probe, gallery, *last)()
 
 
 def pair_distances(probe: Tensor, gallery: Tensor, probe_rows: Tensor, gallery_rows: Tensor, cosine: bool) -> Tensor:

@@ -569,7 +569,8 @@ void test_distances(Report& report, const Case& c, bool cosine) {
   const double mean = cosine ? 0 : 2;  // the cosine of single positive numbers is 1
   Map probe = random.map(n * parts * channels, 1, mean), gallery = random.map((k + 2) * parts * channels, 1, mean);
   Map centre = random.map(parts * channels, 0.1, mean);
-  Sizes order, rows;
+  Sizes order, rows, all;
+  for (int64_t j = 0; j < k + 2; ++j) all.push_back(j);
   for (int64_t j = 0; j < k; ++j) order.push_back(k + 1 - j);
   std::copy_n(probe.begin(), parts * channels, gallery.begin() + order[0] * parts * channels);
   Map distances = naive::part_distances(probe, gallery, order, parts, channels, cosine);
@@ -590,6 +591,12 @@ void test_distances(Report& report, const Case& c, bool cosine) {
     operators.pair_distances({pairs.data(), a.data(), b.data(), rows.data(), others.data(), n * k, parts, channels,
                               cosine, sizeof(T), threads});
     report.add(name + " pairs", error_of(pairs, distances), 1e-13, text_of(c));
+    if (cosine) return out;
+    const Map by_rows = naive::part_distances(probe, gallery, all, parts, channels, false);
+    Buffer<T> differences(n * (k + 2));
+    operators.difference_distances(
+        {differences.data(), a.data(), b.data(), n, k + 2, parts, channels, sizeof(T), threads});
+    report.add(name + " differences", error_of(differences, by_rows), sizeof(T) == 4 ? 4e-6 : 1e-14, text_of(c));
     return out;
   });
 }

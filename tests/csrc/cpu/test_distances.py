@@ -90,3 +90,39 @@ def test_near_vectors_keep_their_digits(isa: str) -> None:
     distances = native(probe, gallery, torch.arange(50), False)
     expected = expected_distances(probe, gallery, False)
     assert (distances.diagonal() - expected.diagonal()).abs().max() <= 1e-6 * 2.0**-10
+
+
+def differences(probe: Tensor, gallery: Tensor, threads: int = 2) -> Tensor:
+    (n, parts, c), k, memory = probe.shape, len(gallery), Buffers()
+    out = memory.output(n, k, dtype=probe.dtype)
+    cpu.difference_distances(*map(address, (out, probe, gallery)), n, k, parts, c, probe.dtype.itemsize, threads)
+    memory.check()
+    return out
+
+
+@both_dtypes
+@pytest.mark.parametrize(("n", "k", "parts", "c"), [*SIZES, (17, 66, 9, 128)])
+def test_distances_from_differences(n: int, k: int, parts: int, c: int, dtype: torch.dtype, isa: str) -> None:
+    random = Random(dtype)
+    probe, gallery = random(n, parts, c) + 1000, random(k, parts, c) + 1000
+    gallery[-1] = probe[0]
+    distances, expected = differences(probe, gallery), expected_distances(probe, gallery, False)
+    roundings = c / 2 + parts + 20  # half of those of a sum over channels, those of the mean, and a few more
+    assert ((distances.double() - expected).abs() <= roundings * torch.finfo(dtype).eps / 2 * expected).all()
+    assert distances[0, -1] == 0
+    for threads in (1, 3):
+        assert torch.equal(differences(probe, gallery, threads), distances)
+    alone = differences(probe[n // 2 :][:1], gallery[k // 2 :].contiguous())
+    assert torch.equal(alone[0], distances[n // 2, k // 2 :])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_what_is_not_finite_shows(isa: str, value: float) -> None:
+    random = Random(torch.float32)
+    probe, gallery = random(3, 5, 37), random(30, 5, 37)
+    gallery[7, 4, 36] = value
+    expected = torch.ones(3, 30, dtype=torch.bool)
+    expected[:, 7] = False
+    out = torch.empty(3, 30)
+    cpu.difference_distances(*map(address, (out, probe, gallery)), 3, 30, 5, 37, 4, 2)
+    assert torch.equal(out.isfinite(), expected)
