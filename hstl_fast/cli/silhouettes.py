@@ -25,11 +25,19 @@ from hstl_fast.silhouettes import SavedTrack, video_to_silhouettes
     type=float,
     help="Frames a second of the tracks, at most the video's: those nearest in time are taken.  [default: all]",
 )
+@click.option(
+    "--segmenter",
+    default="background",
+    show_default=True,
+    metavar="NAME",
+    help="What finds people: background (the camera stands still), or onnx:MODEL.onnx, a segmentation model, with "
+    "which the camera may move; a model's options follow a question mark: 'onnx:MODEL.onnx?mean=0.5&std=0.5'.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier output of this command.")
 def silhouettes(
-    video: Path, output: Path, min_frames: int, min_height: int, fps: float | None, overwrite: bool
+    video: Path, output: Path, min_frames: int, min_height: int, fps: float | None, segmenter: str, overwrite: bool
 ) -> None:
-    """Cut walking people out of VIDEO from a camera that stands still.
+    """Cut walking people out of VIDEO.
 
     Writes a sequence of aligned 64 x 64 silhouettes per person, a contact sheet (look at it) and tracks.json;
     `hstl-fast embed DIR` reads the folder.
@@ -41,6 +49,7 @@ def silhouettes(
             min_frames=min_frames,
             min_height=min_height,
             fps=fps,
+            segmenter=segmenter,
             overwrite=overwrite,
             progress=advance,
         )

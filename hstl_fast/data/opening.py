@@ -21,7 +21,7 @@ from hstl_fast.data.partitions import PARTITION_REASONS, compare, load_partition
 from hstl_fast.data.sequences import Item, Partition, Sequences
 from hstl_fast.names import one_of
 from hstl_fast.silhouettes.finding import find
-from hstl_fast.silhouettes.folders import FILE_SUFFIXES, PICTURE_SUFFIXES
+from hstl_fast.silhouettes.folders import FILE_SUFFIXES, PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from hstl_fast.silhouettes.io import Reading, read_sequence
 from hstl_fast.silhouettes.left_out import LeftOut
 
@@ -29,7 +29,7 @@ PACKED = "packed"
 AUTO = "auto"
 # Files that are neither a sequence nor packed, and what to do with them.
 _OTHER_FILES = {
-    (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"): "a video; `hstl-fast silhouettes` cuts its people out first",
+    VIDEO_SUFFIXES: "a video; `hstl-fast silhouettes` cuts its people out first",
     ARCHIVE_SUFFIXES: "an archive; unpack it first",
     PICTURE_SUFFIXES: "a single picture; give the folder of its sequence",
     (".json",): "a JSON file; a partition is given by --partition",

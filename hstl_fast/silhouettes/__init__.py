@@ -12,10 +12,12 @@ from hstl_fast.silhouettes.left_out import LeftOut, by_reason
 from hstl_fast.silhouettes.video import (
     Progress,
     SavedTrack,
+    Segmenter,
     Summary,
     Track,
     contact_sheet,
     extract,
+    open_segmenter,
     video_to_silhouettes,
 )
 
@@ -25,6 +27,7 @@ __all__ = [
     "Progress",
     "Reading",
     "SavedTrack",
+    "Segmenter",
     "SilhouetteError",
     "SilhouetteWarning",
     "Summary",
@@ -37,6 +40,7 @@ __all__ = [
     "find",
     "find_sequences",
     "is_sequence",
+    "open_segmenter",
     "read",
     "read_sequence",
     "video_to_silhouettes",

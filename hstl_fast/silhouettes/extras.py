@@ -11,6 +11,11 @@ def pillow() -> Any:
     return _load("PIL.Image", "Pillow", "PNG silhouettes", "cli")
 
 
+def pillow_font() -> Any:
+    """Import `PIL.ImageFont`."""
+    return _load("PIL.ImageFont", "Pillow", "names in pictures", "video")
+
+
 def opencv() -> Any:
     """Import `cv2`."""
     return _load("cv2", "OpenCV", "silhouettes from video", "video")
@@ -19,6 +24,11 @@ def opencv() -> Any:
 def byte_track() -> Any:
     """Import the class `ByteTrack`."""
     return _load("edgefirst.tracker", "edgefirst-tracker", "silhouettes from video", "video").ByteTrack
+
+
+def onnxruntime() -> Any:
+    """Import `onnxruntime`."""
+    return _load("onnxruntime", "ONNX Runtime", "segmentation models", "segmenter")
 
 
 def kornia() -> Any:
@@ -39,6 +49,16 @@ def fabric() -> Any:
 def tensorboard() -> Any:
     """Import `torch.utils.tensorboard`."""
     return _load("torch.utils.tensorboard", "TensorBoard", "logs for TensorBoard (saving.tensorboard)", "train")
+
+
+def sqlalchemy() -> Any:
+    """Import `sqlalchemy`."""
+    return _load("sqlalchemy", "SQLAlchemy", "galleries", "recognition")
+
+
+def psycopg() -> Any:
+    """Import `psycopg`."""
+    return _load("psycopg", "psycopg", "galleries on PostgreSQL", "recognition")
 
 
 def _load(module: str, package: str, purpose: str, extra: str) -> Any:

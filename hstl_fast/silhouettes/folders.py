@@ -16,6 +16,7 @@ from hstl_fast.silhouettes.left_out import LeftOut
 CONTACT_SHEET = "contact_sheet.png"
 FILE_SUFFIXES = (".npy", ".npz", ".pkl")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".3gp")
 OTHER_NAME = "picture of another name"
 # Folders that file systems and archive programs make.
 _NOT_DATA = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,10 +36,12 @@ class Shot(NamedTuple):
     Attributes:
         number: Its place in the video, from 0.
         image: BGR `[H, W, 3]` uint8, or None where it was not asked for, has no picture or is black.
+        seconds: Its time as the container says.
     """
 
     number: int
     image: NDArray[np.uint8] | None
+    seconds: float
 
 
 class Footage:
@@ -82,7 +84,7 @@ class Footage:
             raise SilhouetteError(f"{self.path}: expected a video with frames, got none that decodes{self._advice()}")
         self.frame_bytes = int(first.nbytes)
 
-    def frames(self, wanted: Callable[[int], bool] = lambda index: True) -> Iterator[Shot]:
+    def frames(self, wanted: Callable[[int], bool] = lambda index: True) -> Generator[Shot, None, None]:
         """Yield every frame of the video in order.
 
         Args:
@@ -107,7 +109,7 @@ class Footage:
                     looked_at, bad = looked_at + 1, bad + (image is None)
                     changes += image is not None and before is not None and _differ(image, before)
                     before = image if image is not None else before
-                yield Shot(len(times) - 1, image)
+                yield Shot(len(times) - 1, image, times[-1])
         finally:
             capture.release()
         self.num_frames, self.bad_frames, self.times = len(times), bad, times
@@ -136,21 +138,32 @@ class Footage:
         Raises:
             ValueError: `fps` is no positive number, above the video's rate, or that is not known.
         """
-        if not (math.isfinite(fps) and fps > 0):
-            raise ValueError(f"fps: expected a positive number of frames a second, got {fps}")
+        self.check_rate(fps)
         if self.fps is None:
             raise SilhouetteError(
                 f"{self.path}: expected a video that says how many frames it has a second, to take {fps:g} of them; "
                 f"its header does not"
             )
-        if fps > RATE_TOLERANCE * self.fps:
-            raise SilhouetteError(f"{self.path}: fps: expected at most the video's {self.fps:g} a second, got {fps:g}")
         times = np.asarray(self.times)
         if len(times) < 2 or not (np.diff(times) > 0).all():
             times = np.arange(self.num_frames) / self.fps
         grid = np.arange(times[0], times[-1] + 0.5 / fps, 1 / fps)
         middles = (times[:-1] + times[1:]) / 2
         return np.unique(np.searchsorted(middles, grid, side="right"))
+
+    def check_rate(self, fps: float) -> None:
+        """Refuse a rate at which frames cannot be taken, as far as the video's own rate is known.
+
+        Args:
+            fps: Frames a second.
+
+        Raises:
+            ValueError: `fps` is no positive number, or above the video's rate.
+        """
+        if not (math.isfinite(fps) and fps > 0):
+            raise ValueError(f"fps: expected a positive number of frames a second, got {fps}")
+        if self.fps is not None and fps > RATE_TOLERANCE * self.fps:
+            raise SilhouetteError(f"{self.path}: fps: expected at most the video's {self.fps:g} a second, got {fps:g}")
 
     def _open(self) -> Any:
         capture = opencv().VideoCapture(str(self.path))
@@ -208,10 +221,12 @@ def _unapplied_rotation(capture: Any) -> int:
 def _picture(capture: Any) -> NDArray[np.uint8] | None:
     """The frame grabbed last, or None where there is none or it is black."""
     ok, image = capture.retrieve()
-    if not ok or image is None:
-        return None
-    dark = image[::COARSE, ::COARSE].max() <= BLACK and image.max() <= BLACK
-    return None if dark else image
+    return None if not ok or image is None or is_black(image) else image
+
+
+def is_black(image: NDArray[np.uint8]) -> bool:
+    """Tell whether a frame shows nothing."""
+    return bool(image[::COARSE, ::COARSE].max() <= BLACK and image.max() <= BLACK)
 
 
 def _differ(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:

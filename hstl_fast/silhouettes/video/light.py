@@ -5,6 +5,7 @@ Everything is measured on a coarse grid of cells, robustly, so that people in th
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,8 @@ STIFFNESS = 1e-3
 FITTED_SHARE = 0.1
 # A cell agrees with the reference within this many grey levels.
 AGREEMENT = 10.0
+# 1 at the values of a pixel that the camera may have clipped.
+_CLIPPED = np.array([not DARKEST < value < BRIGHTEST for value in range(256)], np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +101,16 @@ def relit(picture: NDArray[np.uint8], light: Light, background: NDArray[np.uint8
         return picture
     cv2 = opencv()
     gain = cv2.resize(light.gain, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    normal = ((picture - light.offset) / gain).clip(0, 255)
+    offset = np.append(light.offset, np.float32(0)).astype(np.float64)
+    exact = cv2.divide(cv2.subtract(picture, offset, dtype=cv2.CV_32F), gain)
+    normal = np.asarray(cv2.add(exact, 0.0, dtype=cv2.CV_8U))
     if background is not None:
-        expected = background * gain + light.offset
-        clipped = (picture >= BRIGHTEST) & (expected >= BRIGHTEST) | (picture <= DARKEST) & (expected <= DARKEST)
-        normal = np.where(clipped, background, normal)
-    return np.asarray(normal.round(), np.uint8)
+        at = np.flatnonzero(cv2.LUT(picture, _CLIPPED))
+        seen, behind = picture.ravel()[at], background.ravel()[at]
+        expected = behind * gain.ravel()[at] + light.offset[at % 3]
+        clipped = (seen >= BRIGHTEST) & (expected >= BRIGHTEST) | (seen <= DARKEST) & (expected <= DARKEST)
+        normal.ravel()[at[clipped]] = behind[clipped]
+    return normal
 
 
 def _agreement(frame: Floats, expected: Floats) -> float:
@@ -123,8 +130,7 @@ def _fit(frame: Floats, reference: Floats) -> tuple[Floats, float] | None:
     usable = (f > DARKEST) & (f < BRIGHTEST) & (r > DARKEST) & (r < BRIGHTEST)
     if usable.mean() < FITTED_SHARE:
         return None
-    y, x = (place.ravel() for place in np.mgrid[-1 : 1 : CELLS[1] * 1j, -1 : 1 : CELLS[0] * 1j])
-    shape = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
+    shape = _polynomials()
     flat = np.stack([r, np.ones_like(r)], axis=1)
     curved = np.concatenate([shape * r[:, None], np.ones((len(r), 1))], axis=1)
     simple = _robust(flat[usable], f[usable], _first_guess(f[usable], r[usable]), np.zeros(2))
@@ -135,6 +141,13 @@ def _fit(frame: Floats, reference: Floats) -> tuple[Floats, float] | None:
     if gain.min() <= 0.1:
         return None
     return gain.astype(np.float32), float(full[-1])
+
+
+@functools.cache
+def _polynomials() -> NDArray[np.float64]:
+    """The terms of a polynomial of second degree at every cell, `[48 * 64, 6]`."""
+    y, x = (place.ravel() for place in np.mgrid[-1 : 1 : CELLS[1] * 1j, -1 : 1 : CELLS[0] * 1j])
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
 
 
 def _first_guess(f: NDArray[np.float64], r: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,38 @@ def write_output(out: Path, found: Extraction) -> Summary:
 def _saved(out: Path, track: Track) -> SavedTrack:
     first, last = int(track.frames[0]), int(track.frames[-1])
     return SavedTrack(track.name, out / f"{track.name}.npz", len(track.frames), first, last)
+
+
+class Saved(NamedTuple):
+    """Name, frames `[K]` and boxes `[K, 4]` of a track that was written, as in `Track`."""
+
+    name: str
+    frames: NDArray[np.intp]
+    boxes: NDArray[np.intp]
+
+
+def saved_tracks(folder: Path) -> dict[str, Saved]:
+    """Read where in their video the tracks of a folder are.
+
+    Args:
+        folder: Any folder.
+
+    Returns:
+        The tracks by the names of their files; none where `write_output` did not write the folder.
+    """
+    try:
+        description = json.loads((folder / TRACKS_JSON).read_text(encoding="utf-8"))
+        return {
+            track["file"]: Saved(
+                track["name"],
+                np.array(track["frames"], np.intp).reshape(-1),
+                np.array(track["boxes_xywh"], np.intp).reshape(-1, 4),
+            )
+            for track in description["tracks"]
+            if track["frames"] and re.search(r"track\d+$", track["name"])
+        }
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
 
 
 def _files_of_earlier_output(out: Path) -> set[str]:

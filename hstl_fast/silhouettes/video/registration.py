@@ -43,19 +43,27 @@ class Reference:
 
     Args:
         picture: BGR `[H, W, 3]` uint8.
+        background: Bool `[H, W]`, where features are looked for; None: everywhere.
+        corners: Most features to follow.
 
     Attributes:
         num_corners: Number of features that it has.
     """
 
-    def __init__(self, picture: NDArray[np.uint8]) -> None:
+    def __init__(
+        self, picture: NDArray[np.uint8], background: NDArray[np.bool_] | None = None, corners: int = CORNERS
+    ) -> None:
         cv2 = opencv()
         self._size = picture.shape[:2]
         self._contrast = local_contrast(picture)
-        corners = cv2.goodFeaturesToTrack(
-            self._contrast, CORNERS, CORNER_QUALITY, max(5.0, CORNER_DISTANCE * self._size[1])
+        found = cv2.goodFeaturesToTrack(
+            self._contrast,
+            corners,
+            CORNER_QUALITY,
+            max(5.0, CORNER_DISTANCE * self._size[1]),
+            mask=None if background is None else background.astype(np.uint8),
         )
-        self._corners = np.zeros((0, 1, 2), np.float32) if corners is None else corners
+        self._corners = np.zeros((0, 1, 2), np.float32) if found is None else found
         self.num_corners = len(self._corners)
 
     def motion_of(self, picture: NDArray[np.uint8]) -> Motion | None:

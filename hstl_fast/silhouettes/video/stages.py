@@ -49,6 +49,15 @@ ADVICE = {
     MOTIONLESS: "only people who walk are cut out",
     RIGID: "only people who walk are cut out",
 }
+# The same for people found by a model, for which no background has to stand out.
+MODEL_ADVICE = {
+    **ADVICE,
+    NO_BODY: "groups and people behind others are no standing person; try footage of people who walk apart, and look "
+    "whether the model takes other things for people",
+    UNSTEADY: "try footage of people who walk apart, or a model with finer outlines",
+    TORN: "try footage without posts between camera and people, or a model with finer outlines",
+}
+BACKGROUND = "background"
 
 
 @dataclass
@@ -64,6 +73,7 @@ class Stages:
         shapes: Moving shapes that are high enough, one for each frame.
         highest_low: Height of the highest moving shape that is too low, in pixels.
         kept: Frames of the tracks that were kept.
+        segmenter: What found the foreground, as `Segmenter.name` has it.
         rejections: Shapes that were left out, by reason, one for each frame.
     """
 
@@ -75,6 +85,7 @@ class Stages:
     shapes: int = 0
     highest_low: int = 0
     kept: int = 0
+    segmenter: str = BACKGROUND
     rejections: Rejections = field(default_factory=Rejections)
 
     def see(self, mask: NDArray[np.bool_], blobs: Sequence[Blob], min_height: int) -> None:
@@ -104,8 +115,10 @@ class Stages:
     def counted(self) -> str:
         """State the counts in a phrase."""
         left_out = [f"{count} {reason}" for reason, count in self.rejections.most_common() if count]
-        shapes = f"; of {self.shapes + self.rejections[TOO_SMALL]} moving shapes in them " if left_out else ""
-        return f"{self.moving} of them show something that moves{shapes}{', '.join(left_out)}"
+        learnt = self.segmenter == BACKGROUND
+        kind, seen = ("moving ", "something that moves") if learnt else ("", f"what {self.segmenter} takes for people")
+        shapes = f"; of {self.shapes + self.rejections[TOO_SMALL]} {kind}shapes in them " if left_out else ""
+        return f"{self.moving} of them show {seen}{shapes}{', '.join(left_out)}"
 
     def advice(self, moves: float, min_frames: int, min_height: int) -> str:
         """Say what to try against the loss that was largest.
@@ -120,12 +133,23 @@ class Stages:
         """
         if moves:
             return moving_camera(moves)
+        learnt = self.segmenter == BACKGROUND
         if self.flooded >= MANY * self.frames:
+            if not learnt:
+                return (
+                    f"in {self.flooded} frames {self.segmenter} takes more than half of the picture for people; look "
+                    "whether its options class, scale, mean, std and rgb are those it was trained with"
+                )
             return (
                 f"in {self.flooded} frames more than half of the picture differs from the background, as with a moving "
                 "camera or lights that keep changing; try a part of the video in which both are steady"
             )
         (reason, count) = max(self.rejections.items(), key=lambda item: item[1], default=("", 0))
+        if not count and not learnt:
+            return (
+                f"{self.segmenter} finds nobody; is anybody in the video, and are the options class, scale, mean, std "
+                "and rgb those it was trained with?"
+            )
         if not count:
             return "nothing moves that could be a person; is anybody in the video, and does he walk?"
         if reason == TOO_SMALL:
@@ -136,12 +160,13 @@ class Stages:
             )
         if reason == TOO_SHORT:
             return f"try a smaller min_frames (--min-frames on the command line; {min_frames} was used)"
-        return ADVICE[reason]
+        return (ADVICE if learnt else MODEL_ADVICE)[reason]
 
 
 def moving_camera(moves: float) -> str:
     """Say that the camera moves, and by how many pixels from frame to frame."""
     return (
         f"the camera moves: about {moves:.1f} pixels from frame to frame; only people before a background that stands "
-        "still can be cut out, so film from a fixed camera or stabilise the video first"
+        "still can be cut out, so film from a fixed camera, stabilise the video first, or use a segmentation model "
+        "(--segmenter onnx:MODEL.onnx on the command line)"
     )

@@ -47,6 +47,19 @@ class _Sighting:
     ends: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Passage:
+    """The way of one person through the picture, as long as he is apart from others.
+
+    Attributes:
+        bodies: His blobs, of any shape, at most one for each frame.
+        runs: Clean runs among them: whole bodies of a steady size, without gaps of more than MAX_GAP frames.
+    """
+
+    bodies: list[Blob]
+    runs: list[list[Blob]]
+
+
 def track_people(blobs: list[list[Blob]], rejections: Rejections | None = None) -> list[list[Blob]]:
     """Group blobs into clean runs of one person each.
 
@@ -61,14 +74,29 @@ def track_people(blobs: list[list[Blob]], rejections: Rejections | None = None) 
     Returns:
         Runs of any length, in order of appearance.
     """
-    counts = Rejections() if rejections is None else rejections
-    runs = []
-    for track in _follow(_sightings(*mend(blobs))):
-        for run in _single_person_runs(track, counts):
-            steady = _steady([b for b in run if _is_whole(b, counts)], counts)
-            for whole in _without_pieces(_cut_at_steps(steady), counts):
-                runs += [whole[piece] for piece in gapless([b.frame for b in whole])]
+    runs = [run for passage in follow_people(blobs, rejections) for run in passage.runs]
     return sorted(runs, key=lambda run: (run[0].frame, run[0].box))
+
+
+def follow_people(blobs: list[list[Blob]], rejections: Rejections | None = None) -> list[Passage]:
+    """Group blobs into the passages of people, each with its clean runs as `track_people` gives them.
+
+    Args:
+        blobs: The blobs of every frame.
+        rejections: Counts the bodies that are left out, by reason.
+
+    Returns:
+        The passages, in no particular order.
+    """
+    counts = Rejections() if rejections is None else rejections
+    passages = []
+    for track in _follow(_sightings(*mend(blobs))):
+        for bodies in _single_person_runs(track, counts):
+            steady = _steady([b for b in bodies if _is_whole(b, counts)], counts)
+            parts = _without_pieces(_cut_at_steps(steady), counts)
+            runs = [whole[piece] for whole in parts for piece in gapless([b.frame for b in whole])]
+            passages.append(Passage(bodies, runs))
+    return passages
 
 
 def _is_whole(body: Blob, rejections: Rejections) -> bool:
@@ -156,15 +184,24 @@ def _steady(bodies: list[Blob], rejections: Rejections) -> list[Blob]:
 def _near_usual(sizes: NDArray[np.float64], frames: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
     """Bool: whether a size is near the median of those around it, each carried on by the usual growth until then."""
     half, logs = WINDOW // 2, np.log(sizes)
-    near = np.ones(len(sizes), dtype=bool)
-    for i in range(len(sizes)):
-        around = slice(max(0, i - half), i + half + 1)
-        values, times = logs[around], frames[around]
-        rates = (values[GROWTH_SPAN:] - values[:-GROWTH_SPAN]) / (times[GROWTH_SPAN:] - times[:-GROWTH_SPAN])
-        growth = float(np.median(rates)) if len(rates) else 0.0
-        usual = np.median(values + growth * (frames[i] - times))
-        near[i] = abs(logs[i] - usual) <= np.log(tolerance)
-    return near
+    usual = np.empty(len(sizes))
+    inner = slice(half, max(half, len(sizes) - half))
+    if inner.start < inner.stop:
+        values, times = (np.lib.stride_tricks.sliding_window_view(each, WINDOW) for each in (logs, frames))
+        usual[inner] = _usual(values, times, frames[inner])
+    for i in (*range(min(half, len(sizes))), *range(inner.stop, len(sizes))):
+        at = slice(max(0, i - half), i + half + 1)
+        usual[i] = _usual(logs[None, at], frames[None, at], frames[i : i + 1])[0]
+    return np.asarray(np.abs(logs - usual) <= np.log(tolerance))
+
+
+def _usual(values: NDArray[np.float64], times: NDArray[np.float64], now: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The usual value at the times `[n]` from those around, `[n, k]` with their times."""
+    growth = np.zeros(len(now))
+    if values.shape[1] > GROWTH_SPAN:
+        spans = times[:, GROWTH_SPAN:] - times[:, :-GROWTH_SPAN]
+        growth = np.median((values[:, GROWTH_SPAN:] - values[:, :-GROWTH_SPAN]) / spans, axis=1)
+    return np.asarray(np.median(values + growth[:, None] * (now[:, None] - times), axis=1))
 
 
 def _cut_at_steps(bodies: list[Blob]) -> list[list[Blob]]:

@@ -21,12 +21,14 @@ class Track:
         frames: Indices `[K]` of the frames in the video.
         boxes: Boxes `[K, 4]` (x, y, width, height) in pixels of the video.
         silhouettes: Aligned silhouettes `[K, 64, 64]` uint8.
+        fps: Frames a second of the track, or None where the rate is unknown.
     """
 
     name: str
     frames: NDArray[np.intp]
     boxes: NDArray[np.intp]
     silhouettes: NDArray[np.uint8]
+    fps: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from hstl_fast.silhouettes.align import BODY_THRESHOLD
 from hstl_fast.silhouettes.video.rejections import MOTIONLESS, PAIR, RIGID
 
+Boxes = NDArray[np.intp] | NDArray[np.float64]
 # Somebody who walks gets this far within a track, in heights of the body, or grows or shrinks by this factor. In a
 # short track so much per frame is enough.
 FARTHEST, GROWTH = 0.35, 1.15
@@ -35,24 +36,27 @@ TWO_HEADS_SHARE, THREE_LEGS_SHARE = 0.25, 0.15
 HEADS_WINDOW = 15
 
 
-def objection(boxes: NDArray[np.intp], silhouettes: NDArray[np.uint8]) -> str:
+def objection(boxes: Boxes | None, silhouettes: NDArray[np.uint8], may_stand: bool = False) -> str:
     """Say why a track does not show one walking person.
 
     Args:
-        boxes: Boxes `[K, 4]` (x, y, width, height) in pixels, K at least 1.
+        boxes: Boxes `[K, 4]` (x, y, width, height) in pixels of one picture, K at least 1; None where places in
+            different frames cannot be compared, so that the legs alone tell whether somebody walks.
         silhouettes: Aligned silhouettes `[K, 64, 64]` uint8.
+        may_stand: Whether a walker may stand for a part of the track; else the legs change over the whole of it.
 
     Returns:
         One of the reasons MOTIONLESS, RIGID and PAIR, or nothing.
     """
-    if not moves(boxes):
+    if boxes is not None and not moves(boxes):
         return MOTIONLESS
-    if change_of_legs(silhouettes) < LEAST_CHANGE * min(1.0, len(silhouettes) / STEP):
+    change = largest_change_of_legs(silhouettes) if may_stand else change_of_legs(silhouettes)
+    if change < LEAST_CHANGE * min(1.0, len(silhouettes) / STEP):
         return RIGID
     return PAIR if shows_two_people(silhouettes) else ""
 
 
-def moves(boxes: NDArray[np.intp]) -> bool:
+def moves(boxes: Boxes) -> bool:
     """Tell whether a body leaves its place, or comes nearer or goes away.
 
     Args:
@@ -87,6 +91,20 @@ def change_of_legs(silhouettes: NDArray[np.uint8]) -> float:
     """
     share = (silhouettes[:, LEGS] >= BODY_THRESHOLD).mean(axis=0)
     return float((share * (1 - share)).sum() / max(share.sum(), 1e-9))
+
+
+def largest_change_of_legs(silhouettes: NDArray[np.uint8]) -> float:
+    """Measure how much the legs change in the part of a track in which they change most.
+
+    Args:
+        silhouettes: Aligned silhouettes `[K, 64, 64]` uint8, K at least 1.
+
+    Returns:
+        The largest `change_of_legs` over STEP frames.
+    """
+    starts = range(0, max(1, len(silhouettes) - STEP + 1), STEP // 3)
+    parts = [silhouettes[start : start + STEP] for start in starts]
+    return max(change_of_legs(part) for part in [*parts, silhouettes[-STEP:]])
 
 
 def shows_two_people(silhouettes: NDArray[np.uint8]) -> bool:

@@ -44,6 +44,7 @@ class Figure:
         pauses: Pairs (frame, number of frames) in which the figure stands still.
         shadow: Share of the light that the figure takes from the ground beside it, 0 for none.
         seed: Number of the clothes.
+        colour: Blue, green and red of the whole body, in place of clothes of several colours.
     """
 
     shapes: NDArray[np.uint8]
@@ -58,6 +59,7 @@ class Figure:
     pauses: tuple[tuple[int, int], ...] = ()
     shadow: float = 0.0
     seed: int = 0
+    colour: tuple[float, float, float] | None = None
 
     def steps(self, frame: int) -> int:
         """Frames walked until `frame`, without pauses."""
@@ -92,6 +94,7 @@ def walker(
     last: int = 10**6,
     pauses: tuple[tuple[int, int], ...] = (),
     shadow: float = 0.0,
+    colour: tuple[float, float, float] | None = None,
 ) -> Figure:
     """A person who crosses the picture to the right (`direction=1`) or to the left (-1), `speed` columns a frame."""
     shapes = render(identity, view=90, condition=condition, frames=RENDERED)
@@ -107,6 +110,7 @@ def walker(
         pauses=pauses,
         shadow=shadow,
         seed=identity,
+        colour=colour,
     )
 
 
@@ -282,7 +286,7 @@ class Scene:
             flat = _sample(shape[::-1], (row - 0.04 * height, 0.22 * height), (column, height), self.size, shear=1.2)
             _blend(image, _softened(flat), 1 - np.float32(figure.shadow))
         cover = _sample(shape, (row - height, height), (column, height), self.size)
-        _blend(image, cover, _clothes(figure.seed)(cover, row, column, height))
+        _blend(image, cover, _clothes(figure.seed, figure.colour)(cover, row, column, height))
 
     def _bodies(self, t: int) -> list[TrueBody]:
         seen = np.zeros(self.size, bool)
@@ -391,13 +395,15 @@ def _blend(image: Floats, cover: _Cover, paint: Floats | np.float32) -> None:
     window[:] = window * (1 - share) + colour * share
 
 
-def _clothes(seed: int) -> Callable[[_Cover, float, float, float], Floats]:
-    """Colours of hair, face, jacket, trousers and shoes, with folds that move with the body."""
+def _clothes(seed: int, colour: tuple[float, float, float] | None) -> Callable[[_Cover, float, float, float], Floats]:
+    """Colours of hair, face, jacket, trousers and shoes, or one for all, with folds that move with the body."""
     rng = np.random.default_rng([seed, 4])
     bright = rng.random() < 0.3
     jacket = rng.uniform(0, 70, 3) + (170 if bright else 0)
     trousers, shoes = rng.uniform(0, 60, 3), rng.uniform(0, 40, 3)
     colours = np.array([[25, 25, 35], [100, 130, 190], jacket, trousers, shoes], np.float32)
+    if colour is not None:
+        colours[:] = colour
     ends = np.array([0.05, 0.13, 0.52, 0.95])
     folds = _blurred(rng.standard_normal((64, 64, 1)), 2.0)
     folds *= 6 / folds.std()

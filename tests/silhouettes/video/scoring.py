@@ -60,8 +60,8 @@ def score(scene: Scene, tracks: Sequence[tuple[NDArray[np.intp], NDArray[np.intp
     strangers = 0
     for number, (frames, boxes, silhouettes) in enumerate(tracks):
         for frame, at, silhouette in zip(frames.tolist(), boxes.tolist(), silhouettes, strict=True):
-            body = max(scene.bodies[frame], key=lambda b: _box_iou(at, b.box), default=None)
-            if body is None or _box_iou(at, body.box) < 0.3:
+            body = max(scene.bodies[frame], key=lambda b: box_iou(at, b.box), default=None)
+            if body is None or box_iou(at, body.box) < 0.3:
                 strangers += 1
                 continue
             truth, seen = align(body.mask) >= 128, silhouette >= 128
@@ -78,7 +78,8 @@ def score(scene: Scene, tracks: Sequence[tuple[NDArray[np.intp], NDArray[np.intp
     )
 
 
-def _box_iou(a: Sequence[int], b: Sequence[int]) -> float:
+def box_iou(a: Sequence[int], b: Sequence[int]) -> float:
+    """Compute the intersection over union of two boxes (x, y, width, height)."""
     across = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     down = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     common = max(0, across) * max(0, down)

@@ -23,7 +23,7 @@ from hstl_fast.silhouettes import (
     read,
     video_to_silhouettes,
 )
-from hstl_fast.silhouettes.video.extraction import untorn_frames
+from hstl_fast.silhouettes.video.cleaning import untorn_frames
 from tests.silhouettes.video.footage import Walker, write_video
 
 STREET = Path(

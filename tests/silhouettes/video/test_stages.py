@@ -121,8 +121,8 @@ def test_boxes_lie_where_the_camera_saw_the_body() -> None:
     mask[10:70, 20:40] = True
     (blob,) = find_blobs(mask, 0, 48)
     motion = Motion(np.array([[1.0, 0.0, 2.4], [0.0, 1.0, -1.6]]), 3.0)
-    assert extraction._box_in_frame(blob, None) == (20, 10, 20, 60)
-    assert extraction._box_in_frame(blob, motion) == (22, 8, 20, 60)
+    assert extraction.box_in_frame(blob.box, None) == (20, 10, 20, 60)
+    assert extraction.box_in_frame(blob.box, motion) == (22, 8, 20, 60)
 
 
 def test_people_who_may_lie_on_their_side_are_warned_about(walk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
