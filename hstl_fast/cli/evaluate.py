@@ -1,4 +1,4 @@
-"""`hstl-fast evaluate`: the tables of the published protocols."""
+"""`hstl-fast evaluate`: the tables of the published protocols, and error rates where some people are unknown."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from hstl_fast.cli.embedding import Settings, network_options
 from hstl_fast.cli.evaluation_data import Chosen, load_test_set, read_probes
 from hstl_fast.cli.evaluation_output import csv_text, json_text, print_outcome
 from hstl_fast.cli.found import FoundOptions, found_options, refuse_same
+from hstl_fast.cli.open_set import Compared, OpenSetOptions, compare, open_set_options
+from hstl_fast.cli.open_set_output import compared_csv, compared_json, print_compared
 from hstl_fast.cli.options import choice, new_file
 from hstl_fast.cli.output import SomeFailed, progress_bar
-from hstl_fast.evaluation import METRICS, PROTOCOLS
+from hstl_fast.evaluation import METRICS, PROTOCOLS, open_set_pictures
 from hstl_fast.evaluation.pictures import SUFFIXES, draw_pictures, draw_sheet, picture_names, require_matplotlib
 from hstl_fast.evaluation.protocols import TAKERS, Outcome, Request, run_protocol
 from hstl_fast.files import atomic_file
@@ -45,8 +47,8 @@ def _pictures(_: click.Context, __: click.Parameter, place: Path | None) -> Path
     return place
 
 
-@click.command(short_help="Evaluate by a published protocol.")
-@choice("--protocol", PROTOCOLS, required=True, help="Whose rules: which sequences are compared, and how.")
+@click.command(short_help="Evaluate by a published protocol, or with unknown people.")
+@choice("--protocol", PROTOCOLS, help="Whose rules: which sequences are compared, and how.")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(exists=True, path_type=Path))
 @click.option("--probes", metavar="FILE", type=_FILE, help="Probes of gait3d: PROBE_SET, a JSON list, or one a line.")
 @choice("--metric", METRICS, default="euclidean", help="Distance of two part embeddings.")
@@ -59,12 +61,14 @@ def _pictures(_: click.Context, __: click.Parameter, place: Path | None) -> Path
     metavar="DIR",
     callback=_pictures,
     type=click.Path(path_type=Path),
-    help=f"Also draw heat maps and CMC curves: into a folder, or as one file ({', '.join(SUFFIXES)}).",
+    help="Also draw heat maps and CMC curves, or ROC and DET curves of --open-set: into a folder, or as one file "
+    f"({', '.join(SUFFIXES)}).",
 )
+@open_set_options
 @found_options
 @network_options
 def evaluate(
-    protocol: str,
+    protocol: str | None,
     inputs: tuple[Path, ...],
     probes: Path | None,
     metric: str,
@@ -75,22 +79,40 @@ def evaluate(
     plot: Path | None,
     **options: Any,
 ) -> None:
-    """Evaluate embedding files, or data that are embedded first, by the protocol of a published data set.
+    """Evaluate embedding files, or data that are embedded first, by the protocol of a published data set, or openly.
 
     Sequences are named label/type/view; the TEST_SET of --partition is evaluated. Percentages stand beside the numbers
     of people, probes and gallery sequences, and beside published ones, which are marked as such. For grew, whose people
     are not public, --csv gets the competition's file. The network for data is the protocol's, unless --preset or
     --checkpoint names another.
+
+    With --open-set some people are unknown. Thresholds are found for false-accept rates of 0.1, 1 and 10 %, and the
+    true-accept rates there, equal error rates, ROC and DET curves, each with its interval. Who is in INPUT and not in
+    --gallery is unknown; without --gallery people are drawn, and of the others the gallery of --protocol or half of the
+    recordings is enrolled.
     """
-    _check_options(protocol, csv_file, plot, {"probes": probes is not None, "cross_view": cross_view, "rerank": rerank})
+    opened = OpenSetOptions.take(options)
+    given = {"probes": probes is not None, "cross_view": cross_view, "rerank": rerank}
+    _check_options(protocol, opened, csv_file, plot, given)
     failures: list[str] = []
     found = FoundOptions.take(options)
-    read = [path for path in (*inputs, probes, found.partition) if path is not None]
+    read = [path for path in (*inputs, *opened.gallery, *opened.beside, probes, found.partition) if path is not None]
     refuse_same(json_file, read, "--json")
     refuse_same(csv_file, read, "--csv")
     named = None if probes is None else read_probes(probes)
     request = Request(metric, named, cross_view, rerank, plot is not None)
-    chosen = load_test_set(inputs, protocol, request, found, Settings(**options), failures)
+    if opened.open_set:
+        compared = compare(inputs, opened, protocol, request, found, Settings(**options), failures)
+        _write(_compared_files(compared, json_file, csv_file, plot), plot)
+        print_compared(compared)
+    elif protocol is not None:
+        chosen = load_test_set(inputs, protocol, request, found, Settings(**options), failures)
+        _evaluate(protocol, chosen, json_file, csv_file, plot)
+    if failures:
+        raise SomeFailed(failures)
+
+
+def _evaluate(protocol: str, chosen: Chosen, json_file: Path | None, csv_file: Path | None, plot: Path | None) -> None:
     notes = list(chosen.notes)
     with progress_bar() as progress:
         outcome = _run(protocol, chosen, progress)
@@ -101,15 +123,20 @@ def evaluate(
     print_outcome(outcome, [*_untrained(chosen), *notes])
     if protocol == "grew":
         click.echo(f"{csv_file}: {outcome.counts['probes']} rows for the competition")
-    if failures:
-        raise SomeFailed(failures)
 
 
-def _check_options(protocol: str, csv_file: Path | None, plot: Path | None, given: dict[str, bool]) -> None:
+def _check_options(
+    protocol: str | None, opened: OpenSetOptions, csv_file: Path | None, plot: Path | None, given: dict[str, bool]
+) -> None:
+    if protocol is None and not opened.open_set:
+        raise click.UsageError(f"Missing option '--protocol': expected one of {', '.join(PROTOCOLS)}, or --open-set")
+    if opened.open_set and (given["cross_view"] or given["rerank"] or protocol == "grew"):
+        raise click.UsageError("--open-set cannot be combined with --cross-view, --rerank, or --protocol grew")
     for option, takers in TAKERS.items():
         if given[option] and protocol not in takers:
             flag = f"--{option.replace('_', '-')}"
-            raise click.UsageError(f"{flag} is for {', '.join(takers)}; got --protocol {protocol}")
+            got = "no --protocol" if protocol is None else f"--protocol {protocol}"
+            raise click.UsageError(f"{flag} is for {', '.join(takers)}; got {got}")
     if protocol == "grew" and csv_file is None:
         raise click.UsageError("grew has no public answers, so it writes the competition's file: name it with --csv")
     if protocol == "grew" and plot is not None:
@@ -144,6 +171,23 @@ def _files(
         files[plot] = lambda: draw_sheet(outcome, plot.suffix.lower())
     elif plot is not None:
         for name, content in draw_pictures(outcome).items():
+            files[plot / f"{name}.png"] = lambda content=content: content  # type: ignore[misc]
+    return files
+
+
+def _compared_files(
+    compared: Compared, json_file: Path | None, csv_file: Path | None, plot: Path | None
+) -> dict[Path, Callable[[], bytes]]:
+    """The files of an open-set evaluation, each with a function that makes its content."""
+    files: dict[Path, Callable[[], bytes]] = {}
+    if csv_file is not None:
+        files[csv_file] = lambda: compared_csv(compared).encode()
+    if json_file is not None:
+        files[json_file] = lambda: compared_json(compared).encode()
+    if plot is not None and _is_sheet(plot):
+        files[plot] = lambda: open_set_pictures.draw_sheet(compared.results, plot.suffix.lower())
+    elif plot is not None:
+        for name, content in open_set_pictures.draw_pictures(compared.results).items():
             files[plot / f"{name}.png"] = lambda content=content: content  # type: ignore[misc]
     return files
 

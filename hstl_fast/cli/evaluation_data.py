@@ -81,12 +81,13 @@ def load_test_set(
         other = next(path for path in inputs if path not in files)
         raise click.UsageError(f"expected embedding files or data, not both; got {files[0]} and {other}")
     if files:
-        _refuse_options_of_data(files[0], found, settings)
+        refuse_options_of_data(files[0], found, settings)
         return _of_files(files, protocol, request, found)
     return _of_data(inputs, protocol, request, found, settings, failures)
 
 
-def _refuse_options_of_data(file: Path, found: FoundOptions, settings: Settings) -> None:
+def refuse_options_of_data(file: Path, found: FoundOptions, settings: Settings) -> None:
+    """Refuse options for data that are to be embedded beside an embedding file."""
     given = {**dataclasses.asdict(settings), **dataclasses.asdict(dataclasses.replace(found, partition=None))}
     usual = {**dict.fromkeys(dataclasses.asdict(settings)), **dataclasses.asdict(FoundOptions())}
     names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value != usual[name]]
@@ -96,8 +97,8 @@ def _refuse_options_of_data(file: Path, found: FoundOptions, settings: Settings)
 
 def _of_files(files: Sequence[Path], protocol: str, request: Request, found: FoundOptions) -> Chosen:
     partition = None if found.partition is None else load_partition(found.partition)
-    request = _with_probes(protocol, request, partition)
-    embeddings = _join(files)
+    request = named_probes(protocol, request, partition)
+    embeddings = join_files(files)
     items = _items(embeddings.names)
     chosen, notes = choose_test_set(items, protocol, partition)
     if len(chosen) < len(items):
@@ -117,7 +118,7 @@ def _of_data(
     if settings.checkpoint is None and settings.preset is None:
         settings = dataclasses.replace(settings, preset=PRESET[protocol])
     every = open_input(inputs, found)
-    chosen = held_out(every, protocol, _with_probes(protocol, request, every.partition))
+    chosen = held_out(every, protocol, named_probes(protocol, request, every.partition))
     left_out: list[LeftOut] = []
     embeddings, failed = embed_sequences(load_network(settings), chosen.sequences, settings, left_out)
     failures += failed
@@ -128,7 +129,12 @@ def _of_data(
     return Chosen(embeddings, [by_name[name] for name in embeddings.names], chosen.request, list(chosen.notes))
 
 
-def _with_probes(protocol: str, request: Request, partition: Partition | None) -> Request:
+def named_probes(protocol: str, request: Request, partition: Partition | None) -> Request:
+    """Take the names of probes from the partition, where the protocol needs them and none are given.
+
+    Raises:
+        click.UsageError: The protocol needs a list of probes, and there is none.
+    """
     try:
         return with_probes(protocol, request, partition)
     except ValueError as error:
@@ -136,8 +142,8 @@ def _with_probes(protocol: str, request: Request, partition: Partition | None) -
         raise click.UsageError(message) from error
 
 
-def _join(files: Sequence[Path]) -> Embeddings:
-    """The embeddings of several files of one network as one."""
+def join_files(files: Sequence[Path]) -> Embeddings:
+    """Join the embeddings of several files of one network."""
     loaded = [load_embeddings(path) for path in files]
     for path, each in zip(files[1:], loaded[1:], strict=True):
         try:
@@ -168,7 +174,7 @@ def _rows(embeddings: Embeddings, chosen: Sequence[int]) -> Embeddings:
 def _items(names: Sequence[str]) -> list[Item]:
     check_sequence_names(names)
     parts = [name.split("/") for name in names]
-    return [Item(_composed(part[0]), part[1], part[2], name) for part, name in zip(parts, names, strict=True)]
+    return [Item(composed(part[0]), part[1], part[2], name) for part, name in zip(parts, names, strict=True)]
 
 
 def read_probes(path: Path) -> tuple[str, ...]:
@@ -184,18 +190,39 @@ def read_probes(path: Path) -> tuple[str, ...]:
         ValueError: The file holds no names.
         OSError: The file cannot be read.
     """
+    return _names(path, "names of probes", "PROBE_SET")
+
+
+def read_people(path: Path) -> tuple[str, ...]:
+    """Read the names of people.
+
+    Args:
+        path: A JSON list, or a text with one name a line.
+
+    Returns:
+        The names.
+
+    Raises:
+        ValueError: The file holds no names.
+        OSError: The file cannot be read.
+    """
+    return _names(path, "names of people")
+
+
+def _names(path: Path, kind: str, key: str | None = None) -> tuple[str, ...]:
     content = path.read_bytes()
     document = _json(content)
     if isinstance(document, dict):
-        document = document.get("PROBE_SET")
+        document = None if key is None else document.get(key)
     elif document is None:
         try:
             document = [line.strip() for line in content.decode("utf-8-sig").splitlines() if line.strip()]
         except UnicodeDecodeError:
             document = []
     if not isinstance(document, list) or not document or not all(isinstance(name, str) for name in document):
-        raise ValueError(f"{path}: expected names of probes, in PROBE_SET, as a JSON list, or one a line; got none")
-    return tuple(_composed(name) for name in document)
+        place = "" if key is None else f"in {key}, "
+        raise ValueError(f"{path}: expected {kind}, {place}as a JSON list, or one a line; got none")
+    return tuple(composed(name) for name in document)
 
 
 def _json(content: bytes) -> Any:
@@ -206,5 +233,6 @@ def _json(content: bytes) -> Any:
         return None
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
+    """Compose the letters of a name as Unicode's form NFC has them."""
     return unicodedata.normalize("NFC", name)

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.evaluation import Embeddings, identity
+from hstl_fast.evaluation import Embeddings, identity, rates
 from hstl_fast.evaluation.search import top
 from hstl_fast.progress import Progress
 
 # Embeddings of one sequence in two batches differ by rounding: so much of the largest value at most.
 _ROUNDING = 1e-4
-# Frame rates that differ by no more than this factor count as equal.
-_SAME_RATE = 1.1
 
 
 @dataclass(frozen=True)
@@ -142,20 +140,8 @@ def count_people(names: Sequence[str]) -> dict[str, int]:
 
 def compared_rates(gallery: Embeddings, probe: Embeddings) -> str | None:
     """Write a sentence about frame rates of gallery and probes that differ, where both are known."""
-    sides = [side.fps[np.isfinite(side.fps)] for side in (gallery, probe) if side.fps is not None]
-    if len(sides) < 2 or not all(len(rates) for rates in sides):
-        return None
-    (g_low, g_high), (p_low, p_high) = ((float(rates.min()), float(rates.max())) for rates in sides)
-    if max(g_high / p_low, p_high / g_low) <= _SAME_RATE:
-        return None
-    return (
-        f"the gallery was filmed at {_range(g_low, g_high)} frames per second and the probes at "
-        f"{_range(p_low, p_high)}; a network that was trained at one rate compares walks of another badly"
-    )
-
-
-def _range(low: float, high: float) -> str:
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    unknown = np.zeros(0)
+    return rates.compared_rates(*(unknown if side.fps is None else side.fps for side in (gallery, probe)))
 
 
 def _person(name: str) -> str:

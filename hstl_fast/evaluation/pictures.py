@@ -20,7 +20,8 @@ SUFFIXES = (".png", ".svg", ".pdf")
 _STYLE = {"font.size": 9, "svg.hashsalt": "hstl_fast", "axes.titlesize": 10}
 # So many gallery views fit the width with a number in each cell.
 _NUMBERED = 14
-_Panel = Callable[["Axes"], None]
+# A function that draws into the axes of a picture.
+Panel = Callable[["Axes"], None]
 
 
 def require_matplotlib() -> Any:
@@ -67,7 +68,7 @@ def draw_pictures(outcome: Outcome, suffix: str = ".png") -> dict[str, bytes]:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    return {name: _draw([panel], suffix) for name, panel in _panels(outcome).items()}
+    return {name: draw_panels([panel], suffix) for name, panel in _panels(outcome).items()}
 
 
 def draw_sheet(outcome: Outcome, suffix: str = ".png") -> bytes:
@@ -87,12 +88,12 @@ def draw_sheet(outcome: Outcome, suffix: str = ".png") -> bytes:
     panels = list(_panels(outcome).values())
     if not panels:
         raise ValueError(f"{outcome.protocol} has neither tables nor curves to draw")
-    return _draw(panels, suffix)
+    return draw_panels(panels, suffix)
 
 
-def _panels(outcome: Outcome) -> dict[str, _Panel]:
+def _panels(outcome: Outcome) -> dict[str, Panel]:
     tables = {name: table for name, table in outcome.tables.items() if _is_square(table, len(outcome.views))}
-    panels: dict[str, _Panel] = {
+    panels: dict[str, Panel] = {
         f"rank1-{name}": lambda axes, name=name, table=table: _heat_map(axes, outcome, name, table)  # type: ignore[misc]
         for name, table in tables.items()
     }
@@ -108,7 +109,19 @@ def _is_square(table: Any, count: int) -> bool:
     return any(value is not None for row in table for value in row)
 
 
-def _draw(panels: list[_Panel], suffix: str) -> bytes:
+def draw_panels(panels: list[Panel], suffix: str) -> bytes:
+    """Draw some axes beside and below each other in one file, in one style whatever the user's own settings.
+
+    Args:
+        panels: A function for each axes.
+        suffix: The kind of file, one of `SUFFIXES`.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
     with _own_style():
         figure = _figure(len(panels))
         for panel, axes in zip(panels, figure.axes, strict=True):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from hstl_fast.demo.report.text import body
 from hstl_fast.demo.runs import Findings
 from hstl_fast.models import HSTLConfig
+from hstl_fast.models.levels import levels
 
 # Regions of a smaller share of the height are drawn without lines between them.
 _FINE = 0.035
@@ -56,26 +57,24 @@ def levels_of_parts(config: HSTLConfig, scores: Sequence[float], chance: float, 
     Returns:
         The levels as HTML.
     """
-    levels = "".join(
+    pictures = "".join(
         _picture(level, scores[level.first : level.first + len(level.split)], chance, film) for level in _levels(config)
     )
-    return f'<div class="levels">{levels}</div>'
+    return f'<div class="levels">{pictures}</div>'
 
 
 def _levels(config: HSTLConfig) -> Iterator[_Level]:
     """The levels in the order of their parts."""
-    names = [
-        ("Stage 1", "Plain convolutions over the whole body."),
-        ("Stage 2", "Each region is convolved with weights of its own."),
-        ("Stage 2, FTA", "Maxima over time, mixed by a learned gate: a third of the frames is left."),
-    ]
     finer = "The regions are cut finer, again with weights of their own."
-    names += [(f"Stage {i}", finer) for i in range(3, len(config.stages) + 2)]
-    first = 0
-    for (title, origin), (_, _, split) in zip(names, config.pools, strict=True):
+    origins = [
+        "Plain convolutions over the whole body.",
+        "Each region is convolved with weights of its own.",
+        "Maxima over time, mixed by a learned gate: a third of the frames is left.",
+        *[finer] * (len(config.stages) - 1),
+        "The last stage once more, in equal strips.",
+    ]
+    for (title, first, split), origin in zip(levels(config), origins, strict=True):
         yield _Level(title, origin, first, split)
-        first += len(split)
-    yield _Level("Strips", "The last stage once more, in equal strips.", first, (1,) * config.strips)
 
 
 def _picture(level: _Level, scores: Sequence[float], chance: float, film: str) -> str:

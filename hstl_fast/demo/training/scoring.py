@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +12,9 @@ from hstl_fast.data import Sequences
 from hstl_fast.evaluation import evaluate
 from hstl_fast.evaluation.protocols.casia_b import GALLERY, PROBES
 from hstl_fast.models import HSTL, HSTLConfig
-from hstl_fast.models.config import SIDE
+from hstl_fast.models.levels import levels, part_spans
 from hstl_fast.progress import Progress, silent
+from hstl_fast.silhouettes.energy import gait_energy_image
 
 PROTOCOL = "casia-b"
 CONDITIONS = tuple(PROBES)
@@ -85,9 +84,9 @@ def vectors_of(model: HSTL, sequences: Sequences, progress: Progress = silent) -
         stop = min(start + _AT_ONCE, len(sequences))
         clips = [sequences.read(i) for i in range(start, stop)]
         embeddings.append(model.embed(clips).float().numpy())
-        energy += [clip[:, :, SIDE:-SIDE].mean(axis=0, dtype=np.float32) / 255 for clip in clips]
+        energy += [gait_energy_image(clip) for clip in clips]
         progress("embedding", stop, len(sequences))
-    return Vectors(np.concatenate(embeddings), np.stack(energy).reshape(len(energy), 1, -1))
+    return Vectors(np.concatenate(embeddings), np.stack(energy))
 
 
 def score(vectors: NDArray[np.float32], sequences: Sequences) -> Scores:
@@ -141,22 +140,11 @@ def scores_of_regions(vectors: NDArray[np.float32], sequences: Sequences, config
     normal, chosen = _normal(vectors, sequences)
     spans = part_spans(config)
     found = []
-    for top, bottom in _spans(config.stages[-1].split):
+    for top, bottom in levels(config)[-2].spans:  # the last are the strips
         within = [part for part, (first, last) in enumerate(spans) if top <= first and last <= bottom]
         others = [part for part in range(len(spans)) if part not in within]
         found.append(Region(top, bottom, within, _rate(normal[:, within], chosen), _rate(normal[:, others], chosen)))
     return found
-
-
-def part_spans(config: HSTLConfig) -> list[tuple[float, float]]:
-    """List where each part begins and ends, as shares of the height, in the order of the parts."""
-    splits = [split for _, _, split in config.pools]
-    return [span for split in [*splits, (1,) * config.strips] for span in _spans(split)]
-
-
-def _spans(split: Sequence[int]) -> list[tuple[float, float]]:
-    ends = list(accumulate(split, initial=0))
-    return [(top / ends[-1], bottom / ends[-1]) for top, bottom in pairwise(ends)]
 
 
 def _normal(vectors: NDArray[np.float32], sequences: Sequences) -> tuple[NDArray[np.float32], Sequences]:
