@@ -21,6 +21,7 @@ from hstl_fast.data import IdentityBalancedSampler, TrainingBatch, TrainingData,
 from hstl_fast.distributed import ProcessError
 from hstl_fast.models import HSTL
 from hstl_fast.progress import Progress
+from hstl_fast.signals import Ending
 from hstl_fast.training import folder, state
 from hstl_fast.training.batch_norm import plain_batch_norm
 from hstl_fast.training.clock import Clock
@@ -29,7 +30,7 @@ from hstl_fast.training.log import Log, peak_memory
 from hstl_fast.training.module import TrainingModule
 from hstl_fast.training.plain import config_dict
 from hstl_fast.training.processes import Processes, is_lost_connection
-from hstl_fast.training.stopping import Stopping, outlive_signals
+from hstl_fast.training.stopping import outlive_signals
 from hstl_fast.training.surroundings import surroundings
 from hstl_fast.training.watch import Watch, fault_of_weights, first_fault, gradient_norm
 from hstl_fast.training.watcher import Status, TrainingError, TrainingStopped, Watcher
@@ -116,7 +117,7 @@ class Loop:
         """
         steps = self._parts.config.schedule.steps
         try:
-            with Stopping() as stopping:
+            with Ending() as stopping:
                 self._evaluate_what_is_missing()
                 if self._step < steps:
                     self._make_steps(stopping)
@@ -167,7 +168,7 @@ class Loop:
         torch.set_rng_state(before)
         return batches
 
-    def _make_steps(self, stopping: Stopping) -> None:
+    def _make_steps(self, stopping: Ending) -> None:
         batches = self._batches()
         try:
             self._clock.start()
@@ -178,7 +179,7 @@ class Loop:
         finally:
             del batches  # and with it the processes that read, which an exception would keep otherwise
 
-    def _make_step(self, batch: TrainingBatch, stopping: Stopping) -> bool:
+    def _make_step(self, batch: TrainingBatch, stopping: Ending) -> bool:
         """Make a step, write what is due after it, and return whether to stop."""
         parts, clock = self._parts, self._clock
         silhouettes = batch.silhouettes.to(parts.processes.device, non_blocking=True)
@@ -327,5 +328,5 @@ def _skipped_steps_are_fine() -> Iterator[None]:
         yield
 
 
-def _by(stopping: Stopping) -> str:
+def _by(stopping: Ending) -> str:
     return "" if stopping.signal is None else f" by {stopping.signal.name}"

@@ -1,4 +1,4 @@
-"""Signals that stop a training after the step that is being made."""
+"""Signals to the processes that read for a training."""
 
 from __future__ import annotations
 
@@ -8,44 +8,9 @@ import signal
 import threading
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from types import FrameType, TracebackType
-from typing import Any
+from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SECONDS_TO_GO_ON = 10.0
-
-
-class Stopping:
-    """A context in which Ctrl-C and SIGTERM are noted; the second signal acts as it would without it.
-
-    Signals come to the main thread of a program; in another thread they stay as they are.
-
-    Attributes:
-        signal: The signal that came, or None.
-    """
-
-    def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Stopping:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._restore()
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = signal.Signals(number)
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
 
 
 def outlive_signals(worker: int) -> None:

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from hstl_fast import files
+from hstl_fast.signals import Ending
 from hstl_fast.training import Status, TrainingStopped, TrainingWarning, Watcher, fit, folder
-from hstl_fast.training.stopping import Stopping, outlive_signals
+from hstl_fast.training.stopping import outlive_signals
 from tests.training.conftest import Configure
 from tests.training.processes import exists
 
@@ -50,7 +51,7 @@ def test_a_signal_ends_a_training_after_its_step(number: signal.Signals, configu
 
 
 def test_the_second_signal_acts_at_once() -> None:
-    with Stopping() as stopping:
+    with Ending() as stopping:
         signal.raise_signal(signal.SIGINT)
         assert stopping.signal == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
@@ -61,7 +62,7 @@ def test_signals_are_left_alone_in_other_threads() -> None:
     before, seen = signal.getsignal(signal.SIGTERM), []
 
     def enter() -> None:
-        with Stopping():
+        with Ending():
             seen.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=enter)
