@@ -14,6 +14,7 @@ import hstl_fast
 from hstl_fast.backends.cpu import library
 from hstl_fast.backends.triton import available
 from hstl_fast.ops import _dispatch
+from tests.helpers.postgres import postgres_server, postgres_url  # noqa: F401 (fixtures)
 
 # Without a GPU, tests/backends/test_triton.py runs these in a process whose Triton interprets.
 collect_ignore = [] if torch.cuda.is_available() or available.is_interpreted() else ["backends/triton"]

@@ -1,0 +1,1 @@
+"""People recognised while they walk: sources of frames, tracks, windows, sightings."""
