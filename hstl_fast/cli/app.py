@@ -13,7 +13,9 @@ from hstl_fast import environment
 from hstl_fast.cli.bench import bench
 from hstl_fast.cli.demo import demo
 from hstl_fast.cli.embed import embed
+from hstl_fast.cli.enroll import enroll
 from hstl_fast.cli.evaluate import evaluate
+from hstl_fast.cli.gallery import gallery
 from hstl_fast.cli.hierarchy import hierarchy
 from hstl_fast.cli.identify import identify
 from hstl_fast.cli.info import info
@@ -22,6 +24,8 @@ from hstl_fast.cli.prepare import prepare
 from hstl_fast.cli.silhouettes import silhouettes
 from hstl_fast.cli.train import train
 from hstl_fast.cli.tune import tune
+from hstl_fast.cli.watch import watch
+from hstl_fast.recognition.errors import GalleryWarning
 from hstl_fast.silhouettes import SilhouetteWarning
 
 
@@ -47,12 +51,13 @@ def _plain_warnings() -> Iterator[None]:
         shown_by_default = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-            if issubclass(category, SilhouetteWarning):
+            if issubclass(category, (SilhouetteWarning, GalleryWarning)):
                 warn(f"Warning: {message}")
             else:
                 shown_by_default(message, category, *where, **more)
 
         warnings.simplefilter("always", SilhouetteWarning)
+        warnings.simplefilter("always", GalleryWarning)
         warnings.showwarning = show
         yield
 
@@ -72,7 +77,9 @@ def program(debug: bool) -> None:
     """Gait recognition with HSTL: who walks here, judged by silhouettes alone."""
 
 
-for command in (demo, info, silhouettes, prepare, embed, identify, evaluate, train, hierarchy, bench, tune):
+_DATA = (silhouettes, prepare, embed, evaluate)
+_RECOGNITION = (enroll, identify, gallery, watch)
+for command in (demo, info, *_DATA, *_RECOGNITION, train, hierarchy, bench, tune):
     program.add_command(command)
 
 

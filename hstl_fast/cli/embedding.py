@@ -21,6 +21,10 @@ from hstl_fast.silhouettes.left_out import LeftOut
 
 DEFAULT_PRESET = "casia-b"
 DEFAULT_SEED = 2023
+SHIPPED_WEIGHTS = (
+    "No --checkpoint: the weights are those that come along, trained on rendered walkers alone. "
+    "Results are repeatable but say little about people."
+)
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,7 @@ def load_network(settings: Settings) -> Network:
             raise click.UsageError("--seed is for untrained weights; it cannot be combined with --checkpoint")
         return Network.from_checkpoint(settings.checkpoint, settings.preset)
     if settings.preset is None and settings.seed is None:
-        warn(
-            "No --checkpoint: the weights are those that come along, trained on rendered walkers alone. "
-            "Results are repeatable but say little about people."
-        )
+        warn(SHIPPED_WEIGHTS)
         return Network.shipped()
     preset = settings.preset or DEFAULT_PRESET
     seed = DEFAULT_SEED if settings.seed is None else settings.seed

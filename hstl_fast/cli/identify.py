@@ -1,4 +1,4 @@
-"""`hstl-fast identify`: the people of a gallery ranked for each probe."""
+"""`hstl-fast identify`: names for probes, or the sequences of a gallery ranked for each."""
 
 import csv
 import dataclasses
@@ -11,6 +11,8 @@ import click
 
 from hstl_fast.cli.embedding import Settings, embed_sequences, load_network, network_options
 from hstl_fast.cli.found import FoundOptions, finish_input, found_options, open_input
+from hstl_fast.cli.galleries import is_gallery
+from hstl_fast.cli.naming import Naming, Wanted, name_probes, naming_options
 from hstl_fast.cli.options import choice, new_file
 from hstl_fast.cli.output import SomeFailed, print_table, progress_bar, warn
 from hstl_fast.cli.ranked import Ranked, compared_rates, count_people, rank, rank_one, why_no_rank_one
@@ -21,46 +23,90 @@ from hstl_fast.network import Network, shipped_weights
 from hstl_fast.silhouettes.left_out import LeftOut
 
 _INPUT = click.Path(exists=True, path_type=Path)
+_METRIC = "euclidean"
+_TOP = 5
 
 
-@click.command(short_help="Rank the gallery for each probe.")
-@click.option("--gallery", required=True, metavar="A", type=_INPUT, help="Known people: embeddings or silhouettes.")
-@click.option("--probe", required=True, metavar="B", type=_INPUT, help="People to find: embeddings or silhouettes.")
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Length of each ranked list.")
-@choice("--metric", METRICS, default="euclidean", help="Distance of two part embeddings.")
+def _gallery(context: click.Context, parameter: click.Parameter, given: str) -> str | Path:
+    """The name of a gallery of people, or the path of embeddings or silhouettes."""
+    return given if is_gallery(given) else Path(_INPUT.convert(given, parameter, context))
+
+
+@click.command(short_help="Name people, or rank the gallery for each probe.")
+@click.option(
+    "--gallery",
+    required=True,
+    metavar="A",
+    callback=_gallery,
+    help="Known people: a gallery of `hstl-fast enroll` (a file or URL), embeddings or silhouettes.",
+)
+@click.option(
+    "--probe",
+    "probes",
+    required=True,
+    multiple=True,
+    metavar="B",
+    type=_INPUT,
+    help="People to find: embeddings or silhouettes; with a gallery of people also videos, and several times.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    help="Length of each ranked list.  [default: 5; of people 1 is printed]",
+)
+@choice("--metric", METRICS, default=_METRIC, help="Distance of two part embeddings.")
 @click.option("--csv", "csv_file", metavar="FILE.csv", type=new_file(".csv"), help="Also write the lists as CSV.")
 @click.option("--json", "json_file", metavar="FILE.json", type=new_file(".json"), help="Also write the lists as JSON.")
+@naming_options
 @found_options
 @network_options
 def identify(
-    gallery: Path,
-    probe: Path,
-    top: int,
+    gallery: str | Path,
+    probes: tuple[Path, ...],
+    top: int | None,
     metric: str,
     csv_file: Path | None,
     json_file: Path | None,
     **options: Any,
 ) -> None:
-    """Rank the gallery's sequences by their distance to each probe.
+    """Name the people in probes, or rank the gallery's sequences by their distance to each probe.
 
-    The distance of two sequences is the mean over parts of the distance of their embeddings. A name up to its first
-    slash is the person; where probes have a partner of that name in the gallery, rank-1 is printed too. A gallery
-    sequence that is the probe itself is left out of its ranking.
+    With a gallery of people (`hstl-fast enroll`), each probe gets a name, or nobody where the nearest person is farther
+    than the threshold: --threshold, that of --false-accept-rate, or the gallery's own.
+
+    With embeddings or silhouettes as a gallery, sequences are ranked. The distance of two is the mean over parts of the
+    distance of their embeddings. A name up to its first slash is the person; where probes have a partner of that name
+    in the gallery, rank-1 is printed too. A gallery sequence that is the probe itself is left out of its ranking.
     """
+    naming, found = Naming.take(options), FoundOptions.take(options)
+    settings = Settings(**options)
+    if isinstance(gallery, str):
+        if metric != _METRIC:
+            raise click.UsageError(f"--metric: expected {_METRIC} with a gallery of people, got {metric}")
+        name_probes(gallery, probes, naming, found, settings, Wanted(top, csv_file, json_file))
+        return
+    if given := naming.given():
+        raise click.UsageError(f"{', '.join(given)}: expected a gallery of people beside it, got {gallery}")
+    if len(probes) != 1:
+        raise click.UsageError(f"--probe: expected one where the gallery is {gallery}, got {len(probes)}")
+    _rank(gallery, probes[0], metric, found, settings, Wanted(top or _TOP, csv_file, json_file))
+
+
+def _rank(gallery: Path, probe: Path, metric: str, found: FoundOptions, settings: Settings, wanted: Wanted) -> None:
+    """Rank the sequences of embeddings or silhouettes."""
     failures: list[str] = []
-    found = FoundOptions.take(options)
-    known, unknown = _embeddings(gallery, probe, Settings(**options), found, failures)
+    known, unknown = _embeddings(gallery, probe, settings, found, failures)
     check_comparable(known, unknown)
     with progress_bar() as advance:
-        ranked = rank(known, unknown, top, metric, advance)
+        ranked = rank(known, unknown, wanted.top or _TOP, metric, advance)
     ranking = _ranking(ranked, known, unknown)
     hits, scored = rank_one(ranked, known.names, unknown.names)
     reason = why_no_rank_one(known.names, unknown.names, scored)
     counts = {"gallery": count_people(known.names), "probe": count_people(unknown.names)}
-    if csv_file:
-        with atomic_file(csv_file) as draft:
+    if wanted.csv_file:
+        with atomic_file(wanted.csv_file) as draft:
             draft.write_bytes(_csv(ranking).encode())
-    if json_file:
+    if wanted.json_file:
         result = {
             "preset": known.preset,
             "weights": known.weights,
@@ -71,7 +117,7 @@ def identify(
             "why_no_rank_1": reason,
             "probes": _matches(ranking),
         }
-        with atomic_file(json_file) as draft:
+        with atomic_file(wanted.json_file) as draft:
             draft.write_bytes((json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
     print_table(["probe", "rank", "gallery", "distance"], [[p, str(r), g, f"{d:.6f}"] for p, r, g, d in ranking])
     for side, count in counts.items():

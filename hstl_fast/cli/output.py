@@ -91,4 +91,4 @@ def _print_rich(headers: Row, rows: Sequence[Row]) -> None:
         table.add_column(header, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(markup=False, highlight=False).print(table)
+    Console(markup=False, highlight=False, emoji=False).print(table)

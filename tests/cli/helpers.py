@@ -6,9 +6,9 @@ from click.testing import CliRunner, Result
 from hstl_fast.cli.app import program
 
 
-def run(*arguments: object, exit_code: int = 0) -> Result:
+def run(*arguments: object, exit_code: int = 0, typed: str | None = None) -> Result:
     """Run `hstl-fast ARGUMENTS...`; an exception that reaches click is a failure of the test, never an exit code."""
-    result = CliRunner().invoke(program, [str(argument) for argument in arguments])
+    result = CliRunner().invoke(program, [str(argument) for argument in arguments], input=typed)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == exit_code, result.output
