@@ -19,6 +19,7 @@ def description() -> dict[str, Any]:
     known = info.collect()
     del known["backends"]  # what could have run; the implementations say what did
     del known["caches"], known["wrong_variables"]  # of this process at the moment
+    del known["extras"]  # packages that nothing here uses
     return {
         **known,
         "processor": processor.description(),
