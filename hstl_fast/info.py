@@ -2,8 +2,10 @@
 
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +20,8 @@ from hstl_fast.backends.cuda import library as cuda_library
 from hstl_fast.ops import _dispatch
 from hstl_fast.version import __version__
 
+# The extras that users install, others are for work on the package itself.
+EXTRAS = ("cli", "video", "data", "plot", "train", "hierarchy", "recognition", "segmenter", "onnx", "triton")
 # The largest error of an operator relative to its largest value; gradients may have ten times as much.
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
 
@@ -53,6 +57,7 @@ def collect() -> dict[str, Any]:
     Returns:
         Versions, machine, threads, native libraries, caches and backends as plain values that `json.dumps` takes.
         `wrong_variables` has a sentence for each environment variable whose value is not allowed.
+        `extras` has, for each extra that users install, `installed` or which packages it lacks.
         `caches` has the bytes that each cache of this process holds for later calls.
         `backends` has a row for each operator, device and backend: {"operator", "device", "backend", "available",
         "reason" (None if available), "automatic" (True for the one "auto" picks), "verified" (False for kernels that
@@ -68,6 +73,7 @@ def collect() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "extras": {extra: _lacks(extra) for extra in EXTRAS},
         "native_cpu": _native_cpu(),
         "native_cuda": _native_cuda(),
         "requested_backend": options.BACKEND.value(),
@@ -76,6 +82,44 @@ def collect() -> dict[str, Any]:
         "caches": cache_bytes(),
         "backends": _backends(),
     }
+
+
+def _lacks(extra: str) -> str:
+    """`installed`, or the packages of an extra that are missing; `unknown` in a checkout that is not installed."""
+    packages = _packages(extra)
+    if not packages:
+        return "unknown"
+    missing = sorted(name for name in packages if not _is_installed(name))
+    return f"lacks {', '.join(missing)}" if missing else "installed"
+
+
+def _packages(extra: str) -> set[str]:
+    """The names of the packages of an extra, and of those that it includes."""
+    found: set[str] = set()
+    for requirement in _requirements():
+        if not re.search(rf"extra == ['\"]{extra}['\"]", requirement):
+            continue
+        name, included = re.findall(r"^([\w.-]+)(?:\[([\w,-]+)\])?", requirement)[0]
+        if name.replace("-", "_") == "hstl_fast":
+            found |= set().union(*(_packages(other) for other in included.split(",")))
+        else:
+            found.add(name)
+    return found
+
+
+def _requirements() -> list[str]:
+    try:
+        return metadata.requires("hstl_fast") or []
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return []
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def check() -> list[Check]:

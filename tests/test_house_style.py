@@ -33,9 +33,25 @@ from hstl_fast import (
     reference,
     silhouettes,
 )
-from hstl_fast.evaluation import curves, division, pictures, protocols, published, reranking, search
+from hstl_fast.evaluation import (
+    curves,
+    division,
+    error_rates,
+    open_set,
+    open_set_division,
+    open_set_pictures,
+    pictures,
+    protocols,
+    published,
+    reranking,
+    search,
+)
 from hstl_fast.hierarchy import clustering, feature_sets, text
+from hstl_fast.models import levels
 from hstl_fast.ops import _dispatch
+from hstl_fast.recognition import explaining, thresholds
+from hstl_fast.recognition.gallery import Gallery
+from hstl_fast.recognition.roster import Roster
 from hstl_fast.silhouettes import walkers
 from hstl_fast.training import (
     batch_norm,
@@ -71,7 +87,8 @@ def checked() -> list[str]:
 def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     native = [backends.package(name) for name in backends.NATIVE]
     modules = (hstl_fast, functional, losses, checkpoints, export, silhouettes, walkers, data, evaluation, files, names)
-    evaluations = (curves, division, pictures, protocols, published, reranking, search)
+    evaluations = (curves, division, pictures, protocols, published, reranking, search, error_rates, open_set)
+    evaluations += (open_set_division, open_set_pictures, levels, explaining, thresholds)
     training = (checks, config, evaluating, opengait, plain, yaml_files, batch_norm, differences, folder, loop)
     training += (optimization, people, processes, state, stopping, watch)
     hierarchies = (hierarchy, clustering, feature_sets, text)
@@ -85,7 +102,7 @@ def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
                 yield f"{module.__name__}.{name}", value
     for layer in (nn.ARME, nn.ASTP, nn.StripPool, nn.FTA, nn.SeparateFCs):
         yield f"{layer.__name__}.forward", layer.forward
-    for kind in (HSTL, distributed.Processes, options.Option, hierarchy.Hierarchy):
+    for kind in (HSTL, distributed.Processes, options.Option, hierarchy.Hierarchy, Gallery, Roster):
         for name, value in vars(kind).items():
             method = getattr(value, "__func__", value)  # of a class method
             if inspect.isfunction(method) and not name.startswith("_"):

@@ -17,7 +17,7 @@ CSRC = ROOT / "csrc"
 # Who may import whom: a module imports modules of earlier lines, and of its own package. A package's name stands for
 # all that is in it, unless a longer name stands elsewhere.
 ORDER = (
-    ("reference", "names", "progress", "version", "_caches", "_torch_private", "files", "distributed"),
+    ("reference", "names", "progress", "version", "_caches", "_torch_private", "files", "distributed", "signals"),
     ("environment", "_untouched", "layout", "models.config"),
     ("options", "silhouettes"),
     ("backends", "data"),
@@ -29,7 +29,7 @@ ORDER = (
     ("drop_in", "checkpoints", "export", "info"),
     ("network",),
     ("embedding",),
-    ("hierarchy", "training"),
+    ("hierarchy", "training", "recognition"),
     ("demo",),
     ("cli",),
     ("__main__",),
@@ -38,7 +38,7 @@ BASE_INSTALL = {"torch", "numpy"}
 # The modules that import Triton; the others of its package can be asked whether it can run.
 KERNELS = "hstl_fast.backends.triton"
 ASKABLE = (KERNELS, f"{KERNELS}.available")
-NEEDS_EXTRAS = ("hstl_fast.cli", KERNELS)
+NEEDS_EXTRAS = ("hstl_fast.cli", "hstl_fast.recognition.storage", KERNELS)
 
 
 def python_files() -> list[Path]:

@@ -2,7 +2,10 @@
 
 import gc
 import json
+import re
 from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +27,29 @@ def nothing_cached() -> Iterator[None]:
 def test_everything_is_plain_values() -> None:
     facts = info.collect()
     assert json.loads(json.dumps(facts)) == facts
+
+
+def test_extras_say_what_they_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    required = [
+        "torch>=2.6",
+        'absent-one>=1; extra == "video"',
+        'numpy>=1; extra == "video"',
+        'hstl_fast[cli,video]; extra == "recognition"',
+        'absent.two[binary]>=3; sys_platform == "linux" and extra == "recognition"',
+        'numpy; extra == "cli"',
+    ]
+    monkeypatch.setattr(metadata, "requires", lambda name: required)
+    extras = info.collect()["extras"]
+    assert extras["cli"] == "installed"
+    assert extras["video"] == "lacks absent-one"
+    assert extras["recognition"] == "lacks absent-one, absent.two"
+    assert extras["train"] == "unknown"
+
+
+def test_every_extra_is_one_of_the_package() -> None:
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    extras = project.partition("[project.optional-dependencies]")[2].partition("[project.scripts]")[0]
+    assert set(info.EXTRAS) <= set(re.findall(r"^([\w-]+) = \[", extras, re.MULTILINE))
 
 
 def test_every_cache_is_listed(nothing_cached: None) -> None:

@@ -142,6 +142,8 @@ def test_wheel_holds_the_package_and_nothing_else(archives: tuple[Path, Path]) -
         names = archive.namelist()
     assert {name.split("/")[0] for name in names} == {"hstl_fast", f"hstl_fast-{metadata_version()}.dist-info"}
     assert {"hstl_fast/py.typed", "hstl_fast/backends/measured.json", "hstl_fast/weights/walkers.pt"} <= set(names)
+    page = (ROOT / "hstl_fast" / "recognition" / "server" / "static").iterdir()
+    assert {path.relative_to(ROOT).as_posix() for path in page} <= set(names)
     assert [name for name in names if name.endswith(sysconfig.get_config_var("EXT_SUFFIX"))] == (
         [f"hstl_fast/_cpu{sysconfig.get_config_var('EXT_SUFFIX')}"] if BINARIES else []
     )
