@@ -88,8 +88,8 @@ class Naming:
 
     The windows of a track are combined by the mean of their embeddings, `WINDOWS` of them at most: its distances lie
     where those of a longer clip lie, so that a threshold that was chosen from whole recordings holds, and every track
-    is one probe, however many windows it has. The mean of the windows' distances finds as many people, but lies farther
-    from everybody.
+    is one probe, however many windows it has. The mean of the windows' distances found people about as often (60
+    of them do not tell the two apart), but lies farther from everybody.
 
     Args:
         gallery: The gallery.

@@ -13,6 +13,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +37,11 @@ _CHANGES = 1000
 _PAGE = 8192
 # An option of connections: whether the transaction writes.
 _WRITES = "hstl_fast_writes"
+
+
+def _in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection, connection.begin():
+        return work(connection)
 
 
 class Database:
@@ -74,12 +80,7 @@ class Database:
         Raises:
             GalleryError: The database cannot be read.
         """
-
-        def attempt() -> T:
-            with self._reader.connect() as connection, connection.begin():
-                return work(connection)
-
-        return self._persistently(attempt)
+        return self._persistently(partial(_in_transaction, self._reader, work))
 
     def define(self, work: Callable[[Connection], T]) -> T:
         """Write in one transaction that does not count as a change, such as one that makes the tables.
@@ -93,12 +94,7 @@ class Database:
         Raises:
             GalleryError: The database cannot be written.
         """
-
-        def attempt() -> T:
-            with self._writer.connect() as connection, connection.begin():
-                return work(connection)
-
-        return self._persistently(attempt)
+        return self._persistently(partial(_in_transaction, self._writer, work))
 
     def change(self, work: Callable[[Connection], T]) -> T:
         """Write in one transaction that also raises the revision: all of it is there afterwards, or nothing.
