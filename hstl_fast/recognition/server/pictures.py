@@ -73,8 +73,7 @@ class Pictures:
             if self._compressing is None:
                 # Meanwhile a newer one may have come.
                 self._compressing = loop.run_in_executor(self._workers, _compress, *(self._newest or newest))
-                self._compressing.add_done_callback(self._keep)
-            await asyncio.shield(self._compressing)
+            await self._keep(self._compressing)
         return self._compressed
 
     async def _wait(self, number: int) -> None:
@@ -86,10 +85,16 @@ class Pictures:
                 return
             known = count
 
-    def _keep(self, compressing: asyncio.Future[Picture]) -> None:
-        self._compressing = None
-        if not compressing.cancelled() and compressing.exception() is None:
-            self._compressed = compressing.result()
+    async def _keep(self, compressing: asyncio.Future[Picture]) -> None:
+        """Keep what a compression gives. Each viewer does: a callback would run after those whom its end wakes."""
+        try:
+            picture = await asyncio.shield(compressing)
+        finally:
+            # A viewer who leaves does not end what others wait for.
+            if compressing.done() and self._compressing is compressing:
+                self._compressing = None
+        if self._compressed is None or self._compressed.number < picture.number:
+            self._compressed = picture
 
 
 def _compress(number: int, image: NDArray[np.uint8]) -> Picture:
