@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,8 +44,18 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.environ.pop("PYTEST_XDIST_WORKER", None):  # so that tests may start pytest themselves
         # Tests beside one another get one thread each, and so do the processes that they start.
         torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
+    _keep_byte_code()
     _give_compiled_kernels_a_place(config)
     config.addinivalue_line("markers", "slow: takes long; runs only with --slow")
+
+
+def _keep_byte_code() -> None:
+    """Let the first of all processes compile a module for the others, even where the environment says otherwise.
+
+    Every process of tests imports all files of tests, and tests start a hundred processes that import the package.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 def _give_compiled_kernels_a_place(config: pytest.Config) -> None:
@@ -55,6 +66,12 @@ def _give_compiled_kernels_a_place(config: pytest.Config) -> None:
     folder = tempfile.mkdtemp(prefix="hstl_fast-inductor-")
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_collection_finish() -> None:
+    """Leave the thousands of tests, which stay until the process ends, out of every garbage collection from here on."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -92,6 +92,7 @@ def assert_steps_agree(model: HSTL, compiled: Callable[..., Tensor], tolerance: 
             assert (graph - eager).norm() <= tolerance * eager.norm()
 
 
+@pytest.mark.slow
 @only_native
 def test_training_steps_compile_whole(backend: str) -> None:
     model = smallest(torch.float64).train()
@@ -112,6 +113,7 @@ def test_a_whole_preset_trains_with_inductor() -> None:
     assert_steps_agree(model, torch.compile(step, fullgraph=True), 2e-3)
 
 
+@pytest.mark.slow
 @reference_is_slow
 def test_any_number_of_sequences_and_frames_in_three_graphs(backend: str) -> None:
     model, counter = smallest(), Counter()
@@ -121,6 +123,7 @@ def test_any_number_of_sequences_and_frames_in_three_graphs(backend: str) -> Non
     assert counter.graphs <= 3
 
 
+@pytest.mark.slow
 @only_native
 def test_any_lengths_of_packed_sequences_in_two_graphs(backend: str) -> None:
     model, counter = smallest(), Counter()
@@ -141,6 +144,7 @@ def test_networks_without_gradients_compile(backend: str) -> None:
             assert distance(compiled(silhouettes, lens).embeddings, expected) <= rounding(torch.float32, NETWORK)
 
 
+@pytest.mark.slow
 @only_native
 def test_short_sequences_compile(backend: str) -> None:
     model = smallest()
@@ -180,7 +184,9 @@ def test_compiled_networks_refuse_what_networks_refuse(silhouettes: Tensor, lens
         compiled(silhouettes, lens)
 
 
-@each_preset
+@pytest.mark.parametrize(
+    "preset", [pytest.param(name, marks=[] if name == "gait3d" else pytest.mark.slow) for name in NAMES]
+)
 @only_native
 def test_exported_programs_call_the_operators(preset: str, backend: str) -> None:
     model = narrow_model(preset, divisor=16).eval()
@@ -262,6 +268,7 @@ def test_checkpointed_layers_have_the_same_gradients(use_reentrant: bool, lens: 
     assert len(computed) == 2 * len(set(computed)) > 0
 
 
+@pytest.mark.slow
 @only_native
 def test_checkpointed_layers_compile(backend: str) -> None:
     model = smallest(torch.float64).train()

@@ -245,7 +245,7 @@ print("refused", len(refused))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's limit of the address space")
-@each_algorithm
+@pytest.mark.parametrize("algorithm", [pytest.param("direct", marks=pytest.mark.slow), "winograd"])
 def test_an_address_space_too_small_for_the_buffers(algorithm: str, environment: dict[str, str]) -> None:
     """Every allocation of a forward and backward pass fails once; afterwards the results are as ever."""
     assert "refused" in run_python(STARVED, algorithm, environment)

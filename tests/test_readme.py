@@ -17,7 +17,7 @@ from torch import Tensor
 from hstl_fast import backends, functional
 from tests.helpers.datasets import write_data_set
 from tests.helpers.drop_in import network
-from tests.helpers.networks import narrow_model
+from tests.helpers.tiny import tiny_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -134,7 +134,7 @@ def test_python_of_a_page_runs(page: Path, scratch: Path, monkeypatch: pytest.Mo
 @pytest.mark.slow
 def test_the_onnx_block_writes_a_file(scratch: Path) -> None:
     pytest.importorskip("onnxscript", reason="needs the extra [onnx]")
-    run_blocks(ROOT / "docs" / "python.md", "python onnx", model=narrow_model("casia-b"))
+    run_blocks(ROOT / "docs" / "python.md", "python onnx", model=tiny_model())
     assert (scratch / "hstl.onnx").stat().st_size > 0
 
 
@@ -298,6 +298,7 @@ def run_example(name: str, *arguments: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_embed_names_a_walk_for_each_probe(tmp_path: Path) -> None:
     lines = run_example("embed.py", folder=tmp_path).splitlines()
     assert [line.split(" is most like walker")[0] for line in lines] == [f"walker{i}" for i in range(1, 7)]

@@ -31,18 +31,19 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tests/backends/triton runs on the GPU")
 @pytest.mark.parametrize("kernels", ["arme", pytest.param("not arme", marks=pytest.mark.slow)])
 def test_the_kernels_in_the_interpreter(kernels: str, environment: dict[str, str], pytestconfig: pytest.Config) -> None:
-    """In two parts, which may run beside one another."""
-    slow = ["--slow"] if pytestconfig.getoption("slow") else []
+    """In two parts, which may run beside one another; by default one test of one operator."""
+    all_of_them = pytestconfig.getoption("slow")
+    chosen = kernels if all_of_them else f"{kernels} and test_packed_sequences_do_not_meet"
     command = [
         sys.executable,
         "-m",
         "pytest",
         "-q",
         "-k",
-        kernels,
+        chosen,
         "-p",
         "no:cacheprovider",
-        *slow,
+        *(["--slow"] if all_of_them else []),
         "tests/backends/triton",
     ]
     environment["TRITON_INTERPRET"] = "1"

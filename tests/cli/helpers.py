@@ -7,12 +7,18 @@ from hstl_fast.cli.app import program
 
 
 def run(*arguments: object, exit_code: int = 0, typed: str | None = None) -> Result:
+    """Run `hstl-fast ARGUMENTS...`, which must end with this exit code and print no traceback."""
+    result = invoke(*arguments, typed=typed)
+    assert result.exit_code == exit_code, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+def invoke(*arguments: object, typed: str | None = None) -> Result:
     """Run `hstl-fast ARGUMENTS...`; an exception that reaches click is a failure of the test, never an exit code."""
     result = CliRunner().invoke(program, [str(argument) for argument in arguments], input=typed)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    assert result.exit_code == exit_code, result.output
-    assert "Traceback" not in result.output
     return result
 
 

@@ -13,10 +13,10 @@ from torch.utils.checkpoint import checkpoint
 import hstl_fast
 from hstl_fast import accelerate
 from tests.conftest import skip_without_binary
-from tests.golden import recipe
 from tests.helpers.drop_in import (
     LAYERS,
     each_network,
+    each_preset,
     layer,
     network,
     of_gradients,
@@ -39,9 +39,8 @@ def test_outputs_and_gradients_in_float64(preset: str, older: bool, backend: str
     assert worst(results(model, sils), expected) < 1e-9
 
 
-@pytest.mark.parametrize(
-    "preset", [pytest.param(name, marks=[pytest.mark.slow] * (name != "casia-b")) for name in recipe.PRESETS]
-)
+@pytest.mark.slow
+@each_preset
 def test_float32_errs_at_most_twice_as_much_as_before(preset: str) -> None:
     skip_without_binary("cpu")
     errors = []
@@ -201,6 +200,7 @@ def test_checkpointing(reentrant: bool, model: OpenGaitHSTL, sils: Tensor) -> No
     assert worst(results(model, sils), expected) < 1e-9
 
 
+@pytest.mark.slow
 def test_compiles_whole(model: OpenGaitHSTL, sils: Tensor) -> None:
     expected = results(model, sils)
     report = accelerate(model)

@@ -126,7 +126,15 @@ class Residual(nn.Module):
         return y + pooled[..., None, None]
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize(
+    ("backend", "compiled"),
+    [
+        *(pytest.param(backend, False, id=f"{backend}-eager") for backend in ("reference", "cpu")),
+        pytest.param("reference", True, marks=pytest.mark.slow, id="reference-compiled"),
+        pytest.param("cpu", True, id="cpu-compiled"),
+    ],
+    indirect=["backend"],
+)
 def test_a_residual_block(compiled: bool, backend: str) -> None:
     model, x = randomised(Residual()).double(), torch.randn(2, 6, 6, 7, 6).double()
     expected = layer_results(model, x)

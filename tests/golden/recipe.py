@@ -6,6 +6,7 @@ missing. Under `<protocol>/` stand the arguments of `evaluate` and the results, 
 k1 = 6, k2 = 6 and weight 0.3, computed in float16.
 """
 
+import functools
 import zlib
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def keys(preset: str) -> dict[str, tuple[int, ...]]:
 
 def weights(preset: str, seed: int = SEED, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
     """A released state_dict drawn by the recipe."""
-    drawn = {key: torch.tensor(_draw(key, shape, seed), dtype=dtype) for key, shape in keys(preset).items()}
+    drawn = {key: torch.tensor(value, dtype=dtype) for key, value in _drawn(preset, seed).items()}
     drawn["Bn.num_batches_tracked"] = torch.tensor(0)
     return drawn
 
@@ -53,6 +54,12 @@ def model(preset: str, seed: int = SEED, dtype: torch.dtype = torch.float64) -> 
 def probe(key: str, shape: tuple[int, ...], seed: int = SEED) -> Tensor:
     """The fixed random tensor whose inner product with a gradient is stored as `grad_probe`."""
     return torch.tensor(np.random.default_rng([seed, 99, zlib.crc32(key.encode())]).standard_normal(shape))
+
+
+@functools.lru_cache(maxsize=1)
+def _drawn(preset: str, seed: int) -> dict[str, np.ndarray]:
+    """All of a preset's weights; tests of one preset mostly follow each other, and the largest take 185 MB."""
+    return {key: _draw(key, shape, seed) for key, shape in keys(preset).items()}
 
 
 def _draw(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:

@@ -29,6 +29,7 @@ def test_without_a_gpu_there_is_one_line() -> None:
     assert done.stderr.strip() == "ERROR: --device cuda needs a GPU that torch can use; there is none"
 
 
+@pytest.mark.slow
 def test_on_a_gpu_only_tests_of_the_device_run_in_published_sizes() -> None:
     done = run("-c", AS_IF_THERE_WERE_A_GPU, "tests/gpu", "--device", "cuda", "--collect-only", "-q")
     names = [line for line in done.stdout.splitlines() if "::" in line]

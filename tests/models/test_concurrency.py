@@ -109,6 +109,7 @@ with hstl_fast.use_backend(sys.argv[1]):
 """
 
 
+@pytest.mark.parametrize("backend", ["cpu", pytest.param("reference", marks=pytest.mark.slow)], indirect=True)
 def test_a_fork_after_training(backend: str, environment: dict[str, str]) -> None:
     run_python(FORKED, backend, environment)
 
@@ -277,7 +278,7 @@ print(Counted()[0], *DataLoader(Counted(), batch_size=None, num_workers=2, multi
 
 @needs_native
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's list of a process's threads")
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_no_more_threads_than_torch_was_given(threads: int, environment: dict[str, str]) -> None:
     """Nor any at all in the workers of a DataLoader, which torch gives one thread."""
     command = [sys.executable, "-c", COUNTED, str(threads)]

@@ -295,8 +295,14 @@ def assert_compiles_whole(preset: str, lens: list[int] | None) -> None:
         assert distance(graph, eager) <= 1e-10
 
 
-@each_preset
-@pytest.mark.parametrize("lens", [None, [1, 2, 4]], ids=["batch", "packed"])
+@pytest.mark.parametrize(
+    ("preset", "lens"),
+    [
+        pytest.param(preset, lens, marks=[] if preset == quick else pytest.mark.slow, id=f"{preset}-{name}")
+        for name, lens, quick in (("batch", None, "casia-b"), ("packed", [1, 2, 4], "gait3d"))
+        for preset in NAMES
+    ],
+)
 @pytest.mark.parametrize("backend", ["cpu"], indirect=True)
 def test_compiles_whole(preset: str, lens: list[int] | None, backend: str) -> None:
     assert_compiles_whole(preset, lens)

@@ -38,7 +38,11 @@ RUNS = [(preset, "cpu", *way) for preset in recipe.PRESETS for way in (DIRECT_64
 
 @pytest.mark.parametrize(
     ("preset", "backend", "dtype", "algorithm", "of_outputs", "of_gradients"),
-    [*RUNS, ("gait3d", "reference", *DIRECT_64), ("gait3d", "reference", *DIRECT_32)],
+    [
+        *(pytest.param(*run, marks=[] if run[0] == "gait3d" else pytest.mark.slow) for run in RUNS),
+        ("gait3d", "reference", *DIRECT_64),
+        pytest.param("gait3d", "reference", *DIRECT_32, marks=pytest.mark.slow),
+    ],
     ids=str,
     indirect=["backend"],
 )

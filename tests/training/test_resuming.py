@@ -78,6 +78,7 @@ def kill_after(config: TrainingConfig, step: int) -> None:
         wait_for(folder.checkpoint_path(Path(config.output), step).exists, process)
 
 
+@pytest.mark.slow
 def test_killed_twice(configure: Configure, tmp_path: Path) -> None:
     whole = fit(configure(output=str(tmp_path / "whole"), schedule__steps=20, saving__log_every=5))
     config = configure(schedule__steps=20, saving__log_every=5)

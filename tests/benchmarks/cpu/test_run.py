@@ -153,6 +153,7 @@ def test_goals_keep_what_goals_are_set_for() -> None:
     assert chosen == {*latencies, *others, "test_forward[casia-b-strips]"}
 
 
+@pytest.mark.slow
 def test_quick_keeps_each_operator() -> None:
     chosen = selected("--quick")
     assert len(chosen) == 6

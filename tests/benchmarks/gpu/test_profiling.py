@@ -12,6 +12,7 @@ from benchmarks.gpu import (
 from tests.benchmarks.gpu.helpers import rows_in, run
 
 
+@pytest.mark.slow
 def test_a_profile_names_its_kernels(tmp_path: Path) -> None:
     assert run(tmp_path, "--stage", "profile", "--only", "clips x 3 frames | eager float32") == 0
     (row,) = rows_in(tmp_path)["profile"].values()

@@ -66,13 +66,19 @@ def wall() -> Picture:
     return next(Scene([], 1, size=(120, 200)).frames())
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(name, marks=[] if name in ("tremble", "light switched on") else pytest.mark.slow) for name in FAULTS],
+)
 def test_foreground_is_nearly_as_good_as_in_a_clean_scene(clean_iou: float, fault: str) -> None:
     assert clean_iou > 0.8
     assert mask_iou(small_scene(**FAULTS[fault])) > clean_iou - 0.05
 
 
-@pytest.mark.parametrize(("identity", "shadow"), [(3, 0.0), (3, 0.35), (1, 0.35)])
+@pytest.mark.parametrize(
+    ("identity", "shadow"),
+    [pytest.param(3, 0.0, marks=pytest.mark.slow), (3, 0.35), pytest.param(1, 0.35, marks=pytest.mark.slow)],
+)
 def test_without_colours_grey_clothes_are_no_shadow_and_shadows_no_body(identity: int, shadow: float) -> None:
     people = [walker(5, 110, 70, speed=3.2, identity=identity, shadow=shadow)]
     assert mask_iou(Scene(people, 60, size=(120, 200), grey=True)) > 0.82
@@ -167,7 +173,7 @@ def test_another_lamp_has_a_background_of_its_own(wall: Picture) -> None:
         assert mask.mean() < 0.003
 
 
-@pytest.mark.parametrize("speed", [1.0, 3.0])
+@pytest.mark.parametrize("speed", [pytest.param(1.0, marks=pytest.mark.slow), 3.0])
 def test_a_turning_camera_is_known_by_its_speed(speed: float) -> None:
     frames = list(Scene([], 80, size=(120, 200), pan=speed).frames())
     camera = judge_camera(frames, list(zip(frames[:-1:8], frames[1::8], strict=False)))
@@ -192,10 +198,15 @@ def found(folder: Path, **faults: object) -> tuple[int, float]:
     return figure.frames, figure.iou
 
 
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, float]:
+    return found(tmp_path_factory.mktemp("clean"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_faults_cost_less_than_a_tenth_of_the_frames(tmp_path: Path, fault: str) -> None:
-    clean, disturbed = found(tmp_path), found(tmp_path, **FAULTS[fault])
+def test_faults_cost_less_than_a_tenth_of_the_frames(tmp_path: Path, clean: tuple[int, float], fault: str) -> None:
+    disturbed = found(tmp_path, **FAULTS[fault])
     assert clean[0] > 140
     assert disturbed[0] > 0.9 * clean[0]
     assert disturbed[1] > clean[1] - 0.05

@@ -57,6 +57,7 @@ def test_some_frames_are_held_where_every_other_one_is_black() -> None:
     assert 10 <= len(sampler.learnt().samples) <= 20
 
 
+@pytest.mark.slow
 def test_trembling_footage_with_a_flash_in_the_middle() -> None:
     rng = np.random.default_rng(0)
     wall = np.kron(rng.integers(0, 255, (26, 34, 3), dtype=np.uint8), np.ones((10, 10, 1), np.uint8))

@@ -62,7 +62,7 @@ def assert_whole_walk(scene: Scene) -> None:
     assert len(runs[0]) >= len(whole) - MARGIN
 
 
-@pytest.mark.parametrize(("identity", "height"), [(5, 150), (12, 150), (6, 200), (13, 200)])
+@pytest.mark.parametrize(("identity", "height"), [(12, 150), (13, 200)])
 def test_large_people_are_followed_from_border_to_border(identity: int, height: int) -> None:
     """A hand or a foot is in the picture before the trunk, and is as high as a small person."""
     assert_whole_walk(crossing(identity, height))
