@@ -304,6 +304,7 @@ def test_embed_names_a_walk_for_each_probe(tmp_path: Path) -> None:
     assert [line.split(" is most like walker")[0] for line in lines] == [f"walker{i}" for i in range(1, 7)]
 
 
+@pytest.mark.slow
 def test_drop_in_replaces_a_stage_and_computes_the_same(tmp_path: Path) -> None:
     printed = run_example("drop_in.py", folder=tmp_path)
     assert re.search(r"stage +plain stage +replaced", printed)

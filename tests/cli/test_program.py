@@ -40,7 +40,7 @@ def test_module_and_script_are_one_program() -> None:
         assert subprocess.check_output([script, "--version"], text=True) == result.stdout
 
 
-@pytest.mark.parametrize("missing", ["click", "rich"])
+@pytest.mark.parametrize("missing", ["click", pytest.param("rich", marks=pytest.mark.slow)])
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path, missing: str) -> None:
     (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError('hidden', name={missing!r})\n")
     result = process("info", PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))

@@ -159,7 +159,9 @@ def threads_restored() -> Iterator[None]:
 
 @needs_native
 @each_algorithm
-@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize(
+    "threads", [pytest.param(1, marks=pytest.mark.slow), 2, 3, pytest.param(8, marks=pytest.mark.slow)]
+)
 def test_the_same_bits_run_to_run(threads: int, algorithm: str, threads_restored: None) -> None:
     torch.set_num_threads(threads)
     model = narrow_model("casia-b", divisor=8)

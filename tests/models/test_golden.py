@@ -1,5 +1,6 @@
 """Every preset against outputs, losses, gradients and training steps of the released model definitions."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from statistics import median
 from typing import NamedTuple
@@ -89,8 +90,19 @@ def assert_evaluates(preset: str, dtype: torch.dtype, tolerance: float, lengths:
         assert error < tolerance, f"T = {t}"
 
 
-@each_preset
-@pytest.mark.parametrize("lengths", [LENGTHS, pytest.param((30,), marks=pytest.mark.slow)], ids=str)
+# The evaluations in float64 that run by default.
+QUICK = {("casia-b", "cpu", LENGTHS), ("oumvlp", "cpu", LENGTHS), ("gait3d", "reference", LENGTHS)}
+
+
+@pytest.mark.parametrize(
+    ("preset", "backend", "lengths"),
+    [
+        pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow)
+        for case in itertools.product(recipe.PRESETS, ("reference", "cpu"), (LENGTHS, (30,)))
+    ],
+    ids=str,
+    indirect=["backend"],
+)
 def test_evaluation_in_float64(preset: str, lengths: tuple[int, ...], backend: str) -> None:
     assert_evaluates(preset, torch.float64, STORED, lengths)
 

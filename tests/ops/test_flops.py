@@ -45,6 +45,7 @@ def test_a_training_step_counts_three_convolutions_a_layer(native: str) -> None:
     assert convolutions < found < 1.05 * convolutions
 
 
+@pytest.mark.slow
 def test_importing_the_package_does_not_import_the_counter() -> None:
     code = f"import sys, hstl_fast, torch; assert {_flops._COUNTER!r} not in sys.modules; "
     code += f"import {_flops._COUNTER} as counter; assert torch.ops.hstl_fast.arme_forward in counter.flop_registry"

@@ -43,6 +43,20 @@ def arme_native(
     return {"y": y, "gx": gx, "gw": gw}
 
 
+def arme_native_forward(
+    case: Case, trial: Trial, threads: int = 2, algorithm: int = 0, support: Support | None = None
+) -> Tensor:
+    x, dtype, memory = trial.inputs["x"], trial.inputs["x"].dtype, Buffers()
+    sizes, last = (case.seq_lens, case.split, case.w, case.c_in, case.c_out), (algorithm, dtype.itemsize, threads)
+    workspace = memory.workspace(cpu.arme_workspace(*sizes, *last, False))
+    packed = prepacked_weights(memory, case, trial.inputs["w"], algorithm, False)
+    y = memory.output(*trial.gradient.shape, dtype=dtype)
+    where = (0, 0) if support is None else (address(support.x), address(support.y))
+    cpu.arme_forward(address(y), address(x), packed, workspace, *where, *sizes, 0.01, *last, 0, 0, False)
+    memory.check()
+    return y
+
+
 def prepacked_weights(memory: Buffers, case: Case, w: Tensor, algorithm: int, transposed: bool) -> int:
     sizes = (case.split, case.c_in, case.c_out, algorithm, transposed, w.dtype.itemsize)
     packed = memory.workspace(cpu.arme_prepacked_size(*sizes))
