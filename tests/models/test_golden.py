@@ -72,13 +72,24 @@ DIRECT, WINOGRAD = Float32("cpu", "direct", 1e-5, 1e-4, 2), Float32("cpu", "wino
 REFERENCE = Float32("reference", "direct", 1e-5, 1e-4, 2)
 
 
-@pytest.fixture(params=[REFERENCE, DIRECT, WINOGRAD], ids=lambda way: f"{way.backend}-{way.algorithm}")
+@pytest.fixture
 def way(request: pytest.FixtureRequest, poisoned: None) -> Iterator[Float32]:
-    """Every way to compute in float32, in force."""
+    """A way to compute in float32, in force."""
     way: Float32 = request.param
     skip_without_binary(way.backend)
     with hstl_fast.use_backend(way.backend), hstl_fast.use_algorithm(way.algorithm):
         yield way
+
+
+def ways(is_slow: Callable[[str, Float32], bool]) -> pytest.MarkDecorator:
+    """Every preset in every way to compute in float32, some of them slow."""
+    pairs = [(preset, way) for preset in recipe.PRESETS for way in (REFERENCE, DIRECT, WINOGRAD)]
+    cases = [pytest.param(*pair, marks=pytest.mark.slow if is_slow(*pair) else []) for pair in pairs]
+    return pytest.mark.parametrize(("preset", "way"), cases, indirect=["way"], ids=_name)
+
+
+def _name(value: str | Float32) -> str:
+    return value if isinstance(value, str) else f"{value.backend}-{value.algorithm}"
 
 
 def assert_evaluates(preset: str, dtype: torch.dtype, tolerance: float, lengths: tuple[int, ...]) -> None:
@@ -107,7 +118,7 @@ def test_evaluation_in_float64(preset: str, lengths: tuple[int, ...], backend: s
     assert_evaluates(preset, torch.float64, STORED, lengths)
 
 
-@each_preset
+@ways(lambda preset, way: way == REFERENCE and preset != "casia-b")
 def test_evaluation_in_float32(preset: str, way: Float32) -> None:
     assert_evaluates(preset, torch.float32, way.of_outputs, LENGTHS if way.backend == "reference" else (*LENGTHS, 30))
 
@@ -137,17 +148,6 @@ def test_training_in_float64(preset: str, backend: str) -> None:
         gradient = parameters[slot.name].grad[slot.index].reshape(slot.shape)
         assert abs(gradient.norm().item() - norm) < 1e-6 * norm, key
         assert abs((gradient * recipe.probe(key, slot.shape)).sum().item() - projection) < 1e-6 * norm, key
-
-
-def ways(is_slow: Callable[[str, Float32], bool]) -> pytest.MarkDecorator:
-    """Every preset in every way to compute in float32, some of them slow."""
-    pairs = [(preset, way) for preset in recipe.PRESETS for way in (REFERENCE, DIRECT, WINOGRAD)]
-    cases = [pytest.param(*pair, marks=pytest.mark.slow if is_slow(*pair) else []) for pair in pairs]
-    return pytest.mark.parametrize(("preset", "way"), cases, indirect=["way"], ids=_name)
-
-
-def _name(value: str | Float32) -> str:
-    return value if isinstance(value, str) else f"{value.backend}-{value.algorithm}"
 
 
 @ways(lambda preset, way: way == REFERENCE or (way == DIRECT and preset != "casia-b"))

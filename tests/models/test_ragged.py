@@ -40,8 +40,7 @@ RUNS = [(preset, "cpu", *way) for preset in recipe.PRESETS for way in (DIRECT_64
     ("preset", "backend", "dtype", "algorithm", "of_outputs", "of_gradients"),
     [
         *(pytest.param(*run, marks=[] if run[0] == "gait3d" else pytest.mark.slow) for run in RUNS),
-        ("gait3d", "reference", *DIRECT_64),
-        pytest.param("gait3d", "reference", *DIRECT_32, marks=pytest.mark.slow),
+        *(pytest.param("gait3d", "reference", *way, marks=pytest.mark.slow) for way in (DIRECT_64, DIRECT_32)),
     ],
     ids=str,
     indirect=["backend"],

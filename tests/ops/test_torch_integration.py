@@ -57,8 +57,16 @@ def private_calls(case: Case, dtype: torch.dtype, backend: str) -> list[tuple[st
     return [(name, (*arguments, backend)) for name, arguments in calls]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("case", [LONG_ENOUGH[2], LONG_ENOUGH[6]], ids=str)
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [
+        (LONG_ENOUGH[2], torch.float32),
+        (LONG_ENOUGH[6], torch.bfloat16),
+        pytest.param(LONG_ENOUGH[2], torch.bfloat16, marks=pytest.mark.slow),
+        pytest.param(LONG_ENOUGH[6], torch.float32, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_opcheck(case: Case, dtype: torch.dtype, native: str) -> None:
     for name, arguments in private_calls(case, dtype, native):
         torch.library.opcheck(getattr(torch.ops.hstl_fast, name).default, arguments)
