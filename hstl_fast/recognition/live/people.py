@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hstl_fast.recognition.errors import GalleryError
+from hstl_fast.recognition.errors import GalleryWarning
 from hstl_fast.recognition.live.background import RunningBackground
 from hstl_fast.recognition.live.events import Frame
 from hstl_fast.silhouettes.extras import opencv
@@ -37,14 +38,15 @@ class Sight(NamedTuple):
 
 
 class People:
-    """Finds moving bodies in the frames of one camera, all of one size.
+    """Finds moving bodies in the frames of one camera.
 
-    Frames of more than a million pixels are reduced first, since a silhouette has 64 rows.
+    Frames of more than a million pixels are reduced first, since a silhouette has 64 rows. Where frames come with
+    another size, since the camera was turned or set anew, all that was learnt of the former ones is forgotten.
 
     Args:
         segmenter: `background` or `onnx:MODEL.onnx`, as for `hstl_fast.silhouettes.video.segmenters.open_segmenter`.
         min_height: Least height of a body, in pixels of the frames, 16 or more.
-        source: The name of the camera, for errors.
+        source: The name of the camera, for warnings.
         waits: Whether a frame waits while a background is learnt (see `RunningBackground`).
     """
 
@@ -60,6 +62,10 @@ class People:
         """Whether people are found while the camera moves; they are then found while they stand, too."""
         return self._segmenter.camera_may_move
 
+    def has_other_size(self, frame: Frame) -> bool:
+        """Say whether a frame has another size than those before."""
+        return self._shape is not None and frame.image.shape != self._shape
+
     def see(self, frame: Frame, index: int) -> Sight:
         """Find the bodies in a frame; none in the first two seconds, in which the background is learnt.
 
@@ -69,18 +75,15 @@ class People:
 
         Returns:
             The bodies.
-
-        Raises:
-            GalleryError: The frame has another size than the first.
         """
-        shape = frame.image.shape
+        if self.has_other_size(frame):
+            assert self._shape is not None
+            sizes = f"{_size(self._shape)} until now, {_size(frame.image.shape)} from frame {frame.number} on"
+            warnings.warn(f"{self._source}: {sizes}; people are followed anew", GalleryWarning, stacklevel=2)
+            self.close()
+            self._shape = None
         if self._shape is None:
-            self._begin(shape)
-        elif shape != self._shape:
-            raise GalleryError(
-                f"{self._source}: expected frames of {_size(self._shape)} like the first, got one of {_size(shape)} "
-                f"(frame {frame.number})"
-            )
+            self._begin(frame.image.shape)
         seen = self._foreground(self._reduced(frame.image), frame.seconds)
         if seen is None:
             return Sight([], None)
@@ -97,7 +100,7 @@ class People:
             self._background.close()
 
     def _begin(self, shape: tuple[int, ...]) -> None:
-        self._shape = shape
+        self._shape, self._reduction = shape, 1
         while shape[0] * shape[1] > MOST_PIXELS * self._reduction**2:
             self._reduction += 1
         self._least_height = max(LEAST_HEIGHT, self._min_height // self._reduction)

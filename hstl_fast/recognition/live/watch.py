@@ -72,7 +72,7 @@ class Watch:
 
     def update(self, frame: Frame) -> Update:
         """Recognise the people in the next frame."""
-        self._take_nothing_after_gap(frame)
+        self._take_nothing_before(frame)
         sight = self._people.see(frame, self._index)
         self._take(frame, sight.blobs)
         self._frame = frame
@@ -112,9 +112,12 @@ class Watch:
         if self._threads is not None:
             self._threads.restore()
 
-    def _take_nothing_after_gap(self, frame: Frame) -> None:
-        """Let a few empty frames pass where the source was away, so that nobody is followed across."""
-        if self._frame is not None and not 0 <= frame.seconds - self._frame.seconds <= LONGEST_GAP:
+    def _take_nothing_before(self, frame: Frame) -> None:
+        """Let a few empty frames pass where the source was away or changed its size, so that nobody is followed on."""
+        if self._frame is None:
+            return
+        is_next = 0 <= frame.seconds - self._frame.seconds <= LONGEST_GAP
+        if not is_next or self._people.has_other_size(frame):
             self._following = Following()
             for _ in range(SHOWN_FOR + 1):
                 self._take(self._frame, [])

@@ -74,7 +74,7 @@ class Watcher:
             known about them.
 
         Raises:
-            GalleryError: The frames change their size, or the gallery cannot be read.
+            GalleryError: The gallery cannot be read.
             ValueError: The source gives no frame, as it says itself.
             RuntimeError: The watcher is at work already.
         """

@@ -240,12 +240,33 @@ def test_nobody_is_followed_over_a_gap(empty: Gallery, images: list[Picture]) ->
     assert after == {2, 3}
 
 
-def test_frames_of_another_size_are_refused(empty: Gallery, images: list[Picture]) -> None:
-    updates = Watcher(empty).updates(Played([*images[:3], images[3][:-2]]))
-    with pytest.raises(
-        GalleryError, match=r"^street.mp4: .* 200 x 150 like the first, got one of 200 x 148 .frame 3.$"
-    ):
-        list(updates)
+def test_a_camera_may_come_back_with_another_size(empty: Gallery, images: list[Picture]) -> None:
+    lower = [image[:-2] for image in images[3:6]]
+    updates = Watcher(empty).updates(Played([*images[:3], *lower, images[6]]))
+    with pytest.warns(GalleryWarning) as said:
+        assert [update.frame.number for update in updates] == list(range(7))
+    assert [str(warning.message) for warning in said] == [
+        "street.mp4: 200 x 150 until now, 200 x 148 from frame 3 on; people are followed anew",
+        "street.mp4: 200 x 148 until now, 200 x 150 from frame 6 on; people are followed anew",
+    ]
+
+
+@pytest.mark.slow
+def test_nobody_is_followed_from_one_size_to_another(empty: Gallery, images: list[Picture], scene: Scene) -> None:
+    higher = [np.pad(image, ((12, 0), (0, 0), (0, 0)), "edge") for image in images]
+    with pytest.warns(GalleryWarning, match="200 x 162 from frame 80 on"):
+        updates = watched(empty, [*images[:80], *higher]).updates
+    before = {seen.track for update in updates[:80] for seen in update.seen}
+    assert before == {1}
+    assert [seen for update in updates[80:130] for seen in update.seen] == []
+    overlaps = []
+    for update in updates[80:-1]:
+        bodies = [body.box for body in scene.bodies[update.frame.number - 80]]
+        moved = [(x, y + 12, width, height) for x, y, width, height in bodies]
+        overlaps += [max(box_iou(seen.box, box) for box in moved) for seen in update.seen]
+        assert before.isdisjoint(seen.track for seen in update.seen)
+    assert len(overlaps) > 100
+    assert np.mean(overlaps) > 0.8
 
 
 @pytest.mark.slow
