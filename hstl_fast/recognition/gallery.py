@@ -88,10 +88,7 @@ class Gallery(Roster):
     def _searched(self) -> tuple[Index, GalleryVectors]:
         with self._lock:
             index, known = self._index, self._vectors
-            # Not the revision alone: a backup that was restored may have the same one.
-            is_same = index is not None and index.state == self._database.read(queries.state)
-            is_current = index is not None and (index.expires is None or index.expires > clock.now())
-            if index is not None and known is not None and is_same and is_current:
+            if index is not None and known is not None and index.state == self._state():
                 return index, known
             index, vectors = self._loader.load()
             of_rows = (index.ids, index.people, index.names, vectors)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from hstl_fast.recognition.storage import queries, writing
+    from hstl_fast.recognition.storage.queries import State
     from hstl_fast.recognition.storage.writing import NewRecording
 else:
     queries, writing = (Lazily(f"hstl_fast.recognition.storage.{name}") for name in ("queries", "writing"))
@@ -110,6 +111,19 @@ class Roster:
             The revision.
         """
         return self._database.read(queries.revision)
+
+    def state(self) -> str:
+        """Return a text that tells the gallery as it is now from what it was.
+
+        Returns:
+            The text, which is another one after every change, where the database was replaced by another one, such as
+            a backup, and where the time of a recording has come.
+        """
+        return " ".join(map(str, self._state()))
+
+    def _state(self) -> State:
+        # Not the revision alone: a backup that was restored may have the same one.
+        return self._database.read(partial(queries.state, now=clock.now()))
 
     def enroll(
         self,

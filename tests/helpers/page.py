@@ -28,9 +28,9 @@ class PretendedGallery:
         self.last: str | None = None
         self.held: dict[str, list[Clip]] = {name: [clip(1)] for name in names}
 
-    def revision(self) -> int:
+    def state(self) -> str:
         self._try()
-        return self.changes
+        return str(self.changes)
 
     def people(self) -> list[Person]:
         self._try()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hstl_fast.evaluation import Embeddings
 from hstl_fast.network import Network
 from hstl_fast.recognition.errors import GalleryError, GalleryWarning
-from hstl_fast.recognition.records import Answer, GalleryVectors
+from hstl_fast.recognition.records import Answer, Fingerprint, GalleryVectors
 from hstl_fast.version import __version__
 
 Vector = NDArray[np.float32]
@@ -34,8 +34,12 @@ class KnowsPeople(Protocol):
     def network(self) -> Network:
         """The network of the embeddings."""
 
-    def revision(self) -> int:
-        """Return a number that grows with every change."""
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """The origin of the gallery's embeddings, or None where it never had any."""
+
+    def state(self) -> str:
+        """Return a text that is another one after every change."""
 
     def vectors(self) -> GalleryVectors:
         """Return the embeddings of the people."""
@@ -108,7 +112,7 @@ class Naming:
         self._gallery, self._clock = gallery, clock
         self._threshold, self._false_accept_rate = threshold, false_accept_rate
         self._names: dict[int, Name] = {}
-        self._revision, self._asked = gallery.revision(), clock()
+        self._state, self._asked = gallery.state(), clock()
         # Whether the gallery has changed since all tracks were asked for.
         self._changed = self._has_answered = False
         self._said = ""
@@ -160,9 +164,11 @@ class Naming:
     def _take_back_names(self) -> None:
         """Let nobody have the name of a person who is no longer in the gallery, even if it cannot be searched."""
         try:
-            there = set(self._gallery.vectors().names)
+            known = self._gallery.vectors()
+            is_comparable = self._gallery.fingerprint == Fingerprint.of(self._gallery.network)
         except GalleryError:
             return
+        there = {known.names[person] for person in known.people} if is_comparable else set()
         for name in self._names.values():
             if name.answer is not None and name.answer.name is not None and name.answer.name not in there:
                 name.hear(replace(name.answer, name=None, matches=(), margin=None), at_once=True)
@@ -184,12 +190,12 @@ class Naming:
         return self._gallery.identify_embeddings(probes, self._threshold, false_accept_rate=self._false_accept_rate)
 
     def _has_changed(self) -> bool:
-        """Whether the gallery has another revision than when this was asked last; asked at most once a second."""
+        """Whether the gallery is another one than when this was asked last; asked at most once a second."""
         if self._clock() - self._asked < ASKED_EVERY:
             return False
         self._asked = self._clock()
         try:
-            revision, self._revision = self._revision, self._gallery.revision()
+            before, self._state = self._state, self._gallery.state()
         except GalleryError:  # said when it is asked for names
             return False
-        return revision != self._revision
+        return before != self._state

@@ -26,8 +26,8 @@ class Tracks(Protocol):
 class Known(Protocol):
     """The methods of a `Gallery` that the page needs."""
 
-    def revision(self) -> int:
-        """Return a number that grows with every change."""
+    def state(self) -> str:
+        """Return a text that is another one after every change."""
 
     def people(self) -> list[Person]:
         """List the people."""
@@ -98,13 +98,13 @@ class People:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="page-writes")
         self._looking: asyncio.Future[None] | None = None
         self._lock = threading.Lock()
-        self._revision: int | None = None
+        self._state: str | None = None
         self._error: str | None = None
 
     def state(self) -> dict[str, Any]:
-        """Say which revision of the gallery is known, and why it cannot be read, as JSON holds it."""
+        """Say which state of the gallery is known, and why it cannot be read, as JSON holds it."""
         with self._lock:
-            return {"revision": self._revision, "error": self._error}
+            return {"state": self._state, "error": self._error}
 
     async def look(self) -> None:
         """Find out whether the gallery has changed, and whether it can be read.
@@ -164,11 +164,11 @@ class People:
     def _look(self) -> None:
         before = self.state()
         try:
-            revision, error = self._gallery.revision(), None
+            state, error = self._gallery.state(), None
         except Exception as failure:
-            revision, error = before["revision"], sentence(failure)
+            state, error = before["state"], sentence(failure)
         with self._lock:
-            self._revision, self._error = revision, error
+            self._state, self._error = state, error
         if self.state() != before:
             self._changes.raise_()
 

@@ -35,17 +35,20 @@ class StoredNetwork(NamedTuple):
 
 
 class State(NamedTuple):
-    """A state of a gallery, told from any other one, also where the database was replaced by a backup.
+    """A state of a gallery, told from any other one: also where the database was replaced by a backup, and where a
+    recording's time has come, which no change tells.
 
     Attributes:
         gallery: The random name of the gallery.
         revision: The number of the latest change.
         token: The random name of that change, or None where it has none.
+        expired: How many recordings are to be deleted by now.
     """
 
     gallery: str
     revision: int
     token: str | None
+    expired: int
 
 
 class Index(NamedTuple):
@@ -60,7 +63,6 @@ class Index(NamedTuple):
         names: The people.
         sources: Where the recordings come from.
         fps: Frames a second, float64 `[k]`, NaN where unknown.
-        expires: When the first recording is to be deleted, or None.
     """
 
     state: State
@@ -71,7 +73,6 @@ class Index(NamedTuple):
     names: tuple[str, ...]
     sources: tuple[str, ...]
     fps: NDArray[np.float64]
-    expires: datetime | None
 
 
 _RECORDING = (
@@ -110,16 +111,18 @@ def gallery(connection: Connection) -> str:
     return str(connection.execute(select(meta.c.gallery)).scalar_one())
 
 
-def state(connection: Connection) -> State:
+def state(connection: Connection, now: datetime) -> State:
     """Read what tells the state of a gallery from any other.
 
     Args:
         connection: A transaction.
+        now: The time in UTC.
 
     Returns:
         The state.
     """
-    latest = select(meta.c.gallery, meta.c.revision, changes.c.token)
+    expired = select(func.count()).where(recordings.c.keep_until <= now).scalar_subquery()
+    latest = select(meta.c.gallery, meta.c.revision, changes.c.token, expired)
     return State(*connection.execute(latest.outerjoin(changes, changes.c.revision == meta.c.revision)).one())
 
 
@@ -314,9 +317,8 @@ def index(connection: Connection, now: datetime) -> Index:
     rows = connection.execute(query).all()
     named = connection.execute(select(people.c.id, people.c.name).order_by(people.c.id)).all()
     places = {row[0]: place for place, row in enumerate(named)}
-    later = select(func.min(recordings.c.keep_until)).where(recordings.c.keep_until > now)
     return Index(
-        state(connection),
+        state(connection, now),
         network,
         np.array([row[0] for row in rows], np.int64),
         np.array([row[1] for row in rows], np.int64),
@@ -324,7 +326,6 @@ def index(connection: Connection, now: datetime) -> Index:
         tuple(row[1] for row in named),
         tuple(row[4] for row in rows),
         np.array([np.nan if row[3] is None else row[3] for row in rows], np.float64),
-        connection.execute(later).scalar(),
     )
 
 

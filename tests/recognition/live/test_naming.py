@@ -1,6 +1,8 @@
 """Names of tracks: windows taken together, held steady, and asked anew when the gallery changes."""
 
 from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,10 +11,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+pytest.importorskip("sqlalchemy")
+
 from hstl_fast.evaluation import Embeddings
+from hstl_fast.network import Network
+from hstl_fast.recognition import Gallery, clock
 from hstl_fast.recognition.errors import GalleryError, GalleryWarning
 from hstl_fast.recognition.live.naming import ASKED_EVERY, STEADY, WINDOWS, Name, Naming
-from hstl_fast.recognition.records import Answer
+from hstl_fast.recognition.records import Answer, Clip, Fingerprint
 
 NO_PARTS = np.empty(0, np.float32)
 
@@ -34,18 +40,19 @@ class Known:
         self.asked: list[Embeddings] = []
         self.size, self.at, self.fails = 1, 1, ""
         self.names, self.is_away = ("10 at 1", "50 at 1"), False
+        self.fingerprint = Fingerprint("custom", "seed:0")
 
     def embed(self, clips: Iterable[NDArray[np.uint8]]) -> torch.Tensor:
         values = [255.0 if clip[0, 0, 0] == 255 else float(clip.mean()) for clip in clips]
         return torch.tensor([[[np.nan if value == 255 else value]] for value in values])
 
-    def revision(self) -> int:
-        return self.at
+    def state(self) -> str:
+        return str(self.at)
 
     def vectors(self) -> Any:
         if self.is_away:
             raise GalleryError("the database is down")
-        return SimpleNamespace(ids=np.arange(self.size), names=self.names)
+        return SimpleNamespace(ids=np.arange(self.size), names=self.names, people=np.arange(len(self.names)))
 
     def identify_embeddings(
         self, probes: Embeddings, threshold: float | None = None, *, false_accept_rate: float | None = None
@@ -156,6 +163,50 @@ def test_a_removed_person_has_no_name_even_if_nobody_can_be_searched_for_any_mor
     gallery.fails, gallery.at, gallery.names, times[0] = "too few people for a threshold", 2, ("50 at 1",), ASKED_EVERY
     with pytest.warns(GalleryWarning, match="too few people for a threshold"):
         assert names(asked.hear({}, "door", None)) == {1: None, 2: "50 at 1"}
+
+
+def test_another_network_takes_all_names_back() -> None:
+    gallery, times = Known(), [0.0]
+    asked = naming(gallery, times)
+    asked.hear({1: window(10)}, "door", None)
+    gallery.fails, gallery.at, times[0] = "embeddings of two networks cannot be compared", 2, ASKED_EVERY
+    gallery.fingerprint = Fingerprint("custom", "seed:1")
+    with pytest.warns(GalleryWarning, match="cannot be compared"):
+        assert names(asked.hear({}, "door", None)) == {1: None}
+
+
+def walk(number: int) -> Clip:
+    return Clip("door", np.random.default_rng(number).integers(0, 2, (30, 64, 64), np.uint8) * 255)
+
+
+def test_nobody_keeps_the_name_of_a_recording_that_has_expired(
+    tmp_path: Path, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, times = clock.now, [0.0]
+    with Gallery(tmp_path / "people.db", network=network) as gallery:
+        gallery.enroll("Ada", [walk(1)], keep_days=1)
+        gallery.enroll("Ben", [walk(2)])
+        asked = Naming(gallery, 0.0, None, lambda: times[0])
+        assert names(asked.hear({1: walk(1).silhouettes}, "door", None)) == {1: "Ada"}
+        monkeypatch.setattr(clock, "now", lambda: real() + timedelta(days=2))
+        times[0] = ASKED_EVERY
+        answers = asked.hear({}, "door", None)
+    assert names(answers) == {1: None}
+    assert [match.person for match in answers[1].matches] == ["Ben"]
+
+
+def test_a_gallery_that_was_replaced_by_another_is_asked_anew(tmp_path: Path, network: Network) -> None:
+    """Its revision is that of the former one by chance."""
+    path, other, times = tmp_path / "people.db", tmp_path / "other.db", [0.0]
+    for place, name in ((path, "Ada"), (other, "Eve")):
+        with Gallery(place, network=network) as gallery:
+            gallery.enroll(name, [walk(1)])
+    with Gallery(path, network=network) as gallery:
+        asked = Naming(gallery, None, None, lambda: times[0])
+        assert names(asked.hear({1: walk(1).silhouettes}, "door", None)) == {1: "Ada"}
+        other.replace(path)
+        times[0] = ASKED_EVERY
+        assert names(asked.hear({}, "door", None)) == {1: "Eve"}
 
 
 def test_a_change_is_not_lost_while_the_gallery_is_away() -> None:

@@ -92,10 +92,10 @@ def test_what_the_gallery_refuses_is_said(page: LivePage, gallery: Gallery) -> N
 
 def test_changes_of_others_are_told(page: LivePage, url: str, network: Network, walk: WalkMaker) -> None:
     events = Events(page.address)
-    before = events.until("status", lambda status: status["gallery"]["revision"] is not None)["gallery"]["revision"]
+    before = events.until("status", lambda status: status["gallery"]["state"] is not None)["gallery"]["state"]
     with Gallery(url, network=network) as other:
         other.enroll("Ada", [walk(1)])
-    events.until("status", lambda status: status["gallery"]["revision"] > before)
+    events.until("status", lambda status: status["gallery"]["state"] != before)
     assert people(page) == {"Ada": 1}
     events.close()
 

@@ -8,7 +8,7 @@ import { loadPeople, preparePeople } from "./people.js";
 const AGAIN = 2;
 let events = null;
 let retry;
-let revision;
+let known;
 let goodbye = null;
 let pictured = false;
 
@@ -18,7 +18,7 @@ function connect() {
   events = new EventSource("/api/events");
   events.addEventListener("open", () => {
     goodbye = null;
-    revision = undefined;
+    known = undefined;
     pictured = false;
     forgetSightings();
     showLost(false);
@@ -66,17 +66,17 @@ function take(status) {
   else if (error !== null) mark("gallery away", "bad");
   else if (status.live && (status.frame === null || status.age > 3)) mark("waiting", "");
   else mark(status.live ? "live" : "connected", "good");
-  if (error === null && status.gallery.revision !== revision) reload(status.gallery.revision);
+  if (error === null && status.gallery.state !== known) reload(status.gallery.state);
 }
 
 async function reload(newest) {
-  const before = revision;
-  revision = newest;
+  const before = known;
+  known = newest;
   try {
     await loadPeople();
   } catch {
-    // The next status says why, and this revision is asked for again.
-    revision = before;
+    // The next status says why, and this state is asked for again.
+    known = before;
   }
 }
 
