@@ -2,6 +2,8 @@
 
 import sys
 
+from hstl_fast import _starting
+
 # The extra `[cli]` installs these modules.
 _FROM_THE_EXTRA = ("click", "rich")
 
@@ -14,6 +16,7 @@ def main() -> None:
         if error.name not in _FROM_THE_EXTRA:
             raise
         sys.exit(f"hstl-fast needs {error.name}, which is not installed: pip install 'hstl_fast[cli]'")
+    _starting.end()
     app.program(prog_name="hstl-fast")
 
 

@@ -10,6 +10,7 @@ import click
 
 import hstl_fast
 from hstl_fast import environment
+from hstl_fast._starting import INTERRUPTED
 from hstl_fast.cli.bench import bench
 from hstl_fast.cli.demo import demo
 from hstl_fast.cli.embed import embed
@@ -30,7 +31,10 @@ from hstl_fast.silhouettes import SilhouetteWarning
 
 
 class _Program(click.Group):
-    """Reports an exception as `Error: <sentence>` with exit code 1; `--debug` prints the traceback, too."""
+    """Reports an exception as `Error: <sentence>` with exit code 1, and Ctrl-C as shells do.
+
+    `--debug` prints the traceback, too.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -38,6 +42,9 @@ class _Program(click.Group):
                 return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
+        except KeyboardInterrupt as interrupt:
+            warn("Aborted!")
+            raise click.exceptions.Exit(INTERRUPTED) from interrupt
         except Exception as error:
             if ctx.params["debug"]:
                 traceback.print_exc()

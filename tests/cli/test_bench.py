@@ -161,7 +161,7 @@ def test_an_interruption_leaves_the_older_report(older: Path, monkeypatch: pytes
         raise KeyboardInterrupt
 
     monkeypatch.setattr(subprocess, "run", interrupt)
-    assert "Aborted" in run("bench", "--report", older, exit_code=1).output
+    assert "Aborted" in run("bench", "--report", older, exit_code=130).output
     assert contents(older) == OLD
     assert [path.name for path in older.parent.iterdir()] == [older.name]
 

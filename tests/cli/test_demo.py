@@ -239,7 +239,7 @@ def test_interrupting_leaves_the_old_report(narrow: None, old_report: Path, monk
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runs, "embed_both", interrupted)
-    result = run("demo", "--identities", 2, "-o", old_report, exit_code=1)
+    result = run("demo", "--identities", 2, "-o", old_report, exit_code=130)
     assert result.stderr.strip() == "Aborted!"
 
 

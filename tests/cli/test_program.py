@@ -40,6 +40,25 @@ def test_module_and_script_are_one_program() -> None:
         assert subprocess.check_output([script, "--version"], text=True) == result.stdout
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal reaches another process alone")
+@pytest.mark.parametrize("module", ["torch", pytest.param("click", marks=pytest.mark.slow)])
+def test_an_interrupt_while_modules_are_imported(tmp_path: Path, module: str) -> None:
+    interrupting = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    (tmp_path / f"{module}.py").write_text(interrupting)
+    result = process("info", PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
+def test_an_interrupt_of_another_program_is_its_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os, signal\nimport hstl_fast\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept KeyboardInterrupt:\n    print('mine')\n"
+    )
+    path = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, tmp_path / "mine.py"]
+    assert subprocess.check_output(command, text=True, env={**os.environ, "PYTHONPATH": path}) == "mine\n"
+
+
 @pytest.mark.parametrize("missing", ["click", pytest.param("rich", marks=pytest.mark.slow)])
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path, missing: str) -> None:
     (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError('hidden', name={missing!r})\n")
