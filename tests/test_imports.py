@@ -18,18 +18,8 @@ CSRC = ROOT / "csrc"
 # Who may import whom: a module imports modules of earlier lines, and of its own package. A package's name stands for
 # all that is in it, unless a longer name stands elsewhere.
 ORDER = (
-    (
-        "reference",
-        "names",
-        "progress",
-        "version",
-        "_caches",
-        "_starting",
-        "_torch_private",
-        "files",
-        "distributed",
-        "signals",
-    ),
+    ("_starting",),
+    ("reference", "names", "progress", "version", "_caches", "_torch_private", "files", "distributed", "signals"),
     ("environment", "_untouched", "layout", "models.config"),
     ("options", "silhouettes"),
     ("backends", "data"),

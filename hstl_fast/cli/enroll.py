@@ -31,7 +31,7 @@ from hstl_fast.data.sequences import Sequences
 from hstl_fast.files import atomic_file
 from hstl_fast.recognition.errors import GalleryError
 from hstl_fast.recognition.gallery import Gallery
-from hstl_fast.recognition.names import check_name
+from hstl_fast.recognition.names import check_new_name, refuse_twin
 from hstl_fast.recognition.records import Clip
 from hstl_fast.recognition.walks import Cutting, Walk, Walks, chosen, is_video, number_of
 from hstl_fast.silhouettes.extras import opencv
@@ -93,7 +93,7 @@ def enroll(
     """
     if Path(name).is_file() and (is_video(Path(name)) or is_sequence(name)):
         raise click.BadParameter(f"expected a person before the files, got a file: {name}", param_hint="NAME")
-    check_name(name)  # before a long video is read
+    name = check_new_name(name)  # before a long video is read
     cutting, settings = take_cutting(options), Settings(**options)
     network = given_network(settings)
     if exists(gallery):
@@ -114,7 +114,9 @@ def enroll(
 
 
 def _refuse_taken(known: Gallery, name: str, add: bool) -> None:
-    if check_name(name) in {person.name for person in known.people()} and not add:
+    names = [person.name for person in known.people()]
+    refuse_twin(name, names)
+    if name in names and not add:
         raise GalleryError(
             f"{known.url}: the name {name!r} is taken already: add recordings to the person (--add), or choose "
             "another name"

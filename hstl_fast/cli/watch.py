@@ -23,7 +23,7 @@ from hstl_fast.recognition.live.drawing import draw
 from hstl_fast.recognition.live.events import Source
 from hstl_fast.recognition.live.saving import SUFFIXES, Recorder
 from hstl_fast.recognition.live.statistics import Statistics
-from hstl_fast.recognition.live.watcher import Watcher
+from hstl_fast.recognition.live.watcher import LEAST_HEIGHT, LONGEST_WINDOW, MOST_EVERY, SHORTEST_WINDOW, Watcher
 from hstl_fast.recognition.server import Keeping, LivePage
 from hstl_fast.signals import Ending
 
@@ -83,21 +83,21 @@ def _recognition_options(command: _Command) -> _Command:
         ),
         click.option(
             "--every",
-            type=click.IntRange(min=1),
+            type=click.IntRange(1, MOST_EVERY),
             default=15,
             show_default=True,
             help="Frames between two looks at who somebody is.",
         ),
         click.option(
             "--window",
-            type=click.IntRange(min=5),
+            type=click.IntRange(SHORTEST_WINDOW, LONGEST_WINDOW),
             default=30,
             show_default=True,
             help="Silhouettes that are embedded at a time.",
         ),
         click.option(
             "--min-height",
-            type=click.IntRange(min=16),
+            type=click.IntRange(min=LEAST_HEIGHT),
             default=48,
             show_default=True,
             help="Lowest person, in pixels.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 from hstl_fast.recognition.errors import GalleryError
 
@@ -12,6 +13,13 @@ LONGEST_NAME, LONGEST_SOURCE = 200, 500
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 # They turn the direction of the text around them, so that a name looks like another one.
 _DIRECTIONS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Letters and marks that show nothing, besides the category of format characters.
+_UNSEEN = set("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa0")
+_UNSEEN |= {chr(code) for first, last in ((0xFE00, 0xFE0F), (0xE0100, 0xE01EF)) for code in range(first, last + 1)}
+# Joiners change how Persian and the scripts of India are written.
+_JOINER, _NON_JOINER = "\u200d", "\u200c"
+# The combining class of the mark behind which scripts of India have joiners.
+_VIRAMA = 9
 
 
 def check_name(name: str) -> str:
@@ -39,6 +47,61 @@ def check_name(name: str) -> str:
     if "/" in composed:
         raise GalleryError(f"name must have no slash, which ends a person in the names of files; got {composed!r}")
     return composed
+
+
+def check_new_name(name: str) -> str:
+    """Check the name that a person is about to get.
+
+    Args:
+        name: The name.
+
+    Returns:
+        The name as `check_name` returns it.
+
+    Raises:
+        GalleryError: It is no name, or has characters that nobody sees, so that it would look like another one.
+    """
+    checked = check_name(name)
+    for place, character in enumerate(checked):
+        unseen = character in _UNSEEN or unicodedata.category(character) == "Cf"
+        if unseen and not _joins(checked, place):
+            called = unicodedata.name(character, "without a name")
+            raise GalleryError(
+                f"name must have no characters that cannot be seen; got {checked!a} with {character!a} ({called})"
+            )
+    return checked
+
+
+def _joins(name: str, place: int) -> bool:
+    """Whether a character is a joiner that shows, since letters around it look otherwise without it."""
+    before, after = name[place - 1 : place], name[place + 1 : place + 2]
+    if not before or name[place] not in (_JOINER, _NON_JOINER):
+        return False
+    between_arabic = bool(after) and unicodedata.bidirectional(before) == unicodedata.bidirectional(after) == "AL"
+    return unicodedata.combining(before) == _VIRAMA or (name[place] == _NON_JOINER and between_arabic)
+
+
+def refuse_twin(name: str, others: Iterable[str]) -> None:
+    """Refuse a name that another one is hardly told from, such as one with a letter of double width.
+
+    Args:
+        name: A name that was checked.
+        others: The names that are there; the same name may be one of them.
+
+    Raises:
+        GalleryError: The name differs from another one by compatible forms of letters or spaces alone.
+    """
+    wanted = _plain(name)
+    twin = next((other for other in others if other != name and _plain(other) == wanted), None)
+    if twin is not None:
+        raise GalleryError(
+            f"the name {name!r} ({name!a}) is written almost like {twin!r} ({twin!a}), who is in the gallery; take "
+            "that name, or one that looks different"
+        )
+
+
+def _plain(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).split())
 
 
 def clean_source(source: str) -> str:

@@ -242,6 +242,8 @@ def test_a_stream_that_never_delivers() -> None:
         (["0", "--threshold", 1, "--false-accept-rate", 0.1], 2, "expected one of them, got both"),
         (["0", "--port", 80], 2, "--host, --port and --token: expected with --serve"),
         (["0", "--timeout", 0], 2, "--timeout"),
+        (["0", "--every", 26], 2, "26 is not in the range 1<=x<=25"),
+        (["0", "--window", 10**9], 2, "is not in the range 5<=x<=150"),
     ],
 )
 def test_what_is_refused(arguments: list[Any], exit_code: int, message: str) -> None:

@@ -11,11 +11,15 @@ from hstl_fast.recognition.live.naming import KnowsPeople, Naming
 from hstl_fast.recognition.live.passes import Passes
 from hstl_fast.recognition.live.people import People
 from hstl_fast.recognition.live.watch import Watch
-from hstl_fast.recognition.live.windows import Tracks
+from hstl_fast.recognition.live.windows import KEPT, PATIENCE, Tracks
 from hstl_fast.recognition.records import Clip
 
-# Fewest silhouettes of a window, and least height of a body in pixels.
-SHORTEST_WINDOW, LEAST_HEIGHT = 5, 16
+# Silhouettes of a window: networks tell nothing from fewer, and a track keeps no more.
+SHORTEST_WINDOW, LONGEST_WINDOW = 5, KEPT
+# Frames between two passes: whoever has gone for longer before a pass is not noticed by it.
+MOST_EVERY = PATIENCE
+# Least height of a body in pixels.
+LEAST_HEIGHT = 16
 
 
 class Watcher:
@@ -28,8 +32,8 @@ class Watcher:
 
     Args:
         gallery: The gallery; a change in it is seen within a second or two.
-        window: Silhouettes that are embedded at a time, 5 or more.
-        every: Frames between two embeddings of a track, 1 or more.
+        window: Silhouettes that are embedded at a time, 5 to 150: networks were trained on about 30.
+        every: Frames between two embeddings of a track, 1 to 25.
         min_height: Least height of a body, in pixels, 16 or more.
         segmenter: `background` or `onnx:MODEL.onnx`.
         threshold: The greatest distance at which a name is given, as for `Gallery.identify`.
@@ -50,9 +54,12 @@ class Watcher:
         threshold: float | None = None,
         false_accept_rate: float | None = None,
     ) -> None:
-        for name, value, least in (("window", window, SHORTEST_WINDOW), ("every", every, 1)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least} frames, got {value}")
+        for name, value, least, most in (
+            ("window", window, SHORTEST_WINDOW, LONGEST_WINDOW),
+            ("every", every, 1, MOST_EVERY),
+        ):
+            if not least <= value <= most:
+                raise ValueError(f"{name} must be {least} to {most} frames, got {value}")
         if min_height < LEAST_HEIGHT:
             raise ValueError(f"min_height must be at least {LEAST_HEIGHT} pixels, got {min_height}")
         self._naming = Naming(gallery, threshold, false_accept_rate)

@@ -347,8 +347,10 @@ def test_a_gallery_that_fails_at_once_ends_the_updates(gallery: Gallery, images:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"window": 4}, "window must be at least 5 frames, got 4"),
-        ({"every": 0}, "every must be at least 1 frames, got 0"),
+        ({"window": 4}, "window must be 5 to 150 frames, got 4"),
+        ({"window": 151}, "window must be 5 to 150 frames, got 151"),
+        ({"every": 0}, "every must be 1 to 25 frames, got 0"),
+        ({"every": 26}, "every must be 1 to 25 frames, got 26"),
         ({"min_height": 15}, "min_height must be at least 16 pixels, got 15"),
     ],
 )
