@@ -20,7 +20,7 @@ from hstl_fast.cli.gallery import gallery
 from hstl_fast.cli.hierarchy import hierarchy
 from hstl_fast.cli.identify import identify
 from hstl_fast.cli.info import info
-from hstl_fast.cli.output import warn
+from hstl_fast.cli.output import name_full_output, print_any_name, warn
 from hstl_fast.cli.prepare import prepare
 from hstl_fast.cli.silhouettes import silhouettes
 from hstl_fast.cli.train import train
@@ -37,6 +37,7 @@ class _Program(click.Group):
     """
 
     def invoke(self, ctx: click.Context) -> Any:
+        print_any_name()
         try:
             with _plain_warnings():
                 return super().invoke(ctx)
@@ -48,6 +49,7 @@ class _Program(click.Group):
         except Exception as error:
             if ctx.params["debug"]:
                 traceback.print_exc()
+            name_full_output(error)
             raise click.ClickException(_sentence(error)) from error
 
 

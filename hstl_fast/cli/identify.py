@@ -1,9 +1,6 @@
 """`hstl-fast identify`: names for probes, or the sequences of a gallery ranked for each."""
 
-import csv
 import dataclasses
-import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +11,10 @@ from hstl_fast.cli.found import FoundOptions, finish_input, found_options, open_
 from hstl_fast.cli.galleries import is_gallery
 from hstl_fast.cli.naming import Naming, Wanted, name_probes, naming_options
 from hstl_fast.cli.options import choice, new_file
-from hstl_fast.cli.output import SomeFailed, print_table, progress_bar, warn
+from hstl_fast.cli.output import SomeFailed, print_table, progress_bar, warn, write_csv, write_json
 from hstl_fast.cli.ranked import Ranked, compared_rates, count_people, rank, rank_one, why_no_rank_one
 from hstl_fast.data.found import counted
 from hstl_fast.evaluation import METRICS, Embeddings, check_comparable, is_embedding_file, load_embeddings
-from hstl_fast.files import atomic_file
 from hstl_fast.network import Network, shipped_weights
 from hstl_fast.silhouettes.left_out import LeftOut
 
@@ -104,8 +100,7 @@ def _rank(gallery: Path, probe: Path, metric: str, found: FoundOptions, settings
     reason = why_no_rank_one(known.names, unknown.names, scored)
     counts = {"gallery": count_people(known.names), "probe": count_people(unknown.names)}
     if wanted.csv_file:
-        with atomic_file(wanted.csv_file) as draft:
-            draft.write_bytes(_csv(ranking).encode())
+        write_csv(wanted.csv_file, ["probe", "rank", "gallery", "distance"], ranking)
     if wanted.json_file:
         result = {
             "preset": known.preset,
@@ -117,8 +112,7 @@ def _rank(gallery: Path, probe: Path, metric: str, found: FoundOptions, settings
             "why_no_rank_1": reason,
             "probes": _matches(ranking),
         }
-        with atomic_file(wanted.json_file) as draft:
-            draft.write_bytes((json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
+        write_json(wanted.json_file, result)
     print_table(["probe", "rank", "gallery", "distance"], [[p, str(r), g, f"{d:.6f}"] for p, r, g, d in ranking])
     for side, count in counts.items():
         people, sequences = counted(count["people"], "person", "people"), count["sequences"]
@@ -202,14 +196,6 @@ def _ranking(ranked: Ranked, gallery: Embeddings, probe: Embeddings) -> _Ranking
         for name, found in zip(probe.names, ranked.lists, strict=True)
         for place, (index, distance) in enumerate(found, 1)
     ]
-
-
-def _csv(ranking: _Ranking) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["probe", "rank", "gallery", "distance"])
-    writer.writerows(ranking)
-    return text.getvalue()
 
 
 def _matches(ranking: _Ranking) -> list[dict[str, Any]]:

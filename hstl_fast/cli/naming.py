@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -27,11 +24,17 @@ from hstl_fast.cli.galleries import (
     walk_options,
 )
 from hstl_fast.cli.options import several
-from hstl_fast.cli.output import SomeFailed, only_first_process_prints, print_table, progress_bar
+from hstl_fast.cli.output import (
+    SomeFailed,
+    only_first_process_prints,
+    print_table,
+    progress_bar,
+    write_csv,
+    write_json,
+)
 from hstl_fast.data.found import counted
 from hstl_fast.embedding import SEQUENCES_OF_A_CHUNK
 from hstl_fast.evaluation import Embeddings, is_embedding_file, load_embeddings
-from hstl_fast.files import atomic_file
 from hstl_fast.models.config import HSTLConfig
 from hstl_fast.network import Network
 from hstl_fast.recognition.errors import GalleryError
@@ -46,6 +49,10 @@ from hstl_fast.recognition.walks import Cutting, Walks
 NOBODY = "nobody"
 # Matches of an answer: its margin and the agreement of its parts need others than the first.
 _FEWEST_MATCHES = 5
+_CSV_HEADER = (
+    *("probe", "name", "margin", "threshold", "false_accept_rate"),
+    *("rank", "person", "recording", "source", "distance", "agreement"),
+)
 
 
 def naming_options(command: Any) -> Any:
@@ -262,8 +269,7 @@ def _write(answers: Sequence[Answer], asking: _Asking, wanted: Wanted) -> None:
     top, used = wanted.top or _FEWEST_MATCHES, asking.gallery.fingerprint
     explanations = asking.explanations or [None] * len(answers)
     if wanted.csv_file is not None:
-        with atomic_file(wanted.csv_file) as draft:
-            draft.write_bytes(_csv(answers, top).encode())
+        write_csv(wanted.csv_file, _CSV_HEADER, _rows(answers, top))
     if wanted.json_file is not None:
         result = {
             "gallery": asking.gallery.url,
@@ -274,8 +280,7 @@ def _write(answers: Sequence[Answer], asking: _Asking, wanted: Wanted) -> None:
             "probes": [_as_json(*each, top) for each in zip(answers, explanations)],
             "failures": asking.failures,
         }
-        with atomic_file(wanted.json_file) as draft:
-            draft.write_bytes((json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
+        write_json(wanted.json_file, result)
 
 
 def _as_json(answer: Answer, explanation: Explanation | None, top: int) -> dict[str, Any]:
@@ -289,14 +294,9 @@ def _as_json(answer: Answer, explanation: Explanation | None, top: int) -> dict[
     }
 
 
-def _csv(answers: Sequence[Answer], top: int) -> str:
+def _rows(answers: Sequence[Answer], top: int) -> Iterator[list[object]]:
     """One row for each match; those of a probe stand together, and the name is empty for nobody."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    matches = ["rank", "person", "recording", "source", "distance", "agreement"]
-    writer.writerow(["probe", "name", "margin", "threshold", "false_accept_rate", *matches])
     for answer in answers:
         said = [answer.source, answer.name, answer.margin, answer.threshold, answer.false_accept_rate]
         for rank, m in enumerate(answer.matches[:top], 1):
-            writer.writerow([*said, rank, m.person, m.recording, m.source, m.distance, m.agreement])
-    return text.getvalue()
+            yield [*said, rank, m.person, m.recording, m.source, m.distance, m.agreement]

@@ -1,8 +1,11 @@
-"""Tables and progress bars: rich draws them on a terminal, a pipe gets plain text."""
+"""Tables, files and progress bars: rich draws on a terminal, a pipe gets plain text."""
 
+import csv
+import io
+import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import IO, Any
@@ -13,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from hstl_fast.distributed import rank_and_size
+from hstl_fast.files import FULL, atomic_file
 
 Row = Sequence[str]
 
@@ -25,6 +29,43 @@ def print_table(headers: Row, rows: Sequence[Row]) -> None:
     widths = [max(len(row[column]) for row in [headers, *rows]) for column in range(len(headers))]
     for row in [headers, *rows] if any(headers) else rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def print_any_name() -> None:
+    """Print what an encoding cannot hold as escapes: names of files may be no UTF-8, and a terminal may know ASCII."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def name_full_output(error: Exception) -> None:
+    """Name standard output in an error of a full disk, if that is what cannot be written, and let it go."""
+    if not isinstance(error, OSError) or error.errno not in FULL or error.filename is not None:
+        return
+    try:
+        # After a failure there is nothing left to be flushed.
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError:
+        error.filename = "standard output"
+        # What is left of it would fail again when the program ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table as CSV, atomically."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    with atomic_file(path) as draft:
+        draft.write_bytes(text.getvalue().encode(errors="backslashreplace"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, atomically, in ASCII: names of files may be no UTF-8."""
+    with atomic_file(path) as draft:
+        draft.write_bytes((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def warn(message: str) -> None:

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
@@ -255,9 +256,9 @@ def _run(watcher: Watcher, source: Source, recording: Recording, page: Any, line
             lines.result(summary(statistics, source.reconnections, getattr(source, "bad_frames", 0)))
 
 
-def _appended(name: str) -> IO[str]:
-    """Open a file whose end gets lines."""
-    return Path(name).open("a", encoding="utf-8")
+def _appended(name: str) -> FileIO:
+    """Open a file whose end gets lines, each at once."""
+    return FileIO(name, "a")
 
 
 class Recording:

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from contextlib import suppress
-from typing import IO
+from io import FileIO
 
 import click
 
@@ -31,7 +31,7 @@ class Lines:
         show_every: Seconds between two lines of status, 0 for none; None: 1 on a terminal, 10 in a pipe.
     """
 
-    def __init__(self, json_file: IO[str] | None, json_alone: bool, show_every: float | None) -> None:
+    def __init__(self, json_file: FileIO | None, json_alone: bool, show_every: float | None) -> None:
         self._on_terminal = sys.stderr.isatty()
         self._every = (ON_TERMINAL if self._on_terminal else IN_PIPE) if show_every is None else show_every
         self._file, self._json_alone = json_file, json_alone
@@ -41,8 +41,7 @@ class Lines:
     def sighting(self, sighting: Sighting) -> None:
         """Print a sighting."""
         if self._file is not None:
-            self._file.write(as_line(sighting))
-            self._file.flush()
+            append(self._file, as_line(sighting))
         self.clear()
         click.echo(as_line(sighting), nl=False) if self._json_alone else click.echo(sentence(sighting))
 
@@ -78,6 +77,24 @@ class Lines:
         if self._status:
             click.echo(_CLEAR, err=True, nl=False)
             self._status = ""
+
+
+def append(file: FileIO, line: str) -> None:
+    """Write a line to a file that is not buffered.
+
+    Args:
+        file: The file.
+        line: The line, with its end.
+
+    Raises:
+        OSError: It cannot be written, such as on a full disk; the error names the file.
+    """
+    rest = memoryview(line.encode())
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file.name)) from error
 
 
 def as_line(sighting: Sighting) -> str:

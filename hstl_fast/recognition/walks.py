@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hstl_fast.data.opening import open_together
 from hstl_fast.data.sequences import Sequences
 from hstl_fast.progress import Progress, silent
+from hstl_fast.recognition.names import clean_source
 from hstl_fast.recognition.records import Clip
 from hstl_fast.silhouettes.collecting import CUT
 from hstl_fast.silhouettes.errors import SilhouetteError
@@ -59,7 +60,7 @@ class Walk(NamedTuple):
 
     Attributes:
         clip: The walk; its source is the path of the video's file without folders and the number of the track, such as
-            `door.mp4-track01`, or the name of the sequence in its data set.
+            `door.mp4-track01`, or the name of the sequence in its data set, with `?` for what cannot be printed.
         video: The video, or the folder that `hstl-fast silhouettes` wrote; None for other silhouettes.
         track: The track of the video; None for other silhouettes.
     """
@@ -141,7 +142,7 @@ class Walks:
             self.failures.append(" ".join(str(error).split()))
             return
         for track in tracks:
-            source = f"{name}-{track.name.rpartition('-')[2]}"
+            source = clean_source(f"{name}-{track.name.rpartition('-')[2]}")
             yield Walk(Clip(source, self._cut(source, track.silhouettes), track.fps), path, track)
 
     def _of_data(self, sequences: Sequences) -> Iterator[Walk]:
@@ -156,8 +157,8 @@ class Walks:
             if len(silhouettes) < self.cutting.min_frames:
                 self.failures.append(too_few(item.name, len(silhouettes), self.cutting.min_frames))
             else:
-                path = sequences.path(row)
-                clip = Clip(item.name, self._cut(item.name, silhouettes), _rate(path))
+                path, source = sequences.path(row), clean_source(item.name)
+                clip = Clip(source, self._cut(source, silhouettes), _rate(path))
                 yield Walk(clip, *self._track(path, clip))
             self.progress("reading silhouettes", row + 1, len(sequences))
 

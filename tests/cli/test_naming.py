@@ -2,6 +2,10 @@
 
 import csv
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +73,36 @@ def test_names_people_and_says_nobody(folder: Path, tmp_path: Path) -> None:
     assert [(row["probe"], row["rank"], row["person"]) for row in rows] == flat
     lines = [line.split() for line in result.stdout.splitlines()[1:7]]
     assert [lines[0][:3], lines[4][:2]] == [["ann-2", "ann", "ann"], ["dan-2", "nobody"]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_of_files_that_are_no_utf_8(folder: Path, tmp_path: Path) -> None:
+    odd = [tmp_path / os.fsdecode(name) for name in (b"one\xff.npy", b"two\xff.npy", b"bad\xff.npy")]
+    for path, source in zip(odd, ("ann-2", "ann-1", "ann-1"), strict=True):
+        shutil.copy(folder / f"{source}.npy", path)
+    odd[2].write_bytes(b"no silhouettes")
+    gallery = tmp_path / os.fsdecode(b"people\xff.db")
+    run("enroll", "Ann", odd[0], "--gallery", gallery, *network(folder))
+    out, table = tmp_path / "a.json", tmp_path / "a.csv"
+    files = ["--json", out, "--csv", table]
+    probes = ["--probe", odd[1], "--probe", odd[2]]
+    result = run("identify", "--gallery", gallery, *probes, *network(folder), *files, exit_code=1)
+    assert "two?" in result.stdout
+    assert "bad\\udcff.npy" in result.stderr
+    (answer,) = json.loads(out.read_text())["probes"]
+    assert (answer["probe"], answer["matches"][0]["source"]) == ("two?", "one?")
+    assert "\ntwo?,Ann," in table.read_text()
+    result = run("identify", "--gallery", odd[0], "--probe", odd[1], *network(folder), *files)
+    assert "two\\udcff" in table.read_text()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_standard_output_is_named(folder: Path) -> None:
+    command = [sys.executable, "-m", "hstl_fast", *map(str, [*asked(folder, "ann-2.npy"), *network(folder)])]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == "Error: standard output: No space left on device"
 
 
 def test_distances_are_those_of_the_embeddings(folder: Path, tmp_path: Path) -> None:

@@ -144,6 +144,12 @@ def test_json_lines_stand_alone_or_are_appended(video: Path, tmp_path: Path) -> 
     assert "none/a.jsonl: No such file or directory" in refused.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_file_of_sightings_that_cannot_be_written_is_named(video: Path) -> None:
+    result = run("watch", video, "--json", "/dev/full", exit_code=1)
+    assert result.stderr.splitlines()[-1] == "Error: /dev/full: No space left on device"
+
+
 def test_saves_a_video_with_what_is_known(video: Path, tmp_path: Path) -> None:
     path = tmp_path / "annotated.mp4"
     result = run("watch", video, "--save", path)

@@ -10,6 +10,7 @@ from contextlib import closing
 
 from hstl_fast.recognition.live.events import Frame
 from hstl_fast.recognition.live.newest import Newest, wait_until
+from hstl_fast.recognition.names import clean_source
 from hstl_fast.silhouettes.video.footage import Footage
 
 # Frames a second where neither the header nor the times of the frames tell.
@@ -25,7 +26,7 @@ class FileSource:
         pace: Whether frames come at the file's own rate, and are dropped where nobody takes them.
 
     Attributes:
-        name: The name of the file.
+        name: The name of the file, with `?` for what cannot be printed.
         is_live: Whether frames come at their own rate, which is `pace`.
         fps: Frames a second, or None where the file does not say it.
         dropped: Frames so far that came and were not taken.
@@ -38,7 +39,7 @@ class FileSource:
 
     def __init__(self, path: str | os.PathLike[str], *, loop: bool = False, pace: bool = False) -> None:
         self._footage = Footage(path)
-        self.name, self.is_live, self.fps = self._footage.path.name, pace, self._footage.fps
+        self.name, self.is_live, self.fps = clean_source(self._footage.path.name), pace, self._footage.fps
         self.dropped = self.reconnections = self.bad_frames = 0
         self._loop = loop
         self._closed = False

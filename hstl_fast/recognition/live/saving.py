@@ -40,7 +40,7 @@ class Recorder:
         frames: Frames written so far.
 
     Raises:
-        ValueError: The name has another suffix.
+        ValueError: The name has another suffix, or is no UTF-8.
         FileExistsError: There is such a file, and `overwrite` is not set.
         OSError: The folder cannot be written, or this OpenCV cannot write such videos.
         ImportError: OpenCV is missing; it comes with the extra `[video]`.
@@ -56,6 +56,8 @@ class Recorder:
         self._before: NDArray[np.uint8] | None = None
         if self.path.suffix.lower() not in SUFFIXES:
             raise ValueError(f"{path}: expected the name of a video that ends in {', '.join(SUFFIXES)}")
+        if not str(path).isprintable():
+            raise ValueError(f"{path}: expected a name that is UTF-8 and can be printed, as OpenCV needs it")
         if self.path.is_dir():
             raise IsADirectoryError(f"{path}: expected a file to write, got a folder")
         if self.path.exists() and not overwrite:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 from array import array
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -166,7 +168,8 @@ class Footage:
             raise SilhouetteError(f"{self.path}: fps: expected at most the video's {self.fps:g} a second, got {fps:g}")
 
     def _open(self) -> Any:
-        capture = opencv().VideoCapture(str(self.path))
+        with _name_for_opencv(self.path) as name:
+            capture = opencv().VideoCapture(name)
         if not capture.isOpened():
             self.codec = codec_in(self.path)
             advice = self._advice() if self.codec else ""
@@ -187,6 +190,21 @@ class Footage:
             f"{self.path}: expected pictures that change, but all {looked_at} frames looked at {got}; OpenCV does this "
             f"with interlaced video (of recorders and camcorders); to convert it: {self._conversion('-vf yadif')}"
         )
+
+
+@contextmanager
+def _name_for_opencv(path: Path) -> Iterator[str]:
+    """A name under which OpenCV can open a file: it ends the process at one that is no UTF-8."""
+    name = str(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory(prefix="hstl-fast-") as folder:
+            link = Path(folder, f"video{path.suffix}" if path.suffix.isascii() else "video")
+            link.symlink_to(path.absolute())
+            yield str(link)
+    else:
+        yield name
 
 
 def possible_rate(fps: float) -> float | None:

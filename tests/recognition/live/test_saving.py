@@ -137,3 +137,9 @@ def test_what_an_abrupt_end_leaves_can_be_played(tmp_path: Path, suffix: str) ->
     done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False, timeout=120)
     assert done.returncode == -signal.SIGKILL
     assert len(read(path)[1]) > 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected a name that is UTF-8"):
+        Recorder(tmp_path / os.fsdecode(b"a\xff.avi"), 25.0)

@@ -1,7 +1,9 @@
 """Video files with lying headers, frames that do not decode, impossible rates, rotations and unknown codecs."""
 
 import math
+import os
 import struct
+import sys
 from array import array
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,12 @@ def write_numbers(path: Path, values: list[int], codec: str = "FFV1", fps: float
         writer.write(frame)
     writer.release()
     return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_utf_8(tmp_path: Path) -> None:
+    path = write_numbers(tmp_path / "a.avi", [50, 60]).rename(tmp_path / os.fsdecode(b"a\xff.avi"))
+    assert len([index for index, image, _ in Footage(path).frames() if image is not None]) == 2
 
 
 def patched(source: Path, target: Path, old: bytes, new: bytes) -> Path:
