@@ -17,7 +17,7 @@ from hstl_fast.network import Network
 from hstl_fast.recognition.errors import GalleryError
 from hstl_fast.recognition.gallery import Gallery
 from hstl_fast.recognition.records import Fingerprint
-from hstl_fast.recognition.thresholds import Threshold, from_gallery, video_of
+from hstl_fast.recognition.thresholds import Threshold, from_gallery, videos_of
 from hstl_fast.recognition.walks import Cutting
 from hstl_fast.silhouettes import extras
 
@@ -163,7 +163,7 @@ def threshold_of(gallery: Gallery, rate: float) -> Threshold:
         ValueError: The gallery is too small to tell it.
     """
     known = gallery.vectors()
-    return from_gallery(known.vectors, known.people, rate, sources=list(map(video_of, known.sources)))
+    return from_gallery(known.vectors, known.people, rate, sources=videos_of(known.sources))
 
 
 def check_network(gallery: Gallery, network: Network | None) -> None:

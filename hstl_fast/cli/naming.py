@@ -247,6 +247,13 @@ def _print(answers: Sequence[Answer], top: int, chosen: Threshold | None) -> Non
     named = sum(answer.name is not None for answer in answers)
     click.echo(f"{counted(len(answers), 'probe', 'probes')}: {named} named, {len(answers) - named} nobody")
     click.echo(_threshold(answers[0], chosen))
+    if known := [answer for answer in answers if answer.itself is not None]:
+        first = known[0]
+        click.echo(
+            f"probes that are recordings of the gallery themselves, by their silhouettes: {len(known)}, such as "
+            f"{first.source}, which is recording {first.itself} of {first.matches[0].person}; they say nothing about "
+            "how people are recognised"
+        )
 
 
 def _threshold(answer: Answer, chosen: Threshold | None) -> str:
@@ -288,6 +295,7 @@ def _as_json(answer: Answer, explanation: Explanation | None, top: int) -> dict[
         "probe": answer.source,
         "name": answer.name,
         "margin": answer.margin,
+        "is_recording": answer.itself,
         "matches": [{"rank": rank, **vars(match)} for rank, match in enumerate(answer.matches[:top], 1)],
         "parts": [float(part) for part in answer.parts],
         **({} if explanation is None else {"explanation": explanation.as_json()}),

@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from hstl_fast.evaluation import Embeddings, identity, rates
 from hstl_fast.evaluation.search import top
 from hstl_fast.progress import Progress
-
-# Embeddings of one sequence in two batches differ by rounding: so much of the largest value at most.
-_ROUNDING = 1e-4
+from hstl_fast.recognition.answering import is_itself
 
 
 @dataclass(frozen=True)
@@ -71,9 +69,8 @@ def _themselves(
     """The gallery sequences that are a probe itself: they stand first in its ranking."""
     found: dict[int, list[int]] = {}
     for i, row in enumerate(indices.tolist()):
-        limit = _ROUNDING * np.abs(probe[i]).max()
         for index in row:
-            if np.abs(gallery[index] - probe[i]).max() > limit:
+            if not is_itself(probe[i], gallery[index]):
                 break
             found.setdefault(i, []).append(index)
     return found

@@ -143,6 +143,8 @@ class Answer:
         false_accept_rate: The share of strangers who would be named at this threshold, or None where it is not known.
         margin: How much farther the second person is than the first, or None where there is no second.
         parts: Distances of the probe's parts to the nearest recording, float32 `[P]`.
+        itself: The number of the recording that the probe itself is, whatever the names of their files; None for a
+            probe that the gallery does not have.
     """
 
     source: str
@@ -152,3 +154,4 @@ class Answer:
     false_accept_rate: float | None
     margin: float | None
     parts: NDArray[np.float32]
+    itself: int | None = None

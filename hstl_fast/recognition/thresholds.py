@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,7 @@ def from_gallery(
         vectors: The embeddings of the gallery `[k, P, C]`, in memory or a memory map.
         people: The number of the person of each recording, `[k]`.
         false_accept_rate: The share of strangers who may get a name, more than 0 and less than 1.
-        sources: The video of each recording, `[k]`, such as `video_of` finds it; None takes every recording for a walk
+        sources: The video of each recording, `[k]`, such as `videos_of` finds it; None takes every recording for a walk
             of its own.
         metric: `euclidean` or `cosine`, as in `part_distances`.
         seed: Seed of the sample and of the intervals.
@@ -119,7 +119,12 @@ def from_gallery(
     own, other = _nearest(vectors, chosen, owners, videos, metric, progress)
     allowed = min(math.floor(false_accept_rate * (len(other) + 1) + 1e-9), len(other)) - 1
     limit = float(np.sort(other)[allowed])
-    return _judged(false_accept_rate, limit, own, other, owners[chosen], owners, seed)
+    found = _judged(false_accept_rate, limit, own, other, owners[chosen], owners, seed)
+    walks = len(set(zip(owners.tolist(), videos.tolist())))
+    if walks == len(videos):
+        return found
+    one = f"The {len(videos):,} recordings count as {walks:,} walks: those cut from a video of one name are one."
+    return replace(found, remarks=(*found.remarks, one))
 
 
 def smallest_rate(strangers: int) -> float:
@@ -136,16 +141,17 @@ def smallest_rate(strangers: int) -> float:
     return 1 / (strangers + 1)
 
 
-def video_of(source: str) -> str:
-    """Find the video that a clip was cut from, by the names that this package gives to tracks.
+def videos_of(sources: Sequence[str]) -> list[Hashable]:
+    """Tell which clips are cut from one video, by the names that this package gives to tracks.
 
     Args:
-        source: Where a clip comes from, such as `door.mp4-track01`.
+        sources: Where clips come from, such as `door.mp4-track01`.
 
     Returns:
-        The part before the track, `door.mp4`; the whole name where there is none.
+        For each clip the part before the track, `door.mp4`; or the clip's place where it is no track: then it is a walk
+        of its own, also beside others of that name, such as `w.npz` of several folders.
     """
-    return _TRACK.sub("", source) or source
+    return [_TRACK.sub("", source) or source if _TRACK.search(source) else i for i, source in enumerate(sources)]
 
 
 def _numbers(name: str, values: Any, count: int) -> NDArray[np.int64]:

@@ -75,6 +75,16 @@ def test_names_people_and_says_nobody(folder: Path, tmp_path: Path) -> None:
     assert [lines[0][:3], lines[4][:2]] == [["ann-2", "ann", "ann"], ["dan-2", "nobody"]]
 
 
+def test_a_probe_that_is_enrolled_is_pointed_out(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "bo-1.npy", tmp_path / "other name.npy")
+    out = tmp_path / "all.json"
+    probes = ["--probe", folder / "ann-2.npy", "--probe", tmp_path / "other name.npy"]
+    result = run("identify", "--gallery", folder / "people.db", *probes, *network(folder), "--json", out)
+    assert "themselves, by their silhouettes: 1, such as other name, which is recording 2 of bo;" in result.stdout
+    assert [answer["is_recording"] for answer in json.loads(out.read_text())["probes"]] == [None, 2]
+    assert "themselves" not in run(*asked(folder, "ann-2.npy"), *network(folder)).stdout
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 def test_names_of_files_that_are_no_utf_8(folder: Path, tmp_path: Path) -> None:
     odd = [tmp_path / os.fsdecode(name) for name in (b"one\xff.npy", b"two\xff.npy", b"bad\xff.npy")]

@@ -9,7 +9,7 @@ import pytest
 from hstl_fast.evaluation import comparison
 from hstl_fast.evaluation.search import top
 from hstl_fast.recognition import thresholds
-from hstl_fast.recognition.thresholds import from_gallery, smallest_rate, video_of
+from hstl_fast.recognition.thresholds import from_gallery, smallest_rate, videos_of
 
 
 def gallery(people: int, each: int, spread: float, seed: int = 0, channels: int = 8) -> tuple[np.ndarray, np.ndarray]:
@@ -151,18 +151,19 @@ def test_bad_input() -> None:
         from_gallery(vectors, people, 0.1)
 
 
-@pytest.mark.parametrize(
-    ("source", "video"),
-    [
-        ("door.mp4-track01", "door.mp4"),
-        ("day-2/door-track12/frames", "day-2/door"),
-        ("door/track03", "door"),
-        ("walks/nm-01/090", "walks/nm-01/090"),
-        ("soundtrack01.mp4", "soundtrack01.mp4"),
-    ],
-)
-def test_the_video_of_a_source(source: str, video: str) -> None:
-    assert video_of(source) == video
+def test_tracks_of_one_video_are_told_from_walks_of_one_name() -> None:
+    sources = ["door.mp4-track01", "w", "day-2/door-track12/frames", "door.mp4-track2", "w", "day-2/door/track03"]
+    assert videos_of(sources) == ["door.mp4", 1, "day-2/door", "door.mp4", 4, "day-2/door"]
+    assert videos_of(["walks/nm-01/090", "soundtrack01.mp4"]) == [0, 1]
+
+
+def test_walks_that_count_as_one_are_said() -> None:
+    vectors, people = gallery(30, 2, spread=1.0)
+    apart = from_gallery(vectors, people, 0.1, sources=videos_of(["w"] * 60))
+    assert apart == from_gallery(vectors, people, 0.1)
+    tracks = ["a-track1", "a-track2"] + ["b-track1"] * 58
+    said = from_gallery(vectors, people, 0.1, sources=videos_of(tracks)).remarks[-1]
+    assert said == "The 60 recordings count as 30 walks: those cut from a video of one name are one."
 
 
 def test_a_rate_just_below_one_lets_in_everybody_who_was_tried() -> None:
