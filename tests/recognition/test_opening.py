@@ -250,6 +250,22 @@ def test_a_server_that_is_down_is_said_without_the_password(impatient: None) -> 
 
 
 @pytest.mark.slow
+def test_a_server_whose_lock_is_held_is_given_up(
+    postgres_url: str, impatient: None, network: Network, walk: WalkMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_LOCK_SECONDS", 0.2)
+    with Gallery(postgres_url, network=network) as holder, Gallery(postgres_url, network=network) as gallery:
+        gallery.enroll("Ada", [walk(1)])
+
+        def enrol_meanwhile(connection: Any) -> None:
+            with pytest.raises(GalleryError, match="the gallery is locked by others"):
+                gallery.rename("Ada", "Eve")
+
+        holder._database.change(enrol_meanwhile)
+        gallery.rename("Ada", "Eve")
+
+
+@pytest.mark.slow
 def test_what_does_not_pass_is_said_at_once(postgres_server: Server) -> None:
     url = postgres_server.url("postgres")
     for other, message in (

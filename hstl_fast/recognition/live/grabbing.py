@@ -23,6 +23,8 @@ _START = "import sys, runpy; sys.path[:] = {path!r}; runpy.run_path({program!r},
 _TALKATIVE = ("OPENCV_FFMPEG_LOGLEVEL", "OPENCV_LOG_LEVEL", "OPENCV_FFMPEG_DEBUG")
 # Seconds for a process to take leave of its camera, which may else keep the place for it.
 FAREWELL = 0.5
+# Seconds for a process to end that was killed.
+LONGEST_DEATH = 2.0
 # Whole frames in a pipe cost fewer turns of two processes; systems that do not know it do without.
 _PIPE_BYTES, _SET_PIPE_SIZE = 2**20, 1031
 
@@ -107,7 +109,9 @@ class GrabbingProcess:
             self._process.wait(FAREWELL)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            # A process that waits in the driver of a camera ends only when the driver lets it.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(LONGEST_DEATH)
 
 
 def _exactly(pipe: IO[bytes], size: int) -> bytearray | None:

@@ -26,6 +26,8 @@ RATE_FRAMES, RATE_SECONDS = 50, 1.0
 SILENCE = 0.9
 # Seconds that a process may need to start; a busy machine is slow.
 STARTING = 30.0
+# Seconds for the thread of a connection to end with the process that grabs, which the driver of a camera may keep.
+LONGEST_END = 2.0
 
 
 class SourceError(ValueError):
@@ -165,10 +167,10 @@ class _Connection:
         self._thread.start()
 
     def end(self) -> None:
-        """End the grabber, and wait for the thread, which ends with it."""
+        """End the grabber, and wait for the thread, which ends with it; one that does not is left behind."""
         self._ending = True
         self._grabber.end()
-        self._thread.join()
+        self._thread.join(LONGEST_END)
 
     def _take_all(self) -> None:
         why: str | None = "the process that grabs its frames has ended"

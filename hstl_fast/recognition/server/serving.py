@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # A client that does not take its answer is left alone after so many seconds.
 _SECONDS_TO_END = 3
+# Seconds for the end of the server with all that it has to tidy.
+_LONGEST_END = 15.0
 _MOST_CONNECTIONS = 100
 # A connection on which no request has come whole after so many seconds is ended, and its place given to others.
 _SECONDS_FOR_REQUEST = 10.0
@@ -49,15 +51,21 @@ class ServingThread:
             raise RuntimeError(f"the page could not be served: {self._failure}") from self._failure
 
     def wait(self) -> None:
-        """Wait until the thread has ended; an interrupt ends the waiting."""
+        """Wait until the thread has ended; an interrupt ends the waiting.
+
+        Raises:
+            RuntimeError: An error ended it.
+        """
         self._thread.join()
+        if self._failure is not None:
+            raise RuntimeError(f"the page has failed: {self._failure}") from self._failure
 
     def close(self) -> None:
-        """End all answers and the thread."""
+        """End all answers and the thread; one that does not end is left behind, and ends with the program."""
         self._changes.close()
         self._server.should_exit = True
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(_LONGEST_END)
         self._listening.close()
 
     def _run(self) -> None:

@@ -32,6 +32,8 @@ PATIENCE = {Trouble.BUSY: 30.0, Trouble.AWAY: 10.0, Trouble.LASTING: 0.0}
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
 # SQLite itself waits so many seconds for a lock, and psycopg for a connection.
 _LOCK_SECONDS, _CONNECT_SECONDS = 5.0, 5
+# A server that says nothing any more, since its network was cut, say, is noticed after about so many seconds.
+_SILENCE_SECONDS = 30
 # So many of the latest changes are remembered.
 _CHANGES = 1000
 _PAGE = 8192
@@ -195,9 +197,24 @@ def _sqlite(path: Path) -> Engine:
 
 def _postgresql(address: Address) -> Engine:
     assert address.server is not None
-    settings = {"connect_timeout": _CONNECT_SECONDS, "application_name": "hstl_fast"}
+    settings = {
+        "connect_timeout": _CONNECT_SECONDS,
+        "application_name": "hstl_fast",
+        "keepalives_idle": _SILENCE_SECONDS // 2,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 1000 * _SILENCE_SECONDS,
+    }
     given = {name: value for name, value in settings.items() if name not in address.server.query}
-    return create_engine(address.server, connect_args=given, pool_pre_ping=True, pool_size=2)
+    engine = create_engine(address.server, connect_args=given, pool_pre_ping=True, pool_size=2)
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, record: Any) -> None:
+        # As SQLite does: whoever holds a lock for longer is said to, and tried again for a while.
+        connection.execute(f"SET lock_timeout = '{_LOCK_SECONDS:g}s'")
+        connection.commit()
+
+    return engine
 
 
 def _raise_revision(connection: Connection) -> int:

@@ -3,6 +3,7 @@
 import errno
 import io
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -337,3 +338,44 @@ def test_frames_alone_are_left_out_where_nobody_reads() -> None:
             assert content == bytes([number])
     assert kinds == [READY, OPEN, *len(frames) * [FRAME], LOST]
     assert frames == [7, 8, 9]
+
+
+def test_a_process_that_cannot_be_killed_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grabbing, "LONGEST_DEATH", 0.05)
+    monkeypatch.setattr(stream, "LONGEST_END", 0.05)
+    grabber, waited = GrabbingProcess(0, None), []
+    process, wait = grabber._process, grabber._process.wait
+
+    def never(timeout: float | None = None) -> int:
+        waited.append(timeout)
+        if timeout is None:
+            pytest.fail("waits without end")
+        raise subprocess.TimeoutExpired("grabber", timeout)
+
+    monkeypatch.setattr(process, "wait", never)
+    monkeypatch.setattr(process, "kill", lambda: None)
+    grabber.end()
+    assert waited == [grabbing.FAREWELL, 0.05]
+    monkeypatch.undo()
+    process.kill()
+    wait()
+
+
+def test_a_thread_that_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "LONGEST_END", 0.05)
+    released = threading.Event()
+
+    class Stuck:
+        def messages(self) -> Iterator[Message]:
+            assert released.wait(60)
+            yield from ()
+
+        def end(self) -> None:
+            pass
+
+    connection = stream._Connection(Stuck, 1.0, 0, None)
+    connection.end()
+    assert connection._thread.is_alive()
+    released.set()
+    connection._thread.join(60)
+    assert not connection._thread.is_alive()

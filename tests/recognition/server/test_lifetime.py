@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hstl_fast.recognition.server import GalleryPage, LivePage, serving
+from hstl_fast.recognition.server.changes import Changes
 from tests.helpers.page import (
     Events,
     PretendedGallery,
@@ -156,3 +157,34 @@ def test_two_pages_at_once() -> None:
         assert one.address.port != other.address.port
         for page, name in ((one, "Ann"), (other, "Bea")):
             assert ask(page.address, "/api/people").json()["people"][0]["name"] == name
+
+
+def test_a_server_that_hangs_does_not_keep_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_LONGEST_END", 0.2)
+    begun, released = threading.Event(), threading.Event()
+
+    async def hanging(scope: Any, receive: Any, send: Any) -> None:
+        begun.set()
+        released.wait(60)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        served = serving.ServingThread(hanging, listening, Changes())
+        served.start()
+        with socket.create_connection(listening.getsockname()) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert begun.wait(60)
+            served.close()
+            assert served._thread.is_alive()
+            released.set()
+            served._thread.join(60)
+        assert not served._thread.is_alive()
+
+
+def test_a_server_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = GalleryPage(PretendedGallery(), port=0)
+    served = page._page.serving
+    served._failure = OSError("no memory")
+    served._server.should_exit = True
+    with pytest.raises(RuntimeError, match=r"^the page has failed: no memory$"):
+        page.wait()
+    page.close()
