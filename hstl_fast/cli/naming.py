@@ -247,12 +247,12 @@ def _print(answers: Sequence[Answer], top: int, chosen: Threshold | None) -> Non
     named = sum(answer.name is not None for answer in answers)
     click.echo(f"{counted(len(answers), 'probe', 'probes')}: {named} named, {len(answers) - named} nobody")
     click.echo(_threshold(answers[0], chosen))
-    if known := [answer for answer in answers if answer.itself is not None]:
-        first = known[0]
+    if known := [each for each in answers if each.itself is not None]:
+        itself = known[0]
         click.echo(
             f"probes that are recordings of the gallery themselves, by their silhouettes: {len(known)}, such as "
-            f"{first.source}, which is recording {first.itself} of {first.matches[0].person}; they say nothing about "
-            "how people are recognised"
+            f"{itself.source}, which is recording {itself.itself} of {itself.matches[0].person}; they say nothing "
+            "about how people are recognised"
         )
 
 

@@ -119,12 +119,12 @@ def from_gallery(
     own, other = _nearest(vectors, chosen, owners, videos, metric, progress)
     allowed = min(math.floor(false_accept_rate * (len(other) + 1) + 1e-9), len(other)) - 1
     limit = float(np.sort(other)[allowed])
-    found = _judged(false_accept_rate, limit, own, other, owners[chosen], owners, seed)
+    judged = _judged(false_accept_rate, limit, own, other, owners[chosen], owners, seed)
     walks = len(set(zip(owners.tolist(), videos.tolist())))
     if walks == len(videos):
-        return found
+        return judged
     one = f"The {len(videos):,} recordings count as {walks:,} walks: those cut from a video of one name are one."
-    return replace(found, remarks=(*found.remarks, one))
+    return replace(judged, remarks=(*judged.remarks, one))
 
 
 def smallest_rate(strangers: int) -> float:
