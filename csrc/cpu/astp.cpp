@@ -1,6 +1,7 @@
 // astp behind the frame maximum [N, H, W, c_in]: of its projection u [N, H, W, c_out] the mean of max(u, 1e-6)^p over
 // each region, to the power 1 / p: pooled [N, m, c_out].
 #include "arena.h"
+#include "astp_foreground.h"
 #include "astp_projection.h"
 #include "operators.h"
 #include "parallel.h"
@@ -11,12 +12,8 @@ namespace hstl {
 namespace HSTL_ISA {
 namespace {
 
-// Terms summed in a row before their sum is added to the total: keeps float32's rounding small.
-constexpr int64_t kSummed = 64;
 // Regions whose means are worth a second thread.
 constexpr int64_t kWorthThreads = 16;
-// The tile of the projection's gradient: inputs x 2 vectors of outputs.
-constexpr int kInputs = kVectorRegisters == 32 ? 8 : 4;
 // Gradients of projections that are kept between two phases: in the third-level cache.
 constexpr int64_t kGroupBytes = 8 << 20;
 
@@ -83,14 +80,6 @@ void find_chunks(const Chunks& chunks, const Shape& s) {
   chunks.firsts[s.regions] = count;
 }
 
-template <class T>
-bool is_zero(const T* row, int64_t channels) {
-  if (row[0] != 0) return false;
-  IntVec<T> set = {};
-  for (int64_t k = 0; k < channels; k += lanes<T>) set |= load_some(row + k, channels - k) != T(0);
-  return !any<T>(set);
-}
-
 // A chunk's rows without those that are zero, for which one row of zeros stands in front: outside the support a map is
 // 0 in all frames, and so is its projection.
 template <class T>
@@ -154,10 +143,12 @@ struct Scratch {
   T* gathered;        // [threads][kPositions][c_in]
   PowerSum<T>* sums;  // [N][chunks][blocks]
   Chunks chunks;
-  T* gp_parts;    // [N][m][blocks * lanes]
-  T* gu;          // [group][H][W][padded to 2 vectors], past the last block neither written nor of use
-  T* gproj;       // [c_in][padded to 2 vectors]
-  int64_t group;  // sequences
+  T* gp_parts;         // [N][m][blocks * lanes]
+  T* gu;               // [group][H][W][padded to 2 vectors], past the last block neither written nor of use
+  T* gproj;            // [c_in][padded to 2 vectors]
+  int32_t* positions;  // [group][H][W]
+  int64_t* firsts;     // [group][m + 1]
+  int64_t group;       // sequences
   int64_t kept_size;
 };
 
@@ -178,6 +169,8 @@ Scratch<T> allocate(Arena& arena, const Shape& s, int64_t c_in, int64_t c_out) {
   scratch.gp_parts = arena.allocate<T>(s.sequences * s.regions * padded);
   scratch.gu = arena.allocate<T>(scratch.group * map);
   scratch.gproj = arena.allocate<T>(c_in * padded);
+  scratch.positions = arena.allocate<int32_t>(scratch.group * rows_of(s) * s.width);
+  scratch.firsts = arena.allocate<int64_t>(scratch.group * (s.regions + 1));
   return scratch;
 }
 
@@ -236,22 +229,21 @@ void astp_forward(const AstpForward<T>& a) {
   });
 }
 
-// A region of a sequence, and a block of its channels.
+// The foreground of a region of a sequence, and a block of its channels.
 template <class T>
 struct Region {
   Rows<T> rows;
-  int64_t block;
+  int64_t positions, block;
   T p;
+
+  int64_t background() const { return positions - rows.count; }
 };
 
-// Unit i of [N][m][blocks].
 template <class T>
-Region<T> region_of(const Pooling<T>& pooling, const Shape& s, int64_t i) {
-  int64_t blocks = pooling.projection.blocks(), r = i / blocks % s.regions, n = i / blocks / s.regions;
-  Range rows = region_rows(s, r);
-  int64_t stride = pooling.projection.inputs;
-  const T* data = pooling.maximum + (n * rows_of(s) + rows.begin) * s.width * stride;
-  return {{data, stride, rows.size() * s.width}, i % blocks, pooling.p[r]};
+Region<T> region_of(const Foreground<T>& found, const Pooling<T>& pooling, const Shape& s, int64_t r, int64_t block) {
+  int64_t first = found.firsts[r], stride = pooling.projection.inputs;
+  Rows<T> rows = {found.rows + first * stride, stride, found.firsts[r + 1] - first};
+  return {rows, s.split[r] * s.width, block, pooling.p[r]};
 }
 
 // The projections of a region and block of channels, kept in second-level cache between two passes.
@@ -279,6 +271,15 @@ struct Compensated {
   }
 };
 
+// The clamped projection of a region whose power is largest.
+template <class T>
+Vec<T> scale_of(const T* u, const Region<T>& region) {
+  const Vec<T> background = clamped<T>(Vec<T>{});
+  if (region.rows.count == 0) return background;
+  Vec<T> scale = largest_power(u, region.rows.count, region.p);
+  return region.background() ? larger_power<T>(scale, background, region.p) : scale;
+}
+
 // Gradients of u, written with `stride`, and per channel that of p. With r = u / scale, M = mean(r^p), y the result:
 // dy/du = y / scale * r^(p-1) / (n M) and dy/dp = y / p * (mean(r^p log r) / M - log(M) / p). One log and one exp per
 // element: r^(p-1), 0 below the clamp, takes the place of u until M is known.
@@ -294,6 +295,12 @@ Vec<T> region_backward(T* gu, int64_t stride, int64_t valid, const Projected<T>&
     logarithm_sum.add(power * logarithm);
     store(at, u >= T(1e-6) ? lower : Vec<T>{});
   }
+  if (region.background()) {
+    Vec<T> logarithm = log(clamped<T>(Vec<T>{}) / projected.scale);
+    Vec<T> power = exp(logarithm * region.p) * T(region.background());
+    power_sum.add(power);
+    logarithm_sum.add(power * logarithm);
+  }
   Vec<T> powers = power_sum.total, logarithms = logarithm_sum.total;
   Vec<T> factor = arriving.gradient * (arriving.pooled / projected.scale) / powers;
   for (int64_t q = 0; q < region.rows.count; ++q)
@@ -301,65 +308,8 @@ Vec<T> region_backward(T* gu, int64_t stride, int64_t valid, const Projected<T>&
   Vec<T> slope = {};  // nearly equal numbers are subtracted
   for (int i = 0; i < lanes<T>; ++i)
     slope[i] = T(double(logarithms[i]) / double(powers[i]) -
-                 __builtin_log(double(powers[i]) / double(region.rows.count)) / double(region.p));
+                 __builtin_log(double(powers[i]) / double(region.positions)) / double(region.p));
   return arriving.gradient * arriving.pooled * slope / region.p;
-}
-
-// totals [J][padded] += maximum^T gu over at most kSummed positions: J inputs and two vectors of outputs.
-// FLOPs: 4 J lanes per position, with J broadcasts and 2 vector loads from L1 or L2. Registers: 2 J sums, 2 vectors of
-// gu, 1 input.
-template <int J, class T>
-void add_products(T* totals, const T* maximum, int64_t c_in, const T* gu, int64_t padded, int64_t positions) {
-  Vec<T> sums[J][2] = {};
-  for (int64_t q = 0; q < positions; ++q, maximum += c_in, gu += padded) {
-    Vec<T> g0 = load(gu), g1 = load(gu + lanes<T>);
-#pragma GCC unroll 8
-    for (int j = 0; j < J; ++j) {
-      sums[j][0] += g0 * maximum[j];
-      sums[j][1] += g1 * maximum[j];
-    }
-  }
-#pragma GCC unroll 8
-  for (int j = 0; j < J; ++j, totals += padded) {
-    store(totals, load(totals) + sums[j][0]);
-    store(totals + lanes<T>, load(totals + lanes<T>) + sums[j][1]);
-  }
-}
-
-// gmaximum = proj^T gu.
-template <class T>
-void maximum_backward(T* gmaximum, const Projection<T>& back, const T* gu, int64_t padded, int64_t positions,
-                      int threads) {
-  constexpr int64_t kRows = 4 * kTile;
-  parallel_for(threads, ceil_div(positions, kRows), [&](int64_t i, int) {
-    int64_t first = i * kRows;
-    Rows<T> rows = {gu + first * padded, padded, smaller(kRows, positions - first)};
-    for (int64_t block = 0; block < back.blocks(); ++block)
-      project<T>({gmaximum + first * back.outputs + block * lanes<T>, back.outputs, back.valid(block)}, back, block,
-                 rows);
-  });
-}
-
-// gproj [c_in][padded] += maximum^T gu: every chunk of its tiles walks over all positions, a few at a time.
-template <class T>
-void projection_backward(T* gproj, const T* maximum, const T* gu, int64_t c_in, int64_t padded, int64_t positions,
-                         int threads) {
-  int64_t across = padded / (2 * lanes<T>), tiles = ceil_div(c_in, kInputs) * across;
-  int64_t chunks = smaller(threads == 1 ? 1 : 4 * threads, tiles);
-  parallel_for(threads, chunks, [&](int64_t i, int) {
-    Range mine = chunk_of(tiles, chunks, i);
-    for (int64_t q = 0; q < positions; q += kSummed)
-      for (int64_t tile = mine.begin; tile < mine.end; ++tile) {
-        int64_t k = tile / across * kInputs, first = tile % across * 2 * lanes<T>,
-                some = smaller(kSummed, positions - q);
-        const T *x = maximum + q * c_in + k, *g = gu + q * padded + first;
-        T* totals = gproj + k * padded + first;
-        if (k + kInputs <= c_in)
-          add_products<kInputs>(totals, x, c_in, g, padded, some);
-        else
-          for (; k < c_in; ++k, ++x, totals += padded) add_products<1>(totals, x, c_in, g, padded, some);
-      }
-  });
 }
 
 template <class T>
@@ -383,26 +333,38 @@ void astp_backward(const AstpBackward<T>& a) {
   if (a.proj) copy_panels(scratch.panels_back, a.proj, a.c_out, a.c_in, a.c_in, 1);
   __builtin_memset(scratch.gproj, 0, a.c_in * padded * sizeof(T));
   for (int64_t n = 0; n < s.sequences; n += scratch.group) {
-    int64_t group = smaller(scratch.group, s.sequences - n);
-    T* gu = a.proj ? scratch.gu : a.gmaximum + n * map * a.c_in;
-    int64_t stride = a.proj ? padded : a.c_in;
-    parallel_for(s.threads, group * units, [&](int64_t i, int thread) {
-      Region<T> region = region_of(pooling, s, n * units + i);
+    T* gmaximum = a.gmaximum + n * map * a.c_in;
+    const T* maximum = a.maximum + n * map * a.c_in;
+    Group<T> group = {{nullptr, scratch.positions, scratch.firsts},
+                      gmaximum,
+                      a.proj ? scratch.gu : gmaximum,
+                      a.proj ? padded : a.c_in,
+                      smaller(scratch.group, s.sequences - n),
+                      map,
+                      a.c_in};
+    gather_foregrounds(group, maximum, s);
+    parallel_for(s.threads, group.count * units, [&](int64_t i, int thread) {
+      int64_t part = i / projection.blocks(), r = part % s.regions;
+      Foreground<T> found = group.foreground(i / units, maximum, s);
+      Region<T> region = region_of(found, pooling, s, r, i % projection.blocks());
       T* u = scratch.kept + thread * scratch.kept_size;
       project<T>({u, lanes<T>, lanes<T>}, projection, region.block, region.rows);
-      Projected<T> projected = {u, largest_power(u, region.rows.count, region.p)};
+      Projected<T> projected = {u, scale_of(u, region)};
       int64_t first = region.block * lanes<T>, valid = projection.valid(region.block);
-      int64_t part = n * s.regions + i / projection.blocks();
+      part += n * s.regions;
       Arriving<T> arriving = {load_some(a.pooled + part * a.c_out + first, valid),
                               load_some(a.grad + part * a.c_out + first, valid)};
-      T* to = gu + ((region.rows.data - a.maximum) / a.c_in - n * map) * stride + first;
+      T* to = group.gu + (i / units * map + found.firsts[r]) * group.stride + first;
       store(scratch.gp_parts + part * padded + first,
-            region_backward(to, stride, a.proj ? int64_t(lanes<T>) : valid, projected, region, arriving));
+            region_backward(to, group.stride, a.proj ? int64_t(lanes<T>) : valid, projected, region, arriving));
     });
-    if (!a.proj) continue;
-    maximum_backward(a.gmaximum + n * map * a.c_in, Projection<T>{scratch.panels_back, a.c_out, a.c_in}, gu, padded,
-                     group * map, s.threads);
-    projection_backward(scratch.gproj, a.maximum + n * map * a.c_in, gu, a.c_in, padded, group * map, s.threads);
+    if (a.proj) {
+      projection_backward(scratch.gproj, group, maximum, s);
+      maximum_backward(group, Projection<T>{scratch.panels_back, a.c_out, a.c_in}, s);
+    }
+    parallel_for(s.threads, group.count, [&](int64_t i, int) {
+      spread_rows(gmaximum + i * map * a.c_in, group.foreground(i, maximum, s), a.c_in, s);
+    });
   }
   reduce_gp(a.gp, scratch.gp_parts, s, a.c_out, padded);
   for (int64_t o = 0; a.proj && o < a.c_out; ++o)
