@@ -125,8 +125,8 @@ def test_the_native_functions_know_their_algorithms(algorithm: int, itemsize: in
         lambda: cpu.arme_prepacked_size([1], 1, 1, algorithm, False, itemsize),
         lambda: cpu.arme_prepack(0, 0, [1], 1, 1, algorithm, False, itemsize, 1),
         lambda: cpu.arme_workspace([1], *sizes, False),
-        lambda: cpu.arme_forward(0, 0, 0, 0, 0, 0, [1], *sizes[:4], 1.0, *sizes[4:], 0, 0, 0),
-        lambda: cpu.arme_dgrad(0, 0, 0, 0, 0, 0, 0, [1], *sizes[:4], 1.0, *sizes[4:]),
+        lambda: cpu.arme_forward(0, 0, 0, 0, 0, 0, [1], *sizes[:4], 1.0, *sizes[4:], 0, 0, 0, 0),
+        lambda: cpu.arme_dgrad(0, 0, 0, 0, 0, 0, 0, [1], *sizes[:4], 1.0, *sizes[4:], 0),
         lambda: cpu.arme_wgrad(0, 0, 0, 0, 0, 0, 0, [1], *sizes[:4], 1.0, *sizes[4:]),
     ]
     for call in calls:

@@ -24,7 +24,9 @@ struct Convolution {
   const float* activated;  // output of the activation that the input, a gradient, goes back through; or null
   float activated_slope;
   OutputMap output;
-  const float* prepacked;
+  float* prepacked;      // of all regions, or memory for one region's
+  const float* weights;  // [m, c_out, c_in, 27] of the layer that are not prepacked yet, or null
+  bool transposed;
 };
 
 // The memory that a thread needs for a block.
@@ -52,7 +54,7 @@ Scratch<N> allocate_scratch(Arena& arena, int64_t c_in, int64_t c_out) {
 
 struct Block {
   Range tiles, region;
-  int64_t r;
+  int64_t r;  // among the regions whose weights are prepacked
   Range panels;
 };
 
@@ -160,14 +162,15 @@ inline Division division_of(int64_t tiles, int64_t c_out, int threads) {
   return {whole, smaller(panels_of(c_out), ceil_div(threads, whole))};
 }
 
-inline Block block_of(const Tiling& tiling, const Shape& s, int64_t c_out, int64_t i) {
-  for (int64_t r = 0;; ++r) {
+// Block i of the regions whose weights are prepacked.
+inline Block block_of(const Tiling& tiling, const Shape& s, int64_t c_out, Range regions, int64_t i) {
+  for (int64_t r = regions.begin;; ++r) {
     Division division = division_of(tiling.count(r), c_out, s.threads);
     if (i < division.blocks()) {
       Range tiles = chunk_of(tiling.count(r), division.tiles, i / division.panels);
       return {{tiling.begin(r) + tiles.begin, tiling.begin(r) + tiles.end},
               region_rows(s, r),
-              r,
+              r - regions.begin,
               chunk_of(panels_of(c_out), division.panels, i % division.panels)};
     }
     i -= division.blocks();
@@ -177,24 +180,34 @@ inline Block block_of(const Tiling& tiling, const Shape& s, int64_t c_out, int64
 // The units of work that threads take one after another: blocks, as long as there is one for each; the panels of those
 // that are left are divided among the threads, which would wait for one another otherwise.
 struct Work {
+  Range regions;
   int64_t whole, left, chunks;  // of each that is left
   int64_t size() const { return whole + left * chunks; }
 };
 
-inline Work work_of(const Tiling& tiling, const Shape& s, int64_t c_out) {
+inline Work work_of(const Tiling& tiling, const Shape& s, int64_t c_out, Range regions) {
   int64_t blocks = 0;
-  for (int64_t r = 0; r < s.regions; ++r) blocks += division_of(tiling.count(r), c_out, s.threads).blocks();
+  for (int64_t r = regions.begin; r < regions.end; ++r)
+    blocks += division_of(tiling.count(r), c_out, s.threads).blocks();
   int64_t left = blocks % s.threads;
-  return {blocks - left, left, left ? smaller(s.threads / left, panels_of(c_out)) : 1};
+  return {regions, blocks - left, left, left ? smaller(s.threads / left, panels_of(c_out)) : 1};
 }
 
 inline Block work_at(const Tiling& tiling, const Shape& s, int64_t c_out, const Work& work, int64_t i) {
-  if (i < work.whole) return block_of(tiling, s, c_out, i);
+  if (i < work.whole) return block_of(tiling, s, c_out, work.regions, i);
   int64_t of_left = i - work.whole;
-  Block block = block_of(tiling, s, c_out, work.whole + of_left / work.chunks);
+  Block block = block_of(tiling, s, c_out, work.regions, work.whole + of_left / work.chunks);
   Range chunk = chunk_of(block.panels.end - block.panels.begin, work.chunks, of_left % work.chunks);
   block.panels = {block.panels.begin + chunk.begin, block.panels.begin + chunk.end};
   return block;
+}
+
+inline void prepack_region(const Convolution& conv, const Shape& s, int64_t r, int frames) {
+  int64_t inputs = conv.input.channels, outputs = conv.output.channels;
+  const float* weights = conv.weights + r * 27 * inputs * outputs;
+  IntList region = {s.split + r, 1};
+  prepack_winograd({conv.prepacked, weights, region, conv.transposed ? outputs : inputs,
+                    conv.transposed ? inputs : outputs, frames, conv.transposed, int(sizeof(float)), s.threads});
 }
 
 template <int N>
@@ -211,15 +224,19 @@ void compute(Convolution conv, void* workspace, const Shape& s) {
   char* scratches = arena.allocate<char>(s.threads * int64_t(sizes.bytes()));
   Maxima maxima = allocate_maxima(arena, s, conv.output);
   start_maxima(maxima, s);
-  Work work = work_of(tiling, s, conv.output.channels);
-  int64_t fills = conv.output.fills_gaps() ? tiling.time_count : 0;
-  parallel_for(s.threads, work.size() + fills, [&](int64_t i, int thread) {
-    if (i >= work.size()) return fill_gaps(tiling, s, conv.output, i - work.size());
-    Arena mine(scratches + thread * int64_t(sizes.bytes()));
-    Scratch<N> scratch = allocate_scratch<N>(mine, conv.input.channels, conv.output.channels);
-    scratch.maxima = maxima.of(thread);
-    compute_block<N>(scratch, tiling, conv, work_at(tiling, s, conv.output.channels, work, i));
-  });
+  const int64_t at_once = conv.weights ? 1 : s.regions;
+  for (int64_t r = 0; r < s.regions; r += at_once) {
+    Work work = work_of(tiling, s, conv.output.channels, {r, r + at_once});
+    if (conv.weights && work.size()) prepack_region(conv, s, r, N);
+    int64_t fills = conv.output.fills_gaps() && r + at_once == s.regions ? tiling.time_count : 0;
+    parallel_for(s.threads, work.size() + fills, [&](int64_t i, int thread) {
+      if (i >= work.size()) return fill_gaps(tiling, s, conv.output, i - work.size());
+      Arena mine(scratches + thread * int64_t(sizes.bytes()));
+      Scratch<N> scratch = allocate_scratch<N>(mine, conv.input.channels, conv.output.channels);
+      scratch.maxima = maxima.of(thread);
+      compute_block<N>(scratch, tiling, conv, work_at(tiling, s, conv.output.channels, work, i));
+    });
+  }
   join_maxima(maxima, s, conv.output);
 }
 
@@ -252,7 +269,9 @@ void forward(const ArmeForward<float>& a) {
       nullptr,
       1.0f,
       {a.y, a.maximum, a.max_pooled, a.y_support, a.c_out, height, s.width, a.negative_slope, a.leaves_outside},
-      static_cast<const float*>(a.prepacked)};
+      static_cast<float*>(a.prepacked),
+      a.weights,
+      false};
   with_frames(a.algorithm, [&](auto frames) { compute<frames.value>(conv, a.workspace, s); });
 }
 
@@ -263,7 +282,9 @@ void dgrad(const ArmeDgrad<float>& a) {
                       a.negative_slope == 1 ? nullptr : a.y,
                       a.negative_slope,
                       {a.gx, nullptr, nullptr, a.x_support, a.c_in, height, s.width, 1.0f, false},
-                      static_cast<const float*>(a.prepacked)};
+                      static_cast<float*>(a.prepacked),
+                      a.weights,
+                      true};
   with_frames(a.algorithm, [&](auto frames) { compute<frames.value>(conv, a.workspace, s); });
 }
 

@@ -40,5 +40,9 @@ template <int N>
 constexpr int64_t kTileSums = N * kSide * kSide * kPanel;
 
 }  // namespace
+
+// In arme_winograd_prepack.cpp.
+void prepack_winograd(const ArmePrepack<float>& a);
+
 }  // namespace HSTL_ISA
 }  // namespace hstl

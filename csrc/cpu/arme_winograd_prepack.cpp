@@ -58,7 +58,9 @@ size_t prepacked_size(const ArmePrepackedSize<float>& a) {
   });
 }
 
-void prepack(const ArmePrepack<float>& a) {
+}  // namespace
+
+void prepack_winograd(const ArmePrepack<float>& a) {
   int64_t inputs = a.transposed ? a.c_out : a.c_in, outputs = a.transposed ? a.c_in : a.c_out;
   with_frames(a.algorithm, [&](auto frames) {
     prepack_weights<frames.value>(static_cast<float*>(a.prepacked), a.weights, a.split.size, inputs, outputs,
@@ -66,11 +68,9 @@ void prepack(const ArmePrepack<float>& a) {
   });
 }
 
-}  // namespace
-
 void fill_arme_winograd_prepack(Tables& tables) {
   tables.float32.winograd.prepacked_size = prepacked_size;
-  tables.float32.winograd.prepack = prepack;
+  tables.float32.winograd.prepack = prepack_winograd;
 }
 
 }  // namespace HSTL_ISA

@@ -18,7 +18,7 @@ namespace hstl {
 // fields finds an argument that was added, removed, renamed or moved. It does not find one that keeps its name and
 // place and gets another type, layout in memory or meaning, nor a changed layout of prepacked weights: raise the number
 // for every change.
-constexpr int kInterface = 12;
+constexpr int kInterface = 13;
 
 // The algorithm of a convolution: direct, or Winograd with tiles of 4 x 4 positions and so many frames.
 constexpr int kDirect = 0;
@@ -83,7 +83,7 @@ template <class T>
 struct ArmeForward {
   T* y;                      // [F, H, W, c_out], or null where only the maxima are wanted
   const T* x;                // [F, H, W, c_in]
-  const void* prepacked;     // by arme_prepack, not transposed
+  void* prepacked;           // by arme_prepack, not transposed; see weights
   void* workspace;           // [arme_workspace(...)]
   const uint8_t* x_support;  // [F, H, W] or null
   const uint8_t* y_support;  // [F, H, W] or null: x_support grown by one position inside region and sequence
@@ -96,8 +96,11 @@ struct ArmeForward {
   T* maximum;           // [N, H, W, c_out] or null
   T* max_pooled;        // [F, H / 2, W / 2, c_out] or null
   bool leaves_outside;  // by Winograd: nothing is written outside y_support; direct always writes zeros there
+  // By Winograd [m, c_out, c_in, 3, 3, 3]: prepacked on the way, one region after another, in `prepacked`, which is as
+  // large as one region's. Null where they are prepacked already.
+  const T* weights;
   HSTL_FUNCTION("arme_forward", y, x, prepacked, workspace, x_support, y_support, seq_lens, split, w, c_in, c_out,
-                negative_slope, algorithm, itemsize, threads, maximum, max_pooled, leaves_outside)
+                negative_slope, algorithm, itemsize, threads, maximum, max_pooled, leaves_outside, weights)
 };
 
 // The direct forward of silhouettes, which are 0..1 as x / 255, and are their own support, and the maximum over the
@@ -126,7 +129,7 @@ struct ArmeDgrad {
   T* gx;                     // [F, H, W, c_in]
   const T* grad;             // [F, H, W, c_out]
   const T* y;                // [F, H, W, c_out], or null when negative_slope is 1
-  const void* prepacked;     // by arme_prepack, transposed
+  void* prepacked;           // by arme_prepack, transposed; see weights
   void* workspace;           // [arme_workspace(...)]
   const uint8_t* x_support;  // [F, H, W] or null
   const uint8_t* y_support;  // [F, H, W] or null
@@ -136,8 +139,9 @@ struct ArmeDgrad {
   int algorithm;
   int itemsize;
   int threads;
+  const T* weights;  // as in ArmeForward
   HSTL_FUNCTION("arme_dgrad", gx, grad, y, prepacked, workspace, x_support, y_support, seq_lens, split, w, c_in, c_out,
-                negative_slope, algorithm, itemsize, threads)
+                negative_slope, algorithm, itemsize, threads, weights)
 };
 
 // gw = the gradient of the weights.

@@ -13,7 +13,7 @@ from hstl_fast.backends.cpu import library
 from hstl_fast.backends.cpu.algorithm import DIRECT, TILES, TRAINING_TILES, resolve
 from hstl_fast.backends.cpu.allocator import allocate_map
 from hstl_fast.backends.cpu.calls import Memory, NativeCall, NativeCallWithWorkspace, contiguous
-from hstl_fast.backends.cpu.weights import Request, prepacked_weights
+from hstl_fast.backends.cpu.weights import Request, weights_of_call
 from hstl_fast.layout import computing_dtype, dense, frames_of, is_native_map
 
 
@@ -64,6 +64,8 @@ class ForwardCall(NativeCallWithWorkspace):
     max_pooled: Memory | None = None
     # Nothing is written outside the support of `y`, for readers that look at no other position.
     leaves_outside: bool = False
+    # Not None: prepacked on the way, one region after another in the same memory.
+    weights: Memory | None = None
 
     @property
     def finds_maxima(self) -> bool:
@@ -138,6 +140,7 @@ class DgradCall(NativeCallWithWorkspace):
     supports: Supports
     sizes: Sizes
     method: Method
+    weights: Tensor | None
 
     def workspace_bytes(self) -> int:
         """Bytes of the workspace."""
@@ -201,8 +204,10 @@ def forward(
     method = _method(algorithm, negative_slope, x_, sizes, TRAINING_TILES if training else TILES)
     n, _, t, h, w = x.shape
     y = allocate_map(x_, n, sizes.c_out, t, h, w)
-    prepacked = prepacked_weights(Request(weights, x_.dtype, split, method.algorithm), cache=cache_weights)
-    ForwardCall(y, x_, prepacked, None, _supports(x_support, y_support), sizes, method).run()
+    request = Request(weights, x_.dtype, split, method.algorithm)
+    prepacked, by_region = weights_of_call(request, cache=cache_weights)
+    supports = _supports(x_support, y_support)
+    ForwardCall(y, x_, prepacked, None, supports, sizes, method, weights=by_region).run()
     return y.to(x.dtype)
 
 
@@ -226,9 +231,9 @@ def dgrad(
     n, _, t, h, w = grad.shape
     gx = allocate_map(g, n, sizes.c_in, t, h, w)
     request = Request(weights, dtype, split, method.algorithm)
-    prepacked = prepacked_weights(request, transposed=True, cache=False)
+    prepacked, by_region = weights_of_call(request, transposed=True, cache=False)
     supports = _supports(x_support, y_support)
-    DgradCall(gx, g, _signs(y, dtype, negative_slope), prepacked, None, supports, sizes, method).run()
+    DgradCall(gx, g, _signs(y, dtype, negative_slope), prepacked, None, supports, sizes, method, by_region).run()
     return gx.to(grad.dtype)
 
 

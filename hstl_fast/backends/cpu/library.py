@@ -10,7 +10,7 @@ from hstl_fast.backends import binaries
 _ADVICE = "install again with a C++ compiler (GCC or Clang) and HSTL_FAST_CPU=1, which makes a failing build say why"
 
 # The interface that this code calls, `kInterface` in csrc/cpu.
-INTERFACE = 12
+INTERFACE = 13
 
 
 def _load(name: str) -> tuple[ModuleType | None, str]:

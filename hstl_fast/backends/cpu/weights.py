@@ -21,6 +21,7 @@ from torch import Tensor
 from hstl_fast import environment
 from hstl_fast._caches import register_cache
 from hstl_fast.backends.cpu import library
+from hstl_fast.backends.cpu.algorithm import DIRECT
 from hstl_fast.backends.cpu.allocator import allocate
 from hstl_fast.backends.cpu.checksum import checksums
 
@@ -63,20 +64,27 @@ class _Entry(NamedTuple):
 _entries: dict[tuple[int, int], _Entry] = {}
 
 
-def prepacked_weights(request: Request, *, transposed: bool = False, cache: bool) -> Tensor:
-    """Lay weights out as the native convolution reads them.
+def weights_of_call(request: Request, *, transposed: bool = False, cache: bool) -> tuple[Tensor, Tensor | None]:
+    """Find what one call of the native convolution reads.
+
+    What is not kept is prepacked by the call itself, one region after another in the same memory: that stays in the
+    third-level cache, and a training step has no room for all regions.
 
     Args:
         request: The weights.
         transposed: Prepack for dgrad instead of forward.
-        cache: Whether the result may be kept for the next call.
+        cache: Whether the prepacked weights may be kept for the next call; not transposed.
 
     Returns:
-        The prepacked weights, as bytes.
+        The prepacked weights, as bytes, and None; or memory for one region's, and the weights to be prepacked.
     """
-    if transposed or not cache:
-        return _prepacked(request, _values(request.weights), transposed)
-    return cached_weights([request])[0]
+    if cache:
+        return cached_weights([request])[0], None
+    values = _values(request.weights)
+    if request.algorithm == DIRECT:
+        return _prepacked(request, values, transposed), None
+    one_region = request._replace(split=request.split[:1])
+    return allocate(_prepacked_bytes(one_region, transposed)), values.to(request.dtype)
 
 
 def cached_weights(requests: Sequence[Request]) -> list[Tensor]:
@@ -151,8 +159,17 @@ def _values(weights: Tensor) -> Tensor:
 
 def _prepacked(request: Request, values: Tensor, transposed: bool) -> Tensor:
     native, dense = library.require_cpu(), values.to(request.dtype)
-    _, c_out, c_in = values.shape[:3]
-    sizes = (request.split, c_in, c_out, request.algorithm, transposed, request.dtype.itemsize)
-    prepacked = allocate(native.arme_prepacked_size(*sizes))
+    prepacked = allocate(_prepacked_bytes(request, transposed))
+    sizes = _prepacked_sizes(request, transposed)
     native.arme_prepack(prepacked.data_ptr(), dense.data_ptr(), *sizes, torch.get_num_threads())
     return prepacked
+
+
+def _prepacked_bytes(request: Request, transposed: bool) -> int:
+    size: int = library.require_cpu().arme_prepacked_size(*_prepacked_sizes(request, transposed))
+    return size
+
+
+def _prepacked_sizes(request: Request, transposed: bool) -> tuple[Any, ...]:
+    _, c_out, c_in = request.weights.shape[:3]
+    return request.split, c_in, c_out, request.algorithm, transposed, request.dtype.itemsize

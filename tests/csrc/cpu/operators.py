@@ -24,20 +24,29 @@ class Support:
 
 
 def arme_native(
-    case: Case, trial: Trial, slope: float = 0.01, threads: int = 2, algorithm: int = 0, support: Support | None = None
+    case: Case,
+    trial: Trial,
+    slope: float = 0.01,
+    threads: int = 2,
+    algorithm: int = 0,
+    support: Support | None = None,
+    by_region: bool = False,
 ) -> Results:
+    """Output and gradients; `by_region`, the weights are prepacked on the way, one region after another."""
     x, w, gy = trial.inputs["x"], trial.inputs["w"], trial.gradient
     dtype, last = x.dtype, (case.c_in, case.c_out, algorithm, x.dtype.itemsize, threads)
     sizes = (case.seq_lens, case.split, case.w, case.c_in, case.c_out, slope, *last[2:])
     memory = Buffers()
     needed = max(cpu.arme_workspace(*sizes[:3], *last, False), cpu.arme_wgrad_workspace(*sizes[:3], *last))
     workspace = memory.workspace(needed)
-    packed, packed_back = (prepacked_weights(memory, case, w, algorithm, transposed) for transposed in (False, True))
+    prepack = memory_of_region if by_region else prepacked_weights
+    packed, packed_back = (prepack(memory, case, w, algorithm, transposed) for transposed in (False, True))
+    weights = address(w) if by_region else 0
     y, gx, gw = (memory.output(*t.shape, dtype=dtype) for t in (gy, x, w))
     sign = 0 if slope == 1 else address(y)
     where = (workspace, *((0, 0) if support is None else (address(support.x), address(support.y))))
-    cpu.arme_forward(address(y), address(x), packed, *where, *sizes, 0, 0, False)
-    cpu.arme_dgrad(address(gx), address(gy), sign, packed_back, *where, *sizes)
+    cpu.arme_forward(address(y), address(x), packed, *where, *sizes, 0, 0, False, weights)
+    cpu.arme_dgrad(address(gx), address(gy), sign, packed_back, *where, *sizes, weights)
     cpu.arme_wgrad(address(gw), address(x), address(gy), sign, *where, *sizes)
     memory.check()
     return {"y": y, "gx": gx, "gw": gw}
@@ -52,7 +61,7 @@ def arme_native_forward(
     packed = prepacked_weights(memory, case, trial.inputs["w"], algorithm, False)
     y = memory.output(*trial.gradient.shape, dtype=dtype)
     where = (0, 0) if support is None else (address(support.x), address(support.y))
-    cpu.arme_forward(address(y), address(x), packed, workspace, *where, *sizes, 0.01, *last, 0, 0, False)
+    cpu.arme_forward(address(y), address(x), packed, workspace, *where, *sizes, 0.01, *last, 0, 0, False, 0)
     memory.check()
     return y
 
@@ -62,6 +71,12 @@ def prepacked_weights(memory: Buffers, case: Case, w: Tensor, algorithm: int, tr
     packed = memory.workspace(cpu.arme_prepacked_size(*sizes))
     cpu.arme_prepack(packed, address(w), *sizes, 2)
     return packed
+
+
+def memory_of_region(memory: Buffers, case: Case, w: Tensor, algorithm: int, transposed: bool) -> int:
+    return memory.workspace(
+        cpu.arme_prepacked_size(case.split[:1], case.c_in, case.c_out, algorithm, transposed, w.dtype.itemsize)
+    )
 
 
 def arme_torch(case: Case, slope: float | None = 0.01) -> Callable[..., Tensor]:

@@ -47,5 +47,5 @@ def test_nan_reaches_the_output(isa: str) -> None:
     w, y = trial.inputs["w"], torch.empty(4, 3, 5, 3, dtype=x.dtype)
     workspace = memory.workspace(cpu.arme_workspace([4], [3], 5, 3, 3, 0, 8, 1, False))
     packed = prepacked_weights(memory, case, w, 0, False)
-    cpu.arme_forward(address(y), address(x), packed, workspace, 0, 0, [4], [3], 5, 3, 3, 0.01, 0, 8, 1, 0, 0, False)
+    cpu.arme_forward(address(y), address(x), packed, workspace, 0, 0, [4], [3], 5, 3, 3, 0.01, 0, 8, 1, 0, 0, False, 0)
     assert torch.equal(y.isnan(), trial.forward(x, w).isnan())

@@ -109,7 +109,7 @@ def test_silhouettes_are_their_own_scale_and_support(case: Case, supported: bool
     workspace = memory.workspace(cpu.arme_workspace(*sizes, 1, case.c_out, 0, *last, False))
     expected, y = (memory.output(case.frames, case.h, case.w, case.c_out, dtype=dtype) for _ in range(2))
     supports = (address(inside), address(around)) if supported else (0, 0)
-    method = (1, case.c_out, 0.01, 0, *last, 0, 0, False)
+    method = (1, case.c_out, 0.01, 0, *last, 0, 0, False, 0)
     cpu.arme_forward(address(expected), address(x), packed, workspace, *supports, *sizes, *method)
     given = (address(silhouettes), packed, workspace, supports[1])
     maximum, alone = (memory.output(len(case.seq_lens), *y.shape[1:], dtype=dtype) for _ in range(2))

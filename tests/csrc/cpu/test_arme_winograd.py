@@ -58,6 +58,16 @@ def test_winograd_does_not_depend_on_the_number_of_threads(algorithm: int, isa: 
 
 
 @winograd
+@pytest.mark.parametrize("case", WINOGRAD_CASES[-3:], ids=str)
+def test_winograd_prepacks_one_region_after_another(case: Case, algorithm: int, isa: str) -> None:
+    trial, support = supported_trial(case, 0.05, torch.float32)
+    for threads in (1, 3):
+        options = (0.01, threads, algorithm, support)
+        found, expected = (arme_native(case, trial, *options, by_region) for by_region in (True, False))
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@winograd
 def test_winograd_of_an_empty_support_is_zero(algorithm: int, isa: str) -> None:
     case = CASES[3]
     nothing = torch.zeros(case.frames, case.h, case.w, dtype=torch.uint8)
@@ -87,7 +97,7 @@ def test_winograd_finds_the_frame_maximum(
         workspace = memory.workspace(cpu.arme_workspace(*sizes, *last, True))
         where = (0, 0) if support is None else (address(support.x), address(support.y))
         inputs = (address(trial.inputs["x"]), packed, workspace, *where)
-        cpu.arme_forward(address(map_), *inputs, *sizes, 0.01, *last, address(maximum), 0, False)
+        cpu.arme_forward(address(map_), *inputs, *sizes, 0.01, *last, address(maximum), 0, False, 0)
     memory.check()
     expected = torch.stack([frames.amax(0) for frames in y.split(case.seq_lens)])
     assert torch.equal(again, y)
@@ -109,7 +119,7 @@ def test_winograd_writes_nothing_outside_the_support_where_zeros_are_not_wanted(
         memory.output(len(case.seq_lens), *expected.shape[1:], dtype=torch.float32),
     )
     inputs = (address(trial.inputs["x"]), packed, workspace, address(support.x), address(support.y))
-    cpu.arme_forward(address(y), *inputs, *sizes, 0.01, *last, address(maximum), 0, True)
+    cpu.arme_forward(address(y), *inputs, *sizes, 0.01, *last, address(maximum), 0, True, 0)
     memory.check()
     inside = support.y[..., None] > 0
     assert torch.equal(y, torch.where(inside, expected, 7))
@@ -139,8 +149,8 @@ def test_winograd_finds_the_2x2_maximum(
     workspace = memory.workspace(cpu.arme_workspace(*sizes, *last, True))
     where = (0, 0) if support is None else (address(support.x), address(support.y))
     inputs = (address(trial.inputs["x"]), packed, workspace, *where)
-    cpu.arme_forward(address(y), *inputs, *sizes, 0.01, *last, 0, address(beside), False)
-    cpu.arme_forward(0, *inputs, *sizes, 0.01, *last, address(maximum), address(alone), False)
+    cpu.arme_forward(address(y), *inputs, *sizes, 0.01, *last, 0, address(beside), False, 0)
+    cpu.arme_forward(0, *inputs, *sizes, 0.01, *last, address(maximum), address(alone), False, 0)
     memory.check()
     assert error(y, trial.expected["y"]) <= 1e-5
     expected = torch.nn.functional.max_pool2d(y.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
