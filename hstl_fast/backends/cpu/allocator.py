@@ -1,9 +1,13 @@
 """A caching allocator for the native operators' maps and workspaces.
 
 Fresh memory costs more than it seems: the system clears it page by page at the first touch, 8 times longer than writing
-it once more, and large blocks go back to the system whenever they are freed. So free blocks are kept for the next call,
-in all never more than was asked for at once before (HSTL_FAST_MEMORY_CACHE=0: none are kept). They lie in huge pages
+it once more, and large blocks go back to the system whenever they are freed. So freed memory is kept for the next call,
+in all hardly more than was asked for at once before (HSTL_FAST_MEMORY_CACHE=0: none is kept). It lies in huge pages
 where the system has them: the tiles of a convolution touch hundreds of small ones.
+
+Blocks are cut from segments, and free ranges grow together again. The first calls make a segment for each block that
+finds no room. As soon as nothing is in use, one segment takes the place of all: it has room for every block of a
+network's next step, and hardly a byte between them is lost.
 """
 
 from __future__ import annotations
@@ -14,7 +18,6 @@ import mmap
 import os
 import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,37 +26,79 @@ from torch import Tensor
 
 from hstl_fast import environment
 from hstl_fast._caches import register_cache
-from hstl_fast.backends.cpu.huge_pages import HUGE_PAGE
+from hstl_fast.backends.cpu.huge_pages import HUGE_PAGE, madvise
 
 # Smaller blocks, in bytes, come fast enough from the C library and are not kept.
 SMALLEST = 1 << 20
 ALIGNMENT = 64
-# A block may be so many times larger than what is asked for; a network's maps then settle on a few blocks.
-MOST_WASTE = 4
-# Sizes are rounded up to eighths of a power of two, so that maps of similar sizes use one another's blocks.
-STEPS = 8
+# Blocks begin at pages and end at pages.
+PAGE = max(4096, mmap.PAGESIZE)
+# The segment for everything is larger by this part of it, so that a block fits in whatever order others are freed. What
+# is never touched takes no memory.
+RESERVE = 32
+
+
+class _Segment:
+    """Memory of the system in one piece. `free` holds the length of each range that is not in use, by its first byte.
+
+    Ranges that were given back to the system while others were in use are forgotten; `bytes` is what is left.
+    """
+
+    __slots__ = ("address", "bytes", "free", "memory")
+
+    def __init__(self, memory: np.ndarray) -> None:
+        self.memory, self.address, self.bytes = memory, memory.ctypes.data, len(memory)
+        self.free = {0: self.bytes}
+
+    def is_free(self) -> bool:
+        """Whether nothing of it is in use."""
+        return sum(self.free.values()) == self.bytes
+
+    def candidates(self, size: int) -> list[tuple[bool, int, int]]:
+        """The ranges that `size` bytes fit into; the best one is the smallest. The one at the end is kept for last."""
+        end = len(self.memory)
+        return [(begin + length == end, length, begin) for begin, length in self.free.items() if length >= size]
+
+    def cut(self, begin: int, size: int) -> None:
+        """Take the first bytes of the free range at `begin`."""
+        length = self.free.pop(begin)
+        if length > size:
+            self.free[begin + size] = length - size
+
+    def put(self, begin: int, size: int) -> None:
+        """Free a range, which becomes one with those beside it."""
+        size += self.free.pop(begin + size, 0)
+        for before, length in self.free.items():
+            if before + length == begin:
+                self.free[before] += size
+                return
+        self.free[begin] = size
+
+    def give_back(self) -> None:
+        """Give what is free back to the system, and forget it."""
+        for begin, length in self.free.items():
+            madvise(self.address + begin, length, "MADV_DONTNEED")
+        self.bytes -= sum(self.free.values())
+        self.free.clear()
 
 
 class Block:
-    """Memory of at least `SMALLEST` bytes.
+    """Memory of at least `SMALLEST` bytes, a part of a segment.
 
     Attributes:
         memory: Its bytes.
         address: The address of the first one.
-        wanted: Bytes that were asked for when it was taken.
     """
 
-    __slots__ = ("address", "memory", "wanted")
+    __slots__ = ("address", "begin", "memory", "segment")
 
-    def __init__(self, memory: np.ndarray) -> None:
-        self.memory, self.address, self.wanted = memory, memory.ctypes.data, 0
+    def __init__(self, segment: _Segment, begin: int, size: int) -> None:
+        self.segment, self.begin = segment, begin
+        self.memory, self.address = segment.memory[begin : begin + size], segment.address + begin
 
 
 class _Blocks:
-    """Blocks of memory; `free` holds those that are not in use, the longest unused first.
-
-    What is kept is measured by what was asked for, rounded up: were it measured by the blocks in use, which may be
-    larger, it would grow with every mixture of sizes.
+    """Blocks of memory, cut from `segments`, of which the oldest come first.
 
     As a context it is locked. The collector runs anywhere, so a block may be released by the same thread inside one: it
     waits in `released` for the end of the outermost.
@@ -62,8 +107,8 @@ class _Blocks:
     def __init__(self) -> None:
         self.unlock()
         self.released: list[Block] = []
-        self.free: OrderedDict[int, Block] = OrderedDict()
-        self.free_bytes = self.used_bytes = self.wanted_bytes = self.most_bytes = 0
+        self.segments: list[_Segment] = []
+        self.used_bytes = self.most_bytes = 0
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -71,9 +116,15 @@ class _Blocks:
 
     def __exit__(self, *_: object) -> None:
         while self._depth == 1 and self.released:
-            self._keep(self.released.pop())
+            self._free(self.released.pop())
         self._depth -= 1
         self._lock.release()
+
+    @property
+    def free_bytes(self) -> int:
+        """Memory that is kept for the next call."""
+        with self:
+            return self._bytes() - self.used_bytes
 
     def unlock(self) -> None:
         """Replace the lock."""
@@ -81,17 +132,21 @@ class _Blocks:
 
     def take(self, size: int) -> Block:
         """A block of at least `size` bytes."""
-        wanted = _rounded(size)
+        wanted = -(-size // PAGE) * PAGE
         with self:
-            block = self._found(size)
+            if not self.used_bytes and len(self.segments) > 1:
+                self.segments.clear()
+            block = self._cut(wanted)
             if block is not None:
-                self._count(block, wanted)
                 return block
-            self._shrink(max(self.most_bytes, self.wanted_bytes + wanted) - self.used_bytes - wanted)
-        block = Block(_fresh(wanted))
+            self._shrink(max(self._limit(), self.used_bytes + wanted) - wanted)
+            fresh = wanted if self.segments else max(wanted, self._limit())
+        segment = _Segment(_fresh(fresh))
         with self:
-            self._count(block, wanted)
-        return block
+            self.segments.append(segment)
+            block = self._cut(wanted)
+            assert block is not None
+            return block
 
     def release(self, block: Block) -> None:
         """Keep a block that is not in use any more, or let go of it."""
@@ -102,38 +157,45 @@ class _Blocks:
     def clear(self) -> None:
         """Free what is not in use, and forget how much was."""
         with self:
-            self._shrink(0)
-            self.most_bytes = self.wanted_bytes
+            self.segments = [segment for segment in self.segments if not segment.is_free()]
+            for segment in self.segments:
+                segment.give_back()
+            self.most_bytes = self.used_bytes
 
-    def _keep(self, block: Block) -> None:
-        self.used_bytes -= len(block.memory)
-        self.wanted_bytes -= block.wanted
-        self.free[block.address] = block
-        self.free_bytes += len(block.memory)
-        self._shrink(self.most_bytes - self.used_bytes)
+    def _bytes(self) -> int:
+        return sum(segment.bytes for segment in self.segments)
 
-    def _count(self, block: Block, wanted: int) -> None:
-        block.wanted = wanted
-        self.used_bytes += len(block.memory)
-        self.wanted_bytes += wanted
-        self.most_bytes = max(self.most_bytes, self.wanted_bytes)
-        self._shrink(self.most_bytes - self.used_bytes)
+    def _limit(self) -> int:
+        """The most bytes of all segments, whole pages, as long as blocks are found in them."""
+        return self.most_bytes + self.most_bytes // RESERVE // PAGE * PAGE
 
-    def _found(self, wanted: int) -> Block | None:
-        """The smallest free block that `wanted` bytes fit into without much waste."""
-        found = None
-        for block in self.free.values():
-            if wanted <= len(block.memory) <= (MOST_WASTE * wanted if found is None else len(found.memory) - 1):
-                found = block
-        if found is not None:
-            del self.free[found.address]
-            self.free_bytes -= len(found.memory)
-        return found
+    def _cut(self, wanted: int) -> Block | None:
+        """The smallest range that `wanted` bytes fit into, and of equal ones the first."""
+        best, place = None, None
+        for segment in self.segments:
+            for candidate in segment.candidates(wanted):
+                if best is None or candidate < best:
+                    best, place = candidate, segment
+        if best is None or place is None:
+            return None
+        place.cut(best[2], wanted)
+        self.used_bytes += wanted
+        self.most_bytes = max(self.most_bytes, self.used_bytes)
+        return Block(place, best[2], wanted)
+
+    def _free(self, block: Block) -> None:
+        size = len(block.memory)
+        block.segment.put(block.begin, size)
+        self.used_bytes -= size
+        self._shrink(self._limit())
 
     def _shrink(self, limit: int) -> None:
-        while self.free_bytes > max(limit, 0):
-            _, block = self.free.popitem(last=False)
-            self.free_bytes -= len(block.memory)
+        """Let go of the oldest segments that are free until `limit` bytes are left, if there are enough."""
+        for segment in list(self.segments):
+            if self._bytes() <= limit:
+                return
+            if segment.is_free():
+                self.segments.remove(segment)
 
 
 def _fresh(size: int) -> np.ndarray:
@@ -229,8 +291,3 @@ def free_bytes() -> int:
 
 
 register_cache("free memory of maps and workspaces", free_bytes, _blocks.clear)
-
-
-def _rounded(size: int) -> int:
-    step = max(1, (1 << (size.bit_length() - 1)) // STEPS)
-    return -(-size // step) * step

@@ -24,13 +24,25 @@ def prefer_huge_pages(x: Tensor) -> None:
     Args:
         x: A new tensor; one that is not on the CPU is left alone.
     """
-    advise = _advise()
-    if advise is None or type(x) is not Tensor or x.device.type != "cpu":
+    if type(x) is not Tensor or x.device.type != "cpu":
         return
     begin = -(-x.data_ptr() // HUGE_PAGE) * HUGE_PAGE
     end = (x.data_ptr() + x.nbytes) // HUGE_PAGE * HUGE_PAGE
     if begin < end:
-        advise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_HUGEPAGE)
+        madvise(begin, end - begin, "MADV_HUGEPAGE")
+
+
+def madvise(address: int, size: int, advice: str) -> None:
+    """Tell the system how memory will be used, where it has huge pages; failures are passed over.
+
+    Args:
+        address: The first byte, at a page.
+        size: Whole pages, in bytes.
+        advice: The name of the advice in `mmap`.
+    """
+    advise = _advise()
+    if advise is not None:
+        advise(ctypes.c_void_p(address), ctypes.c_size_t(size), getattr(mmap, advice))
 
 
 @functools.cache
