@@ -181,7 +181,7 @@ def test_weights_at_the_address_of_others(prepackings: list[int]) -> None:
         y = functional.arme(X, weight, SPLIT)
         assert torch.equal(y, functional.arme(X, list(weight), SPLIT))
         del weight
-    assert len(prepackings) == 10
+    assert len(prepackings) == 5  # those of a list are prepacked by the convolution itself
     assert not weights._entries
 
 
