@@ -190,12 +190,14 @@ class _Blocks:
         self._shrink(self._limit())
 
     def _shrink(self, limit: int) -> None:
-        """Let go of the oldest segments that are free until `limit` bytes are left, if there are enough."""
-        for segment in list(self.segments):
+        """Give free memory back until `limit` bytes are left, if there is enough: whole segments before parts."""
+        for segment in sorted(self.segments, key=lambda segment: not segment.is_free()):
             if self._bytes() <= limit:
                 return
             if segment.is_free():
                 self.segments.remove(segment)
+            else:
+                segment.give_back()
 
 
 def _fresh(size: int) -> np.ndarray:

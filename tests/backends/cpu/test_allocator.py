@@ -123,6 +123,20 @@ def test_what_is_free_beside_a_block_in_use_is_given_back() -> None:
     assert free_bytes() >= 15 * MIB
 
 
+def test_gaps_that_nothing_fits_into_are_given_back() -> None:
+    del [allocate(16 * MIB)][0]
+    held = [allocate(MIB) for _ in range(16)]
+    del held[::2]
+    assert free_bytes() == 8 * MIB
+    larger = [allocate(2 * MIB) for _ in range(4)]
+    assert _blocks.used_bytes == 16 * MIB
+    assert free_bytes() <= MIB
+    for block in (*held, *larger):
+        block.fill_(1)
+    del block, held, larger
+    assert free_bytes() <= 1.04 * 16 * MIB
+
+
 def test_blocks_in_use_never_overlap() -> None:
     sizes, held = random.Random(1), dict[int, tuple[torch.Tensor, int]]()
     for i in range(400):
