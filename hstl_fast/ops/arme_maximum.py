@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hstl_fast._torch_private import is_batched
+from hstl_fast.layout import is_native_map
 from hstl_fast.ops import _checks, _dispatch
 from hstl_fast.ops._autograd import first_derivative_only, pad_with_none
 from hstl_fast.ops._ownership import OwningFunction, notices_inspection
@@ -48,7 +50,7 @@ class _ArmeMaximum(OwningFunction):
         maximum, x, weights, x_support, y_support, index = ctx.saved_tensors
         split, seq_lens, slope, algorithm, backend = ctx.arguments
         if slope != 1.0:
-            gmaximum = torch.where(maximum > 0, gmaximum, gmaximum * slope)
+            gmaximum = _through_activation(gmaximum, maximum, slope, backend)
         grad = torch.ops.hstl_fast.frame_maximum_backward(gmaximum, index, *ctx.map, seq_lens, backend)
         del gmaximum, maximum, index  # they make room for the gradient of x
         free_saved(ctx)
@@ -60,6 +62,15 @@ class _ArmeMaximum(OwningFunction):
         if needs_x:
             gx = torch.ops.hstl_fast.arme_dgrad(grad, None, weights, *layer)
         return pad_with_none(ctx, gx, gw)
+
+
+def _through_activation(grad: Tensor, y: Tensor, slope: float, backend: str) -> Tensor:
+    """The gradient `grad` of LeakyReLU's output `y` as that of its input."""
+    if is_batched(grad) or not is_native_map(grad):
+        return torch.where(y > 0, grad, grad * slope)
+    through = grad.clone(memory_format=torch.channels_last_3d)  # in one pass over memory
+    torch.ops.hstl_fast.leaky_backward_(through, y, None, slope, backend)
+    return through
 
 
 def arme_maximum(
