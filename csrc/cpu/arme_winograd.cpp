@@ -27,6 +27,7 @@ struct Convolution {
   float* prepacked;      // of all regions, or memory for one region's
   const float* weights;  // [m, c_out, c_in, 27] of the layer that are not prepacked yet, or null
   bool transposed;
+  int64_t maximum_positions;  // of all sequences
 };
 
 // The memory that a thread needs for a block.
@@ -37,7 +38,7 @@ struct Scratch {
   float* v;                     // [chunks][products][kBlock][lanes]
   float* products;              // [products][kBlock][kPanel]
   float* sums;                  // [panels][kBlock][N][4][4][kPanel]
-  float* maxima;                // of what this thread computed, [N, H, W, c_out] or null
+  ThreadMaxima maxima;
 };
 
 template <int N>
@@ -48,7 +49,7 @@ Scratch<N> allocate_scratch(Arena& arena, int64_t c_in, int64_t c_out) {
   scratch.v = arena.allocate<float>(chunks_of(c_in) * kInputChunk<N>);
   scratch.products = arena.allocate<float>(kProducts<N> * kBlock * kPanel);
   scratch.sums = arena.allocate<float>(panels_of(c_out) * kBlock * kTileSums<N>);
-  scratch.maxima = nullptr;
+  scratch.maxima = {nullptr, nullptr};
   return scratch;
 }
 
@@ -105,6 +106,13 @@ void transform_inputs(const Scratch<N>& scratch, const Convolution& conv, int64_
 
 inline float* offset_or_null(float* channels, int64_t channel) { return channels ? channels + channel : nullptr; }
 
+// This thread's maxima of the channels from `channel` on.
+template <int N>
+ThreadMaxima maxima_of(const Scratch<N>& scratch, const Convolution& conv, int64_t channel) {
+  if (!scratch.maxima.values) return scratch.maxima;
+  return {scratch.maxima.values + channel, scratch.maxima.begun + channel / kLanes * conv.maximum_positions};
+}
+
 template <int N, int Pair>
 void compute_pair(const Scratch<N>& scratch, const Convolution& conv, const Block& block) {
   const int64_t c_in = conv.input.channels, c_out = conv.output.channels, panels = panels_of(c_out);
@@ -121,9 +129,8 @@ void compute_pair(const Scratch<N>& scratch, const Convolution& conv, const Bloc
       for (int64_t k = 0; k < kPanel && panel * kPanel + k < c_out; k += kLanes) {
         int64_t channel = panel * kPanel + k;
         Destination to = {offset_or_null(conv.output.data, channel),
-                          offset_or_null(scratch.maxima, channel),
                           offset_or_null(conv.output.max_pooled, channel),
-                          c_out - channel,
+                          {maxima_of(scratch, conv, channel), c_out, c_out - channel},
                           streams,
                           conv.output.leaves_outside};
         transform_output<N, Pair>(scratch.sums + (panel * kBlock + tile) * kTileSums<N> + k, scratch.outputs[tile],
@@ -222,8 +229,12 @@ void compute(Convolution conv, void* workspace, const Shape& s) {
   Arena sizes(nullptr);
   allocate_scratch<N>(sizes, conv.input.channels, conv.output.channels);
   char* scratches = arena.allocate<char>(s.threads * int64_t(sizes.bytes()));
-  Maxima maxima = allocate_maxima(arena, s, conv.output);
-  start_maxima(maxima, s);
+  Maxima maxima = {};
+  if (conv.output.maximum) {
+    maxima = allocate_maxima(arena, s, conv.output.maximum, conv.output.channels);
+    start_maxima(maxima, s);
+  }
+  conv.maximum_positions = maxima.positions;
   const int64_t at_once = conv.weights ? 1 : s.regions;
   for (int64_t r = 0; r < s.regions; r += at_once) {
     Work work = work_of(tiling, s, conv.output.channels, {r, r + at_once});
@@ -237,7 +248,7 @@ void compute(Convolution conv, void* workspace, const Shape& s) {
       compute_block<N>(scratch, tiling, conv, work_at(tiling, s, conv.output.channels, work, i));
     });
   }
-  join_maxima(maxima, s, conv.output);
+  if (maxima.first) join_maxima(maxima, s, conv.output.support);
 }
 
 template <int N>
@@ -253,11 +264,12 @@ int64_t workspace_of(const Shape& s, int64_t c_in, int64_t c_out) {
 
 size_t workspace(const ArmeWorkspace<float>& a) {
   const Shape s = shape_of(a);
-  int64_t maximum_size = s.sequences * rows_of(s) * s.width * a.c_out * int64_t(sizeof(float));
-  int64_t maxima = a.maximum ? round_up((s.threads - 1) * maximum_size, 64) : 0;
+  Arena maxima(nullptr);
+  if (a.maximum) allocate_maxima(maxima, s, nullptr, a.c_out);
   return with_frames(a.algorithm, [&](auto frames) {
     constexpr int N = frames.value;
-    return size_t(maxima + larger(workspace_of<N>(s, a.c_in, a.c_out), workspace_of<N>(s, a.c_out, a.c_in)));
+    return size_t(int64_t(maxima.bytes()) +
+                  larger(workspace_of<N>(s, a.c_in, a.c_out), workspace_of<N>(s, a.c_out, a.c_in)));
   });
 }
 
@@ -271,7 +283,8 @@ void forward(const ArmeForward<float>& a) {
       {a.y, a.maximum, a.max_pooled, a.y_support, a.c_out, height, s.width, a.negative_slope, a.leaves_outside},
       static_cast<float*>(a.prepacked),
       a.weights,
-      false};
+      false,
+      0};
   with_frames(a.algorithm, [&](auto frames) { compute<frames.value>(conv, a.workspace, s); });
 }
 
@@ -284,7 +297,8 @@ void dgrad(const ArmeDgrad<float>& a) {
                       {a.gx, nullptr, nullptr, a.x_support, a.c_in, height, s.width, 1.0f, false},
                       static_cast<float*>(a.prepacked),
                       a.weights,
-                      true};
+                      true,
+                      0};
   with_frames(a.algorithm, [&](auto frames) { compute<frames.value>(conv, a.workspace, s); });
 }
 

@@ -2,9 +2,8 @@
 // written to the map, to its maximum over frames, and to its 2x2 maximum; and zeros where no tile is.
 #pragma once
 
-#include "arena.h"
 #include "arme_winograd.h"
-#include "parallel.h"
+#include "arme_winograd_maxima.h"
 
 namespace hstl {
 namespace HSTL_ISA {
@@ -14,15 +13,15 @@ namespace {
 struct FrameOutputs {
   static constexpr int most = kSide * kSide;
   int inside, all;           // how many
-  int tile[most + 1];        // where each is among [row][column]; one more, see add_outputs
-  int64_t at[most + 1];      // in the map
-  int64_t to_maximum;        // to be added, for the place among the maxima of the frame's sequence
+  int tile[most];            // where each is among [row][column]
+  int64_t at[most];          // in the map
   int64_t max_pooled[2][2];  // where 2 x 2 of them are in the max-pooled map; -1 outside it
 };
 
 template <int N>
 struct OutputPositions {
   FrameOutputs frames[N];
+  MaximumPositions<N> maxima;
 };
 
 struct OutputMap {
@@ -44,31 +43,34 @@ struct OutputMap {
   }
 };
 
-// Adds the outputs of a frame that are inside the support, or those that are not.
-inline void add_outputs(FrameOutputs& outputs, bool inside, int64_t frame, const Tile& tile, Range region,
-                        const OutputMap& map) {
-  int64_t down = smaller(kSide, region.end - tile.row), across = smaller(kSide, map.width - tile.col);
-  for (int64_t i = 0; i < down; ++i)
-    for (int64_t j = 0; j < across; ++j) {
+// Lists the outputs of a frame: those inside the support from the front, the others from the back.
+inline void list_outputs(FrameOutputs& outputs, int64_t frame, const Tile& tile, Range region, const OutputMap& map) {
+  int down = int(smaller(kSide, region.end - tile.row)), across = int(smaller(kSide, map.width - tile.col));
+  int front = 0, back = down * across;
+  outputs.all = back;
+  for (int i = 0; i < down; ++i)
+    for (int j = 0; j < across; ++j) {
       int64_t at = (frame * map.height + tile.row + i) * map.width + tile.col + j;
-      // Written in any case, and kept where it belongs to the list, so that no branch is mispredicted.
-      outputs.tile[outputs.all] = int(i * kSide + j);
-      outputs.at[outputs.all] = at * map.channels;
-      outputs.all += (!map.support || map.support[at]) == inside;
+      // Selected without a branch, which would be mispredicted.
+      bool inside = !map.support || map.support[at];
+      int place = inside ? front : back - 1;
+      front += inside;
+      back -= !inside;
+      outputs.tile[place] = i * kSide + j;
+      outputs.at[place] = at * map.channels;
     }
+  outputs.inside = front;
 }
 
 template <int N>
 void find_outputs(OutputPositions<N>& positions, const TimeTile& time, const Tile& tile, Range region,
                   const OutputMap& map) {
+  if (map.maximum) find_maximum_positions(positions.maxima, time, tile, region, map.height, map.width);
   for (int t = 0; t < N; ++t) {
     FrameOutputs& outputs = positions.frames[t];
     int64_t frame = time.outputs[t];
-    outputs.all = 0;
-    if (frame >= 0) add_outputs(outputs, true, frame, tile, region, map);
-    outputs.inside = outputs.all;
-    if (frame >= 0 && map.support) add_outputs(outputs, false, frame, tile, region, map);
-    outputs.to_maximum = (time.sequences[t] - frame) * map.frame_size();
+    outputs.all = outputs.inside = 0;
+    if (frame >= 0) list_outputs(outputs, frame, tile, region, map);
     for (int i = 0; map.max_pooled && i < 2; ++i)
       for (int j = 0; j < 2; ++j) {
         int64_t row = tile.row + 2 * i, col = tile.col + 2 * j;
@@ -96,12 +98,14 @@ HSTL_INLINE void add_rows(float* sums, Floats first, Floats second) {
   }
 }
 
-// Destinations of a vector of channels of a tile's outputs: the map, this thread's maxima so far, the 2x2 maxima.
+// Destinations of a vector of channels of a tile's outputs: the map, the 2x2 maxima, this thread's frame maxima so far.
 struct Destination {
-  float *map, *maxima, *max_pooled;  // or null
-  int64_t valid;                     // channels
-  bool streams;                      // to map and max_pooled
-  bool leaves_outside;               // nothing is written to the map outside the support
+  float *map, *max_pooled;  // or null
+  MaximumDestination maximum;
+  bool streams;         // to map and max_pooled
+  bool leaves_outside;  // nothing is written to the map outside the support
+
+  int64_t valid() const { return maximum.valid; }
 };
 
 // The last pair's: the outputs of a column, in place of the sums.
@@ -122,15 +126,7 @@ HSTL_INLINE void put_map(const Destination& to, const FrameOutputs& outputs, con
   if (to.streams) {
     for (int k = 0; k < count; ++k) stream(to.map + outputs.at[k], load(y + outputs.tile[k] * kPanel));
   } else {
-    for (int k = 0; k < count; ++k) store_some(to.map + outputs.at[k], load(y + outputs.tile[k] * kPanel), to.valid);
-  }
-}
-
-HSTL_INLINE void put_maxima(const Destination& to, const FrameOutputs& outputs, const float* y) {
-  for (int k = 0; k < outputs.inside; ++k) {
-    float* best = to.maxima + outputs.at[k] + outputs.to_maximum;
-    Floats value = load(y + outputs.tile[k] * kPanel), so_far = load_some(best, to.valid);
-    store_some(best, replaces<float>(value, so_far) ? value : so_far, to.valid);
+    for (int k = 0; k < count; ++k) store_some(to.map + outputs.at[k], load(y + outputs.tile[k] * kPanel), to.valid());
   }
 }
 
@@ -144,18 +140,16 @@ HSTL_INLINE void put_max_pooled(const Destination& to, const int64_t (&at)[2][2]
       Floats best = load(upper);
       const float* const others[] = {upper + kPanel, lower, lower + kPanel};
       for (const float* other : others) {
-        Floats x = load(other);
-        best = replaces<float>(x, best) ? x : best;
+        best = maximum_of(load(other), best);
       }
-      to.streams ? stream(to.max_pooled + at[i][j], best) : store_some(to.max_pooled + at[i][j], best, to.valid);
+      to.streams ? stream(to.max_pooled + at[i][j], best) : store_some(to.max_pooled + at[i][j], best, to.valid());
     }
 }
 
-// Writes a vector of channels of a frame's outputs, y [4][4][kPanel].
+// Writes a vector of channels of a frame's outputs, y [4][4][kPanel], which become 0 outside the support.
 HSTL_INLINE void put(const Destination& to, const FrameOutputs& outputs, float* y) {
   for (int k = outputs.inside; k < outputs.all; ++k) store(y + outputs.tile[k] * kPanel, Floats{});
   if (to.map) put_map(to, outputs, y);
-  if (to.maxima) put_maxima(to, outputs, y);
   if (to.max_pooled) put_max_pooled(to, outputs.max_pooled, y);
 }
 
@@ -165,6 +159,8 @@ template <int N, int Pair>
 HSTL_INLINE void transform_output(float* sums, const OutputPositions<N>& positions, const float* products,
                                   const Destination& to, float slope) {
   Floats frames[N][2][kFrequencies];
+  const bool has_maxima = Pair == 2 && to.maximum.maxima.values;
+  if (has_maxima) prefetch_maxima(to.maximum, positions.maxima);
   for (int i = 0; i < 2; ++i)
     for (int j = 0; j < kFrequencies; ++j) {
       Floats m[N + 2], y[N];
@@ -174,6 +170,7 @@ HSTL_INLINE void transform_output(float* sums, const OutputPositions<N>& positio
 #pragma GCC unroll 5
       for (int t = 0; t < N; ++t) frames[t][i][j] = y[t];
     }
+  float* const tile = sums;
   for (int t = 0; t < N; ++t, sums += kSide * kSide * kPanel) {
     Floats first[kSide], second[kSide];
     Transform<4>::output(first, frames[t][0]);
@@ -188,6 +185,7 @@ HSTL_INLINE void transform_output(float* sums, const OutputPositions<N>& positio
     }
     if (Pair == 2) put(to, positions.frames[t], sums);
   }
+  if (has_maxima) put_maxima(to.maximum, positions.maxima, tile);
 }
 
 // Zeros at some rows and columns of a frame, and where they are in the max-pooled map.
@@ -216,53 +214,6 @@ inline void fill_gaps(const Tiling& tiling, const Shape& s, const OutputMap& map
       cover_strip(tiling, s, map.support, time, rows, [](int64_t) {}, fill);
     }
   }
-}
-
-// Every thread finds the maxima of what it computes; the first one's are the result's, the others' are scratch.
-struct Maxima {
-  float *first, *others;
-  int64_t size;
-
-  float* of(int thread) const {
-    if (!first) return nullptr;
-    return thread ? others + (thread - 1) * size : first;
-  }
-};
-
-inline Maxima allocate_maxima(Arena& arena, const Shape& s, const OutputMap& map) {
-  int64_t size = map.maximum ? s.sequences * map.frame_size() : 0;
-  return {map.maximum, arena.allocate<float>((s.threads - 1) * size), size};
-}
-
-inline void start_maxima(const Maxima& maxima, const Shape& s) {
-  if (!maxima.first) return;
-  parallel_for(s.threads, s.threads, [&](int64_t thread, int) {
-    for (int64_t e = 0; e < maxima.size; ++e) maxima.of(int(thread))[e] = -__builtin_inff();
-  });
-}
-
-// Joins the threads' maxima. A position outside the support in any frame of the sequence has a 0 among its values.
-inline void join_maxima(const Maxima& maxima, const Shape& s, const OutputMap& map) {
-  if (!maxima.first) return;
-  parallel_for(s.threads, s.sequences * map.height, [&](int64_t i, int) {
-    int64_t n = i / map.height, positions = map.height * map.width;
-    const uint8_t* inside =
-        map.support ? map.support + total(s.seq_lens, n) * positions + i % map.height * map.width : nullptr;
-    for (int64_t col = 0; col < map.width; ++col) {
-      bool always = true;
-      for (int64_t t = 0; inside && t < s.seq_lens[n]; ++t) always = always && inside[t * positions + col];
-      for (int64_t c = 0; c < map.channels; c += kLanes) {
-        int64_t at = (i * map.width + col) * map.channels + c, valid = map.channels - c;
-        Floats best = load_some(maxima.first + at, valid);
-        for (int thread = 1; thread < s.threads; ++thread) {
-          Floats other = load_some(maxima.of(thread) + at, valid);
-          best = replaces<float>(other, best) ? other : best;
-        }
-        if (!always) best = replaces<float>(Floats{}, best) ? Floats{} : best;
-        store_some(maxima.first + at, best, valid);
-      }
-    }
-  });
 }
 
 }  // namespace

@@ -97,25 +97,51 @@ inline void make_time_tiles(Tiling& tiling, const Shape& s) {
   }
 }
 
-// Whether any output of a column of a strip of rows is inside the support.
-inline bool is_active(const TimeTile& time, int frames, const uint8_t* support, const Shape& s, int64_t height,
-                      Range rows, int64_t col) {
-  if (!support) return true;
-  bool active = false;
-  for (int t = 0; t < frames; ++t)
-    for (int64_t h = rows.begin; h < rows.end && time.outputs[t] >= 0; ++h)
-      active = active || support[(time.outputs[t] * height + h) * s.width + col];
-  return active;
-}
+// Which columns of a strip of rows have an output inside the support in any frame of a tile. They are found so many at
+// a time, all frames and rows together, as vectors.
+class ActiveColumns {
+ public:
+  ActiveColumns(const TimeTile& time, int frames, const uint8_t* support, const Shape& s, Range rows)
+      : time_(time), frames_(frames), support_(support), width_(s.width), height_(rows_of(s)), rows_(rows) {}
+
+  bool contains(int64_t col) {
+    if (!support_) return true;
+    if (col < begin_ || col >= begin_ + kFound) find(col - col % kFound);
+    return active_[col - begin_];
+  }
+
+ private:
+  static constexpr int64_t kFound = 64;
+
+  void find(int64_t begin) {
+    begin_ = begin;
+    __builtin_memset(active_, 0, sizeof active_);
+    int64_t columns = smaller(kFound, width_ - begin);
+    for (int t = 0; t < frames_; ++t)
+      for (int64_t h = rows_.begin; h < rows_.end && time_.outputs[t] >= 0; ++h) {
+        const uint8_t* row = support_ + (time_.outputs[t] * height_ + h) * width_ + begin;
+        for (int64_t col = 0; col < columns; ++col) active_[col] |= row[col];
+      }
+  }
+
+  const TimeTile& time_;
+  int frames_;
+  const uint8_t* support_;
+  int64_t width_, height_;
+  Range rows_;
+  int64_t begin_ = -kFound;
+  uint8_t active_[kFound];
+};
 
 // Covers the active columns of a strip of rows by tiles, from the left: tile(col) for each, and gap(begin, end) for the
 // columns between them.
 template <class OnTile, class OnGap>
 void cover_strip(const Tiling& tiling, const Shape& s, const uint8_t* support, int64_t time, Range rows,
                  const OnTile& tile, const OnGap& gap) {
-  int64_t height = rows_of(s), covered = 0;
+  ActiveColumns active(tiling.times[time], tiling.frames, support, s, rows);
+  int64_t covered = 0;
   for (int64_t col = 0; col < s.width;) {
-    if (!is_active(tiling.times[time], tiling.frames, support, s, height, rows, col)) {
+    if (!active.contains(col)) {
       ++col;
       continue;
     }
