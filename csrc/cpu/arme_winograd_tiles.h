@@ -172,10 +172,14 @@ inline void find_active_tiles(Tiling& tiling, const Shape& s, const uint8_t* sup
   }
 }
 
+// Columns whose positions are found together.
+constexpr int kFoundColumns = 8;
+
 // The positions of one tile's inputs: pointers to their channels; positions that count as 0 point at zeros.
 template <int N>
 struct InputPositions {
   const float* at[N + 2][kFrequencies][kFrequencies];  // [frame][row][column]
+  const float* unused[kFoundColumns - kFrequencies];   // written behind the last row
 };
 
 // The map that a tile's inputs are read from.
@@ -186,18 +190,44 @@ struct InputMap {
   int64_t channels, height, width;
 };
 
+// The positions of a row from `first` on, all of which are in the map.
+HSTL_INLINE void find_columns(const float** at, int64_t first, const InputMap& map) {
+  typedef int64_t Addresses __attribute__((vector_size(kFoundColumns * 8)));
+  typedef uint8_t Flags __attribute__((vector_size(kFoundColumns)));
+  Flags inside = Flags{} + 1;
+  if (map.support) __builtin_memcpy(&inside, map.support + first, sizeof inside);
+  const Addresses columns = {0, 1, 2, 3, 4, 5, 6, 7};
+  Addresses found = columns * (map.channels * int64_t(sizeof(float))) +
+                    int64_t(reinterpret_cast<uintptr_t>(map.data + first * map.channels));
+  Addresses zeros = Addresses{} + int64_t(reinterpret_cast<uintptr_t>(map.zeros));
+  found = __builtin_convertvector(inside, Addresses) != 0 ? found : zeros;
+  __builtin_memcpy(at, &found, sizeof found);
+}
+
+// Those of a row at an edge of the map.
+inline void find_columns_at_edge(const float** at, int64_t first, int64_t col, const InputMap& map) {
+  for (int j = 0; j < kFrequencies; ++j) {
+    bool zero = col + j < 0 || col + j >= map.width || (map.support && !map.support[first + j]);
+    at[j] = zero ? map.zeros : map.data + (first + j) * map.channels;
+  }
+}
+
 template <int N>
 void find_inputs(InputPositions<N>& positions, const TimeTile& time, const Tile& tile, Range region,
                  const InputMap& map) {
+  const int64_t col = tile.col - 1;
+  const bool within = col >= 0 && col + kFoundColumns <= map.width;
   for (int t = 0; t < N + 2; ++t)
     for (int i = 0; i < kFrequencies; ++i) {
       int64_t row = tile.row - 1 + i, frame = time.inputs[t];
-      bool outside = frame < 0 || row < region.begin || row >= region.end;
-      int64_t first = (frame * map.height + row) * map.width + tile.col - 1;
-      for (int j = 0; j < kFrequencies; ++j) {
-        int64_t col = tile.col - 1 + j;
-        bool zero = outside || col < 0 || col >= map.width || (map.support && !map.support[first + j]);
-        positions.at[t][i][j] = zero ? map.zeros : map.data + (first + j) * map.channels;
+      const float** at = &positions.at[0][0][0] + (t * kFrequencies + i) * kFrequencies;
+      int64_t first = (frame * map.height + row) * map.width + col;
+      if (frame < 0 || row < region.begin || row >= region.end) {
+        for (int j = 0; j < kFrequencies; ++j) at[j] = map.zeros;
+      } else if (within) {
+        find_columns(at, first, map);
+      } else {
+        find_columns_at_edge(at, first, col, map);
       }
     }
 }
