@@ -139,12 +139,21 @@ void compute_pair(const Scratch<N>& scratch, const Convolution& conv, const Bloc
   }
 }
 
+// Asks for the first channels of a tile's inputs, while the positions of the next tile are found.
+template <int N>
+void prefetch_inputs(const InputPositions<N>& inputs) {
+  for (int t = 0; t < N + 2; ++t)
+    for (int i = 0; i < kFrequencies; ++i)
+      for (int j = 0; j < kFrequencies; ++j) __builtin_prefetch(inputs.at[t][i][j], 0, 2);
+}
+
 template <int N>
 void compute_block(const Scratch<N>& scratch, const Tiling& tiling, const Convolution& conv, const Block& block) {
   int64_t tiles = block.tiles.size();
   for (int64_t i = 0; i < tiles; ++i) {
     const Tile& tile = tiling.tiles[block.tiles.begin + i];
     find_inputs(scratch.inputs[i], tiling.times[tile.time], tile, block.region, conv.input);
+    prefetch_inputs(scratch.inputs[i]);
     find_outputs(scratch.outputs[i], tiling.times[tile.time], tile, block.region, conv.output);
   }
   compute_pair<N, 0>(scratch, conv, block);
