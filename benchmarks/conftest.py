@@ -2,16 +2,16 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import pytest
 
-from benchmarks.core import machine
-from benchmarks.core.interleaving import Call, run_round, timed, without_garbage_collection
+from benchmarks.core import interleaving, machine, turns
+from benchmarks.core.interleaving import Call
 from benchmarks.core.names import OURS
+from benchmarks.core.turns import Timed
 from benchmarks.cpu import division, memory, peak, table
-from benchmarks.cpu.compare import FULL, GOALS, LATENCY, QUICK, Effort, Prepared, Row, compare, describe, plain_timer
+from benchmarks.cpu.compare import FULL, GOALS, LATENCY, QUICK, Effort, Prepared, Row, compare, describe
 from benchmarks.cpu.workloads import Workload, for_goals
 
 COMPARISONS = pytest.StashKey[list[dict[str, Any]]]()
@@ -63,17 +63,28 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[Workloa
     test; that of a baseline is in its row.
     """
 
-    def timer(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
+    def timer(calls: Mapping[str, Call], rounds: int) -> dict[str, list[Timed]]:
         if OURS not in calls:
-            return plain_timer(calls, rounds)
-        seconds: dict[str, list[float]] = {name: [] for name in calls}
-        measures = {name: partial(timed, call) for name, call in calls.items()}
-        ours = {OURS: measures.pop(OURS)}
-        with without_garbage_collection():
-            benchmark.pedantic(
-                run_round, args=(ours, seconds), setup=lambda: run_round(measures, seconds), rounds=rounds
-            )
-        return seconds
+            return turns.in_turns(calls, rounds)
+        orders, last = interleaving.orders(calls, rounds), list[str]()
+        with interleaving.without_garbage_collection():
+            running = turns.Turns(calls)
+
+            def until_ours() -> None:
+                finish()
+                order = next(orders)
+                place = order.index(OURS)
+                running.take(order[:place])
+                last[:] = order[place:]
+
+            def finish() -> None:
+                if last:
+                    running.rest(OURS)
+                    running.take(last[1:])
+
+            benchmark.pedantic(running.call, args=(OURS,), setup=until_ours, rounds=rounds)
+            finish()
+        return running.found
 
     def measured(workload: Workload) -> None:
         config, start = request.config, time.perf_counter()
@@ -132,6 +143,7 @@ def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict
 
 def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]) -> None:
     output_json["peaks"] = config.stash[PEAKS]
+    output_json["timing"] = turns.described()
     for entry in output_json["benchmarks"]:
         del entry["stats"]["data"]  # `seconds` beside it
         entry.pop("params", None)  # `extra_info` says it in words

@@ -1,14 +1,20 @@
-"""Interleaved timing, A B C, A B C, ...: a slow minute of the machine falls on all implementations alike."""
+"""Interleaved timing: every implementation once in a round, so that a slow minute of the machine falls on all alike.
+
+The order of a round is drawn anew, so that nobody always follows the same one, and from a fixed seed, so that the next
+run has the same orders.
+"""
 
 import gc
+import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from statistics import median, quantiles
 from typing import Any, NamedTuple, TypeVar
 
 Call = Callable[[], Any]
 Measured = TypeVar("Measured")
+SEED = 0
 
 
 class Series(NamedTuple):
@@ -40,12 +46,19 @@ def run_round(measures: Mapping[str, Callable[[], Measured]], found: Mapping[str
         found[name].append(measure())
 
 
+def orders(names: Iterable[str], rounds: int) -> Iterator[list[str]]:
+    """The names in another order for each round, in every run the same."""
+    names, generator = list(names), random.Random(SEED)
+    for _ in range(rounds):
+        yield generator.sample(names, len(names))
+
+
 def interleaved(measures: Mapping[str, Callable[[], Measured]], rounds: int) -> dict[str, list[Measured]]:
     """The results of so many rounds, by name."""
     found: dict[str, list[Measured]] = {name: [] for name in measures}
     with without_garbage_collection():
-        for _ in range(rounds):
-            run_round(measures, found)
+        for order in orders(measures, rounds):
+            run_round({name: measures[name] for name in order}, found)
     return found
 
 

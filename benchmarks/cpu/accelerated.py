@@ -13,14 +13,13 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.core import machine
-from benchmarks.core.interleaving import interleaved, timed
+from benchmarks.core import machine, turns
+from benchmarks.core.interleaving import summarise
 from hstl_fast import accelerate
 from tests.helpers.gaitgl import SHAPES, OpenGaitGL
 
@@ -39,14 +38,21 @@ def measure(name: str, clips: int, training: bool, rounds: int, frames: int = 30
     calls: dict[str, Callable[[], Tensor]] = {
         which: partial(step, network.train(training), silhouettes) for which, network in networks.items()
     }
-    expected, found = (call() for call in calls.values())
-    error = float((found - expected).abs().max() / expected.abs().max())
+    expected, got = (call() for call in calls.values())
+    error = float((got - expected).abs().max() / expected.abs().max())
     if error > BOUND:
         raise AssertionError(f"expected outputs that differ by at most {BOUND} of the largest, got {error:.1e}")
-    seconds = interleaved({which: partial(timed, call) for which, call in calls.items()}, rounds)
-    times = {which: 1e3 * median(values) for which, values in seconds.items()}
+    found = turns.in_turns(calls, rounds)
+    series = {which: summarise([1e3 * each.seconds for each in times]) for which, times in found.items()}
     what = {"configuration": name, "clips": clips, "frames": frames, "training": training, "rounds": rounds}
-    return {**what, "error": error, "median_ms": times, "ratio": times["torch"] / times["accelerated"]}
+    medians = {which: each.median for which, each in series.items()}
+    return {
+        **what,
+        "error": error,
+        "median_ms": medians,
+        "quartiles_ms": {which: (each.low, each.high) for which, each in series.items()},
+        "ratio": medians["torch"] / medians["accelerated"],
+    }
 
 
 def inference(model: nn.Module, silhouettes: Tensor) -> Tensor:
@@ -82,7 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
                 rows.append(measure(name, clips, training, options.rounds, options.frames))
                 print(json.dumps(rows[-1]), flush=True)
     if options.json:
-        content = {"machine": machine.description(), "rows": rows}
+        content = {"machine": machine.description(), "timing": turns.described(), "rows": rows}
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ from benchmarks.core.correctness import Answer, Bounds, Errors, errors
 from benchmarks.core.interleaving import Call, Series
 from benchmarks.core.plain import frozen, plain
 from benchmarks.core.text import in_one_line
+from benchmarks.core.turns import Timed
 from benchmarks.cpu.implementations import Implementation, arranged
 from benchmarks.cpu.memory import Peak
 from benchmarks.cpu.ranks import RankChanges, nearest, rank_changes
@@ -50,7 +51,8 @@ QUICK = Effort(seconds=0.5, fewest=3, most=10)
 class Row(NamedTuple):
     """One implementation's errors and times, or the reason why there are none.
 
-    prepared: seconds until the first answer, compilation for this shape included.
+    prepared: seconds until the first answer, compilation for this shape included. awake: for how many seconds after
+    each timed call its threads were awake, which the next call waited for.
     """
 
     implementation: str
@@ -61,6 +63,7 @@ class Row(NamedTuple):
     unavailable: str | None = None
     prepared: float | None = None
     seconds: tuple[float, ...] = ()
+    awake: tuple[float, ...] = ()
     ranks: RankChanges | None = None
 
     @property
@@ -69,13 +72,8 @@ class Row(NamedTuple):
         return interleaving.summarise(list(self.seconds))
 
 
-# A timer runs so many interleaved rounds of the calls and returns every call's seconds.
-Timer = Callable[[Mapping[str, Call], int], Mapping[str, list[float]]]
-
-
-def plain_timer(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
-    """The timer of a run without pytest-benchmark."""
-    return interleaving.interleaved({name: partial(interleaving.timed, call) for name, call in calls.items()}, rounds)
+# A timer runs so many rounds of the calls in turns and returns what it measured of each, as `turns.in_turns` does.
+Timer = Callable[[Mapping[str, Call], int], Mapping[str, list[Timed]]]
 
 
 class Prepared:
@@ -141,8 +139,8 @@ def compare(workload: Workload, effort: Effort, timer: Timer, prepared: Prepared
             if step is not None and row.fault is None:
                 calls[row.implementation] = Guarded(step)
         one_round = sum(interleaving.timed(call) for call in calls.values())
-        seconds = timer(calls, effort.rounds(one_round)) if calls else {}
-    return [_timed(row, seconds.get(row.implementation, ()), calls.get(row.implementation)) for row in rows]
+        found = timer(calls, effort.rounds(one_round)) if calls else {}
+    return [_timed(row, found.get(row.implementation, ()), calls.get(row.implementation)) for row in rows]
 
 
 def describe(workload: Workload, rows: Sequence[Row], ours: str, peaks: Mapping[str, Peak]) -> dict[str, Any]:
@@ -189,6 +187,7 @@ def _described(workload: Workload, row: Row, ours: float | None, peak: Peak) -> 
             "dense_gflop_per_second": 2 * workload.products.dense / series.median / 1e9,
             "least_gbyte_per_second": workload.bytes and workload.bytes / series.median / 1e9,
             "seconds": [round(seconds, 7) for seconds in row.seconds],
+            "median_seconds_awake_after": round(median(row.awake), 4),
         }
     return described
 
@@ -255,7 +254,7 @@ def _searched(
     return row._replace(ranks=ranks, fault=ranks.fault)
 
 
-def _timed(row: Row, seconds: Sequence[float], call: Guarded | None) -> Row:
+def _timed(row: Row, found: Sequence[Timed], call: Guarded | None) -> Row:
     if call is not None and call.fault is not None:
         return row._replace(fault=call.fault)
-    return row._replace(seconds=tuple(seconds))
+    return row._replace(seconds=tuple(each.seconds for each in found), awake=tuple(each.awake for each in found))

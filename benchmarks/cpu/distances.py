@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.core import machine
-from benchmarks.core.interleaving import interleaved, summarise, timed
+from benchmarks.core.interleaving import summarise
 from benchmarks.core.text import in_one_line
+from benchmarks.core.turns import in_turns
 from benchmarks.cpu.runtimes import Unavailable
 from hstl_fast.evaluation import comparison, part_distances
 from hstl_fast.evaluation.search import nearest_of_groups
@@ -118,13 +119,13 @@ def compare(n: int, k: int, parts: int, channels: int, rounds: int) -> dict[str,
     generator = torch.Generator().manual_seed(0)
     probe, gallery = (torch.randn(rows, parts, channels, generator=generator) for rows in (n, k))
     described: dict[str, Any] = {}
-    calls: dict[str, Callable[[], float]] = {}
+    calls: dict[str, Callable[[], Tensor]] = {}
     for name, compute in IMPLEMENTATIONS.items():
         error, fault = fault_of(name, probe, gallery)
         described[name] = {"error": error, "fault": fault}
         if fault is None:
-            calls[name] = partial(timed, partial(compute, probe, gallery))
-    seconds = interleaved(calls, rounds)
+            calls[name] = partial(compute, probe, gallery)
+    seconds = {name: [each.seconds for each in found] for name, found in in_turns(calls, rounds).items()}
     flop = 2 * n * k * parts * channels
     for name, each in seconds.items():
         series = summarise(each)

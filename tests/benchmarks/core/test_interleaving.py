@@ -5,11 +5,18 @@ import functools
 from benchmarks.core import interleaving
 
 
-def test_rounds_are_interleaved() -> None:
+def test_every_round_has_everyone_in_another_order() -> None:
     order: list[str] = []
-    found = interleaving.interleaved({name: functools.partial(order.append, name) for name in "ABC"}, rounds=3)
-    assert "".join(order) == "ABCABCABC"
-    assert {name: len(values) for name, values in found.items()} == {"A": 3, "B": 3, "C": 3}
+    found = interleaving.interleaved({name: functools.partial(order.append, name) for name in "ABCD"}, rounds=20)
+    rounds = ["".join(order[i : i + 4]) for i in range(0, 80, 4)]
+    assert all(sorted(each) == ["A", "B", "C", "D"] for each in rounds)
+    assert len(set(rounds)) > 5
+    assert {each[0] for each in rounds} == {"A", "B", "C", "D"}
+    assert {name: len(values) for name, values in found.items()} == dict.fromkeys("ABCD", 20)
+
+
+def test_orders_are_the_same_in_every_run() -> None:
+    assert list(interleaving.orders("ABCD", 5)) == list(interleaving.orders(iter("ABCD"), 5))
 
 
 def test_a_series_is_its_median_and_quartiles() -> None:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from benchmarks.core.correctness import Bounds
 from benchmarks.core.names import OURS
 from benchmarks.core.plain import frozen
+from benchmarks.core.turns import in_turns
 from benchmarks.cpu import workloads
-from benchmarks.cpu.compare import Effort, Prepared, Row, compare, plain_timer
+from benchmarks.cpu.compare import Effort, Prepared, Row, compare
 from benchmarks.cpu.executed import Products
 from benchmarks.cpu.implementations import (
     Implementation,
@@ -48,7 +49,7 @@ def small_workload(*implementations: Implementation, training: bool = False) -> 
 
 
 def compared(workload: Workload) -> list[Row]:
-    return compare(workload, PROBES, plain_timer, Prepared())
+    return compare(workload, PROBES, in_turns, Prepared())
 
 
 class Spoilt(nn.Module):

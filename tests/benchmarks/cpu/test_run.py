@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.core import interleaving
 from benchmarks.core.names import OURS
 from benchmarks.core.plain import frozen
 from benchmarks.cpu import table
@@ -107,10 +108,13 @@ def test_a_run_writes_everything_to_one_file(
         *("multiply_adds_missing", "copy_gbyte_per_second"),
     }
     assert results["machine_info"]["hstl_fast"]["threads"] >= 1
+    assert results["timing"]["order"] == f"drawn for every round from the seed {interleaving.SEED}"
+    assert results["timing"]["begun"] == "when the other threads of the process are asleep"
     right, wrong = (entry["extra_info"]["implementations"] for entry in results["benchmarks"])
     for implementation in (right["eager"], right[OURS], wrong[OURS]):
         assert len(implementation["seconds"]) == implementation["rounds"] >= 5
         assert implementation["median"] > 0
+        assert implementation["median_seconds_awake_after"] >= 0
         assert implementation["errors"]["output"] < 1e-6
         assert implementation["dtype"] == "float32"
     assert right["eager"]["ours_is_times_faster"] > 0
