@@ -1,8 +1,9 @@
 """GaitGL as OpenGait writes it, before and after `hstl_fast.accelerate`: inference and training steps, interleaved.
 
-    python -m benchmarks.cpu.accelerated [--clips N...] [--rounds R] [--json FILE]
+    python -m benchmarks.cpu.accelerated [--clips N...] [--modes MODE...] [--rounds R] [--json FILE]
 
 The model is the tests' own, in plain torch, in both published configurations. The results of both are compared first.
+What takes long can be measured in parts: rows of earlier runs stay in FILE unless they are measured again.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from benchmarks.core.interleaving import summarise
 from hstl_fast import accelerate
 from tests.helpers.gaitgl import SHAPES, OpenGaitGL
 
+INFERENCE, TRAINING = MODES = ("inference", "training")
 # What the outputs may differ by, of the largest.
 BOUND = 1e-4
 
@@ -75,21 +78,38 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--configurations", nargs="+", default=list(SHAPES))
     parser.add_argument("--clips", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--frames", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="write the rows there, with the machine")
+    parser.add_argument("--json", type=Path, help="write the rows there, with the machine and the rows it holds")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     rows = []
-    for name in options.configurations:
-        for clips in options.clips:
-            for training in (False, True):
-                rows.append(measure(name, clips, training, options.rounds, options.frames))
-                print(json.dumps(rows[-1]), flush=True)
+    for name, clips, mode in product(options.configurations, options.clips, options.modes):
+        rows.append(measure(name, clips, mode == TRAINING, options.rounds, options.frames))
+        print(json.dumps(rows[-1]), flush=True)
     if options.json:
-        content = {"machine": machine.description(), "timing": turns.described(), "rows": rows}
-        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write(options.json, rows, options.threads)
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]], threads: int) -> None:
+    """Write rows beside those of earlier runs on this processor with as many threads, which they replace."""
+    described = machine.description()
+    kept: dict[str, dict[str, Any]] = {}
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before["machine"]["processor"] != described["processor"] or before["threads"] != threads:
+            raise SystemExit(f"--json must be a new file or one of this processor and {threads} threads, got {path}")
+        kept = {_key(row): row for row in before["rows"]}
+    kept |= {_key(row): row for row in rows}
+    ordered = [kept[key] for key in sorted(kept)]
+    content = {"machine": described, "threads": threads, "timing": turns.described(), "rows": ordered}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _key(row: dict[str, Any]) -> str:
+    return f"{row['configuration']} {row['training']} {row['frames']} {row['clips']}"
 
 
 if __name__ == "__main__":
