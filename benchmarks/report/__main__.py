@@ -1,4 +1,4 @@
-"""`python -m benchmarks.report DIR [DIR...] [--page] [--into FILE] [--check]`."""
+"""`python -m benchmarks.report DIR [DIR...] [--page] [--into FILE] [--goals] [--check]`."""
 
 import argparse
 import sys
@@ -22,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _report_differences(list(differences(*options.folders, document=options.into)))
         for line in write(*options.folders, document=options.into, with_page=options.page):
             print(line)
+        if options.goals:
+            _print_goals(options.folders)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         return _complain(f"needs {package}, which is not installed: pip install -e '.[bench]' in the checkout")
@@ -31,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write(*folders: Path, document: Path | None = None, with_page: bool = False) -> Iterator[str]:
-    """Write pictures, tables and perhaps a page of them all into each folder of results, and the marked part of
-    `document`, which shows those of all folders beside each other.
+    """Write pictures, tables and perhaps a page of them all into each folder of results, and the marked parts of
+    `document`, which show those of all folders beside each other; one of them those of every goals.json, too.
 
     Everything is drawn and written beside its place before anything is replaced; the first file, the document, is
     replaced last. Pictures that these results no longer give are removed, all other files left alone.
@@ -108,10 +110,21 @@ def _differences_in(folder: Path, results: "Results") -> Iterator[str]:
 
 
 def _with_speed(document: Path, runs: Mapping[Path, "Results"]) -> str:
-    from benchmarks.report.markdown import Run, seen_from, speed_part, with_part
+    from benchmarks.report.markdown import Run, seen_from, with_parts
+    from benchmarks.report.results import load_goals
 
-    part = speed_part(*(Run(results, seen_from(document, folder)) for folder, results in runs.items()))
-    return with_part(document, part)
+    return with_parts(
+        document,
+        [Run(results, seen_from(document, folder), load_goals(folder)) for folder, results in runs.items()],
+    )
+
+
+def _print_goals(folders: Sequence[Path]) -> None:
+    from benchmarks.report.goals import summary
+    from benchmarks.report.results import load
+
+    for folder in folders:
+        print("\n".join(summary(load(folder))))
 
 
 def _text(path: Path) -> str:
@@ -143,8 +156,9 @@ def _parser() -> argparse.ArgumentParser:
         dest="into",
         metavar="FILE",
         type=Path,
-        help="also rewrite the part between the markers of this document, a README for example",
+        help="also rewrite the parts between the markers of this document, a README for example",
     )
+    parser.add_argument("--goals", action="store_true", help="say of every goal whether it is reached")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if something is out of date")
     return parser
 

@@ -16,6 +16,7 @@ from benchmarks.report.results import (
     labels,
 )
 from benchmarks.report.tables import NONE, Table
+from benchmarks.report.words import reasons
 
 EAGER, COMPILED = "eager", "torch.compile"
 # The baselines that train in float32.
@@ -64,6 +65,28 @@ def goals(*runs: Results) -> Table:
         rows.append(tuple(cells))
     return Table("Goals", NOTE, headers, tuple(rows), frozenset(strong))
 
+
+def summary(results: Results) -> list[str]:
+    """Lines that say of every goal whether these results reach it, and what was compared; none where none was asked
+    for."""
+    ratios = {goal: goal.reached(results) for goal in GOALS}
+    known = {goal: ratio for goal, ratio in ratios.items() if ratio is not None}
+    if not known:
+        return []
+    reached = sum(goal.holds(ratio) for goal, ratio in known.items())
+    lines = [f"{reached} of {len(known)} goals reached (ratios; the worse of people's and walkers' silhouettes):"]
+    for goal, ratio in known.items():
+        word = "reached" if goal.holds(ratio) else "missed"
+        lines.append(f"  {word:8} {ratio:5.2f}  {_bound(goal):13}  {goal.what}")
+    lines += [f"  not measured: {goal.what}" for goal in GOALS if goal not in known]
+    others = [name for name in results.implementation_names if not name.startswith(OURS_ANYHOW)]
+    timed = {outcome.name for workload in results.workloads for outcome in workload.timed}
+    lines.append(f"Compared with {', '.join(name for name in others if name in timed) or 'nothing'}.")
+    return [*lines, *(f"Without a time: {reason}" for reason in reasons(results.workloads))]
+
+
+# How the names of ours begin: those of the package, and of ours with other inputs or threads.
+OURS_ANYHOW = ("hstl_fast", "the same")
 
 NOTE = (
     "Ratios of medians; of every baseline its fastest median in this run on clips of the same shape, of ours the worse "

@@ -8,11 +8,11 @@ from typing import NamedTuple
 from benchmarks.report import tables
 from benchmarks.report.goals import goals
 from benchmarks.report.pictures import PICTURES, Picture
-from benchmarks.report.results import Results, labels
+from benchmarks.report.results import GOALS_FILE, Results, labels
 from benchmarks.report.tables import Table
 from benchmarks.report.words import reasons
 
-PART = "speed"
+PART, GOALS_PART = "speed", "goals"
 
 
 def tables_file(results: Results) -> str:
@@ -28,10 +28,11 @@ def tables_file(results: Results) -> str:
 
 
 class Run(NamedTuple):
-    """Results, and where they lie, seen from a document."""
+    """Results, and where they lie, seen from a document; `goals` are those of a later run, None where there is none."""
 
     results: Results
     folder: str
+    goals: Results | None = None
 
 
 def speed_part(*runs: Run) -> str:
@@ -42,6 +43,8 @@ def speed_part(*runs: Run) -> str:
     """
     everyone = [run.results for run in runs]
     speed, reached = tables.speed(*everyone), goals(*everyone)
+    if any(run.goals for run in runs):  # the part on goals says it
+        reached = reached._replace(rows=())
     if not speed:
         raise ValueError("expected results with whole networks for the document, got none that was timed")
     pictures = [picture for picture in PICTURES if any(picture in drawn(results) for results in everyone)]
@@ -50,6 +53,17 @@ def speed_part(*runs: Run) -> str:
         blocks += [f"{table.title}: {table.note[0].lower()}{table.note[1:]}", tables.markdown(table)]
     blocks += [image for picture in pictures[1:] for image in _images(picture, runs)]
     blocks += [f"{_origin(run.results)} See [all numbers]({run.folder}/tables.md)." for run in runs]
+    return "\n\n".join(blocks)
+
+
+def goals_part(*runs: Run) -> str:
+    """What later runs of the workloads that goals are set for say: the goals, and the times of whole networks."""
+    found = [(run, run.goals) for run in runs if run.goals]
+    later = [results for _, results in found]
+    blocks = []
+    for table in [goals(*later), *tables.speed(*later)] if later else []:
+        blocks += [f"{table.title}: {table.note[0].lower()}{table.note[1:]}", tables.markdown(table)]
+    blocks += [f"{_origin(results)} See [{GOALS_FILE}]({run.folder}/{GOALS_FILE})." for run, results in found]
     return "\n\n".join(blocks)
 
 
@@ -64,10 +78,19 @@ def drawn(results: Results) -> list[Picture]:
     return [picture for picture in PICTURES if picture.lacks(results) is None]
 
 
-def with_part(document: Path, part: str) -> str:
-    """The document's text with `part` between its markers and in its own line ends, everything else as it is."""
-    text = document.read_bytes().decode()
-    begin, end = f"<!-- begin: {PART} -->", f"<!-- end: {PART} -->"
+def with_parts(document: Path, runs: Sequence[Run]) -> str:
+    """The document's text with the parts between their markers and in its own line ends, everything else as it is.
+
+    The part on goals may be missing.
+    """
+    text = _with_part(document, document.read_bytes().decode(), PART, speed_part(*runs))
+    if f"<!-- begin: {GOALS_PART} -->" in text:
+        text = _with_part(document, text, GOALS_PART, goals_part(*runs))
+    return text
+
+
+def _with_part(document: Path, text: str, name: str, part: str) -> str:
+    begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise ValueError(
             f"{document}: expected one line {begin} and one line {end} after it, "

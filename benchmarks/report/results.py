@@ -21,6 +21,8 @@ from benchmarks.report.fields import (
 )
 
 FILE = "results.json"
+# Those of a later run of the workloads that goals are set for.
+GOALS_FILE = "goals.json"
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 PRESETS = ("casia-b", "oumvlp", "grew", "gait3d")
 SOURCES = (PEOPLE, WALKERS)
@@ -204,15 +206,15 @@ def _place(names: Sequence[str], name: str | None) -> int:
     return names.index(name) if name in names else len(names)
 
 
-def load(folder: Path) -> Results:
+def load(folder: Path, file: str = FILE) -> Results:
     """The results of `folder`.
 
     Raises:
         ValueError: The file is not what it should be; one sentence names the workload and the field.
     """
-    path = folder / FILE
+    path = folder / file
     if not path.is_file():
-        raise ValueError(f"{folder}: expected a folder with a {FILE} in it, got none there")
+        raise ValueError(f"{folder}: expected a folder with a {file} in it, got none there")
     try:
         return _results(json.loads(path.read_text(encoding="utf-8")), folder.resolve().name)
     except (ValueError, RecursionError) as error:
@@ -220,6 +222,15 @@ def load(folder: Path) -> Results:
             f"{path}: expected what `pytest benchmarks --benchmark-only --benchmark-json` writes, got a file with a "
             f"fault: {error}"
         ) from error
+
+
+def load_goals(folder: Path) -> Results | None:
+    """The results of a later run of the workloads that goals are set for; None where there are none in `folder`.
+
+    Raises:
+        ValueError: The file is not what it should be.
+    """
+    return load(folder, GOALS_FILE) if (folder / GOALS_FILE).exists() else None
 
 
 def _results(data: object, folder: str) -> Results:

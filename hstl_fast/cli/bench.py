@@ -64,6 +64,7 @@ def bench(quick: bool, goals: bool, selection: str | None, folder: Path) -> None
         drawn = _draw(checkout, draft)
     if drawn.returncode:
         raise click.ClickException(f"{folder / RESULTS} is whole, but was not drawn: {drawn.stderr.strip()}")
+    click.echo(_without_files(drawn.stdout))
     click.echo(f"{folder}: results, pictures and tables; {folder / PAGE} shows them all")
     if not passed:
         raise click.ClickException(
@@ -132,5 +133,10 @@ def _measure(checkout: Path, results: Path, options: list[str]) -> bool:
 
 
 def _draw(checkout: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks.report", str(folder.absolute()), "--page"]
+    command = [sys.executable, "-m", "benchmarks.report", str(folder.absolute()), "--page", "--goals"]
     return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+
+
+def _without_files(output: str) -> str:
+    """What the report says of the goals, without the lines on files in a folder that is about to be moved."""
+    return "\n".join(line for line in output.splitlines() if not line.startswith(("wrote ", "left out ")))

@@ -52,10 +52,10 @@ def yardstick(monkeypatch: pytest.MonkeyPatch) -> Yardstick:
 
 
 def drawn(command: list[str]) -> subprocess.CompletedProcess[str]:
-    errors = io.StringIO()
-    with contextlib.redirect_stderr(errors):
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         code = report(command[3:])
-    return subprocess.CompletedProcess(command, code, "", errors.getvalue())
+    return subprocess.CompletedProcess(command, code, output.getvalue(), errors.getvalue())
 
 
 @pytest.fixture
@@ -94,6 +94,9 @@ def test_writes_results_pictures_tables_and_page(tmp_path: Path, yardstick: Yard
     assert {path.name for path in folder.iterdir()} == {FILE, PAGE, TABLES, *pictures}
     assert "hstl_fast cpu" in (folder / "latency.svg").read_text(encoding="utf-8")
     assert f"{folder / PAGE} shows them all" in result.output
+    assert "goals reached" in result.output
+    assert "  not measured: strip pool" in result.output
+    assert "wrote" not in result.output
     assert commands[0][:5] == [sys.executable, "-m", "pytest", "benchmarks", "--benchmark-only"]
     assert not {"--quick", "--goals", "-k"} & set(commands[0])
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["report"]

@@ -1,5 +1,6 @@
 """The folder of results and the part of a document are written whole, and what drifted is found."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -11,9 +12,9 @@ pytest.importorskip("matplotlib", reason="drawing needs matplotlib, from the ext
 import matplotlib as mpl
 
 from benchmarks.report.__main__ import differences, main, write
-from benchmarks.report.markdown import drawn
+from benchmarks.report.markdown import GOALS_PART, PART, Run, drawn, with_parts
 from benchmarks.report.pictures import PICTURES
-from benchmarks.report.results import load
+from benchmarks.report.results import load, load_goals
 from tests.benchmarks.report import measured
 from tests.benchmarks.report.helpers import BEGIN, END, PICTURE_FILES, ROOT
 from tests.benchmarks.report.measured import OURS
@@ -92,6 +93,30 @@ def test_readme_part_is_rewritten_and_nothing_else(written: tuple[Path, Path]) -
         assert (readme.parent / path).is_file(), path
     list(write(folder, document=readme))
     assert readme.read_bytes().decode() == text
+
+
+def test_a_later_run_for_the_goals_has_a_part_of_its_own(folder: Path, readme: Path) -> None:
+    goal = "| casia-b, one clip: the fastest other in float32 / ours | at least 7 |"
+    begin, end = (marker.replace(PART, GOALS_PART) for marker in (BEGIN, END))
+    readme.write_text(f"{BEGIN}\n{END}\n{begin}\nold\n{end}\n", encoding="utf-8")
+    data = measured.only(measured.results(), "embedding")
+    data["benchmarks"][1]["extra_info"]["implementations"][OURS]["median"] *= 0.5
+    (folder / "goals.json").write_text(json.dumps(data), encoding="utf-8")
+    speed, _, part = shown(folder, readme).partition(begin)
+    assert goal not in speed
+    assert goal in part
+    assert "| embed casia-b, 30 frames | **200 (1e-7)**" in speed
+    assert "| embed casia-b, 30 frames | **100 (1e-7)**" in part
+    assert "See [goals.json](results/abacus/goals.json)." in part
+    (folder / "goals.json").unlink()
+    speed, _, part = shown(folder, readme).partition(begin)
+    assert goal in speed
+    assert part.partition(end)[0].strip() == ""
+
+
+def shown(folder: Path, readme: Path) -> str:
+    """The document as it would be written."""
+    return with_parts(readme, [Run(load(folder), "results/abacus", load_goals(folder))])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ pytest.importorskip("matplotlib", reason="drawing needs matplotlib, from the ext
 
 from benchmarks.report import tables
 from benchmarks.report.__main__ import write
-from benchmarks.report.goals import goals
+from benchmarks.report.goals import goals, summary
 from benchmarks.report.results import load
 from tests.benchmarks.report import measured
 from tests.benchmarks.report.helpers import cells
@@ -93,6 +93,26 @@ def test_goals_are_in_the_readme_and_the_tables(written: tuple[Path, Path]) -> N
     for path in (readme, folder / "tables.md"):
         assert line in path.read_bytes().decode()
     assert f"<td>{FASTEST}</td>" in (folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_summary_says_of_every_goal_whether_it_is_reached(folder: Path) -> None:
+    data = measured.only(measured.results(), "embedding", "variations")
+    data["benchmarks"][0]["extra_info"]["implementations"]["zentorch"] = {"unavailable": "not installed"}
+    measured.save(folder, data)
+    lines = summary(load(folder))
+    assert lines[0] == "2 of 6 goals reached (ratios; the worse of people's and walkers' silhouettes):"
+    assert f"  missed    1.20  at least 7     {FASTEST}" in lines
+    assert "  reached   1.90  at least 1.9   casia-b, one clip: our time on one thread / on two" in lines
+    assert "  not measured: strip pool of 128 channels: torch.compile / ours" in lines
+    (compared,) = [line for line in lines if line.startswith("Compared with ")]
+    assert "openvino" in compared
+    assert not {"hstl_fast cpu", "zentorch"} & set(compared.removesuffix(".").split(", "))
+    assert any(line.startswith("Without a time: zentorch could not run on ") for line in lines)
+
+
+def test_a_summary_of_other_workloads_is_empty(folder: Path) -> None:
+    measured.save(folder, measured.only(measured.results(), "throughput"))
+    assert summary(load(folder)) == []
 
 
 def test_without_anything_to_say_of_goals_there_are_none(folder: Path) -> None:
