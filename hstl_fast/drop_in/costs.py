@@ -31,6 +31,8 @@ COPY = 0.9e-9
 LARGE_COPY = 1.6e-9
 LARGE = 4_000_000
 
+# Rows and columns of an output tile of Winograd; strips of two rows leave half of it empty.
+TILE = 4
 # With fewer channels, vectors of the native kernels are not full.
 FULL_CHANNELS = 16
 # Weights that are laid out at every call, in seconds for each.
@@ -132,6 +134,12 @@ class Convolution(NamedTuple):
         return self.positions * self.weights
 
     @property
+    def tiled_products(self) -> int:
+        """Multiply-adds of maps whose rows and columns fill Winograd's tiles."""
+        rows, columns = (-(-size // TILE) * TILE for size in (self.rows, self.columns))
+        return self._replace(rows=rows, columns=columns).products
+
+    @property
     def values(self) -> int:
         """Values of input and output."""
         return self.positions * (self.c_in + self.c_out)
@@ -164,7 +172,8 @@ class Convolution(NamedTuple):
             Seconds.
         """
         prices = self._prices()[situation.training]
-        work = prices.product * self.products + prices.value * self.values + prices.weight * self.weights
+        products = self.tiled_products if prices in WINOGRAD else self.products
+        work = prices.product * products + prices.value * self.values + prices.weight * self.weights
         if not kept and not situation.training and prices.weight:
             work += LAYING_OUT * self.weights
         return prices.call + work

@@ -4,7 +4,9 @@ A replaced layer stays the object it was: only its instance gets a `forward`, wh
 every call. The layer's class, its other instances, parameters, buffers, hooks and modes are not touched.
 """
 
+import inspect
 from collections.abc import Iterable, Sequence
+from types import CodeType, MethodType
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -37,6 +39,15 @@ MOST_DECISIONS = 256
 Trial = tuple[Any, ...]
 
 
+class _OwnSignature:
+    """The signature of the layer's own forward, which torch.export and others read the arguments' names from."""
+
+    def __get__(self, instance: "FastForward | None", owner: type) -> inspect.Signature:
+        if instance is None:
+            raise AttributeError("__signature__")  # the class itself is called with other arguments
+        return inspect.signature(MethodType(type(instance.module).forward, instance.module))
+
+
 class FastForward:
     """The `forward` of an accelerated layer; an object that knows its module, so that copies and pickles carry it.
 
@@ -49,6 +60,7 @@ class FastForward:
     arguments: ClassVar[int] = 1
     # Why layers of this kind keep their own forward, though nothing is wrong with them; empty where they do not.
     left: ClassVar[str] = ""
+    __signature__ = _OwnSignature()
 
     def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
         self.module = module
@@ -72,6 +84,12 @@ class FastForward:
         if not self._is_as_compared(values[0]):
             return self._own_contiguous(args, kwargs)
         return self.cast(self.compute(*values), values[0])
+
+    @property
+    def __code__(self) -> CodeType:
+        """The code of the own forward, which torch.export names its place by."""
+        code: CodeType = type(self.module).forward.__code__
+        return code
 
     def _own(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         return type(self.module).forward(self.module, *args, **kwargs)

@@ -71,9 +71,9 @@ def accelerate(
             wrapped in DistributedDataParallel, but not scripted or compiled.
         memory_format: How feature maps `[N, C, T, H, W]` leave the replaced layers: `torch.channels_last_3d`, without
             copies, or `torch.contiguous_format`, for code that calls `.view` on them. None is channels-last, but
-            contiguous if a layer that is left alone was not found to compute the same for channels-last maps.
-
-        example: Arguments of one call of `module`, as `(silhouettes,)`. With them the model is called once, and every
+            contiguous if a layer that is left alone was not found to compute the same for channels-last maps, or if the
+            model fails on `example` with them.
+        example: Arguments of one call of `module`, as `(silhouettes,)`. With them the model is called, and every
             replaced layer timed in its own way and in ours on the input it got there: forward passes in evaluation
             mode, steps in training mode. Layers that are slower in ours keep their own forward. None measures nothing.
 
@@ -95,6 +95,9 @@ def accelerate(
     chosen = memory_format or _memory_format_for(layers)
     _install(layers, chosen)
     if example is not None:
+        if memory_format is None and chosen == torch.channels_last_3d and not _runs(module, example):
+            memory_format = torch.contiguous_format
+            _install(layers, memory_format)
         layers = _timed(module, example, layers)
         chosen = memory_format or _memory_format_for(layers)
         _install(layers, chosen)
@@ -226,6 +229,15 @@ def _install(layers: Sequence[Layer], memory_format: torch.memory_format) -> Non
             members["forward"] = layer.forward
         elif layer.outcome == LEFT and isinstance(members.get("forward"), FastForward):
             del members["forward"]  # made for the original of a shallow copy, or before a change
+
+
+def _runs(module: nn.Module, example: Sequence[Any]) -> bool:
+    """Return whether the model takes the example; code that calls `.view` may fail on channels-last maps."""
+    try:
+        first_calls(module, example, [])
+    except Exception:  # raised again where the layout is not the reason
+        return False
+    return True
 
 
 def _timed(module: nn.Module, example: Sequence[Any], layers: Sequence[Layer]) -> list[Layer]:

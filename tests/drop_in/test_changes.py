@@ -84,6 +84,13 @@ def test_changes_inside_count(change: str, compiled: bool) -> None:
     report.undo()
 
 
+def test_a_negative_slope_is_left_to_the_own_forward() -> None:
+    module, (x,) = layer("plain stage")
+    accelerate(module)
+    vars(module[1])["negative_slope"] = -0.5  # type: ignore[index]
+    assert torch.equal(module(x), nn.Sequential.forward(module, x))  # type: ignore[arg-type]
+
+
 def test_a_change_that_leaves_the_layer_what_it_was_is_accelerated_again() -> None:
     module, (x,) = layer("ARME")
     accelerate(module)

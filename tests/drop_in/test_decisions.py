@@ -45,6 +45,18 @@ def test_convolutions(sizes: tuple[int, int, int], c_in: int, c_out: int, situat
     assert Expected(convolution.by_torch(situation), convolution.by_us(situation)).pays == pays
 
 
+def test_strips_of_few_rows_leave_tiles_empty() -> None:
+    """Measured for these strips in bfloat16, beside the whole map: torch 0.78 ms, ours 0.90."""
+    strips = Convolution(8, 48, 32, 10, 2, 6)
+    assert strips.tiled_products == 8 * 10 * 4 * 8 * strips.weights
+    filled = strips._replace(rows=4, columns=8)
+    assert filled.tiled_products == filled.products
+    shape = (2, 48, 10, 8, 6)
+    expected = _forward(GlobalLocal(48, 32, 2)).expected(shape, Situation(narrow=True))
+    assert expected is not None
+    assert not expected.pays
+
+
 def _forward(module: nn.Module, **options: Any) -> FastForward:
     (row,) = accelerate(module, **options).replaced
     assert row.forward is not None
@@ -214,6 +226,20 @@ class TestReport:
             accelerate(model, example=(torch.rand(1, 1, 3, 8, 6),))
         assert not any("forward" in vars(m) for m in model.modules())
 
+    def test_maps_are_contiguous_for_code_that_needs_it(self) -> None:
+        skip_without_binary("cpu")
+        model, x = Viewing().eval(), torch.rand(2, 32, 5, 32, 22)
+        with torch.no_grad():
+            expected = model(x)
+            report = accelerate(model, example=(x,))
+            assert len(report.replaced) == 1
+            torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
+            assert any("leave the layers replaced here contiguous" in note for note in report.notes)
+            report.undo()
+            accelerate(model)
+            with pytest.raises(RuntimeError, match="view"):
+                model(x)
+
     @pytest.mark.parametrize("channels", [1, 3])
     def test_times_layers_that_are_frozen(self, channels: int) -> None:
         module = stage(channels, 4).requires_grad_(False)
@@ -227,6 +253,18 @@ class TestReport:
         assert report.layers[0].timing is not None
         assert model.count is buffer
         assert buffer == 0
+
+
+class Viewing(nn.Module):
+    """A model whose own code flattens the maps of a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = GlobalLocal(32, 32, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x)
+        return y.view(len(y), -1)
 
 
 class Flat(GlobalLocal):

@@ -1,6 +1,7 @@
 """An accelerated model computes what it computed before, and is changed, compiled and exported as before."""
 
 import copy
+import inspect
 import re
 from statistics import median
 from typing import Any
@@ -12,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 import hstl_fast
 from hstl_fast import accelerate
+from hstl_fast.drop_in.forward import FastForward
 from tests.conftest import skip_without_binary
 from tests.helpers.drop_in import (
     LAYERS,
@@ -219,3 +221,19 @@ def test_is_exported(model: OpenGaitHSTL) -> None:
         program = torch.export.export(model.eval().arme2, (x,))
         assert "hstl_fast.arme_forward" in str(program.graph)
         assert torch.equal(program.module()(x), model.arme2(x))
+
+
+@pytest.mark.parametrize("name", ["plain stage", "ARME", "global-local", "strip pool"])
+@pytest.mark.parametrize("strict", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_layer_is_exported_by_itself(name: str, strict: bool) -> None:
+    module, (x,) = layer(name)
+    expected, names = module(x), list(inspect.signature(module.forward).parameters)
+    accelerate(module)
+    assert list(inspect.signature(module.forward).parameters) == names
+    dynamic_shapes = {names[0]: {0: torch.export.Dim.AUTO}}
+    program = torch.export.export(module, (x,), dynamic_shapes=dynamic_shapes, strict=strict)
+    torch.testing.assert_close(program.module()(x[:1]), expected[:1])
+
+
+def test_the_signature_of_the_class_is_its_own() -> None:
+    assert list(inspect.signature(FastForward).parameters) == ["module", "names"]
