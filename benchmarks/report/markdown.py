@@ -57,7 +57,7 @@ def speed_part(*runs: Run) -> str:
 
 
 def goals_part(*runs: Run) -> str:
-    """What later runs of the workloads that goals are set for say: the goals, and the times of whole networks."""
+    """Goals and times of whole networks, as later runs of the workloads that goals are set for give them."""
     found = [(run, run.goals) for run in runs if run.goals]
     later = [results for _, results in found]
     blocks = []

@@ -138,5 +138,5 @@ def _draw(checkout: Path, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _without_files(output: str) -> str:
-    """What the report says of the goals, without the lines on files in a folder that is about to be moved."""
+    """Leave out the lines on files, which name a folder that is moved at the end."""
     return "\n".join(line for line in output.splitlines() if not line.startswith(("wrote ", "left out ")))
