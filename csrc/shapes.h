@@ -69,15 +69,11 @@ struct Window {
   int64_t frames[kWindowFrames];
 };
 
-inline Window window_at(const int64_t* seq_lens, int64_t output_frame) {
-  int64_t first = 0;
-  while (output_frame >= windows_of(*seq_lens)) {
-    output_frame -= windows_of(*seq_lens);
-    first += *seq_lens++;
-  }
+// Window t of a sequence of `frames` frames, before which there are `before`.
+inline Window window_at(int64_t before, int64_t frames, int64_t t) {
   Window window;
   for (int64_t j = 0; j < kWindowFrames; ++j)
-    window.frames[j] = first + smaller(larger(output_frame * kWindowStride - 1 + j, 0), *seq_lens - 1);
+    window.frames[j] = before + smaller(larger(t * kWindowStride - 1 + j, 0), frames - 1);
   return window;
 }
 

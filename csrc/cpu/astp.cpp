@@ -1,11 +1,13 @@
-// astp behind the frame maximum [N, H, W, c_in]: of its projection u [N, H, W, c_out] the mean of max(u, 1e-6)^p over
-// each region, to the power 1 / p: pooled [N, m, c_out].
+// astp: of the projection u [N, H, W, c_out] of the frame maximum [N, H, W, c_in] the mean of max(u, 1e-6)^p over each
+// region, to the power 1 / p: pooled [N, m, c_out].
 #include "arena.h"
 #include "astp_foreground.h"
 #include "astp_projection.h"
+#include "frame_maximum.h"
 #include "operators.h"
 #include "parallel.h"
 #include "powers.h"
+#include "sequences.h"
 #include "simd.h"
 
 namespace hstl {
@@ -140,6 +142,7 @@ struct Scratch {
   T* panels;          // of proj
   T* panels_back;     // of proj transposed
   T* kept;            // [threads][kept_size]
+  T* maxima;          // [threads][kPositions][c_in]
   T* gathered;        // [threads][kPositions][c_in]
   PowerSum<T>* sums;  // [N][chunks][blocks]
   Chunks chunks;
@@ -163,6 +166,7 @@ Scratch<T> allocate(Arena& arena, const Shape& s, int64_t c_in, int64_t c_out) {
   scratch.panels = arena.allocate<T>(panels_size<T>(c_in, c_out));
   scratch.panels_back = arena.allocate<T>(panels_size<T>(c_out, c_in));
   scratch.kept = arena.allocate<T>(s.threads * scratch.kept_size);
+  scratch.maxima = arena.allocate<T>(s.threads * kPositions * c_in);
   scratch.gathered = arena.allocate<T>(s.threads * kPositions * c_in);
   scratch.sums = arena.allocate<PowerSum<T>>(s.sequences * chunks * ceil_div(c_out, lanes<T>));
   scratch.chunks = {arena.allocate<PositionChunk>(chunks), arena.allocate<int64_t>(s.regions + 1)};
@@ -174,7 +178,7 @@ Scratch<T> allocate(Arena& arena, const Shape& s, int64_t c_in, int64_t c_out) {
   return scratch;
 }
 
-// The shape of the maxima: one frame per sequence.
+// The shape where maxima are given: one frame per sequence.
 template <class Arguments>
 Shape maxima_shape_of(const Arguments& a) {
   return shape_of({nullptr, a.n}, a.split, a.w, a.threads);
@@ -193,10 +197,18 @@ Projection<T> projection_of(T* panels, const T* proj, int64_t c_in, int64_t c_ou
   return {proj ? panels : nullptr, c_in, c_out};
 }
 
+// The maxima over the frames of a sequence at some positions: written to `to`, or x itself where there is one frame.
+template <class T>
+Rows<T> maxima_at(T* to, const FramesOf<T>& of, Range positions) {
+  Range elements = {positions.begin * of.c, positions.end * of.c};
+  if (of.frames == 1) return {of.x + elements.begin, of.c, positions.size()};
+  maximum_inside(to, of, elements);
+  return {to, of.c, positions.size()};
+}
+
 // A row of zeros is projected as every other: it might meet a weight that is not finite.
 template <class T>
-void pool_chunk(PowerSum<T>* sums, const Pooling<T>& pooling, const Rows<T>& rows, T p, T* gathered_rows, T* u) {
-  const Projection<T>& projection = pooling.projection;
+void pool_chunk(PowerSum<T>* sums, const Projection<T>& projection, const Rows<T>& rows, T p, T* gathered_rows, T* u) {
   Gathered<T> gathered = gather(gathered_rows, rows, projection.inputs);
   for (int64_t block = 0; block < projection.blocks(); ++block) {
     project<T>({u, lanes<T>, lanes<T>}, projection, block, gathered.rows);
@@ -204,29 +216,43 @@ void pool_chunk(PowerSum<T>* sums, const Pooling<T>& pooling, const Rows<T>& row
   }
 }
 
+// The means of a region [c_out] from the sums of its chunks.
+template <class T>
+void finish_region(T* pooled, const PowerSum<T>* sums, int64_t chunks, const Projection<T>& projection,
+                   int64_t positions, T p) {
+  int64_t blocks = projection.blocks();
+  for (int64_t block = 0; block < blocks; ++block)
+    store_some(pooled + block * lanes<T>, mean_of(sums + block, chunks, blocks, positions, p), projection.valid(block));
+}
+
+// Bytes: x is read once; maxima and projections of a chunk stay in L1 and second-level cache.
 template <class T>
 void astp_forward(const AstpForward<T>& a) {
-  const Shape s = maxima_shape_of(a);
+  const Shape s = shape_of(a);
   Arena arena(a.workspace);
   Scratch<T> scratch = allocate<T>(arena, s, a.c_in, a.c_out);
-  Pooling<T> pooling = {a.maximum, a.p, projection_of(scratch.panels, a.proj, a.c_in, a.c_out)};
+  Projection<T> projection = projection_of(scratch.panels, a.proj, a.c_in, a.c_out);
   find_chunks(scratch.chunks, s);
   const int64_t* firsts = scratch.chunks.firsts;
-  int64_t blocks = pooling.projection.blocks(), chunks = firsts[s.regions], map = rows_of(s) * s.width;
-  parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int thread) {
+  int64_t blocks = projection.blocks(), chunks = firsts[s.regions], positions = rows_of(s) * s.width;
+  auto finish = [&](int64_t n, int64_t r) {
+    finish_region(a.pooled + (n * s.regions + r) * a.c_out, scratch.sums + (n * chunks + firsts[r]) * blocks,
+                  firsts[r + 1] - firsts[r], projection, s.split[r] * s.width, a.p[r]);
+  };
+  parallel_walk<SequenceWalk>(s.threads, s.sequences * chunks, [&](int64_t i, int thread, SequenceWalk& walk) {
+    int64_t n = i / chunks, memory = thread * kPositions * a.c_in;
     PositionChunk chunk = scratch.chunks.all[i % chunks];
-    Rows<T> rows = {a.maximum + (i / chunks * map + chunk.positions.begin) * a.c_in, a.c_in, chunk.positions.size()};
-    pool_chunk(scratch.sums + i * blocks, pooling, rows, a.p[chunk.region],
-               scratch.gathered + thread * kPositions * a.c_in, scratch.kept + thread * scratch.kept_size);
+    walk.to_sequence(s.seq_lens, n);
+    FramesOf<T> of = {a.x + walk.frames * positions * a.c_in, a.support ? a.support + walk.frames * positions : nullptr,
+                      s.seq_lens[n], positions, a.c_in};
+    Rows<T> rows = maxima_at(scratch.maxima + memory, of, chunk.positions);
+    pool_chunk(scratch.sums + i * blocks, projection, rows, a.p[chunk.region], scratch.gathered + memory,
+               scratch.kept + thread * scratch.kept_size);
+    if (chunks == s.regions) finish(n, chunk.region);
   });
-  parallel_for(s.sequences * s.regions < kWorthThreads ? 1 : s.threads, s.sequences * s.regions, [&](int64_t i, int) {
-    int64_t n = i / s.regions, r = i % s.regions;
-    const PowerSum<T>* sums = scratch.sums + (n * chunks + firsts[r]) * blocks;
-    for (int64_t block = 0; block < blocks; ++block) {
-      Vec<T> mean = mean_of(sums + block, firsts[r + 1] - firsts[r], blocks, s.split[r] * s.width, a.p[r]);
-      store_some(a.pooled + i * a.c_out + block * lanes<T>, mean, pooling.projection.valid(block));
-    }
-  });
+  if (chunks == s.regions) return;
+  parallel_for(s.sequences * s.regions < kWorthThreads ? 1 : s.threads, s.sequences * s.regions,
+               [&](int64_t i, int) { finish(i / s.regions, i % s.regions); });
 }
 
 // The foreground of a region of a sequence, and a block of its channels.

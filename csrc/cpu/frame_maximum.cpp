@@ -1,6 +1,9 @@
 // The maximum of maps [F, H, W, C] over the frames of each sequence: [N, H, W, C].
+#include "frame_maximum.h"
+
 #include "operators.h"
 #include "parallel.h"
+#include "sequences.h"
 #include "simd.h"
 
 namespace hstl {
@@ -40,37 +43,34 @@ void maximum_of(T* best, typename Simd<T>::Lane* first, const T* frame, int64_t 
   for (; t < frames; ++t) take_frames<1>(best, first, frame + t * stride, stride, size, t);
 }
 
-// The elements among [begin, end) of a map between its first and its last position inside the support of any frame.
-inline Range elements_inside(const uint8_t* support, int64_t positions, int64_t frames, int64_t c, Range elements) {
-  Range inside = {elements.begin / c, ceil_div(elements.end, c)};
-  auto empty = [&](int64_t position) {
-    uint8_t any = 0;
-    for (int64_t t = 0; t < frames; ++t) any |= support[t * positions + position];
-    return any == 0;
-  };
-  while (inside.begin < inside.end && empty(inside.begin)) ++inside.begin;
-  while (inside.begin < inside.end && empty(inside.end - 1)) --inside.end;
-  return {smaller(larger(inside.begin * c, elements.begin), elements.end), smaller(inside.end * c, elements.end)};
+// Maxima and the frames that they are in.
+template <class T>
+void indexed_maximum(T* maximum, int16_t* index, const FramesOf<T>& of, Range chunk) {
+  Range inside = chunk;
+  if (of.support) inside = elements_inside(of.support, of.positions, of.frames, of.c, chunk);
+  T best[kElements + lanes<T>] = {};
+  typename Simd<T>::Lane first[kElements + lanes<T>] = {};
+  int64_t before = inside.begin - chunk.begin;
+  if (inside.size() > 0)
+    maximum_of(best + before, first + before, of.x + inside.begin, of.positions * of.c, inside.size(), of.frames);
+  for (int64_t e = 0; e < chunk.size(); ++e) maximum[e] = best[e];
+  for (int64_t e = 0; e < chunk.size(); ++e) index[e] = int16_t(first[e]);
 }
 
 template <class T>
 void frame_maximum(const FrameMaximum<T>& a) {
   const Shape s = undivided_shape_of(a);
   int64_t positions = a.h * a.w, map = positions * a.c, chunks = ceil_div(map, kElements);
-  parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int) {
-    int64_t n = i / chunks, frames = s.seq_lens[n], before = total(s.seq_lens, n);
-    Range chunk = {i % chunks * kElements, 0}, inside;
-    chunk.end = inside.end = smaller(chunk.begin + kElements, map);
-    inside.begin = chunk.begin;
-    if (a.support) inside = elements_inside(a.support + before * positions, positions, frames, a.c, chunk);
-    T best[kElements + lanes<T>] = {};
-    typename Simd<T>::Lane first[kElements + lanes<T>] = {};
-    if (inside.size() > 0)
-      maximum_of(best + inside.begin - chunk.begin, first + inside.begin - chunk.begin,
-                 a.x + before * map + inside.begin, map, inside.size(), frames);
-    T* maximum = a.maximum + n * map + chunk.begin;
-    for (int64_t e = 0; e < chunk.size(); ++e) maximum[e] = best[e];
-    for (int64_t e = 0; a.index && e < chunk.size(); ++e) a.index[n * map + chunk.begin + e] = int16_t(first[e]);
+  parallel_walk<SequenceWalk>(s.threads, s.sequences * chunks, [&](int64_t i, int, SequenceWalk& walk) {
+    int64_t n = i / chunks, begin = i % chunks * kElements;
+    walk.to_sequence(s.seq_lens, n);
+    FramesOf<T> of = {a.x + walk.frames * map, a.support ? a.support + walk.frames * positions : nullptr, s.seq_lens[n],
+                      positions, a.c};
+    Range chunk = {begin, smaller(begin + kElements, map)};
+    if (a.index)
+      indexed_maximum(a.maximum + n * map + begin, a.index + n * map + begin, of, chunk);
+    else
+      maximum_inside(a.maximum + n * map + begin, of, chunk);
   });
 }
 
@@ -78,11 +78,12 @@ template <class T>
 void frame_maximum_backward(const FrameMaximumBackward<T>& a) {
   const Shape s = undivided_shape_of(a);
   int64_t map = a.h * a.w * a.c, chunks = ceil_div(map, kElements);
-  parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int) {
+  parallel_walk<SequenceWalk>(s.threads, s.sequences * chunks, [&](int64_t i, int, SequenceWalk& walk) {
     int64_t n = i / chunks, begin = i % chunks * kElements, size = smaller(kElements, map - begin);
+    walk.to_sequence(s.seq_lens, n);
     const T* gradient = a.grad + n * map + begin;
     const int16_t* first = a.index + n * map + begin;
-    T* frame = a.gx + total(s.seq_lens, n) * map + begin;
+    T* frame = a.gx + walk.frames * map + begin;
     for (int64_t t = 0; t < s.seq_lens[n]; ++t, frame += map)
       for (int64_t e = 0; e < size; ++e) frame[e] = first[e] == t ? gradient[e] : T(0);
   });
@@ -93,11 +94,12 @@ template <class T>
 void frame_maximum_backward_add(const FrameMaximumBackwardAdd<T>& a) {
   const Shape s = undivided_shape_of(a);
   int64_t map = a.h * a.w * a.c, chunks = ceil_div(map, kElements);
-  parallel_for(s.threads, s.sequences * chunks, [&](int64_t i, int) {
+  parallel_walk<SequenceWalk>(s.threads, s.sequences * chunks, [&](int64_t i, int, SequenceWalk& walk) {
     int64_t n = i / chunks, begin = i % chunks * kElements, size = smaller(kElements, map - begin);
+    walk.to_sequence(s.seq_lens, n);
     const T* gradient = a.grad + n * map + begin;
     const int16_t* first = a.index + n * map + begin;
-    T* frames = a.gx + total(s.seq_lens, n) * map + begin;
+    T* frames = a.gx + walk.frames * map + begin;
     for (int64_t e = 0; e < size; ++e) frames[first[e] * map + e] += gradient[e];
   });
 }

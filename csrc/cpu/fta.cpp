@@ -3,6 +3,7 @@
 #include "arena.h"
 #include "operators.h"
 #include "parallel.h"
+#include "sequences.h"
 #include "simd.h"
 
 namespace hstl {
@@ -146,6 +147,12 @@ void blend(T* y, const T* b, const T* shares, const Rows& region, int64_t c) {
   }
 }
 
+// Output frame f's window.
+inline Window window_of(const Shape& s, SequenceWalk& walk, int64_t f) {
+  walk.to_window(s.seq_lens, f);
+  return window_at(walk.frames, s.seq_lens[walk.sequence], f - walk.windows);
+}
+
 // Bytes: x is read once per window, 5/3 times in all; a waits in y and b in second-level cache until the gate is known.
 template <class T>
 void fta_forward(const FtaForward<T>& args) {
@@ -154,9 +161,9 @@ void fta_forward(const FtaForward<T>& args) {
   Map<T> map = {args.x, rows_of(s) * s.width * c, args.x_support, rows_of(s) * s.width};
   Arena arena(args.workspace);
   Scratch<T> scratch = allocate<T>(arena, s, c);
-  parallel_for(s.threads, total_windows(s) * s.regions, [&](int64_t i, int thread) {
+  parallel_walk<SequenceWalk>(s.threads, total_windows(s) * s.regions, [&](int64_t i, int thread, SequenceWalk& walk) {
     int64_t f = i / s.regions, r = i % s.regions;
-    Window window = window_at(s.seq_lens, f);
+    Window window = window_of(s, walk, f);
     Rows region = {region_rows(s, r), s.width, args.y_support ? args.y_support + f * (map.size / c) : nullptr};
     int64_t first = region.rows.begin * s.width * c;
     T *means = args.means + i * c, *shares = scratch.gate + i * c, *a = args.y + f * map.size,
@@ -242,12 +249,15 @@ struct Column {
   int64_t first_frame, frames, first;  // first: its first window among all
 };
 
-inline Column column_of(const Shape& s, int64_t c, int64_t n, int64_t h, Range columns) {
-  Column column = {
-      (h * s.width + columns.begin) * c, (h * s.width + columns.end) * c, 0, total(s.seq_lens, n), s.seq_lens[n], 0};
-  while (region_rows(s, column.part).end <= h) ++column.part;
-  for (int64_t before = 0; before < n; ++before) column.first += windows_of(s.seq_lens[before]);
-  return column;
+inline Column column_of(const Shape& s, int64_t c, const SequenceWalk& walk, int64_t h, Range columns) {
+  int64_t first = h * s.width, part = 0;
+  while (region_rows(s, part).end <= h) ++part;
+  return {(first + columns.begin) * c,
+          (first + columns.end) * c,
+          part,
+          walk.frames,
+          s.seq_lens[walk.sequence],
+          walk.windows};
 }
 
 // Adds a window's part to the gradients of its frames. Frames -1 and 0 of the window's three were begun by the window
@@ -311,9 +321,9 @@ void fta_backward(const FtaBackward<T>& a) {
   Arena arena(a.workspace);
   Scratch<T> scratch = allocate<T>(arena, s, c);
   Gradients<T> all = {scratch.gate, scratch.gu, scratch.gz};
-  parallel_for(s.threads, outputs * s.regions, [&](int64_t i, int) {
+  parallel_walk<SequenceWalk>(s.threads, outputs * s.regions, [&](int64_t i, int, SequenceWalk& walk) {
     int64_t f = i / s.regions, r = i % s.regions;
-    Window window = window_at(s.seq_lens, f);
+    Window window = window_of(s, walk, f);
     Rows region = {region_rows(s, r), s.width, a.y_support ? a.y_support + f * (map.size / c) : nullptr};
     Gradients<T> mine = {all.gate + i * c, all.gu + i * c, all.gz + i * c};
     gates(mine.gate, a.means + i * c, a.weights + r * 2 * c * c, a.biases + r * 2 * c, c);
@@ -329,9 +339,10 @@ void fta_backward(const FtaBackward<T>& a) {
                      stride, c);
   });
   int64_t chunks = smaller(ceil_div(s.width * c, kElements), s.width);
-  parallel_for(s.threads, s.sequences * height * chunks, [&](int64_t i, int) {
+  parallel_walk<SequenceWalk>(s.threads, s.sequences * height * chunks, [&](int64_t i, int, SequenceWalk& walk) {
     int64_t n = i / chunks / height, h = i / chunks % height;
-    Column column = column_of(s, c, n, h, chunk_of(s.width, chunks, i % chunks));
+    walk.to_sequence(s.seq_lens, n);
+    Column column = column_of(s, c, walk, h, chunk_of(s.width, chunks, i % chunks));
     column_backward(a.gx, a.grad, map, all, s, c, a.y_support, column);
   });
 }

@@ -231,23 +231,25 @@ struct AstpWorkspace {
   HSTL_FUNCTION("astp_workspace", n, split, w, c_in, c_out, itemsize, threads)
 };
 
-// pooled = mean over the region of max(u, 1e-6)^p, to the power 1 / p; u = proj applied to the maximum.
+// pooled = mean over the region of max(u, 1e-6)^p, to the power 1 / p; u = proj applied to the maximum over the frames
+// of each sequence.
 template <class T>
 struct AstpForward {
-  T* pooled;         // [N, m, c_out]
-  const T* maximum;  // [N, H, W, c_in]
-  const T* proj;     // [c_out, c_in], or null: u is the maximum, c_out == c_in
-  const T* p;        // [m]
-  void* workspace;   // [astp_workspace(...)]
-  int64_t n;         // N
-  IntList split;
+  T* pooled;               // [N, m, c_out]
+  const T* x;              // [F, H, W, c_in], 0 outside its support
+  const T* proj;           // [c_out, c_in], or null: u is the maximum, c_out == c_in
+  const T* p;              // [m]
+  void* workspace;         // [astp_workspace(...)]
+  const uint8_t* support;  // [F, H, W] of x, or null
+  IntList seq_lens, split;
   int64_t w, c_in, c_out;
   int itemsize;
   int threads;
-  HSTL_FUNCTION("astp_forward", pooled, maximum, proj, p, workspace, n, split, w, c_in, c_out, itemsize, threads)
+  HSTL_FUNCTION("astp_forward", pooled, x, proj, p, workspace, support, seq_lens, split, w, c_in, c_out, itemsize,
+                threads)
 };
 
-// The gradients of all inputs of astp_forward.
+// The gradients of proj, p and the maxima of astp_forward.
 template <class T>
 struct AstpBackward {
   T* gmaximum;       // [N, H, W, c_in]

@@ -33,19 +33,10 @@ class RelativePower<float> {
     V whole, natural;
   };
 
-  // The polynomial of log(1 + f) is Cephes' logf.
   static HSTL_INLINE Logarithm logarithm(V x) {
-    I offset = (I)x - 0x3f3504f3;  // sqrt(1/2)
-    V f = (V)((offset & 0x007fffff) + 0x3f3504f3) - 1.0f, square = f * f;
-    V p = f * 7.0376836292e-2f - 1.1514610310e-1f;
-    p = p * f + 1.1676998740e-1f;
-    p = p * f - 1.2420140846e-1f;
-    p = p * f + 1.4249322787e-1f;
-    p = p * f - 1.6668057665e-1f;
-    p = p * f + 2.0000714765e-1f;
-    p = p * f - 2.4999993993e-1f;
-    p = p * f + 3.3333331174e-1f;
-    return {__builtin_convertvector(offset >> 23, V), f + (p * f * square - square * 0.5f)};
+    Normalised n = normalised(x);
+    V square = n.f * n.f;
+    return {n.exponent, n.f + (log_polynomial(n.f) * n.f * square - square * 0.5f)};
   }
 
   // 2^y for y up to rounding at most 0. The polynomial's error is 2e-9.

@@ -133,27 +133,34 @@ HSTL_INLINE bool any(IntVec<T> holds) {
   return all != 0;
 }
 
-// log of positive normal numbers. x = m 2^e with m in [sqrt(1/2), sqrt(2)); the polynomial of log(1 + f) is Cephes'
-// logf.
-HSTL_INLINE Vec<float> log(Vec<float> x) {
-  using V = Vec<float>;
-  using I = IntVec<float>;
-  I bits = (I)x;
-  I offset = bits - 0x3f3504f3;  // sqrt(1/2)
-  I exponent = offset >> 23;
-  V f = (V)((offset & 0x007fffff) + 0x3f3504f3) - 1.0f;
-  V e = __builtin_convertvector(exponent, V);
-  V p = f * 7.0376836292e-2f - 1.1514610310e-1f;
+// A positive normal number 2^exponent * (1 + f), where 1 + f lies in [sqrt(1/2), sqrt(2)).
+struct Normalised {
+  Vec<float> exponent, f;
+};
+
+HSTL_INLINE Normalised normalised(Vec<float> x) {
+  IntVec<float> offset = (IntVec<float>)x - 0x3f3504f3;  // sqrt(1/2)
+  return {__builtin_convertvector(offset >> 23, Vec<float>), (Vec<float>)((offset & 0x007fffff) + 0x3f3504f3) - 1.0f};
+}
+
+// p of log(1 + f) = f - f^2 / 2 + f^3 p, the polynomial of Cephes' logf.
+HSTL_INLINE Vec<float> log_polynomial(Vec<float> f) {
+  Vec<float> p = f * 7.0376836292e-2f - 1.1514610310e-1f;
   p = p * f + 1.1676998740e-1f;
   p = p * f - 1.2420140846e-1f;
   p = p * f + 1.4249322787e-1f;
   p = p * f - 1.6668057665e-1f;
   p = p * f + 2.0000714765e-1f;
   p = p * f - 2.4999993993e-1f;
-  p = p * f + 3.3333331174e-1f;
-  V square = f * f;
-  V tail = p * f * square - e * 2.12194440e-4f - square * 0.5f;
-  return e * 0.693359375f + (f + tail);
+  return p * f + 3.3333331174e-1f;
+}
+
+// log of positive normal numbers.
+HSTL_INLINE Vec<float> log(Vec<float> x) {
+  Normalised n = normalised(x);
+  Vec<float> square = n.f * n.f;
+  Vec<float> tail = log_polynomial(n.f) * n.f * square - n.exponent * 2.12194440e-4f - square * 0.5f;
+  return n.exponent * 0.693359375f + (n.f + tail);
 }
 
 // exp for |x| < 1e6, subnormal results included (the scale is applied in two halves).

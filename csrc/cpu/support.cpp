@@ -2,6 +2,7 @@
 // KB, so nothing here is worth more than plain loops over runs of positions, which the compiler turns into vectors.
 #include "operators.h"
 #include "parallel.h"
+#include "sequences.h"
 
 namespace hstl {
 namespace HSTL_ISA {
@@ -10,35 +11,19 @@ namespace {
 // Bytes of output below which a second thread costs more than it saves.
 constexpr int64_t kWorthAThread = 256 << 10;
 
-// The sequence of a frame of y, found from that of an earlier frame, so that many sequences take linear time.
-struct Place {
-  int64_t sequence = 0;
-  int64_t y_first = 0, x_first = 0;  // the frames of y and of x before it
-
-  // `count` tells how many frames of y a sequence has.
-  void move_to(int64_t frame, const int64_t* seq_lens, int64_t (*count)(int64_t)) {
-    while (y_first + count(seq_lens[sequence]) <= frame) {
-      y_first += count(seq_lens[sequence]);
-      x_first += seq_lens[sequence++];
-    }
-  }
-};
-
-// body(frame, place) for all frames of y, `size` bytes each.
-template <class Body>
-void for_each_frame(const Shape& s, int64_t frames, int64_t size, int64_t (*count)(int64_t), const Body& body) {
+// body(frame, walk) for some frames of y, `size` bytes each; move(walk, frame) finds the sequence of one.
+template <class Move, class Body>
+void for_each_frame(const Shape& s, int64_t frames, int64_t size, const Move& move, const Body& body) {
   int64_t chunks = smaller(larger(1, frames * size / kWorthAThread), frames);
   parallel_for(s.threads, chunks, [&](int64_t i, int) {
     Range mine = chunk_of(frames, chunks, i);
-    Place place;
+    SequenceWalk walk;
     for (int64_t f = mine.begin; f < mine.end; ++f) {
-      place.move_to(f, s.seq_lens, count);
-      body(f, place);
+      move(walk, f);
+      body(f, walk);
     }
   });
 }
-
-int64_t all_frames(int64_t frames) { return frames; }
 
 template <class T>
 void find_nonzero(uint8_t* __restrict y, const T* x, Range run) {
@@ -97,9 +82,10 @@ void grow_rows(uint8_t* y, const uint8_t* const (&frames)[3], Range rows, int64_
 void grow(const GrowSupport& a) {
   const Shape s = shape_of(a);
   int64_t size = rows_of(s) * s.width;
-  for_each_frame(s, frames_of(s), size, all_frames, [&](int64_t f, const Place& place) {
+  auto move = [&](SequenceWalk& walk, int64_t f) { walk.to_frame(s.seq_lens, f); };
+  for_each_frame(s, frames_of(s), size, move, [&](int64_t f, const SequenceWalk& walk) {
     const uint8_t* own = a.x + f * size;
-    bool is_first = f == place.y_first, is_last = f + 1 == place.y_first + s.seq_lens[place.sequence];
+    bool is_first = f == walk.frames, is_last = f + 1 == walk.frames + s.seq_lens[walk.sequence];
     const uint8_t* const frames[3] = {is_first ? own : own - size, own, is_last ? own : own + size};
     for (int64_t r = 0; r < s.regions; ++r) {
       Range rows = region_rows(s, r);
@@ -126,9 +112,9 @@ void join_frames(uint8_t* __restrict y, const uint8_t* x, const Window& window, 
 void window(const WindowSupport& a) {
   const Shape s = undivided_shape_of(a);
   int64_t size = a.h * a.w;
-  for_each_frame(s, total_windows(s), size, windows_of, [&](int64_t f, const Place& place) {
-    Window window = window_at(s.seq_lens + place.sequence, f - place.y_first);
-    join_frames(a.y + f * size, a.x + place.x_first * size, window, size);
+  auto move = [&](SequenceWalk& walk, int64_t f) { walk.to_window(s.seq_lens, f); };
+  for_each_frame(s, total_windows(s), size, move, [&](int64_t f, const SequenceWalk& walk) {
+    join_frames(a.y + f * size, a.x, window_at(walk.frames, s.seq_lens[walk.sequence], f - walk.windows), size);
   });
 }
 

@@ -244,13 +244,14 @@ class PlannedMaps:
         if proj is not None:
             _checks.parameter(proj, "proj", ("c_out", self._channels), self._like)
             c_out = proj.shape[0]
-        sizes = astp.PoolSizes(len(self._lens), rows, self._width, self._channels, c_out, *self._common())
+        ones = [1] * len(self._lens)
+        sizes = astp.ForwardSizes(ones, rows, self._width, self._channels, c_out, *self._common())
         # The plan is made for these powers.
         powers = self._program.constant(p.expand(len(rows)).clone(memory_format=torch.contiguous_format))
         projection = None if proj is None else self._tensor(proj)
         begin = self._begin_parts(len(rows), c_out)
         pooled = begin if len(self._lens) == 1 else self._level.reserve(self._parts_bytes(len(rows)))
-        call = astp.ForwardCall(pooled, maximum, projection, powers, None, sizes)
+        call = astp.ForwardCall(pooled, maximum, projection, powers, None, None, sizes)
         self._append_with_workspace(layer, call, call.workspace_bytes())
         if pooled is not begin:
             row = self._parts_bytes(len(rows)) // len(self._lens)

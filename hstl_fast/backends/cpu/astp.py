@@ -38,6 +38,18 @@ class PoolSizes(NamedTuple):
     threads: int
 
 
+class ForwardSizes(NamedTuple):
+    """As `PoolSizes`, with the frames of each sequence."""
+
+    seq_lens: list[int]
+    split: list[int]
+    w: int
+    c_in: int
+    c_out: int
+    itemsize: int
+    threads: int
+
+
 @dataclass(slots=True, eq=False)
 class FrameMaximumCall(NativeCall):
     """The maxima over the frames of each sequence, and the frames they are in, where `index` is given."""
@@ -70,19 +82,21 @@ class FrameMaximumBackwardAddCall(FrameMaximumBackwardCall):
 
 @dataclass(slots=True, eq=False)
 class ForwardCall(NativeCallWithWorkspace):
-    """The generalised mean of every region of projected maxima."""
+    """The generalised mean of every region of projected frame maxima."""
 
     name: ClassVar[str] = "astp_forward"
     pooled: Memory
-    maximum: Memory
+    x: Memory
     proj: Memory | None
     p: Memory
     workspace: Memory | None
-    sizes: PoolSizes
+    support: Memory | None
+    sizes: ForwardSizes
 
     def workspace_bytes(self) -> int:
         """Bytes of the workspace."""
-        size: int = library.require_cpu().astp_workspace(*self.sizes)
+        seq_lens, *others = self.sizes
+        size: int = library.require_cpu().astp_workspace(len(seq_lens), *others)
         return size
 
 
@@ -144,9 +158,12 @@ def forward(
     x: Tensor, proj: Tensor | None, p: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The pooled regions `[n, m, c_out]`, the frame maxima and their frames, and nothing by power."""
-    maximum, index = _maximum(x, support, indexable(frames_of(x, seq_lens), "cpu"), with_index=True)
-    assert index is not None
-    pooled = _pooled(maximum, proj, p, split)
+    lens, x_ = indexable(frames_of(x, seq_lens), "cpu"), dense(x, computing_dtype(x.dtype))
+    _, c, _, h, w = x.shape
+    maximum = allocate_tensor((len(lens), h, w, c), x_.dtype)
+    index = allocate_tensor(maximum.shape, torch.int16)
+    FrameMaximumCall(maximum, index, x_, _map_sizes(x_, lens), contiguous(support))()
+    pooled = _pooled(maximum, [1] * len(maximum), proj, p, None, split)
     return pooled, maximum, index, pooled.new_empty(0)
 
 
@@ -155,27 +172,20 @@ def inference(
     x: Tensor, proj: Tensor | None, p: Tensor, support: Tensor | None, split: list[int], seq_lens: list[int]
 ) -> Tensor:
     """The pooled regions `[n, m, c_out]` alone."""
-    maximum, _ = _maximum(x, support, frames_of(x, seq_lens), with_index=False)
-    return _pooled(maximum, proj, p, split)
-
-
-def _maximum(x: Tensor, support: Tensor | None, lens: list[int], with_index: bool) -> tuple[Tensor, Tensor | None]:
-    """The frame maxima `[n, h, w, c]` in the type computed in, and their frames where they are wanted."""
     x_ = dense(x, computing_dtype(x.dtype))
-    _, c, _, h, w = x.shape
-    maximum = allocate_tensor((len(lens), h, w, c), x_.dtype)
-    index = allocate_tensor(maximum.shape, torch.int16) if with_index else None
-    FrameMaximumCall(maximum, index, x_, _map_sizes(x_, lens), contiguous(support))()
-    return maximum, index
+    return _pooled(x_.permute(0, 2, 3, 4, 1), frames_of(x, seq_lens), proj, p, support, split)
 
 
-def _pooled(maximum: Tensor, proj: Tensor | None, p: Tensor, split: list[int]) -> Tensor:
-    """The projected regions `[n, m, c_out]` of frame maxima."""
-    dtype = maximum.dtype
+def _pooled(
+    x: Tensor, lens: list[int], proj: Tensor | None, p: Tensor, support: Tensor | None, split: list[int]
+) -> Tensor:
+    """The projected regions `[n, m, c_out]` of the frame maxima of `x` `[..., w, c]`, contiguous."""
+    dtype, (w, c_in) = x.dtype, x.shape[-2:]
     proj_ = _matrix(proj, dtype)
-    c_out = maximum.shape[3] if proj_ is None else proj_.shape[0]
-    pooled = torch.empty((len(maximum), len(split), c_out), dtype=dtype)
-    ForwardCall(pooled, maximum, proj_, p.to(dtype).contiguous(), None, _pool_sizes(maximum, split, c_out)).run()
+    c_out = c_in if proj_ is None else proj_.shape[0]
+    pooled = torch.empty((len(lens), len(split), c_out), dtype=dtype)
+    sizes = ForwardSizes(lens, split, w, c_in, c_out, dtype.itemsize, torch.get_num_threads())
+    ForwardCall(pooled, x, proj_, p.to(dtype).contiguous(), None, contiguous(support), sizes).run()
     return pooled
 
 

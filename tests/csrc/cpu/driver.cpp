@@ -520,14 +520,14 @@ void test_astp(Report& report, const AstpTrial& trial, const std::string& where)
                                     {"gproj", trial.gradients.proj, bound}};
   std::string name = std::string(hstl::instruction_set()) + " " + type_name<T>() + " astp";
   judge<T>(report, name, where, expected, [&](int threads) {
-    Buffer<T> maximum(trial.maximum.values), proj(trial.proj), p(trial.p), gpooled(trial.gpooled);
+    Buffer<T> x(trial.x), maximum(trial.maximum.values), proj(trial.proj), p(trial.p), gpooled(trial.gpooled);
     Bytes workspace(operators.astp_workspace({c.n(), list(c.split), c.w, c.cin, c.cout, sizeof(T), threads}));
     Outputs<T> out;
     for (const Expected& each : expected) out.emplace_back(each.values.size());
     T* projection = trial.proj.empty() ? nullptr : proj.data();
     T* gproj = trial.proj.empty() ? nullptr : out[3].data();
-    operators.astp_forward({out[0].data(), maximum.data(), projection, p.data(), workspace.data(), c.n(), list(c.split),
-                            c.w, c.cin, c.cout, sizeof(T), threads});
+    operators.astp_forward({out[0].data(), x.data(), projection, p.data(), workspace.data(), nullptr, list(c.seq_lens),
+                            list(c.split), c.w, c.cin, c.cout, sizeof(T), threads});
     operators.astp_backward({out[1].data(), gproj, out[2].data(), gpooled.data(), out[0].data(), maximum.data(),
                              projection, p.data(), workspace.data(), c.n(), list(c.split), c.w, c.cin, c.cout,
                              sizeof(T), threads});

@@ -163,7 +163,11 @@ def astp_native(case: Case, trial: Trial, threads: int = 2, support: Tensor | No
     gproj = None if proj is None else memory.output(*proj.shape, dtype=dtype)
     gp = memory.output(*p.shape, dtype=dtype)
     workspace = memory.workspace(cpu.astp_workspace(*sizes, *last))
-    cpu.astp_forward(address(y), address(maximum), address(proj), address(p), workspace, *sizes, *last)
+    parameters = (address(proj), address(p), workspace)
+    cpu.astp_forward(address(y), address(x), *parameters, address(support), case.seq_lens, *sizes[1:], *last)
+    of_maxima = memory.output(*y.shape, dtype=dtype)
+    cpu.astp_forward(address(of_maxima), address(maximum), *parameters, 0, [1] * n, *sizes[1:], *last)
+    assert torch.equal(y, of_maxima)
     inputs = [address(t) for t in (gy, y, maximum, proj, p)]
     cpu.astp_backward(address(gmaximum), address(gproj), address(gp), *inputs, workspace, *sizes, *last)
     cpu.frame_maximum_backward(address(gx), address(gmaximum), address(index), *map_size, *last)

@@ -48,6 +48,26 @@ def test_first_maximum_wins(dtype: torch.dtype, isa: str) -> None:
 
 
 @both_dtypes
+def test_a_nan_or_infinity_in_any_frame_is_the_maximum(dtype: torch.dtype, isa: str) -> None:
+    """Without frame indices NaN is not compared but noticed, also where infinities of both signs sum to it."""
+    case = Case((14, 3, 1), (3,), 7, 17, 17)
+    x = Random(dtype)(case.frames, case.h, case.w, case.c_in)
+    firsts = [0, 14, 17]
+    for n, (first, length) in enumerate(zip(firsts, case.seq_lens)):
+        for t in range(length):
+            x[first + t, n, t % 7, t] = math.nan
+            x[first + t, 2, t % 7, t] = -math.inf
+        x[first, 2, 3], x[first + length - 1, 2, 3, :4] = -math.inf, math.inf
+    expected = torch.stack([sequence.amax(0) for sequence in x.split(case.seq_lens)])
+    for support in (None, torch.ones(case.frames, case.h, case.w, dtype=torch.uint8)):
+        maximum = torch.full(expected.shape, 5.0, dtype=dtype)
+        sizes = (case.seq_lens, case.h, case.w, case.c_in, dtype.itemsize, 2)
+        cpu.frame_maximum(address(maximum), 0, address(x), *sizes, address(support))
+        assert torch.equal(maximum.isnan(), expected.isnan())
+        assert torch.equal(maximum.nan_to_num(7.0), expected.nan_to_num(7.0))
+
+
+@both_dtypes
 @pytest.mark.parametrize("value", [-1.0, 0.0, 1e-6, 1e-7])
 def test_astp_of_nothing_is_the_clamp(value: float, dtype: torch.dtype, isa: str) -> None:
     case = Case((2,), (3, 2), 7, 17, 17)
@@ -86,9 +106,9 @@ def test_a_weight_that_is_not_finite_meets_the_background_too(dtype: torch.dtype
     )
     proj[4, 3] = math.inf
     memory, y = Buffers(), torch.empty(1, 2, 20, dtype=dtype)
-    sizes = (1, case.split, case.w, case.c_in, case.c_out, dtype.itemsize, 2)
-    workspace = memory.workspace(cpu.astp_workspace(*sizes))
-    cpu.astp_forward(address(y), address(maximum), address(proj), address(p), workspace, *sizes)
+    sizes = (case.split, case.w, case.c_in, case.c_out, dtype.itemsize, 2)
+    workspace = memory.workspace(cpu.astp_workspace(1, *sizes))
+    cpu.astp_forward(address(y), address(maximum), address(proj), address(p), workspace, 0, [1], *sizes)
     assert y[..., 4].isnan().all()
     y[..., 4] = 1e-6
     assert ((y / 1e-6 - 1).abs() <= 8 * EPS32).all()
