@@ -137,6 +137,13 @@ def with_children(module: _Module, children: dict[str, nn.Module | None]) -> _Mo
     return copied
 
 
+def replace_tensors(module: nn.Module, replace: Callable[[str, Tensor], Tensor]) -> None:
+    """Give `module` other parameters and buffers, by name; a module that it shares them with keeps its own."""
+    for kind in ("_parameters", "_buffers"):
+        tensors = vars(module)[kind].copy()
+        vars(module)[kind] = {name: None if x is None else replace(name, x) for name, x in tensors.items()}
+
+
 def bare_copy(module: nn.Module) -> nn.Module:
     """A copy of `module` without hooks and without a forward of its own; parameters and modules inside are shared."""
     copied = type(module).__new__(type(module))

@@ -14,6 +14,9 @@ from typing import Any, ClassVar, Protocol, get_type_hints
 
 from torch import Tensor
 
+# Types of arguments that are passed as they are.
+_NUMBERS = frozenset((int, float, bool, list))
+
 
 class Memory(Protocol):
     """A tensor, or a buffer of a plan that is allocated later."""
@@ -43,8 +46,12 @@ class NativeCall:
         """The arguments of the native function: addresses and numbers."""
         given: list[Any] = []
         for value in _values_of(type(self))(self):  # type: ignore[arg-type]
-            if isinstance(value, tuple):
-                given.extend(map(_address, value))
+            if value is None:
+                given.append(0)
+            elif isinstance(value, Tensor):
+                given.append(value.data_ptr())
+            elif isinstance(value, tuple):
+                given.extend(value if _NUMBERS.issuperset(map(type, value)) else map(_address, value))
             else:
                 given.append(_address(value))
         return given

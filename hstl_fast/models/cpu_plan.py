@@ -215,8 +215,7 @@ class PlannedMaps:
         self._append(None, support.MaxPoolCall(smaller, before, frames, h, w))
         size, last = self._map_bytes(self._channels), self._convolution
         if isinstance(last, arme.ForwardCall) and last.finds_max_pool:
-            is_read = self._maximum is not None and last.maximum is None
-            self._x = last.max_pooled = (self._beside if is_read else self._leave_out(last)).reserve(size)
+            self._x = last.max_pooled = (self._beside if self._is_pooled else self._leave_out(last)).reserve(size)
             self._maximum = self._convolution = None
         else:
             x, y = self._x, self._next(size)
@@ -224,14 +223,15 @@ class PlannedMaps:
 
     def reduce(self) -> None:
         """Plan the frame maximum, and leave out the map itself if the convolution before it can find the maximum."""
-        self._frame_maximum(None)
+        self._frame_maximum()
         if self._convolution is not None and self._convolution.finds_maxima:
             self._leave_out(self._convolution)
 
     def pool(self, layer: nn.Module) -> None:
         """Plan an `ASTP` or a `StripPool`."""
         assert isinstance(layer, (ASTP, StripPool))
-        maximum, p = self._frame_maximum(layer), layer.p.detach()
+        p = layer.p.detach()
+        x, lengths, inside = self._pooled_map()
         proj: Tensor | None = None
         c_out = self._channels
         if isinstance(layer, StripPool):
@@ -244,14 +244,13 @@ class PlannedMaps:
         if proj is not None:
             _checks.parameter(proj, "proj", ("c_out", self._channels), self._like)
             c_out = proj.shape[0]
-        ones = [1] * len(self._lens)
-        sizes = astp.ForwardSizes(ones, rows, self._width, self._channels, c_out, *self._common())
+        sizes = astp.ForwardSizes(lengths, rows, self._width, self._channels, c_out, *self._common())
         # The plan is made for these powers.
         powers = self._program.constant(p.expand(len(rows)).clone(memory_format=torch.contiguous_format))
         projection = None if proj is None else self._tensor(proj)
         begin = self._begin_parts(len(rows), c_out)
         pooled = begin if len(self._lens) == 1 else self._level.reserve(self._parts_bytes(len(rows)))
-        call = astp.ForwardCall(pooled, maximum, projection, powers, None, None, sizes)
+        call = astp.ForwardCall(pooled, x, projection, powers, None, inside, sizes)
         self._append_with_workspace(layer, call, call.workspace_bytes())
         if pooled is not begin:
             row = self._parts_bytes(len(rows)) // len(self._lens)
@@ -328,8 +327,16 @@ class PlannedMaps:
         convolution.y = None
         return area
 
-    def _frame_maximum(self, reader: nn.Module | None) -> Place:
-        """The maximum over the frames of each sequence: by the convolution before if it can, else for `reader`."""
+    def _pooled_map(self) -> tuple[Place, list[int], Place | None]:
+        """Find what a pool reads, its lengths and its support: the frame maximum, or the map where it finds that itself."""
+        by_convolution = self._convolution is not None and self._convolution.finds_maxima
+        if self._maximum is not None or by_convolution:
+            return self._frame_maximum(), [1] * len(self._lens), None
+        self._is_pooled = True
+        return self._x, self._lens, self._support
+
+    def _frame_maximum(self) -> Place:
+        """The maximum over the frames of each sequence: by the convolution before if it can."""
         if self._maximum is not None:
             return self._maximum
         positions = len(self._lens) * self._height * self._width
@@ -339,7 +346,7 @@ class PlannedMaps:
         else:
             self._is_pooled = True
             sizes = astp.MapSizes(self._lens, self._height, self._width, self._channels, *self._common())
-            self._append(reader, astp.FrameMaximumCall(maximum, None, self._x, sizes, self._support))
+            self._append(None, astp.FrameMaximumCall(maximum, None, self._x, sizes, self._support))
         return maximum
 
     def _begin_parts(self, count: int, width: int) -> Place:

@@ -249,7 +249,7 @@ class HSTL(Layer):
 
     def _in_windows(self, clip: Tensor, longest: int) -> Tensor:
         """`[1, P, C]` of a long clip."""
-        maxima = ClipMaxima(self, self._walk)
+        maxima = ClipMaxima(self, type(self)._walk)
         for window in windows(self.config, len(clip), longest):
             silhouettes = pack([clip[window.start : window.stop]], self.parts.weight).to(self.parts.weight.device)
             maxima.add(silhouettes, window)
@@ -259,7 +259,7 @@ class HSTL(Layer):
         """`[N, P, C]`; the classifier, which grows with the identities, is not needed for them."""
         silhouettes, lengths = repeated(silhouettes, lengths)
         silhouettes = silhouettes.to(self.parts.weight.device)
-        planned = planned_embeddings(Asked(self, silhouettes, lengths, batch_statistics), self._walk)
+        planned = planned_embeddings(Asked(self, silhouettes, lengths, batch_statistics), type(self)._walk)
         if planned is not None:
             return planned
         maps = EagerMaps(self, silhouettes, lengths)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from typing import Any
 
 from torch import Tensor
 
 from hstl_fast._caches import register_cache
 from hstl_fast.models.cpu_plan import Plan, PlannedMaps
+from hstl_fast.models.eligibility import Network
 from hstl_fast.models.head import apply_head
-from hstl_fast.models.plan_state import Asked, PlanState, may_plan, state_for_plan
+from hstl_fast.models.plan_state import Asked, PlanState, may_plan, snapshot, state_for_plan
 
 # Plans of at most so many states are kept; one takes 10 to 20 KB.
 MOST_PLANS = 128
@@ -21,22 +23,22 @@ _plans: dict[Hashable, Plan] = {}
 register_cache("execution plans", lambda: sum(plan.program.nbytes for plan in list(_plans.values())), _plans.clear)
 
 
-def planned_embeddings(asked: Asked, walk: Callable[[PlannedMaps], None]) -> Tensor | None:
+def planned_embeddings(asked: Asked, walk: Callable[[Any, PlannedMaps], None]) -> Tensor | None:
     """Compute embeddings by an execution plan, which is kept or made.
 
     Args:
         asked: What is computed.
-        walk: Plans every layer of the network.
+        walk: Plans every layer of a network, given that network.
 
     Returns:
         The embeddings `[n, p, c]`; None if no plan may stand for the layers.
     """
 
-    def make(with_head: bool) -> PlannedMaps:
-        (n, t, _, _), dtype = asked.silhouettes.shape, asked.network.parts.weight.dtype
+    def make(network: Network, with_head: bool) -> PlannedMaps:
+        (n, t, _, _), dtype = asked.silhouettes.shape, network.parts.weight.dtype
         shape = tuple(asked.silhouettes.shape)
         maps = PlannedMaps(shape, asked.silhouettes.dtype, dtype, asked.lengths or [t] * n, with_head)
-        walk(maps)
+        walk(network, maps)
         return maps
 
     found = answer_by_plan(asked, make)
@@ -48,12 +50,15 @@ def planned_embeddings(asked: Asked, walk: Callable[[PlannedMaps], None]) -> Ten
     return apply_head(asked.network, [answer.transpose(1, 2)], asked.batch_statistics)
 
 
-def answer_by_plan(asked: Asked, make: Callable[[bool], PlannedMaps]) -> tuple[Plan, Tensor] | None:
+def answer_by_plan(asked: Asked, make: Callable[[Network, bool], PlannedMaps]) -> tuple[Plan, Tensor] | None:
     """Run an execution plan, which is kept or made.
+
+    A plan is made from a snapshot of the network, and kept by the snapshot's state: another thread may change options
+    of the network while the plan is made, and change them back.
 
     Args:
         asked: What is computed.
-        make: Plans the layers; it is told whether the head is to be planned.
+        make: Plans the layers of a network; it is told whether the head is to be planned.
 
     Returns:
         The plan and its answer; None if no plan may stand for the layers.
@@ -67,15 +72,19 @@ def answer_by_plan(asked: Asked, make: Callable[[bool], PlannedMaps]) -> tuple[P
         return plan, plan.run(asked.silhouettes, state.weights)
     if not may_plan(asked.network):
         return None
-    maps = make(state.with_head)
-    plan = maps.plan(asked.network)
+    network = snapshot(asked.network)
+    planned = state_for_plan(asked._replace(network=network))
+    if planned is None:
+        return None
+    maps = make(network, planned.with_head)
+    plan = maps.plan(network)
     if not maps.has_copies:
-        _keep(plan, state, asked)
-    return plan, plan.run(asked.silhouettes, maps.weights)
+        _keep(plan, planned, asked)
+    return plan, plan.run(asked.silhouettes, state.weights)
 
 
 def _keep(plan: Plan, state: PlanState, asked: Asked) -> None:
-    """Keep a plan, unless the network has changed since the state was read, as another thread may do."""
+    """Keep a plan, unless the network has another state by now, as another thread may give it."""
     after = state_for_plan(asked)
     if state.key is None or after is None or after.key != state.key:
         return

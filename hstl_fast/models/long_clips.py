@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -185,10 +186,10 @@ class ClipMaxima:
 
     Args:
         network: An `HSTL`.
-        walk: Applies every layer of the network to feature maps.
+        walk: Applies every layer of a network, which it is given, to feature maps.
     """
 
-    def __init__(self, network: Network, walk: Callable[[FeatureMaps], None]) -> None:
+    def __init__(self, network: Network, walk: Callable[[Any, FeatureMaps], None]) -> None:
         self._network, self._walk = network, walk
         # By plans, and by layers.
         self._planned: Tensor | None = None
@@ -198,9 +199,9 @@ class ClipMaxima:
     def add(self, silhouettes: Tensor, window: Window) -> None:
         """Compute the network on a window, by an execution plan if one may stand for it."""
 
-        def make(_: bool) -> PlannedMaps:
-            maps = PlannedWindowMaps(silhouettes, self._network.parts.weight.dtype, window)
-            self._walk(maps)
+        def make(network: Network, _: bool) -> PlannedMaps:
+            maps = PlannedWindowMaps(silhouettes, network.parts.weight.dtype, window)
+            self._walk(network, maps)
             return maps
 
         if not self._maxima:
@@ -211,7 +212,7 @@ class ClipMaxima:
                 self._levels = plan.levels
                 return
             self._maxima = self._by_layer()  # something that a plan does not show has come up
-        self._walk(WindowMaps(self._network, silhouettes, window, self._maxima))
+        self._walk(self._network, WindowMaps(self._network, silhouettes, window, self._maxima))
 
     def embeddings(self) -> Tensor:
         """Pool the maxima: embeddings `[1, P, C]`."""

@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hstl_fast._torch_private import has_global_hooks, under_transforms
+from hstl_fast._torch_private import (
+    children_of,
+    has_global_hooks,
+    replace_tensors,
+    under_transforms,
+    with_children,
+)
 from hstl_fast._untouched import is_untouched
 from hstl_fast.backends.cpu import library
 from hstl_fast.layout import computing_dtype
@@ -101,6 +107,34 @@ def state_for_plan(asked: Asked) -> PlanState | None:
     return PlanState((call, options, order, *state.described), state.weights, state.tensors, with_head)
 
 
+def snapshot(network: Network) -> Network:
+    """Copy the modules of a network, for planning.
+
+    Args:
+        network: The network.
+
+    Returns:
+        A network whose options, structure and powers no other thread changes; other tensors share the memory that the
+        network's have now.
+    """
+    copied: Network = _copied(network)  # type: ignore[arg-type, assignment]
+    return copied
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    children = {name: None if child is None else _copied(child) for name, child in children_of(module).copy().items()}
+    copied = with_children(module, children)
+    if type(module) in _TENSORS:
+        replace_tensors(copied, _alias)
+        vars(copied).update((name, list(value)) for name, value in list(vars(copied).items()) if type(value) is list)
+    return copied
+
+
+def _alias(name: str, x: Tensor) -> Tensor:
+    """A tensor of the same memory, or a copy of the powers, whose values the plan and its key hold."""
+    return x.detach().clone() if name == "p" else x.detach()
+
+
 def may_plan(network: Network) -> bool:
     """Whether the backend of a network that has a state is the one that plans are made for."""
     weight = network.parts.weight
@@ -134,6 +168,7 @@ class _State:
             self.tensors.append(values)
             if kind is ARME:
                 self.weights.append(x)
+            if kind is ARME or name == "p":  # the plan holds the powers
                 self.described.append(values.shape)
             else:
                 self.described.append((values.data_ptr(), values.shape))

@@ -18,7 +18,7 @@ OPERATORS = ("arme", "astp", "fta")
 BACKENDS = ("auto", "reference", *backends.NATIVE)
 
 _logger = logging.getLogger("hstl_fast")
-_logged: set[str] = set()
+_logged: set[tuple[str, ...]] = set()
 
 
 def use_backend(name: str) -> AbstractContextManager[None]:
@@ -174,7 +174,8 @@ def _first(
     for candidate in names:
         reason = why_not(operator, candidate, device, dtype, longest)
         if reason is None:
-            _log_once(called, candidate, place, reasons)
+            if (called, candidate, place, *reasons) not in _logged:
+                _log(called, candidate, place, reasons)
             return candidate
         if reason == backends.wrong_setting(candidate):  # a wrong variable is an error, not a reason to fall back
             raise ValueError(reason)
@@ -202,12 +203,12 @@ def choose_for_network(device: torch.device | str, dtype: torch.dtype) -> str:
     return chosen if why_not("astp", chosen, device, dtype) is None else "reference"
 
 
-def _log_once(called: str, chosen: str, device_type: str, reasons: list[str]) -> None:
+def _log(called: str, chosen: str, device_type: str, reasons: list[str]) -> None:
+    """Say which backend was chosen and why, and remember that it was said."""
+    _logged.add((called, chosen, device_type, *reasons))
     because = f" ({'; '.join(reasons)})" if reasons else ""
     line = f"{called} on {device_type} runs on the backend {chosen!r}{because}"
-    if line not in _logged:
-        _logged.add(line)
-        _logger.log(logging.WARNING if reasons else logging.DEBUG, line)
+    _logger.log(logging.WARNING if reasons else logging.DEBUG, line)
 
 
 def why_no_winograd(backend: str, dtype: torch.dtype) -> str | None:

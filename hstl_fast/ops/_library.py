@@ -35,12 +35,18 @@ def _compute(name: str, *arguments: Any) -> Any:
 @constant_when_compiled
 def has_autocast(device_type: str) -> bool:
     """Whether torch knows autocast for this kind of device."""
+    return _has_autocast(device_type)
+
+
+@functools.cache
+def _has_autocast(device_type: str) -> bool:
     return torch.amp.is_autocast_available(device_type)
 
 
 def under_autocast(x: Tensor) -> Tensor:
     """`x` as autocast would hand it to a convolution: in autocast's type if it is on, but never float64."""
-    return x.to(dtype_under_autocast(x))
+    dtype = dtype_under_autocast(x)
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def dtype_under_autocast(x: Tensor) -> torch.dtype:

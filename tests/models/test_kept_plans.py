@@ -361,7 +361,8 @@ def test_a_plan_reads_the_memory_that_was_checked(model: HSTL) -> None:
     clear_caches()
     tensors: list[Tensor] = []
     for module in model.modules():
-        tensors += [] if isinstance(module, ARME) else module.parameters(recurse=False)
+        own = [] if isinstance(module, ARME) else module.named_parameters(recurse=False)
+        tensors += [parameter for name, parameter in own if name != "p"]  # the plan has powers of its own
     tensors += [buffer for buffer in model.norm.buffers() if buffer.is_floating_point()]
     converted = list[Tensor]()
 
@@ -384,12 +385,69 @@ def test_a_plan_is_not_kept_where_the_network_changes_while_it_is_made(model: HS
 
     def changing(maps: PlannedMaps, network: HSTL) -> Any:
         finished = plan(maps, network)
-        _with_other_parameters(network)
+        _with_other_parameters(model)
         return finished
 
     with mock.patch.object(PlannedMaps, "plan", changing):
         model.embed([CLIP])
     assert not kept_plans._plans
+
+
+def _with_another_slope(model: HSTL) -> Callable[[], None]:
+    layer, before = model.stem[0], model.stem[0].negative_slope
+    layer.negative_slope = 0.5
+    return lambda: setattr(layer, "negative_slope", before)
+
+
+def _with_another_split(model: HSTL) -> Callable[[], None]:
+    split = model.fta.split
+    split[:] = split[::-1]
+    return split.reverse
+
+
+def _with_other_powers(model: HSTL) -> Callable[[], None]:
+    before = model.strips.p.detach().clone()
+    model.strips.p.data.fill_(2.0)
+    return lambda: model.strips.p.data.copy_(before) and None
+
+
+def _with_other_memory(model: HSTL) -> Callable[[], None]:
+    before = model.fta.weight.data
+    model.fta.weight.data = 2.0 * before
+    return lambda: setattr(model.fta.weight, "data", before)
+
+
+def _with_other_layers(model: HSTL) -> Callable[[], None]:
+    first = model.pools[0]
+    model.pools[0] = copy.deepcopy(first)
+    model.pools[0].proj.data.mul_(2.0)
+    return lambda: setattr(model.pools, "0", first)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_with_another_slope, _with_another_split, _with_other_powers, _with_other_memory, _with_other_layers],
+)
+def test_a_plan_is_of_the_state_that_it_is_kept_for(model: HSTL, change: Callable[[HSTL], Callable[[], None]]) -> None:
+    """Another thread may change the network after its state is read, and change it back before it is read again."""
+    expected, plan, begin = fresh_answer(model, CLIP), PlannedMaps.plan, PlannedMaps.__init__
+    restore = list[Callable[[], None]]()
+
+    def changed(*arguments: Any) -> None:
+        restore.append(change(model))
+        begin(*arguments)
+
+    def changed_back(maps: PlannedMaps, network: HSTL) -> Any:
+        finished = plan(maps, network)
+        restore.pop()()
+        return finished
+
+    with mock.patch.object(PlannedMaps, "__init__", changed), mock.patch.object(PlannedMaps, "plan", changed_back):
+        assert torch.equal(model.embed([CLIP]), expected)
+    assert len(kept_plans._plans) == 1
+    with made() as plans:
+        assert torch.equal(model.embed([CLIP]), expected)
+    assert not plans
 
 
 def test_few_plans_are_kept(model: HSTL, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,7 +163,7 @@ def forward(
     maximum = allocate_tensor((len(lens), h, w, c), x_.dtype)
     index = allocate_tensor(maximum.shape, torch.int16)
     FrameMaximumCall(maximum, index, x_, _map_sizes(x_, lens), contiguous(support))()
-    pooled = _pooled(maximum, [1] * len(maximum), proj, p, None, split)
+    pooled = _pooled(maximum, [1] * len(maximum), (w, c), proj, p, None, split)
     return pooled, maximum, index, pooled.new_empty(0)
 
 
@@ -173,14 +173,21 @@ def inference(
 ) -> Tensor:
     """The pooled regions `[n, m, c_out]` alone."""
     x_ = dense(x, computing_dtype(x.dtype))
-    return _pooled(x_.permute(0, 2, 3, 4, 1), frames_of(x, seq_lens), proj, p, support, split)
+    _, c, _, _, w = x.shape
+    return _pooled(x_, frames_of(x, seq_lens), (w, c), proj, p, support, split)
 
 
 def _pooled(
-    x: Tensor, lens: list[int], proj: Tensor | None, p: Tensor, support: Tensor | None, split: list[int]
+    x: Tensor,
+    lens: list[int],
+    row: tuple[int, int],
+    proj: Tensor | None,
+    p: Tensor,
+    support: Tensor | None,
+    split: list[int],
 ) -> Tensor:
-    """The projected regions `[n, m, c_out]` of the frame maxima of `x` `[..., w, c]`, contiguous."""
-    dtype, (w, c_in) = x.dtype, x.shape[-2:]
+    """The projected regions `[n, m, c_out]` of the frame maxima of a map, whose rows are `[w, c_in]` in memory."""
+    dtype, (w, c_in) = x.dtype, row
     proj_ = _matrix(proj, dtype)
     c_out = c_in if proj_ is None else proj_.shape[0]
     pooled = torch.empty((len(lens), len(split), c_out), dtype=dtype)
@@ -209,19 +216,16 @@ def backward(
     gmaximum, gp = allocate_tensor(maximum.shape, wide), torch.empty_like(p_)
     gproj = None if proj_ is None else torch.empty_like(proj_)
     sizes = _pool_sizes(maximum, split, g.shape[2])
+    # The map of one frame is the gradient of the maxima. Another map is allocated before the workspace is released: the
+    # allocator keeps as much as was in use at once, and would keep one of the two only.
+    gx = None if x_shape[0] * x_shape[2] == len(maximum) else allocate_map(gmaximum, *x_shape)
     BackwardCall(gmaximum, gproj, gp, g, pooled.contiguous(), maximum, proj_, p_, None, sizes).run()
-    gx = _map_gradient(gmaximum, index, x_shape, seq_lens)
+    if gx is None:
+        gx = as_map(gmaximum, wide, *x_shape)
+    else:
+        FrameMaximumBackwardCall(gx, gmaximum, index, _map_sizes(gx, frames_of(gx, seq_lens)))()
     gproj = p.new_empty(0) if gproj is None or proj is None else gproj.to(proj.dtype)
     return gx.to(dtype), gproj, gp.to(p.dtype)
-
-
-def _map_gradient(gmaximum: Tensor, index: Tensor, x_shape: list[int], seq_lens: list[int]) -> Tensor:
-    """The gradient of the map from that of its maxima `[n, h, w, c]`, which it is where every map is one frame."""
-    if x_shape[0] * x_shape[2] == len(gmaximum):
-        return as_map(gmaximum, gmaximum.dtype, *x_shape)
-    gx = allocate_map(gmaximum, *x_shape)
-    FrameMaximumBackwardCall(gx, gmaximum, index, _map_sizes(gx, frames_of(gx, seq_lens)))()
-    return gx
 
 
 def _matrix(proj: Tensor | None, dtype: torch.dtype) -> Tensor | None:
