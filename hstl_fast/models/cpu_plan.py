@@ -328,7 +328,7 @@ class PlannedMaps:
         return area
 
     def _pooled_map(self) -> tuple[Place, list[int], Place | None]:
-        """Find what a pool reads, its lengths and its support: the frame maximum, or the map where it finds that itself."""
+        """Find what a pool reads, its lengths and its support: the frame maximum, or the map that it is to be of."""
         by_convolution = self._convolution is not None and self._convolution.finds_maxima
         if self._maximum is not None or by_convolution:
             return self._frame_maximum(), [1] * len(self._lens), None
