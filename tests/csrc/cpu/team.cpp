@@ -23,10 +23,16 @@ extern "C" {
 
 int omp_get_thread_num() { return number; }
 
-bool GOMP_loop_nonmonotonic_dynamic_start(long begin, long end, long, long, long* first, long* past) {
+bool GOMP_loop_dynamic_start(long begin, long end, long, long, long* first, long* past) {
   loop_begin = begin;
   loop_end = end;
   return take(first, past);
+}
+
+bool GOMP_loop_dynamic_next(long* first, long* past) { return take(first, past); }
+
+bool GOMP_loop_nonmonotonic_dynamic_start(long begin, long end, long step, long chunk, long* first, long* past) {
+  return GOMP_loop_dynamic_start(begin, end, step, chunk, first, past);
 }
 
 bool GOMP_loop_nonmonotonic_dynamic_next(long* first, long* past) { return take(first, past); }
