@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import hstl_fast.info
-from hstl_fast import __version__
+from hstl_fast import __version__, _starting
 from tests.cli.helpers import invoke, run
 from tests.conftest import skip_without_binary
 
@@ -57,6 +57,28 @@ def test_an_interrupt_of_another_program_is_its_own(tmp_path: Path) -> None:
     path = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, tmp_path / "mine.py"]
     assert subprocess.check_output(command, text=True, env={**os.environ, "PYTHONPATH": path}) == "mine\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "is_program"),
+    [
+        ("python /usr/bin/hstl-fast info", True),
+        ("python -I /usr/bin/hstl-fast.exe info", True),
+        ("python -m hstl_fast info", True),
+        ("python -uW ignore -X dev -Im hstl_fast info", True),
+        ("python -mhstl_fast --help", True),
+        ("python hstl-fast.py", False),
+        ("python /home/hstl_fast/mine.py", False),
+        ("python - hstl_fast", False),
+        ("python -mpytest hstl_fast", False),
+        ("python -m hstl_fast.demo info", False),
+        ("python -W hstl_fast mine.py", False),
+        ("python -cpass hstl_fast", False),
+        ("python", False),
+    ],
+)
+def test_only_the_program_itself_takes_the_signal(command: str, is_program: bool) -> None:
+    assert _starting._is_program(command.split()) == is_program
 
 
 @pytest.mark.parametrize("missing", ["click", pytest.param("rich", marks=pytest.mark.slow)])
