@@ -18,7 +18,7 @@ _UNSEEN = set("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa
 _UNSEEN |= {chr(code) for first, last in ((0xFE00, 0xFE0F), (0xE0100, 0xE01EF)) for code in range(first, last + 1)}
 # Joiners change how Persian and the scripts of India are written.
 _JOINER, _NON_JOINER = "\u200d", "\u200c"
-# The combining class of the mark behind which scripts of India have joiners.
+# The combining class of the mark beside which scripts of India have joiners.
 _VIRAMA = 9
 
 
@@ -77,8 +77,9 @@ def _joins(name: str, place: int) -> bool:
     before, after = name[place - 1 : place], name[place + 1 : place + 2]
     if not before or name[place] not in (_JOINER, _NON_JOINER):
         return False
+    virama = _VIRAMA in (unicodedata.combining(before), *map(unicodedata.combining, after))
     between_arabic = bool(after) and unicodedata.bidirectional(before) == unicodedata.bidirectional(after) == "AL"
-    return unicodedata.combining(before) == _VIRAMA or (name[place] == _NON_JOINER and between_arabic)
+    return virama or (name[place] == _NON_JOINER and between_arabic)
 
 
 def refuse_twin(name: str, others: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ SEEN = (
     "Jos\u00e9 \u00c5s",
     "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627",  # Persian, with a non-joiner
     "\u0915\u094d\u200d\u0937",  # Devanagari, with a joiner behind a virama
+    "\u09b0\u200d\u09cd\u09af\u09be\u099a\u09c7\u09b2",  # Bengali, with a joiner before a virama
     "\u0e01\u0e33",  # Thai, whose last letter has a compatible form
 )
 
