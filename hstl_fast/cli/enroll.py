@@ -31,7 +31,7 @@ from hstl_fast.data.sequences import Sequences
 from hstl_fast.files import atomic_file
 from hstl_fast.recognition.errors import GalleryError
 from hstl_fast.recognition.gallery import Gallery
-from hstl_fast.recognition.names import check_new_name, refuse_twin
+from hstl_fast.recognition.names import check_name, check_new_name, refuse_twins
 from hstl_fast.recognition.records import Clip
 from hstl_fast.recognition.walks import Cutting, Walk, Walks, chosen, is_video, number_of
 from hstl_fast.silhouettes.extras import opencv
@@ -93,17 +93,18 @@ def enroll(
     """
     if Path(name).is_file() and (is_video(Path(name)) or is_sequence(name)):
         raise click.BadParameter(f"expected a person before the files, got a file: {name}", param_hint="NAME")
-    name = check_new_name(name)  # before a long video is read
+    name = check_name(name)
     cutting, settings = take_cutting(options), Settings(**options)
     network = given_network(settings)
+    # What the gallery would refuse afterwards is refused before a long video is read.
     if exists(gallery):
-        # What the gallery would refuse afterwards is refused before a long video is read.
         with opened_gallery(gallery, settings, network, create=True) as known:
             check_network(known, network)
             known.delete_expired()
             _refuse_taken(known, name, add)
-    elif network is None:
-        network = load_network(settings)
+    else:
+        check_new_name(name)
+        network = load_network(settings) if network is None else network
     walks = _walks(inputs, cutting, settings, tracks, contact_sheet)
     with opened_gallery(gallery, settings, network, create=True) as known:
         clips = [walk.clip for walk in walks]
@@ -115,8 +116,9 @@ def enroll(
 
 def _refuse_taken(known: Gallery, name: str, add: bool) -> None:
     names = [person.name for person in known.people()]
-    refuse_twin(name, names)
-    if name in names and not add:
+    if name not in names:
+        refuse_twins([check_new_name(name)], names)
+    elif not add:
         raise GalleryError(
             f"{known.url}: the name {name!r} is taken already: add recordings to the person (--add), or choose "
             "another name"

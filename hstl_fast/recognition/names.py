@@ -82,23 +82,26 @@ def _joins(name: str, place: int) -> bool:
     return virama or (name[place] == _NON_JOINER and between_arabic)
 
 
-def refuse_twin(name: str, others: Iterable[str]) -> None:
-    """Refuse a name that another one is hardly told from, such as one with a letter of double width.
+def refuse_twins(names: Iterable[str], others: Iterable[str]) -> None:
+    """Refuse names that others are hardly told from, such as one with a letter of double width.
 
     Args:
-        name: A name that was checked.
-        others: The names that are there; the same name may be one of them.
+        names: New names that were checked; they may not be twins of each other, either.
+        others: The names that are there.
 
     Raises:
-        GalleryError: The name differs from another one by compatible forms of letters or spaces alone.
+        GalleryError: A name differs from another one by compatible forms of letters or spaces alone.
     """
-    wanted = _plain(name)
-    twin = next((other for other in others if other != name and _plain(other) == wanted), None)
-    if twin is not None:
-        raise GalleryError(
-            f"the name {name!r} ({name!a}) is written almost like {twin!r} ({twin!a}), who is in the gallery; take "
-            "that name, or one that looks different"
-        )
+    known: dict[str, str] = {}
+    for other in others:
+        known.setdefault(_plain(other), other)
+    for name in names:
+        twin = known.setdefault(_plain(name), name)
+        if twin != name:
+            raise GalleryError(
+                f"the name {name!r} ({name!a}) is written almost like {twin!r} ({twin!a}), who is in the gallery; take "
+                "that name, or one that looks different"
+            )
 
 
 def _plain(name: str) -> str:

@@ -17,7 +17,7 @@ from hstl_fast.recognition import clips as walks
 from hstl_fast.recognition import clock
 from hstl_fast.recognition.errors import GalleryError
 from hstl_fast.recognition.lazily import Lazily
-from hstl_fast.recognition.names import check_name, check_new_name, clean_source, refuse_twin
+from hstl_fast.recognition.names import check_name, check_new_name, clean_source, refuse_twins
 from hstl_fast.recognition.records import Clip, Fingerprint, Person, Recording
 from hstl_fast.silhouettes import extras
 
@@ -150,7 +150,7 @@ class Roster:
             GalleryError: The name is none or is taken, a clip is none or is enrolled already, the gallery's embeddings
                 are of another network, or the database cannot be written.
         """
-        name, checked = check_new_name(name), walks.check_clips(clips)
+        name, checked = check_name(name), walks.check_clips(clips)
         digests = [walks.digest(clip.silhouettes) for clip in checked]
         until = _keep_until(keep_days)
         self.delete_expired()  # so that their names and walks may be enrolled
@@ -171,9 +171,10 @@ class Roster:
         self, connection: Connection, name: str, add: bool, digests: list[str], clips: list[Clip]
     ) -> None:
         """Refuse before the clips are embedded what the transaction would refuse afterwards."""
-        if not add and queries.person_number(connection, name) is not None:
+        if queries.person_number(connection, name) is None:
+            refuse_twins([check_new_name(name)], (person.name for person in queries.list_people(connection)))
+        elif not add:
             raise GalleryError(writing.taken([name]))
-        refuse_twin(name, (person.name for person in queries.list_people(connection)))
         known = queries.known_digests(connection, digests)
         for clip, digest in zip(clips, digests):
             if digest in known:

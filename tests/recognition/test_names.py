@@ -1,5 +1,6 @@
 """Names of people: what nobody can see is refused, and so is what looks like somebody else."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 pytest.importorskip("sqlalchemy")
 
 from hstl_fast.network import Network
-from hstl_fast.recognition import Gallery
+from hstl_fast.recognition import Gallery, names
 from hstl_fast.recognition.errors import GalleryError
 from hstl_fast.recognition.names import check_name, check_new_name
 from tests.recognition.conftest import WalkMaker
@@ -49,6 +50,27 @@ def test_names_that_look_the_same_are_refused(tmp_path: Path, network: Network, 
                 action()
         gallery.rename("Ada Lee", twin)
         assert [person.name for person in gallery.people()] == sorted(["Bob", twin])
+
+
+def test_people_of_earlier_versions_get_more_recordings(tmp_path: Path, network: Network, walk: WalkMaker) -> None:
+    kept = ("Ada Lee", "Ada  Lee", "An\u200bn")
+    with Gallery(tmp_path / "people.db", network=network) as gallery:
+        for i, name in enumerate("ABC"):
+            gallery.enroll(name, [walk(i)])
+        with sqlite3.connect(tmp_path / "people.db") as connection:
+            connection.executemany("UPDATE hstl_people SET name = ? WHERE name = ?", zip(kept, "ABC"))
+        connection.close()
+        for i, name in enumerate(kept, 3):
+            gallery.enroll(name, [walk(i)], add=True)
+        assert {person.name: person.recordings for person in gallery.people()} == dict.fromkeys(kept, 2)
+
+
+def test_many_names_are_compared_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    plain = names._plain
+    monkeypatch.setattr(names, "_plain", lambda name: compared.append(name) or plain(name))
+    names.refuse_twins([f"new {i}" for i in range(50)], [f"old {i}" for i in range(50)])
+    assert len(compared) == 100
 
 
 def test_an_import_brings_no_names_that_look_the_same(tmp_path: Path, network: Network, walk: WalkMaker) -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from hstl_fast.recognition.names import check_new_name
+from hstl_fast.recognition.names import check_name, check_new_name
 from hstl_fast.recognition.records import Clip, Person, Recording
 from hstl_fast.recognition.server.changes import Changes
 
@@ -184,8 +184,10 @@ class People:
     def _enroll(self, track: int, name: str, add: bool) -> list[Recording]:
         if self._tracks is None:
             raise Refused(409, "nobody is watched here; `hstl-fast enroll` and the page of `hstl-fast watch` enrol")
-        name = check_new_name(name)
-        if not add and any(person.name == name for person in self._gallery.people()):
+        name = check_name(name)
+        if not any(person.name == name for person in self._gallery.people()):
+            check_new_name(name)
+        elif not add:
             raise Refused(
                 409, f"the gallery knows {name!r} already; add this walk if it is the same person", taken=True
             )

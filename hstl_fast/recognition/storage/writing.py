@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from hstl_fast.names import did_you_mean
 from hstl_fast.recognition.errors import GalleryError
-from hstl_fast.recognition.names import refuse_twin
+from hstl_fast.recognition.names import refuse_twins
 from hstl_fast.recognition.records import Fingerprint
 from hstl_fast.recognition.storage import queries
 from hstl_fast.recognition.storage.queries import StoredNetwork
@@ -133,14 +133,13 @@ def add_people(connection: Connection, names: Sequence[str], add: bool, now: dat
     known = {name: number for name in names if (number := queries.person_number(connection, name)) is not None}
     if known and not add:
         raise GalleryError(taken(list(known)))
-    there = list(connection.execute(select(people.c.name)).scalars())
-    for name in names:
-        if name not in known:
-            refuse_twin(name, there)
-            there.append(name)
-            made = connection.execute(insert(people).values(name=name, created=now)).inserted_primary_key
-            assert made is not None
-            known[name] = made[0]
+    new = [name for name in dict.fromkeys(names) if name not in known]
+    if new:
+        refuse_twins(new, connection.execute(select(people.c.name)).scalars())
+    for name in new:
+        made = connection.execute(insert(people).values(name=name, created=now)).inserted_primary_key
+        assert made is not None
+        known[name] = made[0]
     return known
 
 
@@ -287,7 +286,7 @@ def rename(connection: Connection, old: str, new: str) -> None:
         GalleryError: There is nobody of the old name, or somebody of the new one or of one that looks like it.
     """
     number = find_person(connection, old)
-    refuse_twin(new, connection.execute(select(people.c.name).where(people.c.id != number)).scalars())
+    refuse_twins([new], connection.execute(select(people.c.name).where(people.c.id != number)).scalars())
     if queries.person_number(connection, new) not in (None, number):
         raise GalleryError(f"the name {new!r} is taken already")
     connection.execute(update(people).where(people.c.id == number).values(name=new))
