@@ -265,6 +265,21 @@ def test_a_server_whose_lock_is_held_is_given_up(
         gallery.rename("Ada", "Eve")
 
 
+def lock_timeout(connection: Any) -> str:
+    return str(connection.exec_driver_sql("SHOW lock_timeout").scalar())
+
+
+@pytest.mark.slow
+def test_a_limit_of_locks_is_of_a_transaction_and_not_of_who_set_another(postgres_url: str) -> None:
+    with Gallery(postgres_url) as gallery:
+        assert gallery._database.read(lock_timeout) == gallery._database.change(lock_timeout) == "5s"
+        engine = gallery._database._engine.execution_options(isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            assert lock_timeout(connection) == "0"
+    with Gallery(f"{postgres_url}?options=-clock_timeout%3D90s") as gallery:
+        assert gallery._database.change(lock_timeout) == "90s"
+
+
 @pytest.mark.slow
 def test_what_does_not_pass_is_said_at_once(postgres_server: Server) -> None:
     url = postgres_server.url("postgres")

@@ -208,11 +208,13 @@ def _postgresql(address: Address) -> Engine:
     given = {name: value for name, value in settings.items() if name not in address.server.query}
     engine = create_engine(address.server, connect_args=given, pool_pre_ping=True, pool_size=2)
 
-    @event.listens_for(engine, "connect")
-    def connect(connection: Any, record: Any) -> None:
-        # As SQLite does: whoever holds a lock for longer is said to, and tried again for a while.
-        connection.execute(f"SET lock_timeout = '{_LOCK_SECONDS:g}s'")
-        connection.commit()
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # As SQLite does: whoever holds a lock for longer is said to, and tried again for a while. Until the end of the
+        # transaction, since a pooler may give the session to others; and not where somebody has set another limit.
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            limit = f"set_config('lock_timeout', '{1000 * _LOCK_SECONDS:.0f}ms', true)"
+            connection.exec_driver_sql(f"SELECT {limit} WHERE current_setting('lock_timeout') = '0'")
 
     return engine
 
