@@ -56,8 +56,10 @@ class Recorder:
         self._before: NDArray[np.uint8] | None = None
         if self.path.suffix.lower() not in SUFFIXES:
             raise ValueError(f"{path}: expected the name of a video that ends in {', '.join(SUFFIXES)}")
-        if not str(path).isprintable():
-            raise ValueError(f"{path}: expected a name that is UTF-8 and can be printed, as OpenCV needs it")
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{path}: expected a name that is UTF-8, as OpenCV needs it") from error
         if self.path.is_dir():
             raise IsADirectoryError(f"{path}: expected a file to write, got a folder")
         if self.path.exists() and not overwrite:

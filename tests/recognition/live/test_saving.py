@@ -143,3 +143,11 @@ def test_what_an_abrupt_end_leaves_can_be_played(tmp_path: Path, suffix: str) ->
 def test_a_name_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected a name that is UTF-8"):
         Recorder(tmp_path / os.fsdecode(b"a\xff.avi"), 25.0)
+
+
+def test_a_name_may_have_any_space(tmp_path: Path) -> None:
+    path = tmp_path / "\u5165\u53e3\u3000\u6708\u66dc 3.00\u202fPM.avi"
+    recorder = Recorder(path, 25.0)
+    recorder.write(grey(50))
+    recorder.close()
+    assert read(path)[1] == [50]
