@@ -43,7 +43,7 @@ class Lines:
         if self._file is not None:
             append(self._file, as_line(sighting))
         self.clear()
-        click.echo(as_line(sighting), nl=False) if self._json_alone else click.echo(sentence(sighting))
+        click.echo(_printable(as_line(sighting)), nl=False) if self._json_alone else click.echo(sentence(sighting))
 
     def status(self, update: Update) -> None:
         """Print the status where it is due."""
@@ -100,6 +100,15 @@ def append(file: FileIO, line: str) -> None:
 def as_line(sighting: Sighting) -> str:
     """Write a sighting as a line of JSON."""
     return json.dumps(sighting.as_json(), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _printable(line: str) -> str:
+    """The line of JSON in ASCII where standard output knows no other letters of it: its own escapes are no JSON."""
+    try:
+        line.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(line)) + "\n"
+    return line
 
 
 def sentence(sighting: Sighting) -> str:

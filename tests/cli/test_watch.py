@@ -1,7 +1,9 @@
 """`hstl-fast watch`: what it prints, saves and refuses, and how it ends; the recognition has its own tests."""
 
+import io
 import json
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -142,6 +144,15 @@ def test_json_lines_stand_alone_or_are_appended(video: Path, tmp_path: Path) -> 
     assert [json.loads(line) for line in file.read_text().splitlines()] == told + told
     refused = run("watch", video, "--json", tmp_path / "none" / "a.jsonl", exit_code=1)
     assert "none/a.jsonl: No such file or directory" in refused.stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp932", "latin-1"])
+def test_json_lines_are_json_in_every_encoding(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, seen = io.BytesIO(), sighting(2, "Jos\u00e9 \U00020bb7\u7530")
+    output = io.TextIOWrapper(written, encoding, errors="backslashreplace", write_through=True)
+    monkeypatch.setattr(sys, "stdout", output)
+    Lines(None, True, 0).sighting(seen)
+    assert json.loads(written.getvalue().decode(encoding)) == seen.as_json()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
