@@ -41,9 +41,12 @@ class _Program(click.Group):
         try:
             with _plain_warnings():
                 return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise
-        except KeyboardInterrupt as interrupt:
+        except (KeyboardInterrupt, click.Abort) as interrupt:
+            # A question that is interrupted raises the second.
+            if isinstance(interrupt, click.Abort) and not isinstance(interrupt.__context__, KeyboardInterrupt):
+                raise
             warn("Aborted!")
             raise click.exceptions.Exit(INTERRUPTED) from interrupt
         except Exception as error:

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 
@@ -71,6 +72,18 @@ def test_remove_asks_first(people: Path) -> None:
         result = gallery("remove", *arguments, "--gallery", people, "--yes", exit_code=2)
         assert "expected NAME or --recording NUMBER" in result.stderr
     assert listed(people) == {"bo": 1, "cyd": 2}
+
+
+def test_a_question_that_is_interrupted_ends_as_all_else_does(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise click.Abort from None  # as click does
+
+    monkeypatch.setattr(click, "confirm", interrupted)
+    assert gallery("remove", "ann", "--gallery", people, exit_code=130).stderr.strip() == "Aborted!"
+    assert listed(people)["ann"] == 2
 
 
 def test_rename(people: Path) -> None:
