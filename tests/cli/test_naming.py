@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tests.helpers.tiny import tiny_model
 
 pytest.importorskip("sqlalchemy")
 PEOPLE = ("ann", "bo", "cyd")
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,8 @@ def test_a_probe_that_is_enrolled_is_pointed_out(folder: Path, tmp_path: Path) -
     result = run("identify", "--gallery", folder / "people.db", *probes, *network(folder), "--json", out)
     assert "themselves, by their silhouettes: 1, such as other name, which is recording 2 of bo;" in result.stdout
     assert [answer["is_recording"] for answer in json.loads(out.read_text())["probes"]] == [None, 2]
+    documented = re.findall(r"`(\w+)`", (ROOT / "docs" / "data.md").read_text(encoding="utf-8"))
+    assert set(json.loads(out.read_text())["probes"][0]) <= set(documented)
     assert "themselves" not in run(*asked(folder, "ann-2.npy"), *network(folder)).stdout
 
 
