@@ -24,7 +24,7 @@ from hstl_fast.evaluation import Embeddings, load_embeddings
 from hstl_fast.names import check_fields
 from hstl_fast.recognition.clips import compressed, digest
 from hstl_fast.recognition.errors import GalleryError
-from hstl_fast.recognition.names import check_new_name, clean_source
+from hstl_fast.recognition.names import check_name, clean_source
 from hstl_fast.recognition.records import Fingerprint
 
 # The number of what `gallery.json` holds.
@@ -201,7 +201,7 @@ def _of_embeddings(embeddings: Embeddings) -> Contents:
     for name, frames, fps, vector in zip(embeddings.names, embeddings.lengths, rates, embeddings.vectors):
         person, _, rest = name.partition("/")
         rate = float(fps) if np.isfinite(fps) and fps > 0 else None
-        where = (check_new_name(person), clean_source(rest or name))
+        where = (check_name(person), clean_source(rest or name))
         recordings.append(Described(*where, int(frames), rate, now, None, vector_digest(vector), None))
     return Contents(Fingerprint(embeddings.preset, embeddings.weights), tuple(recordings), embeddings.vectors)
 
@@ -228,7 +228,7 @@ def _recording(i: int, row: Any) -> Described:
             f"recording {i} of {DESCRIPTION} must have frames, a frame rate or null, and a digest; got {row}"
         )
     return Described(
-        check_new_name(row["person"]),
+        check_name(row["person"]),
         clean_source(row["source"]),
         frames,
         None if fps is None else float(fps),

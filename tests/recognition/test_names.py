@@ -63,6 +63,12 @@ def test_people_of_earlier_versions_get_more_recordings(tmp_path: Path, network:
         for i, name in enumerate(kept, 3):
             gallery.enroll(name, [walk(i)], add=True)
         assert {person.name: person.recordings for person in gallery.people()} == dict.fromkeys(kept, 2)
+        gallery.export(tmp_path / "kept.npz")
+        assert gallery.import_(tmp_path / "kept.npz", add=True).skipped == 6
+    with Gallery(tmp_path / "new.db", network=network) as gallery:
+        with pytest.raises(GalleryError, match="cannot be seen"):
+            gallery.import_(tmp_path / "kept.npz")
+        assert gallery.people() == []
 
 
 def test_many_names_are_compared_once_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from hstl_fast.names import did_you_mean
 from hstl_fast.recognition.errors import GalleryError
-from hstl_fast.recognition.names import refuse_twins
+from hstl_fast.recognition.names import check_new_name, refuse_twins
 from hstl_fast.recognition.records import Fingerprint
 from hstl_fast.recognition.storage import queries
 from hstl_fast.recognition.storage.queries import StoredNetwork
@@ -128,14 +128,14 @@ def add_people(connection: Connection, names: Sequence[str], add: bool, now: dat
         Their numbers by name.
 
     Raises:
-        GalleryError: A name is taken, and `add` is false, or looks like another one.
+        GalleryError: A name is taken, and `add` is false; or a new one looks like another, or has letters unseen.
     """
     known = {name: number for name in names if (number := queries.person_number(connection, name)) is not None}
     if known and not add:
         raise GalleryError(taken(list(known)))
     new = [name for name in dict.fromkeys(names) if name not in known]
     if new:
-        refuse_twins(new, connection.execute(select(people.c.name)).scalars())
+        refuse_twins([check_new_name(name) for name in new], connection.execute(select(people.c.name)).scalars())
     for name in new:
         made = connection.execute(insert(people).values(name=name, created=now)).inserted_primary_key
         assert made is not None
