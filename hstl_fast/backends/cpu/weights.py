@@ -83,8 +83,8 @@ def weights_of_call(request: Request, *, transposed: bool = False, cache: bool) 
     values = _values(request.weights)
     if request.algorithm == DIRECT:
         return _prepacked(request, values, transposed), None
-    one_region = request._replace(split=request.split[:1])
-    return allocate(_prepacked_bytes(one_region, transposed)), values.to(request.dtype)
+    sizes = _prepacked_sizes(request._replace(split=request.split[:1]), values, transposed)
+    return allocate(library.require_cpu().arme_prepacked_size(*sizes)), values.to(request.dtype)
 
 
 def cached_weights(requests: Sequence[Request]) -> list[Tensor]:
@@ -159,17 +159,12 @@ def _values(weights: Tensor) -> Tensor:
 
 def _prepacked(request: Request, values: Tensor, transposed: bool) -> Tensor:
     native, dense = library.require_cpu(), values.to(request.dtype)
-    prepacked = allocate(_prepacked_bytes(request, transposed))
-    sizes = _prepacked_sizes(request, transposed)
+    sizes = _prepacked_sizes(request, values, transposed)
+    prepacked = allocate(native.arme_prepacked_size(*sizes))
     native.arme_prepack(prepacked.data_ptr(), dense.data_ptr(), *sizes, torch.get_num_threads())
     return prepacked
 
 
-def _prepacked_bytes(request: Request, transposed: bool) -> int:
-    size: int = library.require_cpu().arme_prepacked_size(*_prepacked_sizes(request, transposed))
-    return size
-
-
-def _prepacked_sizes(request: Request, transposed: bool) -> tuple[Any, ...]:
-    _, c_out, c_in = request.weights.shape[:3]
+def _prepacked_sizes(request: Request, values: Tensor, transposed: bool) -> tuple[Any, ...]:
+    _, c_out, c_in = values.shape[:3]  # the weights may have another shape by now, which another thread gave them
     return request.split, c_in, c_out, request.algorithm, transposed, request.dtype.itemsize

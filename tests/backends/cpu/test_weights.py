@@ -84,6 +84,24 @@ def test_evaluation_prepacks_once(layer: ARME, prepackings: list[int]) -> None:
     assert len(prepackings) == 3
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_weights_are_prepacked_in_the_shape_that_was_read(
+    layer: ARME, cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may give them memory of another shape then."""
+    expected, values = uncached(layer), weights._values
+    if not cached:
+        monkeypatch.setenv("HSTL_FAST_PACKED_CACHE", "0")
+
+    def changed(x: Tensor) -> Tensor:
+        found = values(x)
+        x.data = torch.zeros(2, 48, 24, 3, 3, 3)
+        return found
+
+    monkeypatch.setattr(weights, "_values", changed)
+    assert torch.equal(answer(layer), expected)
+
+
 def test_training_keeps_nothing(layer: ARME) -> None:
     for _ in range(2):
         layer(X.requires_grad_()).sum().backward()
