@@ -141,7 +141,7 @@ class _Blocks:
                 return block
             self._shrink(max(self._limit(), self.used_bytes + wanted) - wanted)
             fresh = wanted if self.segments else max(wanted, self._limit())
-        segment = _Segment(_fresh(fresh))
+        segment = _Segment(_fresh_or_less(fresh, wanted))
         with self:
             self.segments.append(segment)
             block = self._cut(wanted)
@@ -198,6 +198,16 @@ class _Blocks:
                 self.segments.remove(segment)
             else:
                 segment.give_back()
+
+
+def _fresh_or_less(size: int, least: int) -> np.ndarray:
+    """`size` bytes from the system, or `least` where it has not so many any more."""
+    try:
+        return _fresh(size)
+    except MemoryError:
+        if size == least:
+            raise
+        return _fresh(least)
 
 
 def _fresh(size: int) -> np.ndarray:

@@ -5,10 +5,12 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 import torch
 
 from hstl_fast import clear_caches, functional
+from hstl_fast.backends.cpu import allocator
 from hstl_fast.backends.cpu.allocator import Block, Borrowed, _Blocks, _blocks, allocate, allocate_map, free_bytes
 from hstl_fast.ops.support import Support
 
@@ -204,6 +206,23 @@ def test_what_cannot_be_had_is_said_and_forgotten() -> None:
         allocate(1 << 60)
     del [allocate(2 * MIB)][0]
     assert 0 < free_bytes() < 4 * MIB
+
+
+def test_little_is_had_where_the_system_is_short_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = [allocate(size * MIB) for size in (4, 6)]
+    del held
+    fresh = allocator._fresh
+
+    def scarce(size: int) -> np.ndarray:
+        if size > 3 * MIB:
+            raise MemoryError(f"cannot allocate {size} bytes")
+        return fresh(size)
+
+    monkeypatch.setattr(allocator, "_fresh", scarce)
+    block = allocate(2 * MIB)
+    assert block.nbytes == 2 * MIB
+    with pytest.raises(MemoryError, match="cannot allocate"):
+        allocate(4 * MIB)
 
 
 def test_a_failed_attempt_does_not_count_as_use() -> None:
