@@ -59,7 +59,7 @@ class PlainStage(FastForward):
         """Return whether `x` is a feature map, and no slope has been made negative."""
         module: Any = self.module
         slopes = [getattr(module[i], "negative_slope", -1) for i in range(1, len(module), 2)]
-        return is_feature_map(x, 5) and min(slopes) >= 0
+        return is_feature_map(x, 5) and len(slopes) > 0 and min(slopes) >= 0
 
     def compute(self, x: Tensor, *others: Any) -> Tensor:
         """Return the output of the convolutions and LeakyReLUs, one after another."""

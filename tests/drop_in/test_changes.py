@@ -38,6 +38,7 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "wrapper": ("plain stage", _wrapped),
     "forward": ("plain stage", _doubled),
     "added": ("plain stage", lambda m: m.append(nn.Tanh())),
+    "removed": ("plain stage", lambda m: m.__delitem__(slice(1, None))),
     "bias": ("ARME", lambda m: setattr(m.conv3d[0].conv3d, "bias", nn.Parameter(torch.ones(5)))),
     "convolution": ("ARME", lambda m: setattr(m.conv3d[0], "conv3d", BareConv3d(6, 5, bias=True).conv3d)),
     "dilation": ("ARME", lambda m: vars(m.conv3d[0].conv3d).update(dilation=(2, 2, 2), padding=(2, 2, 2))),
