@@ -80,7 +80,9 @@ def answer_by_plan(asked: Asked, make: Callable[[Network, bool], PlannedMaps]) -
     plan = maps.plan(network)
     if not maps.has_copies:
         _keep(plan, planned, asked)
-    return plan, plan.run(asked.silhouettes, state.weights)
+    # Prepacked weights are kept with the network's own tensors, which may have other shapes than the snapshot's.
+    fit = [x.shape for x in state.weights] == [x.shape for x in maps.weights]
+    return plan, plan.run(asked.silhouettes, state.weights if fit else maps.weights)
 
 
 def _keep(plan: Plan, state: PlanState, asked: Asked) -> None:

@@ -1,6 +1,7 @@
 """An execution plan is kept for the next clip of the same lengths, and used only where it is what would be made."""
 
 import copy
+import dataclasses
 import pickle
 import threading
 import weakref
@@ -448,6 +449,21 @@ def test_a_plan_is_of_the_state_that_it_is_kept_for(model: HSTL, change: Callabl
     with made() as plans:
         assert torch.equal(model.embed([CLIP]), expected)
     assert not plans
+
+
+def test_weights_have_the_shapes_of_the_plan(model: HSTL) -> None:
+    """Another thread may give the network other layers between its state and the snapshot."""
+    torch.manual_seed(1)
+    other = HSTL(dataclasses.replace(CONFIG, stem=(16,))).eval()
+
+    def changed(network: HSTL) -> Any:
+        model.stem, model.stages[0], model.pools[0] = other.stem, other.stages[0], other.pools[0]
+        return snapshot(network)
+
+    snapshot = kept_plans.snapshot
+    with mock.patch.object(kept_plans, "snapshot", changed):
+        answer = model.embed([CLIP])
+    assert torch.equal(answer, fresh_answer(model, CLIP))
 
 
 def test_few_plans_are_kept(model: HSTL, monkeypatch: pytest.MonkeyPatch) -> None:
