@@ -117,14 +117,21 @@ def snapshot(network: Network) -> Network:
         A network whose options, structure and powers no other thread changes; other tensors share the memory that the
         network's have now.
     """
-    copied: Network = _copied(network)  # type: ignore[arg-type, assignment]
+    copied: Network = _copied(network, {})  # type: ignore[arg-type, assignment]
     return copied
 
 
-def _copied(module: nn.Module) -> nn.Module:
-    children = {name: None if child is None else _copied(child) for name, child in children_of(module).copy().items()}
-    copied = with_children(module, children)
-    if type(module) in _TENSORS:
+def _copied(module: nn.Module, copies: dict[nn.Module, nn.Module]) -> nn.Module:
+    """The one copy of a module that holds tensors or modules of the kinds that are planned; any other module itself."""
+    if module in copies:
+        return copies[module]
+    before = dict(list(children_of(module).items()))
+    children = {name: None if child is None else _copied(child, copies) for name, child in before.items()}
+    is_planned = type(module) in _TENSORS
+    if not is_planned and all(child is before[name] for name, child in children.items()):
+        return module  # a scripted one, for instance, which cannot be copied
+    copied = copies[module] = with_children(module, children)
+    if is_planned:
         replace_tensors(copied, _alias)
         vars(copied).update((name, list(value)) for name, value in list(vars(copied).items()) if type(value) is list)
     return copied

@@ -466,6 +466,30 @@ def test_weights_have_the_shapes_of_the_plan(model: HSTL) -> None:
     assert torch.equal(answer, fresh_answer(model, CLIP))
 
 
+def test_a_layer_that_stands_twice_in_a_stage_is_read_once(model: HSTL) -> None:
+    stage = model.stages[0]
+    stage.append(stage[0])  # type: ignore[operator, index]
+    answer = model.embed([CLIP])
+    with use_backend("reference"):
+        assert distance(answer, model.embed([CLIP])) <= rounding(torch.float32, NETWORK)
+    with made() as plans:
+        assert torch.equal(model.embed([CLIP]), answer)
+    assert not plans
+
+
+class Bare(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_modules_that_no_plan_reads_may_be_of_any_kind(model: HSTL) -> None:
+    expected = model.embed([CLIP])
+    clear_caches()
+    model.classifier = torch.jit.script(Bare())
+    assert torch.equal(model.embed([CLIP]), expected)
+
+
 def test_few_plans_are_kept(model: HSTL, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_plans, "MOST_PLANS", 2)
     for frames in (3, 4, 5):
