@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from hstl_fast import accelerate
-from tests.helpers.drop_in import layer, randomised, results, worst
+from tests.helpers.drop_in import layer, randomised, results, stage, worst
 from tests.helpers.gaitgl import GlobalLocal
 from tests.helpers.opengait import BareConv3d, OpenGaitHSTL
 
@@ -89,6 +89,14 @@ def test_a_negative_slope_is_left_to_the_own_forward() -> None:
     module, (x,) = layer("plain stage")
     accelerate(module)
     vars(module[1])["negative_slope"] = -0.5  # type: ignore[index]
+    assert torch.equal(module(x), nn.Sequential.forward(module, x))  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("as_decided")
+def test_a_layer_whose_convolution_is_replaced_is_left_to_the_own_forward() -> None:
+    module, x = randomised(stage(32, 32)), torch.rand(1, 32, 4, 9, 8)
+    accelerate(module)
+    module[0] = nn.Identity()  # type: ignore[operator]
     assert torch.equal(module(x), nn.Sequential.forward(module, x))  # type: ignore[arg-type]
 
 
