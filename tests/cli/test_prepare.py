@@ -134,7 +134,7 @@ def test_an_interrupt_is_no_end(root: Path, tmp_path: Path, environment: dict[st
     error = process.communicate(timeout=60)[1]
     assert "Traceback" not in error
     assert "Interrupted: the same command goes on from here" in error
-    assert process.returncode == 1
+    assert process.returncode == 130
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "sequences were packed by an earlier run that was interrupted" in again.stderr
     assert not parts.exists()

@@ -130,7 +130,9 @@ def test_memory_does_not_grow_with_time(monkeypatch: pytest.MonkeyPatch) -> None
     def see(_: Frame, index: int) -> Sight:
         return Sight([Blob(index, b.box, b.area, False, True, b.packed) for b in known[index % 100]], None)
 
-    people = SimpleNamespace(see=see, box=lambda box, motion: box, close=lambda: None)
+    people = SimpleNamespace(
+        see=see, box=lambda box, motion: box, has_other_size=lambda frame: False, close=lambda: None
+    )
     watch = Watch(source, cast(People, people), passes, 30)
     image = np.zeros((4, 4, 3), np.uint8)
     ended, held = [], []
